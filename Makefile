@@ -1,0 +1,43 @@
+# `make demo` and `make test` work on a fresh machine with python3 (venv), make and a package index.
+# Variables: DATA=path to a CamVid folder, OUT=folder for the demo's files, PYTHON, WORKERS (test processes).
+PYTHON ?= python3
+OUT ?= runs/demo
+WORKERS ?= auto
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint format bench clean
+
+demo: .venv/.demo
+	$(BIN)/python -m smp_feedback.demo --out $(OUT) $(if $(DATA),--data $(DATA))
+
+test: lint
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.dev
+	$(BIN)/python -m benchmarks.cost
+	$(BIN)/python -m benchmarks.memory
+
+# A stamp per set of extras: nothing is installed again until the requirements change.
+.venv/.demo: pyproject.toml constraints.txt | .venv
+	$(PIP) --editable ".[train,plot]"
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | .venv
+	$(PIP) --editable ".[all]"
+	@touch $@ .venv/.demo
+
+.venv:
+	$(PYTHON) -m venv .venv
+
+clean:
+	rm -rf .venv runs dist .mypy_cache .ruff_cache .pytest_cache

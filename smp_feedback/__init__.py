@@ -1,0 +1,79 @@
+"""Any segmentation_models_pytorch model, looking again: feedback loops behind smp's own interface.
+
+>>> import smp_feedback as smpf
+>>> model = smpf.create("Unet", encoder="resnet18", encoder_weights=None, feedback=smpf.Recurrent(steps=3))
+>>> sorted(name for name, _ in model.named_children())
+['decoder', 'encoder', 'feedback', 'segmentation_head']
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from smp_feedback.builder import list_encoders
+    from smp_feedback.config import Recurrent
+    from smp_feedback.errors import FeedbackError
+    from smp_feedback.factory import create, from_pretrained, wrap
+    from smp_feedback.loops.base import FeedbackModel, Step
+    from smp_feedback.plugins import (
+        list_architectures,
+        list_plugins,
+        register_architecture,
+        register_dynamics,
+        register_loop,
+        register_loss,
+        register_projection,
+    )
+
+_HOMES = {
+    "list_encoders": "builder",
+    "Recurrent": "config",
+    "FeedbackError": "errors",
+    "create": "factory",
+    "from_pretrained": "factory",
+    "wrap": "factory",
+    "FeedbackModel": "loops.base",
+    "Step": "loops.base",
+    "list_architectures": "plugins",
+    "list_plugins": "plugins",
+    "register_architecture": "plugins",
+    "register_dynamics": "plugins",
+    "register_loop": "plugins",
+    "register_loss": "plugins",
+    "register_projection": "plugins",
+}
+
+__all__ = [
+    "FeedbackError",
+    "FeedbackModel",
+    "Recurrent",
+    "Step",
+    "create",
+    "from_pretrained",
+    "list_architectures",
+    "list_encoders",
+    "list_plugins",
+    "register_architecture",
+    "register_dynamics",
+    "register_loop",
+    "register_loss",
+    "register_projection",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first used: ``import smp_feedback`` alone imports no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,178 @@
+"""Base models by name, and where each is cut into prefix, body and head."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, cast
+
+import segmentation_models_pytorch as smp
+import timm
+from segmentation_models_pytorch.base import SegmentationModel
+from torch import Tensor, nn
+
+from smp_feedback.errors import SurgeryError, UnknownKeyword, UnknownName, did_you_mean, suggestion
+from smp_feedback.hookspecs import Register, hookimpl
+from smp_feedback.plugins import catalogue
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A base model in three parts, each a function of the model: ``head(body(prefix(image)))`` is its answer.
+
+    Attributes:
+        prefix: ``(model, image) -> context``: what does not see the feedback; runs once per image.
+        body: ``(model, context) -> (output (B, S, h, w), features or None)``: runs at every step.
+        head: ``(model, output) -> logits``.
+        labels: ``(model, features) -> labels`` where the base has a classification head.
+        check: ``(model, image)``: raises if the base cannot take an image of this size.
+    """
+
+    prefix: Callable[[Any, Tensor], Tensor]
+    body: Callable[[Any, Tensor], tuple[Tensor, Tensor | None]]
+    head: Callable[[Any, Tensor], Tensor]
+    labels: Callable[[Any, Tensor], Tensor]
+    check: Callable[[Any, Tensor], None]
+
+
+def _smp_body(model: Any, image: Tensor) -> tuple[Tensor, Tensor | None]:
+    encoded = model.encoder(image)
+    # DPT's encoder gives (features, prefix tokens) and its decoder takes both; all others a list
+    features, *more = encoded if isinstance(encoded, tuple) else (encoded,)
+    output = model.decoder(features, *more)
+    return output, None if model.classification_head is None else features[-1]
+
+
+SMP_CUT = Cut(
+    prefix=lambda model, image: image,
+    body=_smp_body,
+    head=lambda model, output: cast(Tensor, model.segmentation_head(output)),
+    labels=lambda model, features: cast(Tensor, model.classification_head(features)),
+    check=lambda model, image: model.check_input_shape(image),
+)
+"""Encoder and decoder | segmentation head."""
+
+FEATURES_CUT = Cut(
+    prefix=lambda model, image: image,
+    body=lambda model, image: (model.forward_features(image), None),
+    head=lambda model, output: cast(Tensor, model.forward_head(output)),
+    labels=lambda model, features: features,
+    check=lambda model, image: None,
+)
+"""``forward_features`` | ``forward_head``, as timm calls them."""
+
+
+def cut_of(model: nn.Module) -> Cut:
+    """Where *model* is cut.
+
+    Raises:
+        SurgeryError: If it is neither an smp model nor has ``forward_features`` and ``forward_head``.
+    """
+    if isinstance(model, SegmentationModel):
+        return SMP_CUT
+    if callable(getattr(model, "forward_features", None)) and callable(getattr(model, "forward_head", None)):
+        return FEATURES_CUT
+    raise SurgeryError(
+        f"{type(model).__name__} cannot be cut into body and head. Give it forward_features(image) -> "
+        "(B, S, h, w) and forward_head(features) -> logits, or make it an smp SegmentationModel with encoder, "
+        "decoder and segmentation_head."
+    )
+
+
+def build_base(
+    arch: str, encoder_name: str, encoder_weights: Any, in_channels: int, classes: int, **kwargs: Any
+) -> nn.Module:
+    """The plain base model, every name and keyword checked before any work.
+
+    Raises:
+        UnknownName: For an architecture or encoder that does not exist.
+        UnknownKeyword: For a keyword that the architecture does not take (smp swallows some).
+    """
+    builder = catalogue().architectures[arch]
+    name = catalogue().architectures.entry(arch).name
+    if is_smp(builder):
+        encoder_name = checked_encoder(encoder_name)
+    check_keywords(name, builder, kwargs, open_ended=takes_encoder_keywords(builder, encoder_name))
+    return cast(
+        nn.Module,
+        builder(
+            encoder_name=encoder_name,
+            encoder_weights=encoder_weights,
+            in_channels=in_channels,
+            classes=classes,
+            **kwargs,
+        ),
+    )
+
+
+def is_smp(builder: object) -> bool:
+    """Whether *builder* is one of smp's own classes."""
+    return isinstance(builder, type) and issubclass(builder, SegmentationModel)
+
+
+def takes_encoder_keywords(builder: object, encoder_name: str) -> bool:
+    """Whether further keywords reach someone: timm's encoders take them, smp's own drop them in silence."""
+    return not is_smp(builder) or encoder_name.startswith(("tu-", "timm-"))
+
+
+def check_keywords(arch: str, builder: Callable[..., Any], given: Mapping[str, Any], *, open_ended: bool) -> None:
+    """Every keyword in *given* is one that *builder* takes."""
+    parameters = inspect.signature(builder).parameters.values()
+    if open_ended and any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    for key in given:
+        if key not in known:
+            hint = _loop_hint(key)
+            raise UnknownKeyword(f"{arch} takes no {key!r}. {hint or suggestion(did_you_mean(key, known), known)}")
+
+
+def _loop_hint(key: str) -> str:
+    from smp_feedback.config import Recurrent
+
+    if key not in Recurrent.__dataclass_fields__:
+        return ""
+    return f"It belongs to the loop: feedback=Recurrent({key}=...)."
+
+
+def checked_encoder(name: str) -> str:
+    """The encoder's name as smp spells it.
+
+    Raises:
+        UnknownName: If neither smp nor (``tu-...``) timm has it.
+    """
+    if not isinstance(name, str):
+        raise UnknownName("encoder", repr(name), smp.encoders.encoders)
+    lower = {known.lower(): known for known in smp.encoders.encoders}
+    if name.lower() in lower:
+        return cast(str, lower[name.lower()])
+    if name.lower().startswith("tu-") and timm.is_model(name[3:]):
+        return "tu-" + name[3:]
+    if name.startswith("timm-"):  # smp maps several of these deprecated names itself
+        return name
+    raise UnknownName("encoder", name, list_encoders(), _encoder_hint(name))
+
+
+def _encoder_hint(name: str) -> str:
+    return f"timm's are spelled 'tu-{name}'." if timm.is_model(name) else ""
+
+
+def list_encoders(pattern: str = "*") -> list[str]:
+    """smp's encoders, then timm's with their prefix ``tu-``, that match *pattern* with or without it.
+
+    >>> list_encoders("resnet1?[12]")
+    ['resnet101', 'resnet152', 'tu-resnet101', 'tu-resnet152']
+    """
+    pattern = pattern.lower()
+    own = [name for name in sorted(smp.encoders.encoders) if fnmatchcase(name.lower(), pattern)]
+    return own + [f"tu-{m}" for m in timm.list_models() if fnmatchcase(m, pattern) or fnmatchcase(f"tu-{m}", pattern)]
+
+
+@hookimpl
+def register_architectures(register: Register) -> None:
+    """Whatever smp has, found in smp: a thirteenth architecture appears by itself."""
+    for model in vars(smp).values():
+        if isinstance(model, type) and issubclass(model, SegmentationModel):
+            register(model.__name__, model)

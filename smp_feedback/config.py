@@ -1,0 +1,232 @@
+"""One frozen dataclass per loop: validated at birth, with messages that name field, value and range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
+
+from smp_feedback.errors import InvalidType, InvalidValue, UnknownKeyword, did_you_mean, suggestion
+from smp_feedback.plugins import catalogue
+
+C = TypeVar("C", bound="LoopConfig")
+
+
+class GradientFlow(NamedTuple):
+    """How gradients flow through time: one value, honoured by every loop (DESIGN: back-propagation modes).
+
+    Attributes:
+        steps: The last steps that carry gradient; None is all of them.
+        detach: Each step on its own: no gradient crosses from one step to the one before.
+        recompute: Keep only the states and run each step again in the backward pass.
+    """
+
+    steps: int | None = None
+    detach: bool = False
+    recompute: bool = False
+
+
+class LoopConfig:
+    """What every loop's config does: to a dict and back, with unknown keys refused."""
+
+    loop: ClassVar[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: the loop's name and every field."""
+        values = {f.name: getattr(self, f.name) for f in fields(cast(Any, self))}
+        return {"loop": self.loop} | {k: "inf" if v == math.inf else v for k, v in values.items()}
+
+    @classmethod
+    def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
+        """The inverse of :meth:`to_dict`; a key that is no field is an error."""
+        known = [f.name for f in fields(cast(Any, cls))]
+        given = {k: math.inf if v == "inf" else v for k, v in values.items() if k != "loop"}
+        for key in given:
+            if key not in known:
+                close = suggestion(did_you_mean(key, known), known)
+                raise UnknownKeyword(f"{cls.__name__} has no field {key!r}. {close}")
+        return cls(**given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recurrent(LoopConfig):
+    """The recurrent loop: part of a decaying state is fed back to the image (Deep Feedback Models).
+
+    Defaults are the settings of arXiv 2509.15905, except where a measurement spoke for others
+    (``docs/defaults.md``).
+
+    Args:
+        steps: Looks at the image, T >= 1; ``"auto"`` takes the fewest after which all remaining corrections
+            sum to less than ``tolerance`` (0.01 if that is None).
+        channels: Feedback channels K >= 1. ``probabilities`` feeds back one channel per class and
+            ``entropy`` one, whatever is said here.
+        tau: Time constant of the decay, in steps, > 0; ``math.inf`` for no decay.
+        dynamics: How the state answers a correction: ``decay``, ``fractional``, ``leaky``, ``residual``, or
+            a plugin's.
+        projection: What is fed back: ``softmax`` of the state, ``probabilities``, ``entropy``, or a plugin's.
+        order: Fractional order alpha > 0 of ``fractional`` (1.5 in arXiv 2507.10143).
+        learn_rates: Whether each state channel learns its own decay rate s (all ones otherwise).
+        rate_exponent: Exponent of |s| in the decay, > 0.
+        basis: Basis Q in which the state decays: ``identity``; ``orthogonal``, learned and orthogonal at all
+            times; ``free``, two independent matrices as in arXiv 2507.10143 (no bound on the state then).
+        norm_error: How a correction is normalised: ``layer`` (over channels and space), ``instance``
+            (over space, as in the papers), a number of groups, or ``none`` (no bound on the state then).
+        norm_feedback: How the state is normalised before the softmax; same choices.
+        init_std: Standard deviation of h_0; 0 is deterministic (the papers also use 1e-3).
+        feedback_init: Standard deviation of the new weights that read the feedback; 0 makes the first look
+            the base model's own.
+        statistics: BatchNorm's running statistics ``per_step`` or ``shared`` by all steps.
+        grad_steps: The last steps that carry gradient; None is all.
+        detach: Whether each step is on its own (no gradient from one step to the one before).
+        recompute: Whether steps are run again in the backward pass instead of kept.
+        tolerance: In evaluation, an image stops when its state moves by less than this part of its norm;
+            None never stops early. Costs one host synchronisation a step.
+        stem: Dotted name of the convolution that shall read the feedback; None finds those that read the
+            image.
+
+    Raises:
+        InvalidType, InvalidValue: Naming field, value and range.
+        UnknownName: For a dynamics or projection that nobody registered.
+
+    >>> Recurrent(steps=8, tau=2.0).to_dict()["tau"]
+    2.0
+    >>> Recurrent(tau=-1)
+    Traceback (most recent call last):
+    smp_feedback.errors.InvalidValue: tau=-1: expected a number > 0 (steps).
+    """
+
+    loop: ClassVar[str] = "recurrent"
+
+    steps: int | Literal["auto"] = 4
+    channels: int = 2
+    tau: float = 1.0
+    dynamics: str = "decay"
+    projection: str = "softmax"
+    order: float = 1.5
+    learn_rates: bool = False
+    rate_exponent: float = 1.0
+    basis: Literal["identity", "orthogonal", "free"] = "identity"
+    norm_error: str | int = "layer"
+    norm_feedback: str | int = "instance"
+    init_std: float = 0.0
+    feedback_init: float = 0.0
+    statistics: Literal["per_step", "shared"] = "per_step"
+    grad_steps: int | None = None
+    detach: bool = False
+    recompute: bool = False
+    tolerance: float | None = None
+    stem: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps != "auto":
+            check_steps(self.steps)
+        check_whole("channels", self.channels)
+        check_number("tau", self.tau, above=0, unit=" (steps)", finite=False)
+        for name in ("order", "rate_exponent"):
+            check_number(name, getattr(self, name), above=0)
+        for name in ("init_std", "feedback_init"):
+            check_number(name, getattr(self, name), least=0)
+        for name in ("learn_rates", "detach", "recompute"):
+            check_bool(name, getattr(self, name))
+        check_choice("basis", self.basis, ("identity", "orthogonal", "free"))
+        check_choice("statistics", self.statistics, ("per_step", "shared"))
+        for name in ("norm_error", "norm_feedback"):
+            check_norm(name, getattr(self, name))
+        self._check_gradients()
+        if self.tolerance is not None:
+            check_number("tolerance", self.tolerance, above=0)
+        if self.stem is not None and not isinstance(self.stem, str):
+            raise InvalidType(f"stem={self.stem!r}: expected the dotted name of a convolution, or None.")
+        catalogue().projections.entry(self.projection)
+        catalogue().dynamics[self.dynamics].check(self)
+
+    def _check_gradients(self) -> None:
+        if self.grad_steps is not None:
+            check_whole("grad_steps", self.grad_steps)
+            if self.detach:
+                raise InvalidValue("detach=True lets every step carry its own gradient: leave grad_steps=None.")
+
+    @property
+    def flow(self) -> GradientFlow:
+        """How gradients flow through time, as one value."""
+        return GradientFlow(self.grad_steps, self.detach, self.recompute)
+
+
+Feedback = bool | str | LoopConfig | Mapping[str, Any] | None
+
+
+def as_config(feedback: Feedback, default: LoopConfig | None = None) -> LoopConfig | None:
+    """The config behind ``feedback=``: True (*default*), False or None, a loop's name, a config or its dict.
+
+    >>> as_config("recurrent") == as_config(True) == Recurrent()
+    True
+    >>> as_config(Recurrent(steps=3).to_dict()).steps
+    3
+    """
+    if feedback is None or feedback is False:
+        return None
+    if feedback is True:
+        return default or Recurrent()
+    if isinstance(feedback, LoopConfig):
+        return feedback
+    if isinstance(feedback, str):
+        return cast(LoopConfig, catalogue().loops[feedback].config_class())
+    if isinstance(feedback, Mapping):
+        return cast(LoopConfig, catalogue().loops[feedback.get("loop", "recurrent")].config_class.from_dict(feedback))
+    raise InvalidType(
+        f"feedback={feedback!r} ({type(feedback).__name__}): expected True, False, the name of a loop "
+        f"({', '.join(catalogue().loops)}), a config such as Recurrent(steps=4), or its dict."
+    )
+
+
+def check_steps(steps: object) -> int:
+    """*steps* if it is a whole number >= 1."""
+    return check_whole("steps", steps, hint="; steps=1 looks once")
+
+
+def check_whole(name: str, value: object, hint: str = "") -> int:
+    """*value* if it is a whole number >= 1 (bool is none)."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidType(f"{name}={value!r} ({type(value).__name__}): expected a whole number >= 1{hint}.")
+    if value < 1:
+        raise InvalidValue(f"{name}={value!r}: expected a whole number >= 1{hint}.")
+    return value
+
+
+def check_number(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    unit: str = "",
+    finite: bool = True,
+) -> None:
+    """*value* is a number > *above* or >= *least*, and not NaN."""
+    wanted = f"expected a number {f'> {above}' if above is not None else f'>= {least}'}{unit}"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidType(f"{name}={value!r} ({type(value).__name__}): {wanted}.")
+    inside = value > above if above is not None else least is not None and value >= least
+    if not inside or (finite and math.isinf(value)):  # every comparison with NaN is false
+        raise InvalidValue(f"{name}={value!r}: {wanted}{', finite' if finite and inside else ''}.")
+
+
+def check_bool(name: str, value: object) -> None:
+    """*value* is True or False."""
+    if not isinstance(value, bool):
+        raise InvalidType(f"{name}={value!r} ({type(value).__name__}): expected True or False.")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """*value* is one of *choices*."""
+    if value not in choices:
+        raise InvalidValue(f"{name}={value!r}: {suggestion(did_you_mean(str(value), choices), list(choices))}")
+
+
+def check_norm(name: str, value: object) -> None:
+    """*value* names a normalisation: a word, or a number of groups."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        check_whole(name, value, hint=" groups")
+    else:
+        check_choice(name, value, ("layer", "instance", "none"))

@@ -1,0 +1,86 @@
+"""The messages: what was asked, what exists, what to do. Their facts stay attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class FeedbackError(Exception):
+    """Everything this package raises on purpose."""
+
+
+class InvalidValue(FeedbackError, ValueError):
+    """A value of the right type, outside its range."""
+
+
+class InvalidType(FeedbackError, TypeError):
+    """A value of the wrong type."""
+
+
+class InvalidInput(FeedbackError, ValueError, RuntimeError):
+    """An image that the model cannot read (torch would have raised ``RuntimeError`` somewhere inside)."""
+
+
+class SurgeryError(FeedbackError, RuntimeError):
+    """A base model that could not be opened or widened."""
+
+
+class NameTaken(FeedbackError, ValueError):
+    """Two parts claim one name."""
+
+
+class PluginWarning(UserWarning):
+    """An installed plugin is broken; it is left out and nothing else is disturbed."""
+
+
+class UnknownName(FeedbackError, KeyError):
+    """A name that nobody registered.
+
+    Args:
+        kind: What was looked up, singular ("architecture").
+        name: What was asked for.
+        known: Every name that exists.
+        hint: One more sentence, if there is something else to say.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        self.kind, self.name, self.known = kind, name, sorted(known)
+        self.close = did_you_mean(name, self.known)
+        super().__init__(f"No {kind} is called {name!r}. {suggestion(self.close, self.known)} {hint}".strip())
+
+    def __str__(self) -> str:
+        """The sentence itself (``KeyError`` would print its repr)."""
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+class UnknownKeyword(FeedbackError, TypeError):
+    """A keyword that the architecture or the config does not take."""
+
+
+def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The known names closest to *name*, best first, without regard to case.
+
+    >>> did_you_mean("leakly", ["decay", "leaky"])
+    ['leaky']
+    """
+    by_lower = {k.lower(): k for k in known}
+    return [by_lower[k] for k in get_close_matches(str(name).lower(), by_lower, n=most, cutoff=0.6)]
+
+
+def suggestion(close: list[str], known: list[str], most: int = 20) -> str:
+    """One sentence that leads from a wrong name to the right one."""
+    if close:
+        return f"Did you mean {' or '.join(map(repr, close))}?"
+    shown = ", ".join(known[:most]) + (", ..." if len(known) > most else "")
+    return f"There is: {shown}." if known else "There is none."
+
+
+def _restore(cls: type[UnknownName], args: tuple[object, ...], facts: dict[str, object]) -> UnknownName:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(facts)
+    return error

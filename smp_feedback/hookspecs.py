@@ -1,0 +1,44 @@
+"""What a plugin may say, one sentence each.
+
+A plugin is a module (or any object) that implements some of these functions, marked with ``hookimpl``, and
+names itself in the entry-point group ``smp_feedback``. It is handed a ``register`` callable and never
+touches our globals. The built-ins enter through the same door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pluggy
+
+PROJECT = "smp_feedback"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+Register = Callable[..., Any]
+
+
+@hookspec
+def register_architectures(register: Register) -> None:
+    """Call ``register(name, builder, aliases=())`` for each base model; a builder takes smp's arguments."""
+
+
+@hookspec
+def register_loops(register: Register) -> None:
+    """Call ``register(name, model_class)`` for each way of closing the loop, a subclass of ``FeedbackModel``."""
+
+
+@hookspec
+def register_dynamics(register: Register) -> None:
+    """Call ``register(name, dynamics_class)`` for each rule by which the state answers a correction."""
+
+
+@hookspec
+def register_projections(register: Register) -> None:
+    """Call ``register(name, projection_class)`` for each way of turning the state into feedback channels."""
+
+
+@hookspec
+def register_losses(register: Register) -> None:
+    """Call ``register(name, loss_class)`` for each loss ``(logits, target) -> scalar``."""

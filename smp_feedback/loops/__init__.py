@@ -1,0 +1,11 @@
+"""The loops: ways of feeding back what a model has concluded."""
+
+from __future__ import annotations
+
+from smp_feedback.hookspecs import Register, hookimpl
+
+
+@hookimpl
+def register_loops(register: Register) -> None:
+    """The loops that exist."""
+    register("recurrent", "smp_feedback.loops.recurrent:RecurrentModel")

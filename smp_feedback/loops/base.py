@@ -1,0 +1,224 @@
+"""The only ``for`` over time, and what every looping model offers around it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from smp_feedback.config import GradientFlow, LoopConfig, check_steps
+from smp_feedback.errors import InvalidInput, InvalidType
+from smp_feedback.look import replaying
+from smp_feedback.surgery import Extension
+from smp_feedback.weights import FeedforwardWeights
+
+
+class Turned(NamedTuple):
+    """What one turn gives: the new state, and the encoder's deepest features where a classifier reads them."""
+
+    state: Tensor
+    features: Tensor | None = None
+
+
+class Turn(Protocol):
+    """One turn of a loop: the state, None before there is one, and the step."""
+
+    settled: bool
+    """Whether nothing will change any more."""
+
+    def __call__(self, state: Tensor | None, t: int) -> Turned:
+        """h_t -> h_{t+1}."""
+        ...
+
+
+def unroll(turn: Turn, state: Tensor | None, *, steps: int, flow: GradientFlow) -> Iterator[tuple[int, Turned]]:
+    """Turn *steps* times, lazily.
+
+    Args:
+        turn: The loop's body.
+        state: The first state; None lets the first turn begin at zero.
+        steps: Turns to take, T >= 1; fewer if the turn says that it has settled.
+        flow: How gradients flow through time (DESIGN 2.4; last-k as truncated back-propagation through time).
+
+    Yields:
+        The step t from 0, and what it gave.
+    """
+    for t in range(steps):
+        turned = _run(turn, state, t, steps, flow)
+        state = turned.state
+        yield t, turned
+        if turn.settled:
+            return
+
+
+def _run(turn: Turn, state: Tensor | None, t: int, steps: int, flow: GradientFlow) -> Turned:
+    if not torch.is_grad_enabled():
+        return turn(state, t)
+    if flow.steps is not None and t < steps - flow.steps:
+        with torch.no_grad():
+            return turn(state, t)
+    if flow.detach and state is not None:
+        state = state.detach()
+    if flow.recompute:
+        turned: Turned = checkpoint(turn, state, t, use_reentrant=False, context_fn=_once_and_again)
+        return turned
+    return turn(state, t)
+
+
+def _once_and_again() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    return nullcontext(), replaying()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One look, as :meth:`FeedbackModel.iterate` yields it; what costs is computed when it is asked for.
+
+    Attributes:
+        index: The step, from 0.
+        state: What the model knows now (B, S + K, h, w).
+    """
+
+    index: int
+    state: Tensor
+    _before: Tensor | None
+    _answer: Callable[[], tuple[Tensor, Tensor | None]]
+
+    @functools.cached_property
+    def _answers(self) -> tuple[Tensor, Tensor | None]:
+        return self._answer()
+
+    @property
+    def logits(self) -> Tensor:
+        """The prediction (B, classes, H, W)."""
+        return self._answers[0]
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The image labels (B, classes) of a model with ``aux_params``, else None."""
+        return self._answers[1]
+
+    @functools.cached_property
+    def change(self) -> Tensor:
+        """How far this step moved each image's state, see :func:`relative_change` (B,)."""
+        return relative_change(self._before, self.state)
+
+
+def relative_change(old: Tensor | None, new: Tensor) -> Tensor:
+    """``||new - old|| / ||new||`` per image (B,), dimensionless, without gradient; 0 at a fixed point.
+
+    Args:
+        old: State before (B, S, h, w); None is zero.
+        new: State after, same shape.
+
+    >>> relative_change(torch.ones(2, 1, 4, 4), torch.full((2, 1, 4, 4), 2.0))
+    tensor([0.5000, 0.5000])
+    """
+    new = new.detach().flatten(1)
+    moved = new if old is None else new - old.detach().flatten(1)
+    floor = torch.finfo(new.dtype).tiny
+    change: Tensor = moved.norm(dim=1) / new.norm(dim=1).clamp_min(floor)
+    return change
+
+
+class FeedbackModel(FeedforwardWeights, Extension):
+    """A base model that looks again. Everything of the base stays where it was; ``feedback`` is new.
+
+    The model holds no state between calls: one model serves two batches, two threads and two step counts.
+    Made by :func:`smp_feedback.create` and :func:`smp_feedback.wrap`, never directly.
+    """
+
+    config_class: ClassVar[type[LoopConfig]]
+    _is_torch_scriptable = False  # torch.jit.script is deprecated; torch.export and torch.compile are not
+
+    @classmethod
+    def close(cls, base: nn.Module, config: LoopConfig) -> FeedbackModel:
+        """Close *base* into this loop, in place; each loop has its own way."""
+        raise NotImplementedError
+
+    def forward(self, image: Tensor, steps: int | None = None) -> Any:
+        """The last look's answer.
+
+        Args:
+            image: (B, C, H, W).
+            steps: How often to look, >= 1; None is the config's.
+
+        Returns:
+            Logits (B, classes, H, W), as from the base; ``(masks, labels)`` with ``aux_params``, as in smp.
+
+        Raises:
+            InvalidInput: If *image* has another rank or channel count.
+            RuntimeError: As smp does, if the base needs a size that divides, with the size to pad to.
+        """
+        for _, turned in self._turns(image, steps):  # noqa: B007
+            pass
+        logits, labels = self._answer(turned)
+        return logits if labels is None else (logits, labels)
+
+    def iterate(self, image: Tensor, steps: int | None = None) -> Iterator[Step]:
+        """Look once per ``next()``: lazily, for a loss on every step, a picture, or a rule of your own.
+
+        Args, raises: As :meth:`forward`; bad input raises at once, not at the first look.
+        """
+        turns = self._turns(image, steps)
+        return self._as_steps(turns)
+
+    def _as_steps(self, turns: Iterator[tuple[int, Turned]]) -> Iterator[Step]:
+        before: Tensor | None = None
+        for t, turned in turns:
+            yield Step(t, turned.state, before, functools.partial(self._answer, turned))
+            before = turned.state
+
+    def trajectory(self, image: Tensor, steps: int | None = None) -> Tensor:
+        """The logits of every look (T, B, classes, H, W); the last is what ``forward`` returns."""
+        return torch.stack([self._answer(turned)[0] for _, turned in self._turns(image, steps)])
+
+    @torch.inference_mode()
+    def predict(self, image: Tensor, steps: int | None = None) -> Any:
+        """As smp: switch to evaluation, and :meth:`forward` in inference mode."""
+        if self.training:
+            self.eval()
+        return self(image, steps=steps)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What ``create`` takes to make this model again: the base's arguments, and ``feedback``."""
+        arguments = self.feedback.origin["arguments"] if self.feedback.origin else {}
+        return {**arguments, "feedback": self.loop_config.to_dict()}
+
+    @property
+    def loop_config(self) -> LoopConfig:
+        """How this model looks again."""
+        config: LoopConfig = self.feedback.config
+        return config
+
+    def _turns(self, image: Tensor, steps: int | None) -> Iterator[tuple[int, Turned]]:
+        """Check the input, then begin the loop; each loop has its own."""
+        raise NotImplementedError
+
+    def _answer(self, turned: Turned) -> tuple[Tensor, Tensor | None]:
+        """Logits, and labels where the base has a classification head."""
+        raise NotImplementedError
+
+
+def check_image(image: object, channels: int) -> None:
+    """*image* is a (B, *channels*, H, W) tensor."""
+    if not isinstance(image, Tensor):
+        raise InvalidType(f"image is a {type(image).__name__}: expected a tensor (B, {channels}, H, W).")
+    if image.ndim != 4:
+        raise InvalidInput(f"image of shape {tuple(image.shape)}: expected (B, {channels}, H, W), rank 4.")
+    if image.shape[1] != channels:
+        raise InvalidInput(
+            f"image of shape {tuple(image.shape)} has {image.shape[1]} channels: expected {channels} "
+            f"(in_channels={channels} when the model was made)."
+        )
+
+
+def chosen_steps(steps: object, default: int) -> int:
+    """The number of steps of one call."""
+    return default if steps is None else check_steps(steps)

@@ -1,0 +1,164 @@
+"""What of the state is fed back: the state's last channels, the prediction, or its uncertainty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch  # noqa: F401  (doctests)
+from torch import Tensor
+from torch.nn import functional as F
+
+from smp_feedback.errors import InvalidValue
+from smp_feedback.hookspecs import Register, hookimpl
+from smp_feedback.normalise import Normalise, normaliser
+
+if TYPE_CHECKING:
+    from smp_feedback.config import Recurrent
+
+
+class View(NamedTuple):
+    """What a projection may look at.
+
+    Attributes:
+        readout: The state's last K channels (B, K, h, w).
+        logits: Computes the current logits (B, classes, H', W') when called.
+        size: Height and width of the image.
+    """
+
+    readout: Tensor
+    logits: Callable[[], Tensor]
+    size: tuple[int, int]
+
+
+def softmax_feedback(readout: Tensor, size: tuple[int, int], normalise: Normalise) -> Tensor:
+    """``softmax over channels of N_in(resize(readout, size))`` (arXiv 2509.15905).
+
+    Args:
+        readout: (B, K, h, w).
+        size: (H, W), reached bilinearly, corners not aligned.
+        normalise: N_in.
+
+    Returns:
+        (B, K, H, W), non-negative, summing to 1 over K.
+
+    >>> softmax_feedback(torch.zeros(1, 2, 1, 1), (1, 2), lambda x: x)
+    tensor([[[[0.5000, 0.5000]],
+             [[0.5000, 0.5000]]]])
+    """
+    return normalise(resize(readout, size)).softmax(1)
+
+
+def class_probabilities(logits: Tensor) -> Tensor:
+    """Softmax over classes (B, C, H, W), or the sigmoid where there is one class.
+
+    >>> class_probabilities(torch.zeros(1, 4, 1, 1)).flatten()
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+
+
+def dirichlet_entropy(evidence: Tensor) -> Tensor:
+    """Entropy in nats of ``alpha / sum(alpha)``, ``alpha = 1 + softplus(evidence)`` (arXiv 2507.10143).
+
+    Args:
+        evidence: (B, C, H, W).
+
+    Returns:
+        (B, 1, H, W), in [0, log C].
+
+    >>> dirichlet_entropy(torch.zeros(1, 2, 1, 1)).item() - math.log(2) < 1e-6
+    True
+    """
+    alpha = 1 + F.softplus(evidence)
+    p = alpha / alpha.sum(1, keepdim=True)
+    return -(p * p.log()).sum(1, keepdim=True)
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, corners not aligned; *x* itself where the size is right."""
+    return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+class Projection:
+    """What is fed back. Subclass, and ``register_projections`` it.
+
+    Args:
+        config: The loop's config.
+        classes: Channels of the logits.
+
+    Attributes:
+        readout: Channels that the state keeps for this projection, K (may be 0).
+        channels: Channels of the feedback.
+        reads_logits: Whether it looks at the prediction.
+    """
+
+    reads_logits = False
+
+    def __init__(self, config: Recurrent, classes: int) -> None:
+        self.readout = self.channels = config.channels
+
+    def __call__(self, view: View) -> Tensor:
+        """The feedback (B, channels, H, W)."""
+        raise NotImplementedError(f"{type(self).__name__} defines no __call__(view).")
+
+    def before(self) -> float:
+        """The feedback while nothing is known, the same everywhere."""
+        return 1 / self.channels
+
+
+class Softmax(Projection):
+    """Softmax of the state's last K channels."""
+
+    def __init__(self, config: Recurrent, classes: int) -> None:
+        super().__init__(config, classes)
+        self.normalise = normaliser(config.norm_feedback, self.channels, "norm_feedback")
+
+    def __call__(self, view: View) -> Tensor:
+        """See :func:`softmax_feedback`."""
+        return softmax_feedback(view.readout, view.size, self.normalise)
+
+
+class Probabilities(Projection):
+    """Class probabilities of the current prediction; uniform before there is one."""
+
+    reads_logits = True
+
+    def __init__(self, config: Recurrent, classes: int) -> None:
+        self.readout, self.channels = 0, classes
+
+    def __call__(self, view: View) -> Tensor:
+        """See :func:`class_probabilities`."""
+        return class_probabilities(resize(view.logits(), view.size))
+
+    def before(self) -> float:
+        """Uniform over the classes; 1/2 where there is one."""
+        return 1 / max(2, self.channels)
+
+
+class Entropy(Projection):
+    """Entropy of the prediction read as Dirichlet evidence; largest before there is one."""
+
+    reads_logits = True
+
+    def __init__(self, config: Recurrent, classes: int) -> None:
+        if classes < 2:
+            raise InvalidValue(f"projection='entropy': expected classes >= 2, got classes={classes}.")
+        self.readout, self.channels, self.classes = 0, 1, classes
+
+    def __call__(self, view: View) -> Tensor:
+        """See :func:`dirichlet_entropy`."""
+        return dirichlet_entropy(resize(view.logits(), view.size))
+
+    def before(self) -> float:
+        """That of the uniform distribution."""
+        return math.log(self.classes)
+
+
+@hookimpl
+def register_projections(register: Register) -> None:
+    """What the papers feed back."""
+    register("softmax", Softmax)
+    register("probabilities", Probabilities)
+    register("entropy", Entropy)

@@ -1,0 +1,232 @@
+"""Opening a base model: every cut small, and provable.
+
+Nothing of the base is replaced. A convolution that reads the image keeps its weight, keys and type, and
+answers ``conv(x) + reader(u)``, which is what a convolution over ``[x, u]`` computes; the reader is new and
+starts at zero. A BatchNorm keeps its buffers for the first look and finds those of later looks beside it.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import torch
+from timm.layers import create_conv2d
+from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
+
+from smp_feedback.errors import SurgeryError, did_you_mean, suggestion
+from smp_feedback.look import current_look, is_replay
+
+_extended: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
+STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
+M = TypeVar("M", bound=nn.Module)
+
+
+class Extension(nn.Module):
+    """Behaviour that is added to a module of any class; see :func:`extend`."""
+
+    _base_class: type[nn.Module]
+    _extension: type[nn.Module]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # the extended class has no importable name: copies and pickles are built from its two halves
+        return _blank, (self._base_class, self._extension), self.__dict__.copy()
+
+
+def extended(base: type[nn.Module], extension: type[nn.Module]) -> type[nn.Module]:
+    """The class that is both, *extension* first; made once for each pair."""
+    if (base, extension) in _extended:
+        return _extended[base, extension]
+    facts = {"__module__": extension.__module__, "_base_class": base, "_extension": extension}
+    return _extended.setdefault(
+        (base, extension), type(f"{extension.__name__}{base.__name__}", (extension, base), facts)
+    )
+
+
+def extend(module: nn.Module, extension: type[M]) -> M:
+    """Add *extension* to *module*, in place: the same object, weights, keys and ``isinstance``.
+
+    >>> class Loud(Extension):
+    ...     def forward(self, x):
+    ...         return 2 * super().forward(x)
+    >>> module = nn.ReLU()
+    >>> _ = extend(module, Loud)
+    >>> module(torch.tensor(3.0)), isinstance(module, nn.ReLU)
+    (tensor(6.), True)
+    """
+    module.__class__ = extended(type(module), extension)
+    return cast(M, module)
+
+
+def _blank(base: type[nn.Module], extension: type[nn.Module]) -> nn.Module:
+    cls = extended(base, extension)
+    return nn.Module.__new__(cls)
+
+
+class ReadsFeedback(Extension):
+    """A convolution that reads the image, and now the feedback too."""
+
+    reader: int  # which of the readers answers for this convolution
+    reads_image: bool  # or, named by stem=..., something made from it
+
+    def forward(self, x: Tensor) -> Tensor:
+        """conv(x) + reader(u); conv(x) alone outside a loop."""
+        look = current_look()
+        convolve = super().forward
+        if look is None:
+            return cast(Tensor, convolve(x))
+        seen = look.once(self.reader, lambda: convolve(x)) if self.reads_image else convolve(x)
+        heard = look.readers[self.reader](fit(look.feedback, x, pad=self.reads_image))
+        return cast(Tensor, seen + heard)
+
+
+class StepStatistics(nn.Module):
+    """Running statistics of one BatchNorm for the steps after the first, one row (C,) each."""
+
+    def __init__(self, norm: nn.Module, rows: int) -> None:
+        super().__init__()
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            own = norm._buffers[name]
+            self.register_buffer(name, None if own is None else own.expand(rows, *own.shape).clone())
+
+    def reset(self, norm: nn.Module) -> None:
+        """Begin every row anew from the statistics of *norm*."""
+        for name, rows in self._buffers.items():
+            if rows is not None:
+                rows.copy_(norm._buffers[name])  # type: ignore[arg-type]
+
+
+class StatisticsPerStep(Extension):
+    """A BatchNorm whose running statistics belong to the step; the affine parameters serve all."""
+
+    norm: int  # which of the statistics are this BatchNorm's
+
+    def _statistic(self, name: str) -> Tensor | None:
+        own, look = self._buffers[name], current_look()
+        if own is None or look is None:
+            return own
+        rows = look.statistics[self.norm]._buffers[name]
+        if look.t > 0 and rows is not None and len(rows):
+            own = rows[min(look.t, len(rows)) - 1]  # steps beyond the trained ones use the last
+        return own.clone() if is_replay() else own  # a recomputed step updates a copy that nobody keeps
+
+    @property
+    def running_mean(self) -> Tensor | None:
+        """(C,), of this step."""
+        return self._statistic("running_mean")
+
+    @property
+    def running_var(self) -> Tensor | None:
+        """(C,), of this step."""
+        return self._statistic("running_var")
+
+    @property
+    def num_batches_tracked(self) -> Tensor | None:
+        """How often this step's statistics were updated."""
+        return self._statistic("num_batches_tracked")
+
+
+def fit(feedback: Tensor, image: Tensor, *, pad: bool) -> Tensor:
+    """*feedback* on the grid of *image*, which the base may have padded (or, not *pad*, resized)."""
+    (h, w), (height, width) = feedback.shape[-2:], image.shape[-2:]
+    if (h, w) == (height, width):
+        return feedback
+    if pad:
+        return F.pad(feedback, (0, width - w, 0, height - h))
+    return F.interpolate(feedback, (height, width), mode="bilinear", align_corners=False)
+
+
+def sibling(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
+    """A convolution that reads *channels* where *conv* reads the image: same grid, no bias, weight zero.
+
+    A copy of *conv*, so that whatever padding its class does comes along, except where the class
+    standardises its weight, which would turn the smallest weight into a full-sized answer.
+    """
+    size = (conv.out_channels, channels, *conv.kernel_size)
+    if isinstance(conv, STANDARDISED):
+        same = isinstance(conv, (StdConv2dSame, ScaledStdConv2dSame))
+        padding: Any = "same" if same else conv.padding
+        facts = {"stride": conv.stride, "dilation": conv.dilation, "padding": padding, "bias": False}
+        twin = cast(nn.Conv2d, create_conv2d(channels, conv.out_channels, conv.kernel_size, **facts))
+    else:
+        twin = copy.deepcopy(conv)
+        twin.in_channels, twin.groups, twin.bias = channels, 1, None
+    twin.weight = nn.Parameter(torch.zeros(size, dtype=conv.weight.dtype, device=conv.weight.device))
+    return twin
+
+
+def add_readers(convs: list[nn.Conv2d], channels: int, *, reads_image: bool) -> nn.ModuleList:
+    """Let *convs* read the feedback, in place; returns their readers."""
+    readers = nn.ModuleList(sibling(conv, channels) for conv in convs)
+    for index, conv in enumerate(convs):
+        extended_conv = extend(conv, ReadsFeedback)
+        extended_conv.reader, extended_conv.reads_image = index, reads_image
+    return readers
+
+
+def add_statistics(model: nn.Module, rows: int) -> nn.ModuleList:
+    """Let every BatchNorm of *model* keep statistics per step, in place; returns *rows* of them for each."""
+    found = tracking_norms(model)
+    statistics = nn.ModuleList(StepStatistics(norm, rows) for norm in found)
+    for index, norm in enumerate(found):
+        extend(norm, StatisticsPerStep).norm = index
+    return statistics
+
+
+def tracking_norms(model: nn.Module) -> list[nn.Module]:
+    """The normalisations that keep running statistics, in the order of ``modules()``."""
+    return [m for m in model.modules() if isinstance(m, _NormBase) and m._buffers.get("running_mean") is not None]
+
+
+def image_readers(model: nn.Module, image: Tensor) -> tuple[dict[str, nn.Conv2d], Any]:
+    """The convolutions that are handed *image* (B, C, H, W) itself, by dotted name, and the model's answer.
+
+    Compares values, not identity: some models pad the image first. An image handed on padded at its right
+    and lower edge still counts.
+    """
+    found: dict[str, nn.Conv2d] = {}
+
+    def ask(name: str, conv: nn.Conv2d, inputs: tuple[Any, ...]) -> None:
+        x, (h, w) = inputs[0], image.shape[-2:]
+        if x.shape[:2] == image.shape[:2] and torch.equal(x[..., :h, :w].to(image.dtype), image):
+            found[name] = conv
+
+    convs = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)]
+    hooks = [
+        conv.register_forward_pre_hook(functools.partial(lambda n, m, inputs: ask(n, m, inputs), name))
+        for name, conv in convs
+    ]
+    try:
+        return found, model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def named_stem(model: nn.Module, stem: str) -> nn.Conv2d:
+    """The convolution called *stem*, or an error that names those there are."""
+    convs = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    if stem not in convs:
+        close = suggestion(did_you_mean(stem, convs), list(convs))
+        raise SurgeryError(f"stem={stem!r} is no convolution of this {type(model).__name__}. {close}")
+    return convs[stem]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """*model* in evaluation mode and without gradients; every module's own mode is restored."""
+    modes = [(module, module.training) for module in model.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

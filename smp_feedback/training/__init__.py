@@ -1,0 +1,8 @@
+"""Training with Lightning (extra ``train``)."""
+
+from __future__ import annotations
+
+from smp_feedback.training.module import FeedbackModule
+from smp_feedback.training.run import fit
+
+__all__ = ["FeedbackModule", "fit"]
