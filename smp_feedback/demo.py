@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 from torchvision.transforms import v2
 
 from smp_feedback.config import Recurrent, check_number, check_whole
@@ -30,7 +30,7 @@ from smp_feedback.errors import FeedbackError
 from smp_feedback.evaluation import noise_sweep
 from smp_feedback.evaluation.pictures import refinement, sweep_curve
 from smp_feedback.factory import create, wrap
-from smp_feedback.training import FeedbackModule, fit
+from smp_feedback.training import FeedbackModule, PairsModule, fit
 from smp_feedback.weights import replace_file
 
 TWIN, FEEDBACK = "feed-forward", "feedback"
@@ -52,16 +52,16 @@ class Job:
     sigmas: tuple[float, ...]
 
 
-def shapes_job(steps: int | None, noise: float, seed: int) -> Job:
+def shapes_job(steps: int | None, noise: float, images: int, seed: int) -> Job:
     """Polygons and circles, drawn on the fly: every training image is new."""
     steps, batch = steps or 250, 16
     data = Shapes(steps * batch, size=64, noise=noise, seed=seed)
-    test = Shapes(200, size=64, seed=10_000)
+    test = Shapes(images, size=64, seed=10_000)
     sigmas = (0.0, 0.25, 0.5, 0.75, 1.0)
     return Job("Unet", "resnet18", data.classes, None, data, test, steps, batch, sigmas)
 
 
-def folder_job(root: Path, steps: int | None, noise: float) -> Job:
+def folder_job(root: Path, steps: int | None, noise: float, images: int) -> Job:
     """Street scenes at 96 x 128: trained on ``train``, scored on ``val``."""
     flip = v2.RandomHorizontalFlip()
 
@@ -69,7 +69,8 @@ def folder_job(root: Path, steps: int | None, noise: float) -> Job:
         flipped: tuple[Tensor, Tensor] = flip(image, mask)
         return add_noise(flipped[0].as_subclass(Tensor), noise, torch.default_generator), flipped[1]
 
-    train, test = MaskFolder(root, "train", size=(96, 128), transform=augment), MaskFolder(root, "val", size=(96, 128))
+    train, val = MaskFolder(root, "train", size=(96, 128), transform=augment), MaskFolder(root, "val", size=(96, 128))
+    test = Subset(val, range(min(images, len(val))))
     sigmas = (0.0, 0.1, 0.2, 0.3, 0.5)
     return Job("DeepLabV3Plus", "resnet18", train.classes, train.ignore_index, train, test, steps or 400, 8, sigmas)
 
@@ -83,7 +84,8 @@ def train_twins(job: Job, seed: int, accelerator: str) -> tuple[dict[str, nn.Mod
     for name, model in models.items():
         begin = time.perf_counter()
         module = FeedbackModule(model, classes=len(job.classes), ignore_index=job.ignore_index)
-        fit(module, job.train, steps=job.steps, batch_size=job.batch_size, seed=seed, accelerator=accelerator)
+        data = PairsModule(job.train, batch_size=job.batch_size)
+        fit(module, data, steps=job.steps, seed=seed, accelerator=accelerator)
         seconds[name] = time.perf_counter() - begin
     return models, seconds
 
@@ -185,8 +187,8 @@ def hardware() -> str:
 def make_job(args: argparse.Namespace, seed: int) -> Job:
     """The job that the arguments ask for."""
     if args.data is None:
-        return shapes_job(args.steps, args.noise, seed)
-    return folder_job(args.data, args.steps, args.noise)
+        return shapes_job(args.steps, args.noise, args.images, seed)
+    return folder_job(args.data, args.steps, args.noise, args.images)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -196,11 +198,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="where files go (%(default)s)")
     parser.add_argument("--steps", type=int, help="optimiser steps (250 on shapes, 400 on a folder)")
     parser.add_argument("--noise", type=float, help="noise in training (0.5 on shapes, 0.2 on a folder)")
+    parser.add_argument("--images", type=int, default=200, help="held-out images to score, at most (%(default)s)")
     parser.add_argument("--seeds", type=int, default=1, help="repetitions (%(default)s)")
     parser.add_argument("--accelerator", default="auto", help="Lightning's: auto, cpu, gpu (%(default)s)")
     args = parser.parse_args(argv)
     args.noise = args.noise if args.noise is not None else (0.5 if args.data is None else 0.2)
     check_whole("seeds", args.seeds)
+    check_whole("images", args.images)
     check_number("noise", args.noise, least=0)
     if args.steps is not None:
         check_whole("steps", args.steps)

@@ -136,6 +136,10 @@ class RecurrentFeedback(nn.Module):
             return self.dynamics.auto_steps(self.config.tolerance or AUTO_TOLERANCE)
         return self.config.steps
 
+    def statistics_rows(self) -> int:
+        """Steps with BatchNorm statistics of their own, besides the first."""
+        return self.steps() - 1 if self.config.statistics == "per_step" else 0
+
     def with_readout(self, output: Tensor) -> Tensor:
         """(B, S, h, w) -> (B, S + K, h, w)."""
         return output if self.readout is None else torch.cat([output, self.readout(output)], 1)
@@ -166,7 +170,7 @@ class RecurrentModel(FeedbackModel):
             like = next(base.parameters())
             feedback = RecurrentFeedback(config, seen).to(like.device, like.dtype)
             feedback.readers = add_readers(convs, feedback.projection.channels, reads_image=config.stem is None)
-            feedback.statistics = add_statistics(base, rows=feedback.steps() - 1)
+            feedback.statistics = add_statistics(base, rows=feedback.statistics_rows())
             prove(base, cut, seen, feedback.readers, feedback.statistics)
         for weight in feedback.readers.parameters() if config.feedback_init else ():
             nn.init.normal_(weight, std=config.feedback_init)

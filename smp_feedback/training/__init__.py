@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from smp_feedback.training.data import PairsModule
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.run import fit
 
-__all__ = ["FeedbackModule", "fit"]
+__all__ = ["FeedbackModule", "PairsModule", "fit"]

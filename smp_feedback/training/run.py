@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Sized
-from typing import cast
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import lightning
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from smp_feedback.config import check_whole
+from smp_feedback.training.data import PairsModule
 from smp_feedback.training.module import FeedbackModule
-
-Pairs = Dataset[tuple[Tensor, Tensor]]
 
 
 def fit(
     module: FeedbackModule,
-    data: Pairs,
+    data: PairsModule,
     *,
     steps: int,
-    batch_size: int = 8,
     seed: int = 0,
-    workers: int = 0,
     progress: bool = True,
     accelerator: str = "auto",
 ) -> FeedbackModule:
@@ -32,11 +28,9 @@ def fit(
 
     Args:
         module: What to train; its model ends on the CPU, evaluating.
-        data: Pairs of image (C, H, W) and target (H, W).
+        data: What to train it on.
         steps: Optimiser steps, >= 1.
-        batch_size: Images per step, drawn without replacement within each pass over the data.
-        seed: Seeds weights made later, dropout and the order of images.
-        workers: Processes that load data.
+        seed: Seeds dropout, augmentation and the order of images.
         progress: Whether to show a progress bar.
         accelerator: Lightning's.
 
@@ -44,26 +38,45 @@ def fit(
         *module*.
 
     Raises:
-        InvalidValue, InvalidType: If a count is below 1.
+        InvalidValue, InvalidType: If *steps* is no whole number >= 1.
     """
-    for name, value in (("steps", steps), ("batch_size", batch_size)):
-        check_whole(name, value)
+    check_whole("steps", steps)
     lightning.seed_everything(seed, verbose=False)
-    sampler = RandomSampler(cast(Sized, data), num_samples=steps * batch_size)
-    loader = DataLoader(data, batch_size, sampler=sampler, num_workers=workers, drop_last=True)
     callbacks: list[Callback] = [TQDMProgressBar(leave=True)] if progress else []
-    trainer = lightning.Trainer(
-        max_steps=steps,
-        accelerator=accelerator,
-        devices=1,
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=progress,
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        trainer.fit(module, loader)
+    with quiet():
+        trainer = lightning.Trainer(
+            max_steps=steps,
+            accelerator=accelerator,
+            devices=1,
+            limit_val_batches=0 if data.val is None else 1.0,
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=progress,
+        )
+        trainer.fit(module, data)
     module.cpu().eval()
     return module
+
+
+HINTS = (
+    "does not have many workers",
+    "smaller than the logging interval",
+    "treespec, LeafSpec",  # lightning 2.6 on torch 2.15, its own affair
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Lightning's hints about hardware, workers and validation, which would tear the progress bar."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for hint in HINTS:
+                warnings.filterwarnings("ignore", f".*{hint}.*")
+            yield
+    finally:
+        logger.setLevel(level)

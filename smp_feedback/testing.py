@@ -1,0 +1,86 @@
+"""The promises, as checks: every architecture here passes them, and a plugin's can be held to them too.
+
+Each takes what it needs and raises ``AssertionError`` with the promise that was broken.
+
+>>> import segmentation_models_pytorch as smp
+>>> plain = smp.Unet("resnet18", encoder_weights=None)
+>>> check_lossless(plain, torch.rand(1, 3, 64, 64))
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from smp_feedback.config import Recurrent
+from smp_feedback.factory import wrap
+from smp_feedback.loops.base import FeedbackModel
+
+
+def check_lossless(plain: nn.Module, image: Tensor, *, tolerance: float = 1e-4) -> None:
+    """Wrapped with ``dynamics="residual"``, *plain* answers as before for every number of steps, and back again.
+
+    Args:
+        plain: The base model; left as it was.
+        image: (B, C, H, W) of a size it takes.
+        tolerance: Largest difference allowed, relative to the largest logit if that exceeds 1.
+    """
+    plain.eval()
+    model = wrap(plain, Recurrent(dynamics="residual"))
+    with torch.no_grad():
+        expected = _masks(plain(image))
+        for steps in (1, 3):
+            difference = float((_masks(model(image, steps=steps)) - expected).abs().max())
+            allowed = tolerance * max(1.0, float(expected.abs().max()))
+            assert difference <= allowed, f"steps={steps}: outputs moved by {difference:.1e}"
+    plain.load_state_dict(model.feedforward_state_dict(), strict=True)
+
+
+@torch.no_grad()
+def check_agreement(model: FeedbackModel, image: Tensor) -> None:
+    """``forward``, ``predict``, ``iterate`` and ``trajectory`` say the same, and none disturbs another."""
+    model.eval()
+    path = model.trajectory(image)
+    assert path.isfinite().all(), "an answer is not finite"
+    assert torch.equal(path[-1], _masks(model(image))), "trajectory[-1] is not forward"
+    assert torch.equal(path[-1], _masks(model.predict(image))), "predict is not forward"
+    first, second = model.iterate(image), model.iterate(image.flip(-1))
+    for expected in path:
+        assert torch.equal(next(first).logits, expected), "an interleaved loop disturbed this one"
+        next(second)
+
+
+def check_heard(model: FeedbackModel, image: Tensor) -> None:
+    """What is fed back changes the answer, and gradient reaches every new parameter once it is heard.
+
+    Restores the weights it moves.
+    """
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.eval()
+    for name, parameter in model.feedback.named_parameters():
+        if name.startswith("readers.") or name.endswith("gamma"):  # these start at zero
+            nn.init.normal_(parameter, std=0.1)
+    path = model.trajectory(image)
+    moved = float((path[-1] - path[-2]).detach().abs().max())
+    assert moved > 0, "the last look gave the answer of the one before"
+    model.zero_grad(set_to_none=True)
+    path.square().mean().backward()  # type: ignore[no-untyped-call]
+    for name, parameter in model.feedback.named_parameters():
+        reached = parameter.grad is not None and bool(parameter.grad.abs().max() > 0)
+        assert reached or not parameter.requires_grad, f"no gradient reaches feedback.{name}"
+    model.zero_grad(set_to_none=True)
+    model.load_state_dict(before)
+
+
+def check_same_keys(model: FeedbackModel, plain: nn.Module) -> None:
+    """The keys and shapes of *plain* are all there; everything else is ``feedback.*``."""
+    ours, theirs = model.state_dict(), plain.state_dict()
+    assert all(ours[key].shape == value.shape for key, value in theirs.items())
+    assert all(key.startswith("feedback.") for key in ours.keys() - theirs.keys())
+
+
+def _masks(answer: Any) -> Tensor:
+    masks: Tensor = answer[0] if isinstance(answer, tuple) else answer
+    return masks
