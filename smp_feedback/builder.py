@@ -13,7 +13,7 @@ import timm
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor, nn
 
-from smp_feedback.errors import SurgeryError, UnknownKeyword, UnknownName, did_you_mean, suggestion
+from smp_feedback.errors import InvalidType, SurgeryError, UnknownKeyword, UnknownName, did_you_mean, suggestion
 from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.plugins import catalogue
 
@@ -95,16 +95,22 @@ def build_base(
     if is_smp(builder):
         encoder_name = checked_encoder(encoder_name)
     check_keywords(name, builder, kwargs, open_ended=takes_encoder_keywords(builder, encoder_name))
-    return cast(
-        nn.Module,
-        builder(
+    try:
+        base = builder(
             encoder_name=encoder_name,
             encoder_weights=encoder_weights,
             in_channels=in_channels,
             classes=classes,
             **kwargs,
-        ),
-    )
+        )
+    except TypeError as error:  # timm's encoders check theirs as they are built
+        wrong = [k for k in kwargs if "unexpected keyword" in str(error) and repr(k) in str(error)]
+        if not wrong or not is_smp(builder):
+            raise
+        raise _unknown_keyword(f"{name} with encoder {encoder_name!r}", builder, wrong[0]) from error
+    if not isinstance(base, nn.Module):
+        raise InvalidType(f"{name}: its builder returned a {type(base).__name__}, expected a torch.nn.Module.")
+    return base
 
 
 def is_smp(builder: object) -> bool:
@@ -122,11 +128,16 @@ def check_keywords(arch: str, builder: Callable[..., Any], given: Mapping[str, A
     parameters = inspect.signature(builder).parameters.values()
     if open_ended and any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
-    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     for key in given:
-        if key not in known:
-            hint = _loop_hint(key)
-            raise UnknownKeyword(f"{arch} takes no {key!r}. {hint or suggestion(did_you_mean(key, known), known)}")
+        if key not in {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}:
+            raise _unknown_keyword(arch, builder, key)
+
+
+def _unknown_keyword(who: str, builder: Callable[..., Any], key: str) -> UnknownKeyword:
+    parameters = inspect.signature(builder).parameters.values()
+    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    hint = _loop_hint(key) or suggestion(did_you_mean(key, known), known)
+    return UnknownKeyword(f"{who} takes no {key!r}. {hint}")
 
 
 def _loop_hint(key: str) -> str:
@@ -144,14 +155,16 @@ def checked_encoder(name: str) -> str:
         UnknownName: If neither smp nor (``tu-...``) timm has it.
     """
     if not isinstance(name, str):
-        raise UnknownName("encoder", repr(name), smp.encoders.encoders)
+        raise InvalidType(f"encoder {name!r}: expected a name (str), got {type(name).__name__}.")
     lower = {known.lower(): known for known in smp.encoders.encoders}
     if name.lower() in lower:
         return cast(str, lower[name.lower()])
-    if name.lower().startswith("tu-") and timm.is_model(name[3:]):
-        return "tu-" + name[3:]
-    if name.startswith("timm-"):  # smp maps several of these deprecated names itself
-        return name
+    source, _, model = name.lower().partition("-")
+    if source == "timm" and smp.encoders.is_equivalent_to_timm_universal(name.lower()):  # deprecated; smp maps them
+        model = f"tf_{model}" if "mobilenetv3" in model else model
+        source = "tu"
+    if source == "tu" and timm.is_model(model):
+        return name.lower()
     raise UnknownName("encoder", name, list_encoders(), _encoder_hint(name))
 
 

@@ -40,8 +40,14 @@ class LoopConfig:
     @classmethod
     def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
         """The inverse of :meth:`to_dict`; a key that is no field is an error."""
-        known = [f.name for f in fields(cast(Any, cls))]
-        given = {k: math.inf if v == "inf" else v for k, v in values.items() if k != "loop"}
+        loop = values.get("loop", cls.loop)
+        if str(loop).lower() != cls.loop.lower():
+            raise InvalidValue(f"loop={loop!r}: {cls.__name__} is the config of the loop {cls.loop!r}.")
+        types = {f.name: str(f.type) for f in fields(cast(Any, cls))}
+        known = list(types)
+        given = {
+            k: math.inf if v == "inf" and "float" in types.get(k, "") else v for k, v in values.items() if k != "loop"
+        }
         for key in given:
             if key not in known:
                 close = suggestion(did_you_mean(key, known), known)
@@ -120,7 +126,7 @@ class Recurrent(LoopConfig):
 
     def __post_init__(self) -> None:
         if self.steps != "auto":
-            check_steps(self.steps)
+            check_steps(self.steps, hint="; steps='auto' finds its own")
         check_whole("channels", self.channels)
         check_number("tau", self.tau, above=0, unit=" (steps)", finite=False)
         for name in ("order", "rate_exponent"):
@@ -138,14 +144,18 @@ class Recurrent(LoopConfig):
             check_number("tolerance", self.tolerance, above=0)
         if self.stem is not None and not isinstance(self.stem, str):
             raise InvalidType(f"stem={self.stem!r}: expected the dotted name of a convolution, or None.")
-        catalogue().projections.entry(self.projection)
+        check_part("projection", self.projection, catalogue().projections[self.projection], "before")
+        check_part("dynamics", self.dynamics, catalogue().dynamics[self.dynamics], "check")
         catalogue().dynamics[self.dynamics].check(self)
 
     def _check_gradients(self) -> None:
         if self.grad_steps is not None:
             check_whole("grad_steps", self.grad_steps)
             if self.detach:
-                raise InvalidValue("detach=True lets every step carry its own gradient: leave grad_steps=None.")
+                raise InvalidValue(
+                    f"grad_steps={self.grad_steps} with detach=True, which lets every step carry its own gradient: "
+                    "leave grad_steps=None."
+                )
 
     @property
     def flow(self) -> GradientFlow:
@@ -171,18 +181,19 @@ def as_config(feedback: Feedback, default: LoopConfig | None = None) -> LoopConf
     if isinstance(feedback, LoopConfig):
         return feedback
     if isinstance(feedback, str):
-        return cast(LoopConfig, catalogue().loops[feedback].config_class())
+        feedback = {"loop": feedback}
     if isinstance(feedback, Mapping):
-        return cast(LoopConfig, catalogue().loops[feedback.get("loop", "recurrent")].config_class.from_dict(feedback))
+        name = catalogue().loops.entry(feedback.get("loop", Recurrent.loop)).name
+        return cast(LoopConfig, catalogue().loops[name].config_class.from_dict({**feedback, "loop": name}))
     raise InvalidType(
         f"feedback={feedback!r} ({type(feedback).__name__}): expected True, False, the name of a loop "
         f"({', '.join(catalogue().loops)}), a config such as Recurrent(steps=4), or its dict."
     )
 
 
-def check_steps(steps: object) -> int:
+def check_steps(steps: object, hint: str = "") -> int:
     """*steps* if it is a whole number >= 1."""
-    return check_whole("steps", steps, hint="; steps=1 looks once")
+    return check_whole("steps", steps, hint=f"; steps=1 looks once{hint}")
 
 
 def check_whole(name: str, value: object, hint: str = "") -> int:
@@ -226,7 +237,15 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 def check_norm(name: str, value: object) -> None:
     """*value* names a normalisation: a word, or a number of groups."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        check_whole(name, value, hint=" groups")
-    else:
-        check_choice(name, value, ("layer", "instance", "none"))
+    words = ("layer", "instance", "none")
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not (whole and cast(int, value) >= 1) and value not in words:
+        close = suggestion(did_you_mean(str(value), words), list(words))
+        raise InvalidValue(f"{name}={value!r}: {close} Or a number of groups >= 1.")
+
+
+def check_part(field: str, name: str, part: object, needs: str) -> None:
+    """*part*, registered under *name*, can be what *field* asks for."""
+    if not hasattr(part, needs):
+        base = {"projection": "projections.Projection", "dynamics": "dynamics.Dynamics"}[field]
+        raise InvalidType(f"{field}={name!r} is {part!r:.80}: expected a subclass of smp_feedback.{base}.")

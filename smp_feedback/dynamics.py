@@ -99,11 +99,12 @@ class Dynamics(nn.Module):
         """Refuse settings under which this rule makes no sense; called when the config is born."""
         if config.steps == "auto" and math.isinf(config.tau):
             raise InvalidValue("steps='auto': without decay (tau=inf) no correction is negligible; give a number.")
-        if config.steps == "auto" and (config.norm_error == "none" or config.basis == "free"):
-            raise InvalidValue(
-                "steps='auto': only normalised corrections in an orthogonal basis have a size known beforehand; "
-                "give a number, or norm_error='layer' and basis='orthogonal'."
-            )
+        for field, loose, bounded in (("norm_error", "none", "layer"), ("basis", "free", "orthogonal")):
+            if config.steps == "auto" and getattr(config, field) == loose:
+                raise InvalidValue(
+                    f"steps='auto': with {field}={loose!r} no correction has a size known beforehand; give a number, "
+                    f"or {field}={bounded!r}."
+                )
 
     def begin(self, steps: int) -> Rule:
         """The rule for a loop of *steps* steps, with all that does not depend on the step done once."""
@@ -200,7 +201,10 @@ class Leaky(Dynamics):
             raise InvalidValue(f"tau={config.tau}: dynamics='leaky' takes steps of 1 / tau; expected tau >= 1.")
         for field, plain in (("learn_rates", False), ("basis", "identity")):
             if getattr(config, field) != plain:
-                raise InvalidValue(f"{field}={getattr(config, field)!r}: dynamics='leaky' does not decay corrections.")
+                raise InvalidValue(
+                    f"{field}={getattr(config, field)!r}: dynamics='leaky' does not decay corrections; "
+                    f"expected {field}={plain!r}."
+                )
 
     def begin(self, steps: int) -> Rule:
         """See :func:`leaky`."""

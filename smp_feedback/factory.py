@@ -12,7 +12,7 @@ from torch import nn
 
 from smp_feedback.builder import build_base
 from smp_feedback.config import Feedback, LoopConfig, Recurrent, as_config, check_whole
-from smp_feedback.errors import InvalidType, InvalidValue
+from smp_feedback.errors import InvalidType, InvalidValue, SurgeryError
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.plugins import catalogue
 from smp_feedback.weights import read_config, read_weights
@@ -151,7 +151,17 @@ def from_pretrained(
 
 def close(base: nn.Module, config: LoopConfig, origin: Mapping[str, Any] | None) -> FeedbackModel:
     """Close *base* into the loop of *config*, in place; *origin* is how to build the base again."""
-    model = cast(FeedbackModel, catalogue().loops[config.loop].close(base, config))
+    loop = catalogue().loops[config.loop]
+    if isinstance(base, FeedbackModel):
+        who = origin["architecture"] if origin else type(base).__name__
+        raise InvalidValue(f"{who}: this {type(base).__name__} looks again already; its builder must make a new one.")
+    ours = {"feedback"}.union(*(vars(c) for c in loop.__mro__ if not issubclass(nn.Module, c)))
+    for name in sorted(ours & {*base._modules, *base._parameters, *base._buffers}):
+        raise SurgeryError(
+            f"{type(base).__name__} has a part called {name!r}, and so has every looping model: rename it."
+        )
+    channels = origin["arguments"].get("in_channels") if origin else None
+    model = cast(FeedbackModel, loop.close(base, config, in_channels=channels))
     model.feedback.origin = origin
     return model
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -14,7 +16,7 @@ from typing import Any
 import pluggy
 
 from smp_feedback import hookspecs
-from smp_feedback.errors import PluginWarning
+from smp_feedback.errors import FeedbackError, PluginWarning
 from smp_feedback.registry import Registry
 
 BUILT_IN = (
@@ -48,16 +50,31 @@ class Catalogue:
     plugins: list[Plugin] = field(default_factory=list)
 
     def admit(self, plugin: object, name: str, origin: str) -> None:
-        """Let *plugin* register everything it brings; all of it, or nothing if it raises or misspells a hook."""
+        """Let *plugin* register everything it brings; raises if it misspells a hook or forgot to mark one."""
         manager = pluggy.PluginManager(hookspecs.PROJECT)
         manager.add_hookspecs(hookspecs)
         manager.register(plugin, name)
         manager.check_pending()
-        drafts = {kind: registry.copy() for kind, registry in self.registries().items()}
-        for kind, draft in drafts.items():
-            getattr(manager.hook, f"register_{kind}")(register=functools.partial(draft.register, origin=origin))
         for kind, registry in self.registries().items():
-            registry.replace(drafts[kind])
+            hook = f"register_{kind}"
+            _check_marked(plugin, hook)
+            getattr(manager.hook, hook)(register=functools.partial(registry.register, origin=origin))
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Whatever was registered inside is forgotten if it ends in an error."""
+        before = {kind: registry.copy() for kind, registry in self.registries().items()}
+        try:
+            yield
+        except BaseException:
+            for kind, registry in self.registries().items():
+                registry.replace(before[kind])
+            raise
+
+    def admit_installed(self, found: Iterable[EntryPoint] | None = None) -> None:
+        """Admit *found*, or the installed entry points, each on its own."""
+        for point in entry_points(group=hookspecs.PROJECT) if found is None else found:
+            self.plugins.append(_admit_safely(self, point))
 
     def registries(self) -> dict[str, Registry[Any]]:
         """The registries by the name of their hook."""
@@ -76,25 +93,46 @@ def open_catalogue(*, installed: bool = True, found: Iterable[EntryPoint] | None
     for module in BUILT_IN:
         catalogue.admit(import_module(module), module, origin="smp_feedback")
     if installed:
-        for point in entry_points(group=hookspecs.PROJECT) if found is None else found:
-            catalogue.plugins.append(_admit_safely(catalogue, point))
+        catalogue.admit_installed(found)
     return catalogue
+
+
+def _check_marked(plugin: object, hook: str) -> None:
+    said = getattr(plugin, hook, None)  # the public function of the same name, imported there, is no hook
+    own = getattr(said, "__module__", None) == getattr(plugin, "__name__", "")
+    if own and not hasattr(said, f"{hookspecs.PROJECT}_impl"):
+        raise FeedbackError(f"{hook} is not marked: decorate it with smp_feedback.hookspecs.hookimpl.")
 
 
 def _admit_safely(catalogue: Catalogue, point: EntryPoint) -> Plugin:
     origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
     try:
-        catalogue.admit(point.load(), point.name, origin)
+        with catalogue.all_or_nothing():
+            catalogue.admit(point.load(), point.name, origin)
     except (Exception, SystemExit) as error:  # a plugin may do anything at import
         warnings.warn(f"Plugin {point.name!r} of {origin} is left out: {error!r}", PluginWarning, stacklevel=2)
         return Plugin(point.name, origin, repr(error), traceback.format_exc())
     return Plugin(point.name, origin)
 
 
-@functools.cache
+_opening = threading.RLock()
+_process: list[Catalogue] = []
+
+
 def catalogue() -> Catalogue:
-    """The catalogue of this process, opened at the first look-up."""
-    return open_catalogue()
+    """The catalogue of this process, opened at the first look-up.
+
+    A plugin that uses the public interface while it is imported finds the built-ins and the plugins before it.
+    """
+    with _opening:
+        if not _process:
+            _process.append(open_catalogue(installed=False))
+            try:
+                _process[0].admit_installed()
+            except BaseException:  # interrupted: the next look-up begins anew
+                _process.clear()
+                raise
+        return _process[0]
 
 
 def list_plugins() -> list[Plugin]:

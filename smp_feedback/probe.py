@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -23,12 +25,14 @@ class Probe(NamedTuple):
         logits: The base's own answer (1, classes, ...).
         output: What the head read (1, S, h, w).
         readers: The convolutions that read the image, by dotted name.
+        labels: The base's own labels, where it has a classification head.
     """
 
     image: Tensor
     logits: Tensor
     output: Tensor
     readers: dict[str, nn.Conv2d]
+    labels: Tensor | None = None
 
     @property
     def stride(self) -> float:
@@ -36,7 +40,7 @@ class Probe(NamedTuple):
         return self.image.shape[-2] / self.output.shape[-2]
 
 
-def probe(base: nn.Module, cut: Cut, in_channels: int) -> Probe:
+def probe(base: nn.Module, cut: Cut, channels: Iterable[int]) -> Probe:
     """Show *base* one random image, of the first size that it takes; it must be evaluating.
 
     Raises:
@@ -44,23 +48,32 @@ def probe(base: nn.Module, cut: Cut, in_channels: int) -> Probe:
     """
     refused: Exception | None = None
     tried = sizes(base)
-    for size in tried:
-        image = noise(base, (1, in_channels, size, size))
+    counts = list(channels)
+    for count, size in itertools.product(counts, tried):
+        image = noise(base, (1, count, size, size))
         try:
             found, answer = image_readers(base, image)
             output, _ = cut.body(base, cut.prefix(base, image))
         except Exception as error:  # sizes that do not fit fail in as many ways as there are models
-            refused = error
+            refused = refused or error
             continue
         if not isinstance(output, Tensor) or output.ndim != 4:
+            got = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+            raise SurgeryError(f"{type(base).__name__}: the head must read one (B, S, h, w) tensor, got {got}.")
+        logits, *labels = answer if isinstance(answer, tuple) else (answer,)
+        if not isinstance(logits, Tensor):
             raise SurgeryError(
-                f"{type(base).__name__}: the head must read one (B, S, h, w) tensor, got {output!r:.80}."
+                f"{type(base).__name__}: expected a tensor or (masks, labels) as answer, got {type(logits).__name__}."
             )
-        return Probe(image, _logits(answer), output, found)
-    raise SurgeryError(f"{type(base).__name__} answered no dry run at {tried} px. Its last words: {refused!r}")
+        return Probe(image, logits, output, found, labels[0] if labels else None)
+    raise SurgeryError(
+        f"{type(base).__name__} answered no dry run at {tried} px with {counts} channels. Its first words: {refused!r}"
+    )
 
 
-def prove(model: nn.Module, cut: Cut, seen: Probe, readers: nn.ModuleList, statistics: nn.ModuleList) -> None:
+def prove(
+    model: nn.Module, cut: Cut, seen: Probe, readers: nn.ModuleList, statistics: nn.ModuleList, stem: str | None = None
+) -> None:
     """The cut model, shown any feedback, answers the probe as the base did.
 
     Raises:
@@ -68,13 +81,21 @@ def prove(model: nn.Module, cut: Cut, seen: Probe, readers: nn.ModuleList, stati
     """
     channels = next(readers.parameters()).shape[1]
     feedback = noise(model, (1, channels, *seen.image.shape[-2:]))
-    with looking(Look(0, feedback, readers, statistics)):
-        logits = cut.head(model, cut.body(model, cut.prefix(model, seen.image))[0])
-    allowed = 50 * torch.finfo(logits.dtype).eps ** 0.75 * (1 + float(seen.logits.abs().max()))
-    same = logits.shape == seen.logits.shape and torch.allclose(
-        logits, seen.logits, rtol=0, atol=allowed, equal_nan=True
-    )
-    if not same:
+    read: set[int] = set()
+    hooks = [r.register_forward_hook(lambda *_, i=i: read.add(i)) for i, r in enumerate(readers)]
+    try:
+        with looking(Look(0, feedback, readers, statistics)):
+            output, features = cut.body(model, cut.prefix(model, seen.image))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if len(read) < len(readers):
+        stem = f"stem={stem!r}: this convolution" if stem else "A convolution that reads the image"
+        raise SurgeryError(f"{stem} does not run between the image and the head: it would never read the feedback.")
+    pairs = [(cut.head(model, output), seen.logits)]
+    if features is not None and seen.labels is not None:
+        pairs.append((cut.labels(model, features), seen.labels))
+    if not all(_same(ours, theirs) for ours, theirs in pairs):
         raise SurgeryError(
             f"{type(model).__name__}: body and head do not reproduce its own answer; its forward does more than "
             "encoder -> decoder -> segmentation_head. Give it forward_features and forward_head that do all of it."
@@ -103,14 +124,19 @@ def _side(size: Any) -> int | None:
     return side if isinstance(side, int) and side > 0 else None
 
 
-def in_channels_of(base: nn.Module) -> int:
-    """Channels of the image: what the model says of itself, else what its first convolution reads."""
+def _same(ours: Tensor, theirs: Tensor) -> bool:
+    allowed = 50 * torch.finfo(ours.dtype).eps ** 0.75 * (1 + float(theirs.nan_to_num().abs().max()))
+    return ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=0, atol=allowed, equal_nan=True)
+
+
+def in_channels_of(base: nn.Module) -> list[int]:
+    """Channels the image may have: what the model says of itself, else its first convolution's, else the usual."""
     config: Any = getattr(base, "config", None)
     if isinstance(config, dict) and "in_channels" in config:
-        return int(config["in_channels"])
+        return [int(config["in_channels"])]
     for module in base.modules():
         if isinstance(module, nn.Conv2d):
-            return module.in_channels
+            return list(dict.fromkeys((module.in_channels, 3, 1, 4)))
     raise SurgeryError(f"{type(base).__name__} has no 2-d convolution: nothing in it could read the feedback.")
 
 
@@ -119,12 +145,3 @@ def noise(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
     like = next(model.parameters())
     generator = torch.Generator().manual_seed(0)
     return torch.rand(shape, generator=generator).to(like.device, like.dtype)
-
-
-def _logits(answer: Any) -> Tensor:
-    logits = answer[0] if isinstance(answer, tuple) else answer
-    if not isinstance(logits, Tensor):
-        raise SurgeryError(
-            f"expected the base to answer with a tensor or (masks, labels), got {type(answer).__name__}."
-        )
-    return logits

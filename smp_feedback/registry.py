@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import Generic, TypeVar, cast, overload
 
-from smp_feedback.errors import InvalidType, InvalidValue, NameTaken, UnknownName
+from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue, NameTaken, UnknownName
 
 T = TypeVar("T")
 
@@ -63,17 +63,19 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def register(self, name: str, target: object = None, *, aliases: Iterable[str] = (), origin: str = "") -> object:
         """Add *target* under *name* and *aliases*; without a target, return a decorator that does."""
-        if target is None:
-            return lambda part: self.register(name, part, aliases=aliases, origin=origin)
         names = self._checked_names(name, aliases)
-        entry = Entry(name, target, origin or getattr(target, "__module__", "") or "unknown", names[1:])
-        for key in map(str.lower, names):
-            old = self._entries.get(key)
+        if target is None:
+            return lambda part: self.register(name, part, aliases=names[1:], origin=origin)
+        home = _home(self.kind, name, target)
+        entry = Entry(name, target, origin or home, names[1:])
+        for one in names:
+            old = self._entries.get(one.lower())
             if old is not None and (old.name != name or not _same_part(old.target, target)):
                 raise NameTaken(
-                    f"{self.kind} {key!r} belongs to {old.origin} (as {old.name!r}); {entry.origin} needs another name."
+                    f"{self.kind} {one!r} belongs to {old.origin} (as {old.name!r}); {entry.origin} needs another name."
                 )
-        self._entries.update(dict.fromkeys(map(str.lower, names), entry))
+        kept = {key: old for key, old in self._entries.items() if old.name != name}  # a redefinition takes all along
+        self._entries = kept | dict.fromkeys(map(str.lower, names), entry)
         return target
 
     def _checked_names(self, name: str, aliases: Iterable[str]) -> tuple[str, ...]:
@@ -82,7 +84,7 @@ class Registry(Mapping[str, T], Generic[T]):
         names = (name, *aliases)
         for one in names:
             if not isinstance(one, str) or not one.strip():
-                raise InvalidValue(f"{self.kind} name {one!r}: a name is a non-empty string.")
+                raise InvalidValue(f"{self.kind} name {one!r}: a name is a non-empty string, as in register('name').")
         return names
 
     def entry(self, name: str) -> Entry:
@@ -98,7 +100,12 @@ class Registry(Mapping[str, T], Generic[T]):
         entry = self.entry(name)
         if isinstance(entry.target, str):
             module, _, attribute = entry.target.partition(":")
-            return cast(T, getattr(import_module(module), attribute))
+            try:
+                return cast(T, getattr(import_module(module), attribute))
+            except (ImportError, AttributeError) as error:
+                raise FeedbackError(
+                    f"{self.kind} {entry.name!r} of {entry.origin} is not at {entry.target!r}: {error}"
+                ) from error
         return cast(T, entry.target)
 
     def __iter__(self) -> Iterator[str]:
@@ -127,6 +134,18 @@ class Registry(Mapping[str, T], Generic[T]):
     def replace(self, other: Registry[T]) -> None:
         """Take over the entries of *other*."""
         self._entries = dict(other._entries)
+
+
+def _home(kind: str, name: str, target: object) -> str:
+    """The module that *target* comes from; an address names it."""
+    if not isinstance(target, str):
+        return getattr(target, "__module__", "") or "unknown"
+    module, _, attribute = target.partition(":")
+    if not module or not attribute:
+        raise InvalidValue(
+            f"{kind} {name!r}: {target!r} is no address; expected 'module:attribute', or the part itself."
+        )
+    return module
 
 
 def _same_part(old: object, new: object) -> bool:

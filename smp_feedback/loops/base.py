@@ -137,8 +137,8 @@ class FeedbackModel(FeedforwardWeights, Extension):
     _is_torch_scriptable = False  # torch.jit.script is deprecated; torch.export and torch.compile are not
 
     @classmethod
-    def close(cls, base: nn.Module, config: LoopConfig) -> FeedbackModel:
-        """Close *base* into this loop, in place; each loop has its own way."""
+    def close(cls, base: nn.Module, config: LoopConfig, in_channels: int | None = None) -> FeedbackModel:
+        """Close *base* into this loop, in place; each loop has its own way. *in_channels*, if somebody knows them."""
         raise NotImplementedError
 
     def forward(self, image: Tensor, steps: int | None = None) -> Any:
@@ -217,6 +217,8 @@ def check_image(image: object, channels: int) -> None:
             f"image of shape {tuple(image.shape)} has {image.shape[1]} channels: expected {channels} "
             f"(in_channels={channels} when the model was made)."
         )
+    if not image.is_floating_point():
+        raise InvalidInput(f"image of dtype {image.dtype}: expected floating point; for bytes, image.float() / 255.")
 
 
 def chosen_steps(steps: object, default: int) -> int:

@@ -160,18 +160,18 @@ class RecurrentModel(FeedbackModel):
     feedback: RecurrentFeedback
 
     @classmethod
-    def close(cls, base: nn.Module, config: LoopConfig) -> RecurrentModel:
+    def close(cls, base: nn.Module, config: LoopConfig, in_channels: int | None = None) -> RecurrentModel:
         """Close *base* into the loop, in place: probe it, let it read the feedback, prove nothing changed."""
         assert isinstance(config, Recurrent)
         cut = cut_of(base)
         with evaluating(base):
-            seen = probe(base, cut, in_channels_of(base))
+            seen = probe(base, cut, [in_channels] if in_channels else in_channels_of(base))
             convs = _readers(base, seen, config.stem)
             like = next(base.parameters())
             feedback = RecurrentFeedback(config, seen).to(like.device, like.dtype)
             feedback.readers = add_readers(convs, feedback.projection.channels, reads_image=config.stem is None)
             feedback.statistics = add_statistics(base, rows=feedback.statistics_rows())
-            prove(base, cut, seen, feedback.readers, feedback.statistics)
+            prove(base, cut, seen, feedback.readers, feedback.statistics, config.stem)
         for weight in feedback.readers.parameters() if config.feedback_init else ():
             nn.init.normal_(weight, std=config.feedback_init)
         model = extend(base, cls)
