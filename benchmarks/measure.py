@@ -55,11 +55,13 @@ class Allocations(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         """Run the operation, and remember the storages of its results without keeping them."""
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
         result = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
                 storage = tensor.untyped_storage()
-                self.seen[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+                if storage._cdata not in given:  # a view or an in-place result is nothing new
+                    self.seen[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
         return result
 
     def held(self) -> int:

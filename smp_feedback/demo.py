@@ -54,7 +54,7 @@ class Job:
 
 def shapes_job(steps: int | None, noise: float, images: int, seed: int) -> Job:
     """Polygons and circles, drawn on the fly: every training image is new."""
-    steps, batch = steps or 250, 16
+    steps, batch = steps or 250, 8
     data = Shapes(steps * batch, size=64, noise=noise, seed=seed)
     test = Shapes(images, size=64, seed=10_000)
     sigmas = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -72,7 +72,7 @@ def folder_job(root: Path, steps: int | None, noise: float, images: int) -> Job:
     train, val = MaskFolder(root, "train", size=(96, 128), transform=augment), MaskFolder(root, "val", size=(96, 128))
     test = Subset(val, range(min(images, len(val))))
     sigmas = (0.0, 0.1, 0.2, 0.3, 0.5)
-    return Job("DeepLabV3Plus", "resnet18", train.classes, train.ignore_index, train, test, steps or 400, 8, sigmas)
+    return Job("DeepLabV3Plus", "resnet18", train.classes, train.ignore_index, train, test, steps or 300, 8, sigmas)
 
 
 def train_twins(job: Job, seed: int, accelerator: str) -> tuple[dict[str, nn.Module], dict[str, float]]:
@@ -196,7 +196,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m smp_feedback.demo", description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=Path, help="a folder in CamVid's layout; without it, synthetic shapes")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="where files go (%(default)s)")
-    parser.add_argument("--steps", type=int, help="optimiser steps (250 on shapes, 400 on a folder)")
+    parser.add_argument("--steps", type=int, help="optimiser steps (250 on shapes, 300 on a folder)")
     parser.add_argument("--noise", type=float, help="noise in training (0.5 on shapes, 0.2 on a folder)")
     parser.add_argument("--images", type=int, default=200, help="held-out images to score, at most (%(default)s)")
     parser.add_argument("--seeds", type=int, default=1, help="repetitions (%(default)s)")

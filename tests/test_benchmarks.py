@@ -1,0 +1,63 @@
+"""What the benchmarks measure, where a promise can be checked without a clock."""
+
+from __future__ import annotations
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+
+import smp_feedback as smpf
+from benchmarks import cost, memory
+from benchmarks.measure import bytes_held, interleaved, ratio
+
+IMAGE = torch.rand(1, 3, 64, 64)
+
+
+def test_bytes_held_are_those_that_live_on():
+    def run():
+        temporary = torch.zeros(1000)
+        kept = temporary + 1
+        return kept.view(10, 100).add_(1)
+
+    assert bytes_held(run) == 4000
+    weight = torch.ones(1000, requires_grad=True)
+    assert bytes_held(lambda: (weight * 2).exp().sum()) >= 4000, "exp keeps its result for backward"
+
+
+@pytest.mark.parametrize("arch", ["Unet", "DeepLabV3Plus", "FPN"])
+def test_recomputing_eight_steps_keeps_no_more_than_one_plain_forward(arch):
+    plain = smp.create_model(arch, "resnet18", encoder_weights=None).train()
+    image = torch.rand(2, 3, 64, 64)
+    unit = bytes_held(lambda: plain(image))
+    thrifty = smpf.wrap(plain, smpf.Recurrent(steps=8, recompute=True)).train()
+    assert bytes_held(lambda: thrifty(image)) <= unit
+    keen = smpf.wrap(plain, smpf.Recurrent(steps=8)).train()
+    assert bytes_held(lambda: keen(image)) > 6 * unit, "the measure sees nothing"
+
+
+def test_memory_with_a_backward_per_step_does_not_grow_with_the_steps():
+    model = smpf.create("Unet", "resnet18", None, feedback=smpf.Recurrent(detach=True)).train()
+    kept = memory.kept_per_step(model, torch.rand(2, 3, 64, 64))
+    assert kept[16] <= 1.05 * kept[2]
+
+
+def test_inference_keeps_nothing_but_the_answer():
+    model = smpf.create("Unet", "resnet18", None, classes=3).eval()
+    with torch.no_grad():
+        assert bytes_held(lambda: model(IMAGE, steps=6)) == 3 * 64 * 64 * 4
+
+
+def test_ratios_are_taken_turn_by_turn():
+    assert ratio([2.0, 4.0, 6.0], [1.0, 2.0, 3.0]) == (2.0, 2.0, 2.0)
+    calls = []
+    seconds = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3)
+    assert calls == ["a", "b"] * 5
+    assert {len(row) for row in seconds.values()} == {3}
+
+
+def test_the_cost_of_an_architecture_is_measured_side_by_side(monkeypatch, tmp_path, capsys):
+    arguments = ["cost", "--archs", "Unet", "--encoder", "resnet18", "--size", "64", "--repeats", "2", "--threads", "1"]
+    monkeypatch.setattr("sys.argv", [*arguments, "--out", str(tmp_path / "cost.json")])
+    cost.main()
+    assert "Unet" in capsys.readouterr().out
+    assert (tmp_path / "cost.json").is_file()

@@ -1,0 +1,54 @@
+"""README and docs: their code runs, their commands exist, every hook is documented."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smp_feedback import hookspecs
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CODE = [
+    pytest.param(block, id=f"{page.name}-{i}")
+    for page in PAGES
+    for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+]
+
+
+@pytest.mark.parametrize("block", CODE)
+def test_the_code_in_the_documents_runs_as_it_stands(block, tmp_path):
+    run = subprocess.run([sys.executable, "-W", "error", "-c", block], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_there_is_code_in_the_readme():
+    assert any("README" in case.id for case in CODE)
+
+
+@pytest.mark.parametrize("hook", [name for name in vars(hookspecs) if name.startswith("register_")])
+def test_every_hook_has_a_section(hook):
+    assert f"## `{hook}`" in (ROOT / "docs" / "plugins.md").read_text()
+
+
+def test_every_command_in_the_documents_exists():
+    text = "\n".join(page.read_text() for page in PAGES)
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`?make ([a-z]+)", text)) <= targets
+    for module in set(re.findall(r"python -m ([\w.]+)", text)):
+        assert (ROOT / (module.replace(".", "/") + ".py")).is_file(), module
+
+
+def test_every_local_link_leads_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name} -> {target}"
+
+
+def test_the_documents_name_no_placeholder():
+    for page in PAGES:
+        assert not re.search(r"\b(TODO|TBD|XXX|FIXME)\b", page.read_text()), page.name
