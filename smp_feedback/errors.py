@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 
 
 class FeedbackError(Exception):
@@ -28,6 +29,10 @@ class SurgeryError(FeedbackError, RuntimeError):
 
 class NameTaken(FeedbackError, ValueError):
     """Two parts claim one name."""
+
+
+class MissingExtra(FeedbackError, ImportError):
+    """A part of the package that needs a library which is not installed."""
 
 
 class PluginWarning(UserWarning):
@@ -59,6 +64,17 @@ class UnknownName(FeedbackError, KeyError):
 
 class UnknownKeyword(FeedbackError, TypeError):
     """A keyword that the architecture or the config does not take."""
+
+
+def require(library: str, extra: str) -> None:
+    """Say which extra to install if *library* is missing.
+
+    >>> require("nosuchlibrary", "train")
+    Traceback (most recent call last):
+    smp_feedback.errors.MissingExtra: This needs nosuchlibrary: pip install "smp_feedback[train]".
+    """
+    if find_spec(library) is None:
+        raise MissingExtra(f'This needs {library}: pip install "smp_feedback[{extra}]".')
 
 
 def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> list[str]:

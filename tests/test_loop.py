@@ -231,6 +231,22 @@ def test_an_image_stops_when_it_has_settled_as_it_would_alone():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("size", [(64, 64), (65, 71)])
+def test_settling_goes_with_labels_random_states_and_any_size(size):
+    config = smpf.Recurrent(steps=30, tolerance=1e-3, init_std=1e-3)
+    model = unet(config, aux_params={"classes": 4, "dropout": None}).eval()
+    masks, labels = model(torch.rand(3, 3, *size))
+    assert masks.isfinite().all()
+    assert labels.shape == (3, 4)
+
+
+def test_settling_and_recomputing_give_the_gradient_of_settling():
+    plain = unet(smpf.Recurrent(steps=9, tolerance=1e-2)).eval()
+    thrifty = unet(smpf.Recurrent(steps=9, tolerance=1e-2, recompute=True)).eval()
+    same(gradients(plain, IMAGE), gradients(thrifty, IMAGE))
+
+
+@torch.no_grad()
 def test_images_that_settle_are_left_out_of_the_work():
     model = unet(smpf.Recurrent(steps=30, tolerance=1e-3)).eval()
     batches, before = [], None

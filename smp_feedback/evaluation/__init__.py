@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from smp_feedback.errors import require
+
+require("torchmetrics", extra="train")
+
 from smp_feedback.evaluation.sweep import miou, noise_sweep
 
 __all__ = ["miou", "noise_sweep"]

@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from smp_feedback.errors import InvalidValue
+from smp_feedback.errors import InvalidValue, require
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.weights import replace_file
+
+require("matplotlib", extra="plot")
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart with any colour vision, then lighter and darker relatives
 PALETTE = (

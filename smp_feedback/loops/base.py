@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from smp_feedback.config import GradientFlow, LoopConfig, check_steps
+from smp_feedback.config import GradientFlow, LoopConfig
 from smp_feedback.errors import InvalidInput, InvalidType
 from smp_feedback.look import replaying
 from smp_feedback.surgery import Extension
@@ -219,8 +219,3 @@ def check_image(image: object, channels: int) -> None:
         )
     if not image.is_floating_point():
         raise InvalidInput(f"image of dtype {image.dtype}: expected floating point; for bytes, image.float() / 255.")
-
-
-def chosen_steps(steps: object, default: int) -> int:
-    """The number of steps of one call."""
-    return default if steps is None else check_steps(steps)

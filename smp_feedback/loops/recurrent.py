@@ -13,19 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.builder import Cut, cut_of
-from smp_feedback.config import LoopConfig, Recurrent
+from smp_feedback.config import LoopConfig, Recurrent, check_steps
 from smp_feedback.dynamics import Dynamics, Rule
 from smp_feedback.errors import SurgeryError
 from smp_feedback.look import Look, looking
-from smp_feedback.loops.base import (
-    FeedbackModel,
-    Turn,
-    Turned,
-    check_image,
-    chosen_steps,
-    relative_change,
-    unroll,
-)
+from smp_feedback.loops.base import FeedbackModel, Turn, Turned, check_image, unroll
+from smp_feedback.loops.settling import Settling
 from smp_feedback.normalise import Normalise, normaliser
 from smp_feedback.plugins import catalogue
 from smp_feedback.probe import Probe, in_channels_of, probe, prove
@@ -64,43 +57,6 @@ class Recurrence:
         if state is None:
             state = torch.zeros_like(error)
         return Turned(self.rule(resize(state, (error.shape[-2], error.shape[-1])), error, t), features)
-
-
-class Settling:
-    """A turn that leaves out the images whose state has come to rest, one by one.
-
-    Asks the device which images moved, once a step: used only where a tolerance was set.
-    """
-
-    def __init__(self, make: Callable[[Tensor], Turn], image: Tensor, tolerance: float) -> None:
-        self.make, self.image, self.tolerance = make, image, tolerance
-        self.turn, self.active = make(image), torch.arange(len(image), device=image.device)
-        self.settled = False
-
-    def __call__(self, state: Tensor | None, t: int) -> Turned:
-        """Turn the images that still move; the others keep their state."""
-        old = None if state is None else state[self.active]
-        new = self.turn(old, t)
-        moving = relative_change(old, new.state) >= self.tolerance
-        merged = _merge(self.features if state is not None else None, new.features, self.active)
-        whole = new.state if state is None else state.index_copy(0, self.active, new.state)
-        self.features = merged
-        self._keep(moving)
-        return Turned(whole, merged)
-
-    features: Tensor | None = None
-
-    def _keep(self, moving: Tensor) -> None:
-        kept = int(moving.sum())
-        if kept < len(self.active):
-            self.active = self.active[moving]
-            self.settled = kept == 0
-            if kept:
-                self.turn = self.make(self.image[self.active])
-
-
-def _merge(old: Tensor | None, new: Tensor | None, active: Tensor) -> Tensor | None:
-    return new if old is None or new is None else old.index_copy(0, active, new)
 
 
 def at_least_single(x: Tensor) -> Tensor:
@@ -188,14 +144,13 @@ class RecurrentModel(FeedbackModel):
         check_image(image, feedback.in_channels)
         if not torch.compiler.is_compiling():
             self.cut.check(self, image)
-        count = chosen_steps(steps, feedback.steps())
-        tolerance = feedback.config.tolerance
-        turn: Turn
+        count = feedback.steps() if steps is None else check_steps(steps)
+        tolerance, flow = feedback.config.tolerance, feedback.config.flow
+        turn: Turn = self._recurrence(image, count)
         if tolerance is not None and not self.training:
             turn = Settling(lambda rows: self._recurrence(rows, count), image, tolerance)
-        else:
-            turn = self._recurrence(image, count)
-        return unroll(turn, feedback.first_state(image), steps=count, flow=feedback.config.flow)
+            flow = flow._replace(recompute=False)  # run again, it would decide again which images are left
+        return unroll(turn, feedback.first_state(image), steps=count, flow=flow)
 
     def _recurrence(self, image: Tensor, steps: int) -> Recurrence:
         feedback, cut = self.feedback, self.cut

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from smp_feedback.errors import require
+
+require("lightning", extra="train")
+
 from smp_feedback.training.data import PairsModule
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.run import fit
