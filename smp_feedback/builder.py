@@ -11,9 +11,18 @@ from typing import Any, cast
 import segmentation_models_pytorch as smp
 import timm
 from segmentation_models_pytorch.base import SegmentationModel
+from segmentation_models_pytorch.base.modules import Activation
 from torch import Tensor, nn
 
-from smp_feedback.errors import InvalidType, SurgeryError, UnknownKeyword, UnknownName, did_you_mean, suggestion
+from smp_feedback.errors import (
+    InvalidType,
+    InvalidValue,
+    SurgeryError,
+    UnknownKeyword,
+    UnknownName,
+    did_you_mean,
+    suggestion,
+)
 from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.plugins import catalogue
 
@@ -111,6 +120,16 @@ def build_base(
     if not isinstance(base, nn.Module):
         raise InvalidType(f"{name}: its builder returned a {type(base).__name__}, expected a torch.nn.Module.")
     return base
+
+
+def check_reads_logits(base: nn.Module, projection: str) -> None:
+    """A projection that reads logits is not fed what an activation has made of them."""
+    for module in getattr(base, "segmentation_head", nn.Identity()).modules():
+        if isinstance(module, Activation) and not isinstance(module.activation, nn.Identity):
+            raise InvalidValue(
+                f"projection={projection!r} reads logits, and the head's activation {module.activation} turns them "
+                "into something else: make the base with activation=None."
+            )
 
 
 def is_smp(builder: object) -> bool:

@@ -85,7 +85,8 @@ class Recurrent(LoopConfig):
         statistics: BatchNorm's running statistics ``per_step`` or ``shared`` by all steps.
         grad_steps: The last steps that carry gradient; None is all.
         detach: Whether each step is on its own (no gradient from one step to the one before).
-        recompute: Whether steps are run again in the backward pass instead of kept.
+        recompute: Whether steps are run again in the backward pass instead of kept; under ``torch.compile``
+            its partitioner decides instead.
         tolerance: In evaluation, an image stops when its state moves by less than this part of its norm;
             None never stops early. Costs one host synchronisation a step.
         stem: Dotted name of the convolution that shall read the feedback; None finds those that read the

@@ -66,8 +66,7 @@ def fractional_weight(t: int, steps: int, order: float) -> float:
     >>> round(fractional_weight(0, 4, 1.5), 4), round(fractional_weight(3, 4, 1.5), 4)
     (1.1284, 0.5642)
     """
-    weight: float = ((steps - t) / steps) ** (order - 1) / math.gamma(order)
-    return weight
+    return math.exp((order - 1) * math.log((steps - t) / steps) - math.lgamma(order))
 
 
 def leaky(state: Tensor, drive: Tensor, rate: float) -> Tensor:
@@ -147,8 +146,7 @@ class Decay(Dynamics):
         tau, exponent = self.config.tau, self.config.rate_exponent
         if self.rates is None and self.basis is None:
             return lambda h, e, t: torch.add(h, e, alpha=self.weight(t, steps) * math.exp(-t / tau))
-        basis = None if self.basis is None else self.basis.weight
-        inverse = None if self.inverse is None else self.inverse.weight
+        basis, inverse = (None if part is None else _in_full(part) for part in (self.basis, self.inverse))
         return lambda h, e, t: torch.add(
             h, decay(e, t, tau, self.rates, basis, inverse, exponent), alpha=self.weight(t, steps)
         )
@@ -187,7 +185,7 @@ class Fractional(Decay):
 
     def tail(self, t: int) -> float:
         """No weight exceeds 1 / Gamma(order), for any T."""
-        return super().tail(t) / math.gamma(self.config.order)
+        return super().tail(t) * math.exp(-math.lgamma(self.config.order))
 
 
 class Leaky(Dynamics):
@@ -197,8 +195,8 @@ class Leaky(Dynamics):
     def check(cls, config: Recurrent) -> None:
         """A step longer than the time constant overshoots."""
         super().check(config)
-        if config.tau < 1:
-            raise InvalidValue(f"tau={config.tau}: dynamics='leaky' takes steps of 1 / tau; expected tau >= 1.")
+        if config.tau < 1 or math.isinf(config.tau):
+            raise InvalidValue(f"tau={config.tau}: dynamics='leaky' takes steps of 1 / tau; expected tau >= 1, finite.")
         for field, plain in (("learn_rates", False), ("basis", "identity")):
             if getattr(config, field) != plain:
                 raise InvalidValue(
@@ -238,13 +236,18 @@ class Residual(Decay):
         return 0.0 if t == 0 else super().size(t, steps) * self.largest()
 
     def tail(self, t: int) -> float:
-        """The decay's, scaled by the largest |gamma|."""
-        largest = self.largest()
-        return super().tail(t) * largest if largest else 0.0
+        """The decay's, for a gamma of at least 1: an untrained one must have steps to learn from."""
+        return super().tail(t) * max(1.0, self.largest())
 
     def largest(self) -> float:
         """The largest |gamma|."""
         return float(self.gamma.detach().abs().max())
+
+
+def _in_full(part: nn.Linear) -> Tensor:
+    """The matrix, computed in its own precision: under autocast an orthogonal one would not be."""
+    with torch.autocast(part.weight.device.type, enabled=False):
+        return part.weight
 
 
 def _square(channels: int, *, orthogonal: bool) -> nn.Linear:

@@ -95,7 +95,7 @@ def create(
     base = build_base(arch, chosen, encoder_weights, in_channels, classes, **kwargs)
     if config is None:
         return base
-    given = {"encoder_name": chosen, "in_channels": in_channels, "classes": classes, **kwargs}
+    given = {"encoder_name": chosen, "encoder_weights": None, "in_channels": in_channels, "classes": classes, **kwargs}
     return close(base, config, {"architecture": catalogue().architectures.entry(arch).name, "arguments": given})
 
 
@@ -142,8 +142,7 @@ def from_pretrained(
     hub = {} if Path(source).is_dir() else {"revision": revision, "cache_dir": cache_dir}
     saved = read_config(source, **hub)
     weights = read_weights(source, **hub)
-    arguments = {"encoder_weights": None, **saved["arguments"]}
-    model: FeedbackModel = create(saved["architecture"], feedback=saved["feedback"], **arguments)
+    model: FeedbackModel = create(saved["architecture"], feedback=saved["feedback"], **saved["arguments"])
     model.load_state_dict(weights)
     model.eval()
     return model
@@ -156,7 +155,8 @@ def close(base: nn.Module, config: LoopConfig, origin: Mapping[str, Any] | None)
         who = origin["architecture"] if origin else type(base).__name__
         raise InvalidValue(f"{who}: this {type(base).__name__} looks again already; its builder must make a new one.")
     ours = {"feedback"}.union(*(vars(c) for c in loop.__mro__ if not issubclass(nn.Module, c)))
-    for name in sorted(ours & {*base._modules, *base._parameters, *base._buffers}):
+    taken = {*base._modules, *base._parameters, *base._buffers, *vars(base)} - {"config"}
+    for name in sorted(ours & taken):
         raise SurgeryError(
             f"{type(base).__name__} has a part called {name!r}, and so has every looping model: rename it."
         )
@@ -178,6 +178,6 @@ def _origin(model: nn.Module) -> dict[str, Any] | None:
     architectures, config = catalogue().architectures, getattr(model, "config", None)
     for name in architectures:
         if architectures.entry(name).target is type(model) and isinstance(config, dict):
-            kept = {k: v for k, v in config.items() if k != "encoder_weights" and not k.startswith("_")}
-            return {"architecture": name, "arguments": kept}
+            kept = {k: v for k, v in config.items() if not k.startswith("_")}
+            return {"architecture": name, "arguments": {**kept, "encoder_weights": None}}
     return None

@@ -73,23 +73,26 @@ def probe(base: nn.Module, cut: Cut, channels: Iterable[int]) -> Probe:
 
 def prove(
     model: nn.Module, cut: Cut, seen: Probe, readers: nn.ModuleList, statistics: nn.ModuleList, stem: str | None = None
-) -> None:
+) -> bool:
     """The cut model, shown any feedback, answers the probe as the base did.
+
+    Returns:
+        Whether each convolution that reads the image runs once a look, so that its answer may be kept.
 
     Raises:
         SurgeryError: If it does not: its forward does more than the cut knows.
     """
     channels = next(readers.parameters()).shape[1]
     feedback = noise(model, (1, channels, *seen.image.shape[-2:]))
-    read: set[int] = set()
-    hooks = [r.register_forward_hook(lambda *_, i=i: read.add(i)) for i, r in enumerate(readers)]
+    read = [0] * len(readers)
+    hooks = [r.register_forward_hook(lambda *_, i=i: _count(read, i)) for i, r in enumerate(readers)]
     try:
         with looking(Look(0, feedback, readers, statistics)):
             output, features = cut.body(model, cut.prefix(model, seen.image))
     finally:
         for hook in hooks:
             hook.remove()
-    if len(read) < len(readers):
+    if not all(read):
         stem = f"stem={stem!r}: this convolution" if stem else "A convolution that reads the image"
         raise SurgeryError(f"{stem} does not run between the image and the head: it would never read the feedback.")
     pairs = [(cut.head(model, output), seen.logits)]
@@ -100,6 +103,11 @@ def prove(
             f"{type(model).__name__}: body and head do not reproduce its own answer; its forward does more than "
             "encoder -> decoder -> segmentation_head. Give it forward_features and forward_head that do all of it."
         )
+    return read == [1] * len(readers)
+
+
+def _count(calls: list[int], index: int) -> None:
+    calls[index] += 1
 
 
 def sizes(base: nn.Module) -> list[int]:

@@ -106,15 +106,22 @@ class StatisticsPerStep(Extension):
     """A BatchNorm whose running statistics belong to the step; the affine parameters serve all."""
 
     norm: int  # which of the statistics are this BatchNorm's
+    rows: tuple[StepStatistics]  # the same; a tuple, so that they are registered once, under ``feedback``
 
     def _statistic(self, name: str) -> Tensor | None:
         own, look = self._buffers[name], current_look()
-        if own is None or look is None:
-            return own
-        rows = look.statistics[self.norm]._buffers[name]
-        if look.t > 0 and rows is not None and len(rows):
+        if own is None:
+            return None
+        rows = None if look is None else look.statistics[self.norm]._buffers[name]
+        if look is not None and look.t > 0 and rows is not None and len(rows):
             own = rows[min(look.t, len(rows)) - 1]  # steps beyond the trained ones use the last
         return own.clone() if is_replay() else own  # a recomputed step updates a copy that nobody keeps
+
+    def reset_running_stats(self) -> None:
+        """Begin all statistics anew, as ``torch.optim.swa_utils.update_bn`` asks."""
+        reset = super().reset_running_stats  # type: ignore[misc]
+        reset()
+        self.rows[0].reset(self)
 
     @property
     def running_mean(self) -> Tensor | None:
@@ -156,6 +163,8 @@ def sibling(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
         twin = cast(nn.Conv2d, create_conv2d(channels, conv.out_channels, conv.kernel_size, **facts))
     else:
         twin = copy.deepcopy(conv)
+        for hooks in (value for name, value in vars(twin).items() if "_hooks" in name):
+            hooks.clear()
         twin.in_channels, twin.groups, twin.bias = channels, 1, None
     twin.weight = nn.Parameter(torch.zeros(size, dtype=conv.weight.dtype, device=conv.weight.device))
     return twin
@@ -174,8 +183,9 @@ def add_statistics(model: nn.Module, rows: int) -> nn.ModuleList:
     """Let every BatchNorm of *model* keep statistics per step, in place; returns *rows* of them for each."""
     found = tracking_norms(model)
     statistics = nn.ModuleList(StepStatistics(norm, rows) for norm in found)
-    for index, norm in enumerate(found):
-        extend(norm, StatisticsPerStep).norm = index
+    for index, (norm, rows_) in enumerate(zip(found, statistics, strict=True)):
+        extended_norm = extend(norm, StatisticsPerStep)
+        extended_norm.norm, extended_norm.rows = index, (cast(StepStatistics, rows_),)
     return statistics
 
 

@@ -26,6 +26,15 @@ class FeedforwardWeights(nn.Module):
 
     feedback: Any
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As the base's; a plain model's weights (``strict=False``) start the later steps' statistics anew."""
+        plain = not any(key.startswith(PREFIX) for key in state_dict)
+        renewed = plain and any(key.endswith("running_mean") for key in state_dict)
+        report = super().load_state_dict(state_dict, *args, **kwargs)
+        if renewed:
+            reset_statistics(self)
+        return report
+
     def feedforward_state_dict(self) -> dict[str, Tensor]:
         """The base model's own weights: loads strictly into the plain model."""
         return {key: value for key, value in self.state_dict().items() if not key.startswith(PREFIX)}

@@ -132,7 +132,7 @@ def configs(draw):
     return Recurrent(
         steps="auto" if auto else draw(st.integers(1, 10**6)),
         channels=draw(st.integers(1, 64)),
-        tau=max(1.0, tau) if dynamics == "leaky" else tau,
+        tau=min(max(1.0, tau), 1e6) if dynamics == "leaky" else tau,
         dynamics=dynamics,
         projection=draw(st.sampled_from(["softmax", "probabilities", "entropy"])),
         order=draw(st.floats(min_value=1, max_value=10) if auto else positive),

@@ -137,7 +137,7 @@ def test_a_wrapped_model_remembers_how_its_base_was_built(tmp_path):
 
 def test_the_config_is_what_create_takes():
     model = smpf.create("FPN", **ARGUMENTS, decoder_dropout=0.1, feedback=smpf.Recurrent(steps=7))
-    twin = smpf.create("FPN", encoder_weights=None, **model.config)
+    twin = smpf.create("FPN", **model.config)
     assert twin.config == model.config
     assert twin.loop_config.steps == 7
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ def _run(turn: Turn, state: Tensor | None, t: int, steps: int, flow: GradientFlo
             return turn(state, t)
     if flow.detach and state is not None:
         state = state.detach()
-    if flow.recompute:
+    if flow.recompute and not torch.compiler.is_compiling():  # compiled, the partitioner decides what is kept
         turned: Turned = checkpoint(turn, state, t, use_reentrant=False, context_fn=_once_and_again)
         return turned
     return turn(state, t)
@@ -141,31 +141,31 @@ class FeedbackModel(FeedforwardWeights, Extension):
         """Close *base* into this loop, in place; each loop has its own way. *in_channels*, if somebody knows them."""
         raise NotImplementedError
 
-    def forward(self, image: Tensor, steps: int | None = None) -> Any:
+    def forward(self, x: Tensor, steps: int | None = None) -> Any:
         """The last look's answer.
 
         Args:
-            image: (B, C, H, W).
+            x: Image (B, C, H, W); called as in smp.
             steps: How often to look, >= 1; None is the config's.
 
         Returns:
             Logits (B, classes, H, W), as from the base; ``(masks, labels)`` with ``aux_params``, as in smp.
 
         Raises:
-            InvalidInput: If *image* has another rank or channel count.
+            InvalidInput: If *x* has another rank or channel count.
             RuntimeError: As smp does, if the base needs a size that divides, with the size to pad to.
         """
-        for _, turned in self._turns(image, steps):  # noqa: B007
+        for _, turned in self._turns(x, steps):  # noqa: B007
             pass
         logits, labels = self._answer(turned)
         return logits if labels is None else (logits, labels)
 
-    def iterate(self, image: Tensor, steps: int | None = None) -> Iterator[Step]:
+    def iterate(self, x: Tensor, steps: int | None = None) -> Iterator[Step]:
         """Look once per ``next()``: lazily, for a loss on every step, a picture, or a rule of your own.
 
         Args, raises: As :meth:`forward`; bad input raises at once, not at the first look.
         """
-        turns = self._turns(image, steps)
+        turns = self._turns(x, steps)
         return self._as_steps(turns)
 
     def _as_steps(self, turns: Iterator[tuple[int, Turned]]) -> Iterator[Step]:
@@ -174,20 +174,25 @@ class FeedbackModel(FeedforwardWeights, Extension):
             yield Step(t, turned.state, before, functools.partial(self._answer, turned))
             before = turned.state
 
-    def trajectory(self, image: Tensor, steps: int | None = None) -> Tensor:
+    def trajectory(self, x: Tensor, steps: int | None = None) -> Tensor:
         """The logits of every look (T, B, classes, H, W); the last is what ``forward`` returns."""
-        return torch.stack([self._answer(turned)[0] for _, turned in self._turns(image, steps)])
+        return torch.stack([self._answer(turned)[0] for _, turned in self._turns(x, steps)])
 
     @torch.inference_mode()
-    def predict(self, image: Tensor, steps: int | None = None) -> Any:
+    def predict(self, x: Tensor, steps: int | None = None) -> Any:
         """As smp: switch to evaluation, and :meth:`forward` in inference mode."""
         if self.training:
             self.eval()
-        return self(image, steps=steps)
+        return self(x, steps=steps)
 
     @property
     def config(self) -> dict[str, Any]:
-        """What ``create`` takes to make this model again: the base's arguments, and ``feedback``."""
+        """What ``create`` takes to make this model again: the base's arguments, and ``feedback``.
+
+        A base that keeps a ``config`` of its own goes on reading that.
+        """
+        if "config" in vars(self):
+            return cast("dict[str, Any]", vars(self)["config"])
         arguments = self.feedback.origin["arguments"] if self.feedback.origin else {}
         return {**arguments, "feedback": self.loop_config.to_dict()}
 

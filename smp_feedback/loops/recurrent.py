@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.builder import Cut, cut_of
+from smp_feedback.builder import Cut, check_reads_logits, cut_of
 from smp_feedback.config import LoopConfig, Recurrent, check_steps
 from smp_feedback.dynamics import Dynamics, Rule
 from smp_feedback.errors import SurgeryError
@@ -51,12 +52,12 @@ class Recurrence:
         """h_t -> h_{t+1}."""
         output, features = self.body(self.project(state), t)
         output = at_least_single(output)
-        if state is None and self.from_output:
+        if t == 0 and self.from_output:
             return Turned(output, features)
-        error = self.normalise(output)
-        if state is None:
-            state = torch.zeros_like(error)
-        return Turned(self.rule(resize(state, (error.shape[-2], error.shape[-1])), error, t), features)
+        with torch.autocast(output.device.type, enabled=False):
+            error = self.normalise(output)
+            before = torch.zeros_like(error) if state is None else resize(state, (error.shape[-2], error.shape[-1]))
+            return Turned(self.rule(before, error, t), features)
 
 
 def at_least_single(x: Tensor) -> Tensor:
@@ -74,6 +75,7 @@ class RecurrentFeedback(nn.Module):
 
     readers: nn.ModuleList
     statistics: nn.ModuleList
+    reads_once: bool  # whether what the image's convolutions answer may be kept for later looks
 
     def __init__(self, config: Recurrent, seen: Probe) -> None:
         super().__init__()
@@ -106,7 +108,7 @@ class RecurrentFeedback(nn.Module):
             return None
         h, w = (max(1, round(s / self.stride)) for s in image.shape[-2:])
         shape = (len(image), self.dynamics.channels, h, w)
-        return torch.randn(shape, dtype=image.dtype, device=image.device) * self.config.init_std
+        return at_least_single(torch.randn(shape, dtype=image.dtype, device=image.device)) * self.config.init_std
 
 
 class RecurrentModel(FeedbackModel):
@@ -120,6 +122,8 @@ class RecurrentModel(FeedbackModel):
         """Close *base* into the loop, in place: probe it, let it read the feedback, prove nothing changed."""
         assert isinstance(config, Recurrent)
         cut = cut_of(base)
+        if catalogue().projections[config.projection].reads_logits:
+            check_reads_logits(base, config.projection)
         with evaluating(base):
             seen = probe(base, cut, [in_channels] if in_channels else in_channels_of(base))
             convs = _readers(base, seen, config.stem)
@@ -127,7 +131,7 @@ class RecurrentModel(FeedbackModel):
             feedback = RecurrentFeedback(config, seen).to(like.device, like.dtype)
             feedback.readers = add_readers(convs, feedback.projection.channels, reads_image=config.stem is None)
             feedback.statistics = add_statistics(base, rows=feedback.statistics_rows())
-            prove(base, cut, seen, feedback.readers, feedback.statistics, config.stem)
+            feedback.reads_once = prove(base, cut, seen, feedback.readers, feedback.statistics, config.stem)
         for weight in feedback.readers.parameters() if config.feedback_init else ():
             nn.init.normal_(weight, std=config.feedback_init)
         model = extend(base, cls)
@@ -155,7 +159,7 @@ class RecurrentModel(FeedbackModel):
     def _recurrence(self, image: Tensor, steps: int) -> Recurrence:
         feedback, cut = self.feedback, self.cut
         context = cut.prefix(self, image)
-        seen: dict[int, Tensor] | None = None if torch.is_grad_enabled() else {}
+        seen: dict[int, Tensor] | None = {} if feedback.reads_once and not torch.is_grad_enabled() else None
 
         def body(u: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
             with looking(Look(t, u, feedback.readers, feedback.statistics, seen)):
@@ -179,7 +183,7 @@ class RecurrentModel(FeedbackModel):
         return projection(view).to(image.dtype)
 
     def _logits(self, state: Tensor) -> Tensor:
-        dtype = next(self.parameters()).dtype
+        dtype = cast(Tensor, self.feedback.readers[0].weight).dtype
         return self.cut.head(self, state[:, : self.feedback.state_channels].to(dtype))
 
     def _answer(self, turned: Turned) -> tuple[Tensor, Tensor | None]:
