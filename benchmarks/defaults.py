@@ -27,7 +27,7 @@ BASE = {"encoder_depth": 3, "decoder_channels": (64, 32, 16)}
 VARIANTS = {
     "feed-forward": None,
     "default": Recurrent(),
-    "norm_error=instance": Recurrent(norm_error="instance"),
+    "norm_error=layer": Recurrent(norm_error="layer"),
     "statistics=shared": Recurrent(statistics="shared"),
     "dynamics=residual": Recurrent(dynamics="residual"),
     "loss on every step": Recurrent(),

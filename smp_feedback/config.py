@@ -76,8 +76,8 @@ class Recurrent(LoopConfig):
         rate_exponent: Exponent of |s| in the decay, > 0.
         basis: Basis Q in which the state decays: ``identity``; ``orthogonal``, learned and orthogonal at all
             times; ``free``, two independent matrices as in arXiv 2507.10143 (no bound on the state then).
-        norm_error: How a correction is normalised: ``layer`` (over channels and space), ``instance``
-            (over space, as in the papers), a number of groups, or ``none`` (no bound on the state then).
+        norm_error: How a correction is normalised: ``instance`` (each channel over space, as in the papers),
+            ``layer`` (over channels and space), a number of groups, or ``none`` (no bound on the state then).
         norm_feedback: How the state is normalised before the softmax; same choices.
         init_std: Standard deviation of h_0; 0 is deterministic (the papers also use 1e-3).
         feedback_init: Standard deviation of the new weights that read the feedback; 0 makes the first look
@@ -114,7 +114,7 @@ class Recurrent(LoopConfig):
     learn_rates: bool = False
     rate_exponent: float = 1.0
     basis: Literal["identity", "orthogonal", "free"] = "identity"
-    norm_error: str | int = "layer"
+    norm_error: str | int = "instance"
     norm_feedback: str | int = "instance"
     init_std: float = 0.0
     feedback_init: float = 0.0

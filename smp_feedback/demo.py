@@ -54,7 +54,7 @@ class Job:
 
 def shapes_job(steps: int | None, noise: float, images: int, seed: int) -> Job:
     """Polygons and circles, drawn on the fly: every training image is new."""
-    steps, batch = steps or 250, 8
+    steps, batch = steps or 180, 8
     data = Shapes(steps * batch, size=64, noise=noise, seed=seed)
     test = Shapes(images, size=64, seed=10_000)
     sigmas = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -196,9 +196,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m smp_feedback.demo", description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=Path, help="a folder in CamVid's layout; without it, synthetic shapes")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="where files go (%(default)s)")
-    parser.add_argument("--steps", type=int, help="optimiser steps (250 on shapes, 300 on a folder)")
+    parser.add_argument("--steps", type=int, help="optimiser steps (180 on shapes, 300 on a folder)")
     parser.add_argument("--noise", type=float, help="noise in training (0.5 on shapes, 0.2 on a folder)")
-    parser.add_argument("--images", type=int, default=200, help="held-out images to score, at most (%(default)s)")
+    parser.add_argument("--images", type=int, default=150, help="held-out images to score, at most (%(default)s)")
     parser.add_argument("--seeds", type=int, default=1, help="repetitions (%(default)s)")
     parser.add_argument("--accelerator", default="auto", help="Lightning's: auto, cpu, gpu (%(default)s)")
     args = parser.parse_args(argv)

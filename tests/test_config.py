@@ -47,7 +47,7 @@ def test_the_defaults_are_those_of_the_documentation():
         "learn_rates": False,
         "rate_exponent": 1.0,
         "basis": "identity",
-        "norm_error": "layer",
+        "norm_error": "instance",
         "norm_feedback": "instance",
         "init_std": 0.0,
         "feedback_init": 0.0,
@@ -359,7 +359,7 @@ TOGETHER = [
         ({"steps": "auto", "tau": math.inf, "dynamics": dynamics}, ["steps='auto'", "tau=inf", "give a number"])
         for dynamics in DYNAMICS
     ],
-    ({"steps": "auto", "norm_error": "none"}, ["steps='auto'", "norm_error='none'", "give a number", "'layer'"]),
+    ({"steps": "auto", "norm_error": "none"}, ["steps='auto'", "norm_error='none'", "give a number", "'instance'"]),
     ({"steps": "auto", "basis": "free"}, ["steps='auto'", "basis='free'", "give a number", "'orthogonal'"]),
     (
         {"steps": "auto", "dynamics": "fractional", "order": 0.5},

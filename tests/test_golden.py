@@ -287,7 +287,6 @@ def published_unet(meta):
     q, q_inv = weights["error_head.Q"], weights["error_head.Qinv"]
     with torch.no_grad():
         model.feedback.readers[0].weight.copy_(stem[:, 3:])
-        model.feedback.readout.bias.zero_()
         model.feedback.readout.weight.copy_(F.pad(torch.eye(2), (16, 0))[:, :, None, None])
         model.feedback.dynamics.basis.weight.copy_(F.pad(q, (0, 2, 0, 2)))
         model.feedback.dynamics.inverse.weight.copy_(F.pad(torch.cat([q_inv, q_inv[16:]]), (0, 2)))

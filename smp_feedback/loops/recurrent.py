@@ -83,7 +83,7 @@ class RecurrentFeedback(nn.Module):
         self.in_channels, self.state_channels, classes = (x.shape[1] for x in (seen.image, seen.output, seen.logits))
         self.projection: Projection = catalogue().projections[config.projection](config, classes)
         k = self.projection.readout
-        self.readout = nn.Conv2d(self.state_channels, k, 1) if k else None
+        self.readout = nn.Conv2d(self.state_channels, k, 1, bias=False) if k else None  # N_in removes a bias
         channels = self.state_channels + k
         self.normalise = normaliser(config.norm_error, channels, "norm_error")
         self.dynamics: Dynamics = catalogue().dynamics[config.dynamics](channels, config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +43,8 @@ def fit(
     """
     check_whole("steps", steps)
     lightning.seed_everything(seed, verbose=False)
-    callbacks: list[Callback] = [TQDMProgressBar(leave=True)] if progress else []
+    refresh = 1 if sys.stderr.isatty() else max(1, steps // 10)  # a log file wants few lines
+    callbacks: list[Callback] = [TQDMProgressBar(refresh_rate=refresh, leave=True)] if progress else []
     with quiet():
         trainer = lightning.Trainer(
             max_steps=steps,
