@@ -347,6 +347,7 @@ def test_no_step_is_seen_outside_the_loop(model):
         assert all(torch.equal(a, b) for a, b in zip(model.encoder(IMAGE), plain.encoder(IMAGE), strict=True))
 
 
+@pytest.mark.skipif(not hasattr(smp.Unet, "freeze_encoder"), reason="this smp cannot freeze encoders")
 def test_a_frozen_encoder_keeps_its_statistics_and_the_feedback_still_learns():
     model = unet(smpf.Recurrent(steps=3))
     model.freeze_encoder()
