@@ -56,7 +56,8 @@ class Recurrence:
             return Turned(output, features)
         with torch.autocast(output.device.type, enabled=False):
             error = self.normalise(output)
-            before = torch.zeros_like(error) if state is None else resize(state, (error.shape[-2], error.shape[-1]))
+            nothing = error.new_zeros(()).expand_as(error)  # h_0 = 0, without memory of its own
+            before = nothing if state is None else resize(state, (error.shape[-2], error.shape[-1]))
             return Turned(self.rule(before, error, t), features)
 
 
