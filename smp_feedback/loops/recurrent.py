@@ -151,8 +151,10 @@ class RecurrentModel(FeedbackModel):
             self.cut.check(self, image)
         count = feedback.steps() if steps is None else check_steps(steps)
         tolerance, flow = feedback.config.tolerance, feedback.config.flow
-        turn: Turn = self._recurrence(image, count)
-        if tolerance is not None and not self.training:
+        turn: Turn
+        if tolerance is None or self.training:
+            turn = self._recurrence(image, count)
+        else:
             turn = Settling(lambda rows: self._recurrence(rows, count), image, tolerance)
             flow = flow._replace(recompute=False)  # run again, it would decide again which images are left
         return unroll(turn, feedback.first_state(image), steps=count, flow=flow)
