@@ -1,4 +1,4 @@
-"""Base models by name, and where each is cut into prefix, body and head."""
+"""Base models by name, and where each is cut into body and head."""
 
 from __future__ import annotations
 
@@ -29,17 +29,15 @@ from smp_feedback.plugins import catalogue
 
 @dataclass(frozen=True)
 class Cut:
-    """A base model in three parts, each a function of the model: ``head(body(prefix(image)))`` is its answer.
+    """A base model in two parts, each a function of the model: ``head(body(image))`` is its answer.
 
     Attributes:
-        prefix: ``(model, image) -> context``: what does not see the feedback; runs once per image.
-        body: ``(model, context) -> (output (B, S, h, w), features or None)``: runs at every step.
+        body: ``(model, image) -> (output (B, S, h, w), features or None)``: runs at every step.
         head: ``(model, output) -> logits``.
         labels: ``(model, features) -> labels`` where the base has a classification head.
         check: ``(model, image)``: raises if the base cannot take an image of this size.
     """
 
-    prefix: Callable[[Any, Tensor], Tensor]
     body: Callable[[Any, Tensor], tuple[Tensor, Tensor | None]]
     head: Callable[[Any, Tensor], Tensor]
     labels: Callable[[Any, Tensor], Tensor]
@@ -55,7 +53,6 @@ def _smp_body(model: Any, image: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 SMP_CUT = Cut(
-    prefix=lambda model, image: image,
     body=_smp_body,
     head=lambda model, output: cast(Tensor, model.segmentation_head(output)),
     labels=lambda model, features: cast(Tensor, model.classification_head(features)),
@@ -64,7 +61,6 @@ SMP_CUT = Cut(
 """Encoder and decoder | segmentation head."""
 
 FEATURES_CUT = Cut(
-    prefix=lambda model, image: image,
     body=lambda model, image: (model.forward_features(image), None),
     head=lambda model, output: cast(Tensor, model.forward_head(output)),
     labels=lambda model, features: features,

@@ -89,8 +89,12 @@ class Recurrent(LoopConfig):
             its partitioner decides instead.
         tolerance: In evaluation, an image stops when its state moves by less than this part of its norm;
             None never stops early. Costs one host synchronisation a step.
-        stem: Dotted name of the convolution that shall read the feedback; None finds those that read the
-            image.
+        insert: Where the feedback enters. ``input``: beside the image. ``stem``: after the first block of
+            convolutions, through its pooling, beside what the next convolutions read (Deep Feedback Models).
+            ``stage:k``: added to the encoder's feature of stride 2^k through a 1 x 1 convolution. All that
+            lies before is computed once per image.
+        stem: Dotted name of the convolution that shall read the feedback at the input; None finds those that
+            read the image.
 
     Raises:
         InvalidType, InvalidValue: Naming field, value and range.
@@ -123,6 +127,7 @@ class Recurrent(LoopConfig):
     detach: bool = False
     recompute: bool = False
     tolerance: float | None = None
+    insert: str = "input"
     stem: str | None = None
 
     def __post_init__(self) -> None:
@@ -143,8 +148,7 @@ class Recurrent(LoopConfig):
         self._check_gradients()
         if self.tolerance is not None:
             check_number("tolerance", self.tolerance, above=0)
-        if self.stem is not None and not isinstance(self.stem, str):
-            raise InvalidType(f"stem={self.stem!r}: expected the dotted name of a convolution, or None.")
+        check_insert(self.insert, self.stem)
         check_part("projection", self.projection, catalogue().projections[self.projection], "before")
         check_part("dynamics", self.dynamics, catalogue().dynamics[self.dynamics], "check")
         catalogue().dynamics[self.dynamics].check(self)
@@ -234,6 +238,19 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """*value* is one of *choices*."""
     if value not in choices:
         raise InvalidValue(f"{name}={value!r}: {suggestion(did_you_mean(str(value), choices), list(choices))}")
+
+
+def check_insert(insert: object, stem: object) -> None:
+    """*insert* names a place, and *stem* a convolution at the input."""
+    if stem is not None and not isinstance(stem, str):
+        raise InvalidType(f"stem={stem!r}: expected the dotted name of a convolution, or None.")
+    if not isinstance(insert, str):
+        raise InvalidType(f"insert={insert!r} ({type(insert).__name__}): expected 'input', 'stem' or 'stage:k'.")
+    places = ("input", "stem", *(f"stage:{k}" for k in range(1, 6)))
+    if insert not in places:
+        raise InvalidValue(f"insert={insert!r}: {suggestion(did_you_mean(insert, places), list(places))}")
+    if stem is not None and insert != "input":
+        raise InvalidValue(f"stem={stem!r} names a convolution at the input; expected insert='input', got {insert!r}.")
 
 
 def check_norm(name: str, value: object) -> None:

@@ -1,7 +1,7 @@
-"""What a base model may know while it looks: the step, and what is fed back.
+"""What a base model may know while it looks: what is fed back, and what belongs to the step.
 
-A convolution deep inside an encoder needs the feedback, a BatchNorm the number of the step, and neither is
-called by us. As with ``torch.autocast`` and ``no_grad``, they read it from their surroundings: a value of
+A convolution deep inside an encoder needs the feedback, a BatchNorm the statistics of the step, and neither
+is called by us. As with ``torch.autocast`` and ``no_grad``, they read it from their surroundings: a value of
 this thread, set for the length of one call and never stored on a module. So two threads, two batches and two
 interleaved loops do not meet, and outside a loop the base model is exactly itself.
 """
@@ -9,38 +9,45 @@ interleaved loops do not meet, and outside a loop the base model is exactly itse
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple
 
 from torch import Tensor, nn
+
+Row = Mapping[str, Tensor | None]
+"""The buffers of one BatchNorm in one step, by name."""
+
+
+class Once(NamedTuple):
+    """What is computed once per image, because no feedback reaches it. Every tensor is (B, ...).
+
+    Attributes:
+        heard: What the convolutions that read the feedback answer to the rest of their input, by reader;
+            empty where it may not be kept.
+        stages: What came out of the encoder before the place where the feedback enters.
+    """
+
+    heard: tuple[Tensor, ...] = ()
+    stages: tuple[Tensor, ...] = ()
 
 
 class Look(NamedTuple):
     """One look at the image.
 
     Attributes:
-        t: The step, from 0.
-        feedback: What is fed back (B, K, H, W).
-        readers: The convolutions that read the feedback, one beside each that reads the image.
-        statistics: BatchNorm's running statistics of the later steps, one per BatchNorm.
-        seen: What the image's own convolutions answered in an earlier step of this loop, by reader; None
-            when it may not be kept (a graph is being built).
+        feedback: What is fed back (B, K, h, w), on the grid on which it is read.
+        readers: What reads it, one module for each place.
+        statistics: Running statistics of this step, by BatchNorm; empty means everyone's own.
+        once: What was computed before the first look.
+        replay: Whether this look is taken again for the backward pass: nothing may be counted twice.
     """
 
-    t: int
     feedback: Tensor
     readers: Sequence[nn.Module] | nn.ModuleList
-    statistics: Sequence[nn.Module] | nn.ModuleList
-    seen: dict[int, Tensor] | None = None
-
-    def once(self, key: int, compute: Callable[[], Tensor]) -> Tensor:
-        """What *compute* gives, computed once in a loop where that is allowed."""
-        if self.seen is None:
-            return compute()
-        if key not in self.seen:
-            self.seen[key] = compute()
-        return self.seen[key]
+    statistics: Sequence[Row] = ()
+    once: Once = Once()
+    replay: bool = False
 
 
 class _Surroundings(threading.local):
@@ -57,7 +64,7 @@ def current_look() -> Look | None:
 
 
 def is_replay() -> bool:
-    """Whether a step is being recomputed for the backward pass: nothing may be counted twice."""
+    """Whether a step is being recomputed for the backward pass."""
     return _here.replay
 
 

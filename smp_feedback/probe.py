@@ -53,7 +53,7 @@ def probe(base: nn.Module, cut: Cut, channels: Iterable[int]) -> Probe:
         image = noise(base, (1, count, size, size))
         try:
             found, answer = image_readers(base, image)
-            output, _ = cut.body(base, cut.prefix(base, image))
+            output, _ = cut.body(base, image)
         except Exception as error:  # sizes that do not fit fail in as many ways as there are models
             refused = refused or error
             continue
@@ -71,24 +71,20 @@ def probe(base: nn.Module, cut: Cut, channels: Iterable[int]) -> Probe:
     )
 
 
-def prove(
-    model: nn.Module, cut: Cut, seen: Probe, readers: nn.ModuleList, statistics: nn.ModuleList, stem: str | None = None
-) -> bool:
+def prove(model: nn.Module, cut: Cut, seen: Probe, look: Look, stem: str | None = None) -> bool:
     """The cut model, shown any feedback, answers the probe as the base did.
 
     Returns:
-        Whether each convolution that reads the image runs once a look, so that its answer may be kept.
+        Whether each of the readers reads once a look, so that what is said of the rest may be kept.
 
     Raises:
         SurgeryError: If it does not: its forward does more than the cut knows.
     """
-    channels = next(readers.parameters()).shape[1]
-    feedback = noise(model, (1, channels, *seen.image.shape[-2:]))
-    read = [0] * len(readers)
-    hooks = [r.register_forward_hook(lambda *_, i=i: _count(read, i)) for i, r in enumerate(readers)]
+    read = [0] * len(look.readers)
+    hooks = [r.register_forward_hook(lambda *_, i=i: _count(read, i)) for i, r in enumerate(look.readers)]
     try:
-        with looking(Look(0, feedback, readers, statistics)):
-            output, features = cut.body(model, cut.prefix(model, seen.image))
+        with looking(look):
+            output, features = cut.body(model, seen.image)
     finally:
         for hook in hooks:
             hook.remove()
@@ -103,7 +99,7 @@ def prove(
             f"{type(model).__name__}: body and head do not reproduce its own answer; its forward does more than "
             "encoder -> decoder -> segmentation_head. Give it forward_features and forward_head that do all of it."
         )
-    return read == [1] * len(readers)
+    return read == [1] * len(look.readers)
 
 
 def _count(calls: list[int], index: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
 from smp_feedback.errors import SurgeryError, did_you_mean, suggestion
-from smp_feedback.look import current_look, is_replay
+from smp_feedback.look import Row, current_look, is_replay
 
 _extended: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
 STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
@@ -64,26 +64,34 @@ def extend(module: nn.Module, extension: type[M]) -> M:
     return cast(M, module)
 
 
+def plain_class(module: nn.Module) -> type[nn.Module]:
+    """The class of *module* before any extension."""
+    cls = type(module)
+    while issubclass(cls, Extension):
+        cls = cls._base_class
+    return cls
+
+
 def _blank(base: type[nn.Module], extension: type[nn.Module]) -> nn.Module:
     cls = extended(base, extension)
     return nn.Module.__new__(cls)
 
 
 class ReadsFeedback(Extension):
-    """A convolution that reads the image, and now the feedback too."""
+    """A convolution that now reads the feedback too."""
 
     reader: int  # which of the readers answers for this convolution
-    reads_image: bool  # or, named by stem=..., something made from it
+    reads_image: bool  # or something made from it
 
     def forward(self, x: Tensor) -> Tensor:
         """conv(x) + reader(u); conv(x) alone outside a loop."""
         look = current_look()
-        convolve = super().forward
         if look is None:
-            return cast(Tensor, convolve(x))
-        seen = look.once(self.reader, lambda: convolve(x)) if self.reads_image else convolve(x)
-        heard = look.readers[self.reader](fit(look.feedback, x, pad=self.reads_image))
-        return cast(Tensor, seen + heard)
+            return cast(Tensor, super().forward(x))
+        u = fit(look.feedback, x, pad=self.reads_image)
+        known = look.once.heard and u is look.feedback  # of a padded image it is not
+        answer = look.once.heard[self.reader] if known else cast(Tensor, super().forward(x))
+        return answer + cast(Tensor, look.readers[self.reader](u))
 
 
 class StepStatistics(nn.Module):
@@ -94,6 +102,10 @@ class StepStatistics(nn.Module):
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             own = norm._buffers[name]
             self.register_buffer(name, None if own is None else own.expand(rows, *own.shape).clone())
+
+    def row(self, t: int) -> Row:
+        """Those of step t >= 1; steps beyond the trained ones use the last."""
+        return {name: None if rows is None else rows[min(t, len(rows)) - 1] for name, rows in self._buffers.items()}
 
     def reset(self, norm: nn.Module) -> None:
         """Begin every row anew from the statistics of *norm*."""
@@ -109,19 +121,21 @@ class StatisticsPerStep(Extension):
     rows: tuple[StepStatistics]  # the same; a tuple, so that they are registered once, under ``feedback``
 
     def _statistic(self, name: str) -> Tensor | None:
-        own, look = self._buffers[name], current_look()
-        if own is None:
-            return None
-        rows = None if look is None else look.statistics[self.norm]._buffers[name]
-        if look is not None and look.t > 0 and rows is not None and len(rows):
-            own = rows[min(look.t, len(rows)) - 1]  # steps beyond the trained ones use the last
-        return own.clone() if is_replay() else own  # a recomputed step updates a copy that nobody keeps
+        look, statistic = current_look(), self._buffers[name]
+        if look is not None and look.statistics:
+            statistic = look.statistics[self.norm][name]
+        again = is_replay() if look is None else look.replay
+        return statistic.clone() if again and statistic is not None else statistic  # updates what nobody keeps
+
+    def begin_steps_anew(self) -> None:
+        """Let the later steps start from the statistics of the first."""
+        self.rows[0].reset(self)
 
     def reset_running_stats(self) -> None:
         """Begin all statistics anew, as ``torch.optim.swa_utils.update_bn`` asks."""
         reset = super().reset_running_stats  # type: ignore[misc]
         reset()
-        self.rows[0].reset(self)
+        self.begin_steps_anew()
 
     @property
     def running_mean(self) -> Tensor | None:
@@ -179,11 +193,10 @@ def add_readers(convs: list[nn.Conv2d], channels: int, *, reads_image: bool) -> 
     return readers
 
 
-def add_statistics(model: nn.Module, rows: int) -> nn.ModuleList:
-    """Let every BatchNorm of *model* keep statistics per step, in place; returns *rows* of them for each."""
-    found = tracking_norms(model)
-    statistics = nn.ModuleList(StepStatistics(norm, rows) for norm in found)
-    for index, (norm, rows_) in enumerate(zip(found, statistics, strict=True)):
+def add_statistics(norms: list[nn.Module], rows: int) -> nn.ModuleList:
+    """Let each of *norms* keep statistics per step, in place; returns *rows* of them for each."""
+    statistics = nn.ModuleList(StepStatistics(norm, rows) for norm in norms)
+    for index, (norm, rows_) in enumerate(zip(norms, statistics, strict=True)):
         extended_norm = extend(norm, StatisticsPerStep)
         extended_norm.norm, extended_norm.rows = index, (cast(StepStatistics, rows_),)
     return statistics
@@ -207,16 +220,23 @@ def image_readers(model: nn.Module, image: Tensor) -> tuple[dict[str, nn.Conv2d]
         if x.shape[:2] == image.shape[:2] and torch.equal(x[..., :h, :w].to(image.dtype), image):
             found[name] = conv
 
-    convs = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)]
-    hooks = [
-        conv.register_forward_pre_hook(functools.partial(lambda n, m, inputs: ask(n, m, inputs), name))
-        for name, conv in convs
-    ]
-    try:
+    with asking(((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)), ask):
         return found, model(image)
+
+
+@contextmanager
+def asking(modules: Iterable[tuple[str, M]], before: Callable[[str, M, tuple[Any, ...]], None]) -> Iterator[None]:
+    """*before* is told name, module and inputs whenever one of *modules* is called."""
+    hooks = [m.register_forward_pre_hook(functools.partial(_told, before, name)) for name, m in modules]
+    try:
+        yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _told(before: Callable[..., None], name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    before(name, module, inputs)
 
 
 def named_stem(model: nn.Module, stem: str) -> nn.Conv2d:

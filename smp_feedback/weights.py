@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
-from smp_feedback.surgery import tracking_norms
+from smp_feedback.surgery import StatisticsPerStep
 
 CONFIG, WEIGHTS, PREFIX = "config.json", "model.safetensors", "feedback."
 
@@ -91,11 +91,12 @@ class FeedforwardWeights(nn.Module):
         return base.__name__
 
 
-def reset_statistics(model: FeedforwardWeights) -> None:
+def reset_statistics(model: nn.Module) -> None:
     """Begin BatchNorm's statistics of the later steps from those of the first."""
     with torch.no_grad():
-        for norm, rows in zip(tracking_norms(model), model.feedback.statistics, strict=True):
-            rows.reset(norm)
+        for module in model.modules():
+            if isinstance(module, StatisticsPerStep):
+                module.begin_steps_anew()
 
 
 def read_config(source: str | os.PathLike[str], **hub: Any) -> dict[str, Any]:

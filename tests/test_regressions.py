@@ -61,8 +61,8 @@ def test_a_convolution_that_runs_twice_a_look_is_not_remembered():
     plain = Base(twice=True).eval()
     model = smpf.wrap(plain)
     torch.testing.assert_close(model(IMAGE), plain(IMAGE), atol=1e-5, rtol=1e-5)
-    assert not model.feedback.reads_once
-    assert smpf.wrap(Base()).feedback.reads_once
+    assert not model.feedback.entry.heard
+    assert smpf.wrap(Base()).feedback.entry.heard
 
 
 def test_a_norm_in_the_head_is_counted_once_a_call_also_when_steps_are_recomputed():

@@ -54,7 +54,7 @@ def test_a_widened_convolution_is_the_one_over_image_and_feedback():
     wide.weight.data = torch.cat([conv.weight, readers[0].weight], 1).detach()
     wide.bias.data = conv.bias.detach()
     x, u = torch.randn(2, 3, 9, 9), torch.randn(2, 2, 9, 9)
-    with looking(Look(0, u, readers, [])):
+    with looking(Look(u, readers)):
         ours = conv(x)
     torch.testing.assert_close(ours, wide(torch.cat([x, u], 1)))
 
@@ -93,12 +93,16 @@ def test_the_sibling_of_a_grouped_convolution_reads_every_feedback_channel():
     assert twin(torch.rand(1, 2, 5, 5)).shape == (1, 6, 5, 5)
 
 
+def look_of_step(t, statistics):
+    return Look(torch.empty(0), [], [rows.row(t) for rows in statistics] if t else [])
+
+
 def test_the_first_look_uses_the_base_models_statistics_and_each_later_one_its_own():
     norm = nn.BatchNorm2d(2, momentum=1.0)
-    statistics = add_statistics(norm, rows=2)
+    statistics = add_statistics([norm], rows=2)
     batches = [torch.randn(4, 2, 3, 3) + t for t in range(4)]
     for t, batch in enumerate(batches):
-        with looking(Look(t, torch.empty(0), [], statistics)):
+        with looking(look_of_step(t, statistics)):
             norm(batch)
     means = [b.mean((0, 2, 3)) for b in batches]
     torch.testing.assert_close(norm.running_mean, means[0])
@@ -107,7 +111,7 @@ def test_the_first_look_uses_the_base_models_statistics_and_each_later_one_its_o
     assert norm.num_batches_tracked == 1
     assert statistics[0].num_batches_tracked.tolist() == [1, 2]
     norm.eval()
-    with looking(Look(1, torch.empty(0), [], statistics)):
+    with looking(look_of_step(1, statistics)):
         torch.testing.assert_close(
             norm(batches[1]), F.batch_norm(batches[1], statistics[0].running_mean[0], statistics[0].running_var[0])
         )
@@ -115,17 +119,17 @@ def test_the_first_look_uses_the_base_models_statistics_and_each_later_one_its_o
 
 def test_a_replayed_step_leaves_statistics_alone():
     norm = nn.BatchNorm2d(2)
-    statistics = add_statistics(norm, rows=1)
+    statistics = add_statistics([norm], rows=1)
     before = copy.deepcopy((norm.state_dict(), statistics.state_dict()))
     for t in range(2):
-        with replaying(), looking(Look(t, torch.empty(0), [], statistics)):
+        with looking(look_of_step(t, statistics)._replace(replay=True)):
             norm(torch.randn(4, 2, 3, 3) + 5)
     for old, new in zip(before, (norm.state_dict(), statistics.state_dict()), strict=True):
         assert all(torch.equal(old[k], new[k]) for k in old)
 
 
 def test_surroundings_are_restored_when_something_raises():
-    look = Look(0, torch.empty(0), [], [])
+    look = Look(torch.empty(0), [])
     with pytest.raises(ZeroDivisionError), looking(look), replaying():
         raise ZeroDivisionError
     assert current_look() is None

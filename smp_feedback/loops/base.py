@@ -1,78 +1,21 @@
-"""The only ``for`` over time, and what every looping model offers around it."""
+"""What every looping model offers, whatever its loop."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from smp_feedback.config import GradientFlow, LoopConfig
 from smp_feedback.errors import InvalidInput, InvalidType
-from smp_feedback.look import replaying
+from smp_feedback.look import Once
+from smp_feedback.loops.unroll import Turned
 from smp_feedback.surgery import Extension
 from smp_feedback.weights import FeedforwardWeights
-
-
-class Turned(NamedTuple):
-    """What one turn gives: the new state, and the encoder's deepest features where a classifier reads them."""
-
-    state: Tensor
-    features: Tensor | None = None
-
-
-class Turn(Protocol):
-    """One turn of a loop: the state, None before there is one, and the step."""
-
-    settled: bool
-    """Whether nothing will change any more."""
-
-    def __call__(self, state: Tensor | None, t: int) -> Turned:
-        """h_t -> h_{t+1}."""
-        ...
-
-
-def unroll(turn: Turn, state: Tensor | None, *, steps: int, flow: GradientFlow) -> Iterator[tuple[int, Turned]]:
-    """Turn *steps* times, lazily.
-
-    Args:
-        turn: The loop's body.
-        state: The first state; None lets the first turn begin at zero.
-        steps: Turns to take, T >= 1; fewer if the turn says that it has settled.
-        flow: How gradients flow through time (DESIGN 2.4; last-k as truncated back-propagation through time).
-
-    Yields:
-        The step t from 0, and what it gave.
-    """
-    for t in range(steps):
-        turned = _run(turn, state, t, steps, flow)
-        state = turned.state
-        yield t, turned
-        if turn.settled:
-            return
-
-
-def _run(turn: Turn, state: Tensor | None, t: int, steps: int, flow: GradientFlow) -> Turned:
-    if not torch.is_grad_enabled():
-        return turn(state, t)
-    if flow.steps is not None and t < steps - flow.steps:
-        with torch.no_grad():
-            return turn(state, t)
-    if flow.detach and state is not None:
-        state = state.detach()
-    if flow.recompute and not torch.compiler.is_compiling():  # compiled, the partitioner decides what is kept
-        turned: Turned = checkpoint(turn, state, t, use_reentrant=False, context_fn=_once_and_again)
-        return turned
-    return turn(state, t)
-
-
-def _once_and_again() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    return nullcontext(), replaying()
 
 
 @dataclass(frozen=True)
@@ -202,8 +145,59 @@ class FeedbackModel(FeedforwardWeights, Extension):
         config: LoopConfig = self.feedback.config
         return config
 
-    def _turns(self, image: Tensor, steps: int | None) -> Iterator[tuple[int, Turned]]:
-        """Check the input, then begin the loop; each loop has its own."""
+    def backward_per_step(self, x: Tensor, loss: Callable[[Step], Tensor], steps: int | None = None) -> Tensor:
+        """Look, and send each step's loss back before the next look: the memory of one step, for any T.
+
+        Each step is on its own, as with ``detach=True``: no gradient crosses from one to the one before. What
+        is computed once per image is gone through backward once, at the end.
+
+        Args:
+            x: Image (B, C, H, W).
+            loss: A step's loss, a scalar, from its logits or labels.
+            steps: As in :meth:`forward`.
+
+        Returns:
+            The losses (T,), without gradient; the parameters' gradients have been added to.
+
+        >>> import smp_feedback as smpf
+        >>> model = smpf.create("Unet", "resnet18", None, feedback=smpf.Recurrent(steps=3))
+        >>> losses = model.backward_per_step(torch.rand(2, 3, 32, 32), lambda step: step.logits.square().mean())
+        >>> losses.shape, model.encoder.conv1.weight.grad is None
+        (torch.Size([3]), False)
+        """
+        self._check_input(x)
+        once = self._once(x)
+        given = [tensor for group in once for tensor in group if tensor.requires_grad]
+        leaves = {id(tensor): tensor.detach().requires_grad_() for tensor in given}
+        ours = Once(*(tuple(leaves.get(id(tensor), tensor) for tensor in group) for group in once))
+        losses = []
+        for step in self._as_steps(self._turns(x, steps, GradientFlow(detach=True), ours)):
+            value = loss(step)
+            value.backward()  # type: ignore[no-untyped-call]
+            losses.append(value.detach())
+        reached = [tensor for tensor in given if leaves[id(tensor)].grad is not None]
+        torch.autograd.backward(reached, [leaves[id(tensor)].grad for tensor in reached])
+        return torch.stack(losses)
+
+    def _check_input(self, image: Tensor) -> None:
+        """Raise if *image* is none that this model takes."""
+        raise NotImplementedError
+
+    def _once(self, image: Tensor) -> Once:
+        """What is computed once per image, before the first look."""
+        return Once()
+
+    def _turns(
+        self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, once: Once | None = None
+    ) -> Iterator[tuple[int, Turned]]:
+        """Check the input, then begin the loop; each loop has its own.
+
+        Args:
+            image: The image.
+            steps: T; None is the config's.
+            flow: How gradients flow; None is the config's.
+            once: What is computed once per image, if somebody has.
+        """
         raise NotImplementedError
 
     def _answer(self, turned: Turned) -> tuple[Tensor, Tensor | None]:

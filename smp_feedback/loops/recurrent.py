@@ -14,17 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.builder import Cut, check_reads_logits, cut_of
-from smp_feedback.config import LoopConfig, Recurrent, check_steps
+from smp_feedback.config import GradientFlow, LoopConfig, Recurrent, check_steps
 from smp_feedback.dynamics import Dynamics, Rule
-from smp_feedback.errors import SurgeryError
-from smp_feedback.look import Look, looking
-from smp_feedback.loops.base import FeedbackModel, Turn, Turned, check_image, unroll
+from smp_feedback.insertion import Entry, enter
+from smp_feedback.look import Look, Once, Row, is_replay, looking
+from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.loops.settling import Settling
+from smp_feedback.loops.unroll import Turn, Turned, reusable, unroll
 from smp_feedback.normalise import Normalise, normaliser
 from smp_feedback.plugins import catalogue
-from smp_feedback.probe import Probe, in_channels_of, probe, prove
+from smp_feedback.probe import Probe, in_channels_of, noise, probe, prove
 from smp_feedback.projections import Projection, View, resize
-from smp_feedback.surgery import add_readers, add_statistics, evaluating, extend, named_stem
+from smp_feedback.surgery import StepStatistics, add_statistics, evaluating, extend, tracking_norms
 
 AUTO_TOLERANCE = 0.01
 
@@ -74,9 +75,9 @@ class RecurrentFeedback(nn.Module):
         seen: What a dry run showed of the base.
     """
 
+    entry: Entry  # where the feedback enters
     readers: nn.ModuleList
     statistics: nn.ModuleList
-    reads_once: bool  # whether what the image's convolutions answer may be kept for later looks
 
     def __init__(self, config: Recurrent, seen: Probe) -> None:
         super().__init__()
@@ -98,6 +99,12 @@ class RecurrentFeedback(nn.Module):
     def statistics_rows(self) -> int:
         """Steps with BatchNorm statistics of their own, besides the first."""
         return self.steps() - 1 if self.config.statistics == "per_step" else 0
+
+    def rows(self, t: int) -> list[Row]:
+        """The running statistics of step t, by BatchNorm; none where they are everyone's own."""
+        if t == 0 or not self.statistics_rows():
+            return []
+        return [cast(StepStatistics, statistics).row(t) for statistics in self.statistics]
 
     def with_readout(self, output: Tensor) -> Tensor:
         """(B, S, h, w) -> (B, S + K, h, w)."""
@@ -127,12 +134,13 @@ class RecurrentModel(FeedbackModel):
             check_reads_logits(base, config.projection)
         with evaluating(base):
             seen = probe(base, cut, [in_channels] if in_channels else in_channels_of(base))
-            convs = _readers(base, seen, config.stem)
             like = next(base.parameters())
             feedback = RecurrentFeedback(config, seen).to(like.device, like.dtype)
-            feedback.readers = add_readers(convs, feedback.projection.channels, reads_image=config.stem is None)
-            feedback.statistics = add_statistics(base, rows=feedback.statistics_rows())
-            feedback.reads_once = prove(base, cut, seen, feedback.readers, feedback.statistics, config.stem)
+            feedback.entry, feedback.readers = enter(base, config, seen, feedback.projection.channels)
+            early = feedback.entry.before(base)
+            norms = [norm for norm in tracking_norms(base) if norm not in early]
+            feedback.statistics = add_statistics(norms, rows=feedback.statistics_rows())
+            feedback.entry = _proven(base, cut, seen, feedback)
         for weight in feedback.readers.parameters() if config.feedback_init else ():
             nn.init.normal_(weight, std=config.feedback_init)
         model = extend(base, cls)
@@ -144,45 +152,51 @@ class RecurrentModel(FeedbackModel):
         """Where the base is opened."""
         return cut_of(self)
 
-    def _turns(self, image: Tensor, steps: int | None) -> Iterator[tuple[int, Turned]]:
-        feedback = self.feedback
-        check_image(image, feedback.in_channels)
-        if not torch.compiler.is_compiling():
-            self.cut.check(self, image)
-        count = feedback.steps() if steps is None else check_steps(steps)
-        tolerance, flow = feedback.config.tolerance, feedback.config.flow
+    def _turns(
+        self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, once: Once | None = None
+    ) -> Iterator[tuple[int, Turned]]:
+        self._check_input(image)
+        count = self.feedback.steps() if steps is None else check_steps(steps)
+        return self._looks(image, count, self.feedback.config.flow if flow is None else flow, once)
+
+    def _looks(self, image: Tensor, steps: int, flow: GradientFlow, once: Once | None) -> Iterator[tuple[int, Turned]]:
+        if once is None:
+            once = reusable(self._once(image)) if flow.detach else self._once(image)
+        tolerance = self.feedback.config.tolerance
         turn: Turn
         if tolerance is None or self.training:
-            turn = self._recurrence(image, count)
+            turn = self._recurrence(image, once, steps, flow)
         else:
-            turn = Settling(lambda rows: self._recurrence(rows, count), image, tolerance)
+            turn = Settling(lambda x, seen: self._recurrence(x, seen, steps, flow), image, once, tolerance)
             flow = flow._replace(recompute=False)  # run again, it would decide again which images are left
-        return unroll(turn, feedback.first_state(image), steps=count, flow=flow)
+        yield from unroll(turn, self.feedback.first_state(image), steps=steps, flow=flow)
 
-    def _recurrence(self, image: Tensor, steps: int) -> Recurrence:
-        feedback, cut = self.feedback, self.cut
-        context = cut.prefix(self, image)
-        seen: dict[int, Tensor] | None = {} if feedback.reads_once and not torch.is_grad_enabled() else None
+    def _check_input(self, image: Tensor) -> None:
+        check_image(image, self.feedback.in_channels)
+        if not torch.compiler.is_compiling():
+            self.cut.check(self, image)
+
+    def _once(self, image: Tensor) -> Once:
+        return self.feedback.entry.once(self, image)
+
+    def _recurrence(self, image: Tensor, once: Once, steps: int, flow: GradientFlow) -> Recurrence:
+        feedback, dynamics = self.feedback, self.feedback.dynamics
+        grid = feedback.entry.grid(image, once)
 
         def body(u: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
-            with looking(Look(t, u, feedback.readers, feedback.statistics, seen)):
-                output, features = cut.body(self, context)
-            return feedback.with_readout(output), features
+            return look_once(self, image, u, once, feedback.rows(t), is_replay())
 
-        dynamics = feedback.dynamics
         # a loss on each detached step frees that step's graph: what is shared by steps must be made anew
-        rule: Rule = (
-            (lambda h, e, t: dynamics.begin(steps)(h, e, t)) if feedback.config.detach else dynamics.begin(steps)
-        )
+        rule: Rule = (lambda h, e, t: dynamics.begin(steps)(h, e, t)) if flow.detach else dynamics.begin(steps)
         return Recurrence(
-            body, lambda h: self._project(h, image), feedback.normalise, rule, dynamics.starts_from_output
+            body, lambda h: self._project(h, image, grid), feedback.normalise, rule, dynamics.starts_from_output
         )
 
-    def _project(self, state: Tensor | None, image: Tensor) -> Tensor:
+    def _project(self, state: Tensor | None, image: Tensor, grid: tuple[int, int]) -> Tensor:
         projection, s = self.feedback.projection, self.feedback.state_channels
         if state is None:
-            return image.new_full((len(image), projection.channels, *image.shape[-2:]), projection.before())
-        view = View(state[:, s:], lambda: self._logits(state), (image.shape[-2], image.shape[-1]))
+            return image.new_full((len(image), projection.channels, *grid), projection.before())
+        view = View(state[:, s:], lambda: self._logits(state), grid)
         return projection(view).to(image.dtype)
 
     def _logits(self, state: Tensor) -> Tensor:
@@ -194,15 +208,24 @@ class RecurrentModel(FeedbackModel):
         return self._logits(turned.state), labels
 
 
-def _readers(base: nn.Module, seen: Probe, stem: str | None) -> list[nn.Conv2d]:
-    """The convolutions that shall read the feedback."""
-    if stem is not None:
-        return [named_stem(base, stem)]
-    if not seen.readers:
-        convs = [name for name, module in base.named_modules() if isinstance(module, nn.Conv2d)]
-        raise SurgeryError(
-            f"No convolution of this {type(base).__name__} reads the image itself (a space-to-depth stem, or a "
-            "linear patch embedding?). Name the first convolution: feedback=Recurrent(stem='...'). "
-            f"There is: {', '.join(convs[:5])}, ..."
-        )
-    return list(seen.readers.values())
+def look_once(
+    model: RecurrentModel, image: Tensor, feedback: Tensor, once: Once, statistics: list[Row], replay: bool
+) -> tuple[Tensor, Tensor | None]:
+    """One look of *model*: what the head would read, with the readout (B, S + K, h, w), and the encoder's features."""
+    ours = model.feedback
+    with looking(Look(ours.entry.carry(model, feedback), ours.readers, statistics, once, replay)):
+        output, features = model.cut.body(model, image)
+    return ours.with_readout(output), features
+
+
+def _proven(base: nn.Module, cut: Cut, seen: Probe, feedback: RecurrentFeedback) -> Entry:
+    """The place where the feedback enters, proven: nothing has changed, and what is kept is exact."""
+    entry, stem = feedback.entry, feedback.config.stem
+    once = entry.once(base, seen.image)
+    u = noise(base, (1, feedback.projection.channels, *entry.grid(seen.image, once)))
+    look = Look(entry.carry(base, u), feedback.readers)
+    if not prove(base, cut, seen, look, stem):
+        entry, once = entry.forgetful(), once._replace(heard=())
+    for _ in range(2):  # twice: the first look must leave what is kept as it was
+        prove(base, cut, seen, look._replace(once=once), stem)
+    return entry

@@ -8,7 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from smp_feedback.loops.base import Turn, Turned, relative_change
+from smp_feedback.look import Once
+from smp_feedback.loops.base import relative_change
+from smp_feedback.loops.unroll import Turn, Turned
 
 
 class Settling:
@@ -17,9 +19,9 @@ class Settling:
     Asks the device which images moved, once a step: used only where a tolerance was set.
     """
 
-    def __init__(self, make: Callable[[Tensor], Turn], image: Tensor, tolerance: float) -> None:
-        self.make, self.image, self.tolerance = make, image, tolerance
-        self.turn, self.active = make(image), torch.arange(len(image), device=image.device)
+    def __init__(self, make: Callable[[Tensor, Once], Turn], image: Tensor, once: Once, tolerance: float) -> None:
+        self.make, self.image, self.once, self.tolerance = make, image, once, tolerance
+        self.turn, self.active = make(image, once), torch.arange(len(image), device=image.device)
         self.features: Tensor | None = None
         self.settled = False
 
@@ -48,4 +50,5 @@ class Settling:
             self.active = self.active[moving]
             self.settled = kept == 0
             if kept:
-                self.turn = self.make(self.image[self.active])
+                rows = tuple(tuple(x[self.active] for x in group) for group in self.once)
+                self.turn = self.make(self.image[self.active], Once(*rows))
