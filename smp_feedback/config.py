@@ -246,9 +246,8 @@ def check_insert(insert: object, stem: object) -> None:
         raise InvalidType(f"stem={stem!r}: expected the dotted name of a convolution, or None.")
     if not isinstance(insert, str):
         raise InvalidType(f"insert={insert!r} ({type(insert).__name__}): expected 'input', 'stem' or 'stage:k'.")
-    places = ("input", "stem", *(f"stage:{k}" for k in range(1, 6)))
-    if insert not in places:
-        raise InvalidValue(f"insert={insert!r}: {suggestion(did_you_mean(insert, places), list(places))}")
+    if insert not in ("input", "stem", *(f"stage:{k}" for k in range(1, 6))):
+        raise InvalidValue(f"insert={insert!r}: expected 'input', 'stem' or 'stage:k' with k from 1 to 5.")
     if stem is not None and insert != "input":
         raise InvalidValue(f"stem={stem!r} names a convolution at the input; expected insert='input', got {insert!r}.")
 

@@ -56,6 +56,7 @@ def test_the_defaults_are_those_of_the_documentation():
         "detach": False,
         "recompute": False,
         "tolerance": None,
+        "insert": "input",
         "stem": None,
     }
 
@@ -86,6 +87,7 @@ def test_every_field_is_given_by_keyword_kept_and_frozen(field):
         "detach": True,
         "recompute": True,
         "tolerance": 0.5,
+        "insert": "stage:2",
         "stem": "encoder.conv1",
     }[field]
     config = Recurrent(**{field: other})
@@ -338,6 +340,8 @@ BAD = [
     ],
     *[(InvalidValue, {"grad_steps": v}, [f"grad_steps={v}", WHOLE]) for v in (0, -1)],
     *[(InvalidType, {"grad_steps": v}, [f"grad_steps={v!r}", WHOLE]) for v in (1.5, True, "all")],
+    *[(InvalidType, {"insert": v}, [f"insert={v!r}", "'stage:k'"]) for v in (3, True, None)],
+    *[(InvalidValue, {"insert": v}, [f"insert={v!r}", "'input'"]) for v in ("stage:0", "stage:6", "stages", "INPUT")],
     *[(InvalidType, {"stem": v}, [f"stem={v!r}", "name of a convolution"]) for v in (3, True, ["conv1"])],
     (UnknownName, {"dynamics": "leakly"}, ["No dynamics is called 'leakly'", "'leaky'"]),
     (UnknownName, {"dynamics": ""}, ["No dynamics is called ''", *DYNAMICS]),
