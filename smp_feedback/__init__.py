@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from smp_feedback.builder import list_encoders
     from smp_feedback.config import Recurrent
     from smp_feedback.errors import FeedbackError
-    from smp_feedback.factory import create, from_pretrained, wrap
+    from smp_feedback.factory import create, wrap
+    from smp_feedback.loading import from_pretrained
     from smp_feedback.loops.base import FeedbackModel, Step
     from smp_feedback.plugins import (
         list_architectures,
@@ -34,7 +35,7 @@ _HOMES = {
     "Recurrent": "config",
     "FeedbackError": "errors",
     "create": "factory",
-    "from_pretrained": "factory",
+    "from_pretrained": "loading",
     "wrap": "factory",
     "FeedbackModel": "loops.base",
     "Step": "loops.base",

@@ -30,8 +30,8 @@ from smp_feedback.errors import FeedbackError
 from smp_feedback.evaluation import noise_sweep
 from smp_feedback.evaluation.pictures import refinement, sweep_curve
 from smp_feedback.factory import create, wrap
+from smp_feedback.files import replace_file
 from smp_feedback.training import FeedbackModule, PairsModule, fit
-from smp_feedback.weights import replace_file
 
 TWIN, FEEDBACK = "feed-forward", "feedback"
 Pairs = Dataset[tuple[Tensor, Tensor]]

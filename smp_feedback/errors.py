@@ -36,7 +36,7 @@ class MissingExtra(FeedbackError, ImportError):
 
 
 class PluginWarning(UserWarning):
-    """An installed plugin is broken; it is left out and nothing else is disturbed."""
+    """An installed plugin is broken and left out, or is another version than a saved model was made with."""
 
 
 class UnknownName(FeedbackError, KeyError):

@@ -1,11 +1,9 @@
-"""The front door: create, wrap, and back from disk."""
+"""The front door: create and wrap."""
 
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, cast, overload
 
 from torch import nn
@@ -15,7 +13,6 @@ from smp_feedback.config import Feedback, LoopConfig, Recurrent, as_config, chec
 from smp_feedback.errors import InvalidType, InvalidValue, SurgeryError
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.plugins import catalogue
-from smp_feedback.weights import read_config, read_weights
 
 
 class _Default(str):
@@ -126,26 +123,6 @@ def wrap(model: nn.Module, feedback: Feedback = True) -> FeedbackModel:
     if config is None:
         raise InvalidValue(f"feedback={feedback!r}: wrap adds feedback; give True, a loop's name or a config.")
     return close(copy.deepcopy(model), config, _origin(model))
-
-
-def from_pretrained(
-    source: str | os.PathLike[str], *, revision: str | None = None, cache_dir: str | None = None
-) -> FeedbackModel:
-    """The model that ``save_pretrained`` wrote, from a directory or a hub repository, evaluating.
-
-    Never downloads the base's pretrained weights, and runs no code from the checkpoint.
-
-    Raises:
-        FeedbackError: If a file is missing, truncated or somebody else's.
-        UnknownName: If a part belongs to a plugin that is not installed.
-    """
-    hub = {} if Path(source).is_dir() else {"revision": revision, "cache_dir": cache_dir}
-    saved = read_config(source, **hub)
-    weights = read_weights(source, **hub)
-    model: FeedbackModel = create(saved["architecture"], feedback=saved["feedback"], **saved["arguments"])
-    model.load_state_dict(weights)
-    model.eval()
-    return model
 
 
 def close(base: nn.Module, config: LoopConfig, origin: Mapping[str, Any] | None) -> FeedbackModel:

@@ -1,4 +1,4 @@
-"""Weights in and out: from plain smp and back, to disk, and nothing half-loaded or half-written."""
+"""Weights in and out: from plain smp and back, and nothing half-loaded; disk and hub are in test_hub."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import json
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 
 import smp_feedback as smpf
-from smp_feedback import weights
 from smp_feedback.errors import FeedbackError, InvalidValue, UnknownName
 
 IMAGE = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -140,21 +138,6 @@ def test_the_config_is_what_create_takes():
     twin = smpf.create("FPN", **model.config)
     assert twin.config == model.config
     assert twin.loop_config.steps == 7
-
-
-def test_a_crash_while_saving_leaves_the_old_files_whole(tmp_path, monkeypatch):
-    model = trained()
-    model.save_pretrained(tmp_path)
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-
-    def crash(tensors, path):
-        Path(path).write_bytes(b"half")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(weights, "save_file", crash)
-    with pytest.raises(OSError, match="no space"):
-        model.save_pretrained(tmp_path)
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def test_foreign_and_broken_files_are_named(tmp_path):

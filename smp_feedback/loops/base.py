@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from smp_feedback.config import GradientFlow, LoopConfig
 from smp_feedback.errors import InvalidInput, InvalidType
+from smp_feedback.hub import OnDisk
 from smp_feedback.look import Once
 from smp_feedback.loops.unroll import Turned
 from smp_feedback.surgery import Extension
@@ -69,7 +70,7 @@ def relative_change(old: Tensor | None, new: Tensor) -> Tensor:
     return change
 
 
-class FeedbackModel(FeedforwardWeights, Extension):
+class FeedbackModel(OnDisk, FeedforwardWeights, Extension):
     """A base model that looks again. Everything of the base stays where it was; ``feedback`` is new.
 
     The model holds no state between calls: one model serves two batches, two threads and two step counts.

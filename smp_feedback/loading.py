@@ -1,0 +1,119 @@
+"""Back from disk and from the hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from smp_feedback.config import Feedback, Recurrent, as_config
+from smp_feedback.errors import FeedbackError, InvalidValue
+from smp_feedback.factory import create
+from smp_feedback.files import Source
+from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.provenance import BUILT_IN, check_plugins, versions
+from smp_feedback.saved import read_saved, writer_of
+from smp_feedback.weights import load_saved
+
+
+def from_pretrained(
+    source: Source,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    token: str | bool | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+    strict: bool = True,
+    map_location: str | torch.device | None = None,
+    feedback: Feedback = True,
+    **overrides: Any,
+) -> FeedbackModel:
+    """The model that ``save_pretrained`` wrote, from a directory or a hub repository, evaluating.
+
+    Never downloads the base's pretrained weights, and runs no code from the checkpoint.
+
+    Args:
+        source: A directory, or a hub repository ``owner/name``.
+        revision: Branch, tag or commit of the repository; None is its main branch.
+        cache_dir: Where downloads are kept; None is huggingface_hub's own place.
+        token: For private repositories; None is the one of ``hf auth login``.
+        force_download: Whether to download again what is in the cache.
+        local_files_only: Whether to use the cache alone, without network.
+        strict: Whether every weight must fit. False loads those that do and warns of the others, as smp does.
+        map_location: The device the model is put on; None leaves it where it is made, the CPU by default.
+        feedback: True keeps the saved loop; a dict changes the fields it names (BatchNorm's statistics follow the
+            number of steps); a loop's name or a config replaces it.
+        **overrides: Arguments of the base that shall be others than the saved ones: ``classes=2, strict=False``.
+
+    Raises:
+        FeedbackError: If a file is missing, truncated or somebody else's, was written by a later version in words
+            that this one does not know, or its weights do not fit.
+        UnknownName: If a part belongs to a plugin that is not installed, with what to install.
+        InvalidValue: If pretrained weights are asked for, or feedback is False.
+
+    >>> import tempfile, smp_feedback as smpf
+    >>> model = smpf.create("Unet", encoder="resnet18", encoder_weights=None, classes=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     again = smpf.from_pretrained(model.save_pretrained(folder), feedback={"steps": 6})
+    >>> again.loop_config.steps, again.config["classes"]
+    (6, 3)
+    """
+    hub = {"revision": revision, "cache_dir": cache_dir, "token": token}
+    hub |= {"force_download": force_download, "local_files_only": local_files_only}
+    saved, weights = read_saved(source, **hub)
+    with _told_who_wrote(saved):
+        model = _build(saved, feedback, overrides)
+    load_saved(model, weights, strict=strict)
+    return (model if map_location is None else model.to(map_location)).eval()
+
+
+def _build(saved: Mapping[str, Any], feedback: Feedback, overrides: dict[str, Any]) -> FeedbackModel:
+    wanted = {**saved, "feedback": _changed(saved["feedback"], feedback)}
+    check_plugins(wanted)
+    arguments = _arguments(saved["arguments"], overrides)
+    model: FeedbackModel = create(saved["architecture"], feedback=wanted["feedback"], **arguments)
+    return model
+
+
+def _changed(saved: Mapping[str, Any], feedback: Feedback) -> dict[str, Any]:
+    """The loop's config as a dict, not yet checked: what it names may not be installed."""
+    if feedback is True:
+        return dict(saved)
+    loop = str(saved.get("loop", Recurrent.loop))
+    if isinstance(feedback, Mapping) and str(feedback.get("loop", loop)).lower() == loop.lower():
+        return {**saved, **feedback}
+    config = as_config(feedback)
+    if config is None:
+        raise InvalidValue(f"feedback={feedback!r}: the saved model looks again; give True, a dict or a config.")
+    return config.to_dict()
+
+
+def _arguments(saved: Mapping[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """The base's arguments; wherever they name weights of their own, the saved ones take their place."""
+    if "encoder" in overrides:
+        overrides = {"encoder_name": overrides["encoder"], **overrides}
+    for name in ("encoder_weights", "checkpoint_path"):
+        if overrides.get(name) is not None:
+            raise InvalidValue(f"{name}={overrides[name]!r}: the saved weights are loaded, and no others.")
+    for name in ("arch", "feedback"):
+        if name in saved or name in overrides:
+            raise InvalidValue(f"{name!r} is no argument of a base model.")
+    dropped = ("encoder", "checkpoint_path")
+    arguments = {k: v for k, v in {**saved, **overrides}.items() if k not in dropped}
+    return {**arguments, "encoder_weights": None}
+
+
+@contextmanager
+def _told_who_wrote(saved: Mapping[str, Any]) -> Iterator[None]:
+    """An error says so if another version of this package wrote what could not be understood."""
+    try:
+        yield
+    except FeedbackError as error:
+        theirs, ours = writer_of(saved), versions()[BUILT_IN]
+        if theirs != ours:
+            error.args = (f"{error} (The model was saved by smp_feedback {theirs}; this is {ours}.)",)
+        raise

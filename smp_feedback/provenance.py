@@ -1,0 +1,97 @@
+"""Who brought the parts of a saved model, and whether they are here."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import packages_distributions, version
+from typing import Any
+
+from smp_feedback.errors import PluginWarning, UnknownName
+from smp_feedback.plugins import catalogue
+from smp_feedback.registry import Registry
+
+BUILT_IN = "smp_feedback"
+KINDS = {"architecture": "architectures", "loop": "loops", "dynamics": "dynamics", "projection": "projections"}
+LIBRARIES = (BUILT_IN, "torch", "segmentation_models_pytorch", "timm")
+
+
+def versions() -> dict[str, str]:
+    """The libraries whose version decides what a saved model computes.
+
+    >>> sorted(versions())
+    ['segmentation_models_pytorch', 'smp_feedback', 'timm', 'torch']
+    """
+    return {name: str(import_module(name).__version__) for name in LIBRARIES}
+
+
+def brought_by_plugins(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """For each part in a saved *config* that is not built in: its name, and who brought it.
+
+    Returns:
+        ``{kind: {"name", "distribution", "version"}}``, or ``{"name", "module"}`` where no distribution is behind it.
+    """
+    found = {kind: _record(kind, name) for kind, name in _parts(config).items() if name in _registry(kind)}
+    return {kind: record for kind, record in found.items() if record.get("distribution") != BUILT_IN}
+
+
+def check_plugins(config: Mapping[str, Any]) -> None:
+    """Every part that *config* names and a plugin once brought is here; in another version, a warning says so.
+
+    Raises:
+        UnknownName: If one is not, with the distribution to install.
+    """
+    parts = _parts(config)
+    for kind, was in config["plugins"].items():
+        name = parts.get(kind)
+        if name is None or name != was.get("name"):  # overridden, or edited: not needed
+            continue
+        if name not in _registry(kind):
+            raise UnknownName(kind, name, _registry(kind), _cure(was))
+        now = _record(kind, name)
+        if "distribution" in was and _label(now) != _label(was):
+            warnings.warn(
+                f"The model was saved with {kind} {name!r} of {_label(was)}; here it is that of {_label(now)}.",
+                PluginWarning,
+                stacklevel=4,
+            )
+
+
+def _parts(config: Mapping[str, Any]) -> dict[str, str]:
+    """What *config* names, by kind; a plugin's loop need not know dynamics and projections."""
+    named = {"loop": "recurrent"} | dict(config["feedback"]) | {"architecture": config["architecture"]}
+    return {kind: named[kind] for kind in KINDS if isinstance(named.get(kind), str)}
+
+
+def _registry(kind: str) -> Registry[Any]:
+    return catalogue().registries()[KINDS[kind]]
+
+
+def _record(kind: str, name: str) -> dict[str, str]:
+    origin = _registry(kind).origin(name)
+    if origin == BUILT_IN:
+        return {"name": name, "distribution": BUILT_IN, "version": versions()[BUILT_IN]}
+    distribution, _, number = origin.rpartition(" ")
+    if distribution:
+        return {"name": name, "distribution": distribution, "version": number}
+    # registered by a decorator, so only the module is known
+    owners = packages_distributions().get(origin.partition(".")[0].partition(":")[0], [])
+    if len(owners) == 1:
+        return {"name": name, "distribution": owners[0], "version": version(owners[0])}
+    return {"name": name, "module": origin}
+
+
+def _label(record: Mapping[str, str]) -> str:
+    if "distribution" in record:
+        return f"{record['distribution']} {record.get('version', '')}".strip()
+    return f"the module {record.get('module')!r}"
+
+
+def _cure(record: Mapping[str, str]) -> str:
+    if "distribution" not in record:
+        return f"It was registered by {_label(record)}: import that first."
+    for plugin in catalogue().plugins:
+        if plugin.error and plugin.distribution.rpartition(" ")[0] == record["distribution"]:
+            return f"It came with {_label(record)}; {plugin.distribution} is installed, and broken: {plugin.error}."
+    return f"It came with {_label(record)}: pip install {_label(record).replace(' ', '==')}"
