@@ -40,14 +40,12 @@ class Look(NamedTuple):
         readers: What reads it, one module for each place.
         statistics: Running statistics of this step, by BatchNorm; empty means everyone's own.
         once: What was computed before the first look.
-        replay: Whether this look is taken again for the backward pass: nothing may be counted twice.
     """
 
     feedback: Tensor
     readers: Sequence[nn.Module] | nn.ModuleList
     statistics: Sequence[Row] = ()
     once: Once = Once()
-    replay: bool = False
 
 
 class _Surroundings(threading.local):
@@ -64,7 +62,7 @@ def current_look() -> Look | None:
 
 
 def is_replay() -> bool:
-    """Whether a step is being recomputed for the backward pass."""
+    """Whether a step is being recomputed for the backward pass: nothing may be counted twice."""
     return _here.replay
 
 

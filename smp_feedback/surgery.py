@@ -99,19 +99,23 @@ class StepStatistics(nn.Module):
 
     def __init__(self, norm: nn.Module, rows: int) -> None:
         super().__init__()
+        self.norm, self.count = (norm,), rows  # a tuple: the norm is registered in the base alone
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             own = norm._buffers[name]
             self.register_buffer(name, None if own is None else own.expand(rows, *own.shape).clone())
 
     def row(self, t: int) -> Row:
-        """Those of step t >= 1; steps beyond the trained ones use the last."""
-        return {name: None if rows is None else rows[min(t, len(rows)) - 1] for name, rows in self._buffers.items()}
+        """Those of step t: the norm's own in the first, and the last for steps beyond the trained ones."""
+        if t == 0 or not self.count:  # views, as the rows are: a compiled look cannot tell them apart
+            own = self.norm[0]._buffers
+            return {name: None if (x := own[name]) is None else x.view_as(x) for name in self._buffers}
+        return {name: None if rows is None else rows[min(t, self.count) - 1] for name, rows in self._buffers.items()}
 
-    def reset(self, norm: nn.Module) -> None:
-        """Begin every row anew from the statistics of *norm*."""
+    def reset(self) -> None:
+        """Begin every row anew from the norm's own statistics."""
         for name, rows in self._buffers.items():
             if rows is not None:
-                rows.copy_(norm._buffers[name])  # type: ignore[arg-type]
+                rows.copy_(self.norm[0]._buffers[name])  # type: ignore[arg-type]
 
 
 class StatisticsPerStep(Extension):
@@ -121,15 +125,15 @@ class StatisticsPerStep(Extension):
     rows: tuple[StepStatistics]  # the same; a tuple, so that they are registered once, under ``feedback``
 
     def _statistic(self, name: str) -> Tensor | None:
-        look, statistic = current_look(), self._buffers[name]
+        look = current_look()
         if look is not None and look.statistics:
-            statistic = look.statistics[self.norm][name]
-        again = is_replay() if look is None else look.replay
-        return statistic.clone() if again and statistic is not None else statistic  # updates what nobody keeps
+            return look.statistics[self.norm][name]
+        own = self._buffers[name]
+        return own.clone() if own is not None and is_replay() else own  # a head's, run again
 
     def begin_steps_anew(self) -> None:
         """Let the later steps start from the statistics of the first."""
-        self.rows[0].reset(self)
+        self.rows[0].reset()
 
     def reset_running_stats(self) -> None:
         """Begin all statistics anew, as ``torch.optim.swa_utils.update_bn`` asks."""

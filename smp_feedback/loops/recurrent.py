@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +81,7 @@ class RecurrentFeedback(nn.Module):
 
     def __init__(self, config: Recurrent, seen: Probe) -> None:
         super().__init__()
-        self.config, self.stride = config, seen.stride
+        self.config, self.stride, self.look = config, seen.stride, look_once
         self.in_channels, self.state_channels, classes = (x.shape[1] for x in (seen.image, seen.output, seen.logits))
         self.projection: Projection = catalogue().projections[config.projection](config, classes)
         k = self.projection.readout
@@ -101,10 +101,15 @@ class RecurrentFeedback(nn.Module):
         return self.steps() - 1 if self.config.statistics == "per_step" else 0
 
     def rows(self, t: int) -> list[Row]:
-        """The running statistics of step t, by BatchNorm; none where they are everyone's own."""
-        if t == 0 or not self.statistics_rows():
-            return []
-        return [cast(StepStatistics, statistics).row(t) for statistics in self.statistics]
+        """The running statistics of step t, by BatchNorm; run again, a step updates copies that nobody keeps."""
+        rows = [cast(StepStatistics, statistics).row(t) for statistics in self.statistics]
+        if not is_replay():
+            return rows
+        return [{name: None if x is None else x.clone() for name, x in row.items()} for row in rows]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but a compiled look, which belongs to this process."""
+        return {**super().__getstate__(), "look": look_once}  # type: ignore[no-untyped-call]
 
     def with_readout(self, output: Tensor) -> Tensor:
         """(B, S, h, w) -> (B, S + K, h, w)."""
@@ -147,6 +152,25 @@ class RecurrentModel(FeedbackModel):
         model.feedback = feedback.train(base.training)
         return model
 
+    def compile_step(self, **options: Any) -> RecurrentModel:
+        """Compile one look, once for every step and any number of them; returns the model.
+
+        Where ``torch.compile(model)`` unrolls a graph T times as long for each T, this one is a single look long;
+        the loop around it, what is fed back and the state's update (a few small kernels) stay eager. It is
+        left out of copies and pickles.
+
+        Args:
+            **options: As ``torch.compile`` takes them; ``mode="reduce-overhead"`` for CUDA graphs.
+
+        >>> import smp_feedback as smpf
+        >>> model = smpf.create("Unet", "resnet18", None).eval().compile_step(backend="eager")
+        >>> with torch.no_grad():
+        ...     model(torch.rand(1, 3, 32, 32), steps=3).shape
+        torch.Size([1, 1, 32, 32])
+        """
+        self.feedback.look = torch.compile(look_once, **options)
+        return self
+
     @property
     def cut(self) -> Cut:
         """Where the base is opened."""
@@ -184,7 +208,7 @@ class RecurrentModel(FeedbackModel):
         grid = feedback.entry.grid(image, once)
 
         def body(u: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
-            return look_once(self, image, u, once, feedback.rows(t), is_replay())
+            return feedback.look(self, image, u, once, feedback.rows(t))
 
         # a loss on each detached step frees that step's graph: what is shared by steps must be made anew
         rule: Rule = (lambda h, e, t: dynamics.begin(steps)(h, e, t)) if flow.detach else dynamics.begin(steps)
@@ -209,11 +233,11 @@ class RecurrentModel(FeedbackModel):
 
 
 def look_once(
-    model: RecurrentModel, image: Tensor, feedback: Tensor, once: Once, statistics: list[Row], replay: bool
+    model: RecurrentModel, image: Tensor, feedback: Tensor, once: Once, statistics: list[Row]
 ) -> tuple[Tensor, Tensor | None]:
     """One look of *model*: what the head would read, with the readout (B, S + K, h, w), and the encoder's features."""
     ours = model.feedback
-    with looking(Look(ours.entry.carry(model, feedback), ours.readers, statistics, once, replay)):
+    with looking(Look(ours.entry.carry(model, feedback), ours.readers, statistics, once)):
         output, features = model.cut.body(model, image)
     return ours.with_readout(output), features
 
