@@ -25,6 +25,9 @@ format: .venv/.dev
 
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks.cost
+	$(BIN)/python -m benchmarks.places
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.gains
 	$(BIN)/python -m benchmarks.memory
 
 # A stamp per set of extras: nothing is installed again until the requirements change.

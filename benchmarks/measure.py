@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import statistics
@@ -9,12 +10,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib as mpl
+import segmentation_models_pytorch as smp
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
 
 REPEATS = 15
 
@@ -78,6 +84,57 @@ def bytes_held(run: Callable[[], object]) -> int:
     return held
 
 
+def backward_too(run: Callable[[], torch.Tensor]) -> Callable[[], None]:
+    """*run*, and its mean's gradient; gradients are added to and never read."""
+
+    def trained() -> None:
+        run().mean().backward()
+
+    return trained
+
+
+def options(doc: str, name: str, **defaults: object) -> argparse.ArgumentParser:
+    """The options that every benchmark shares; *defaults* replaces or adds some."""
+    parser = argparse.ArgumentParser(description=doc.split("\n\n")[0])
+    shared = {"encoder": "resnet34", "size": 256, "batch": 2, "steps": 5, "repeats": 9, "threads": 2, "classes": 1}
+    for key, value in {**shared, **defaults}.items():
+        several = isinstance(value, list)
+        kind = type(value[0]) if several else type(value)
+        parser.add_argument(f"--{key}", type=kind, default=value, nargs="*" if several else None)
+    parser.add_argument("--out", type=Path, default=Path(f"runs/bench/{name}.json"))
+    return parser
+
+
+def begin(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options given; threads are set, and a GPU is used if there is one."""
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    args.device = "cuda" if torch.cuda.is_available() else "cpu"
+    return args
+
+
+def plain_and_image(arch: str, args: argparse.Namespace, size: int | None = None):
+    """smp's own model and a batch for it; DPT takes a Vision Transformer and its 224 px."""
+    vit = arch == "DPT"
+    encoder, side = ("tu-vit_tiny_patch16_224", 224) if vit else (args.encoder, size or args.size)
+    plain = smp.create_model(arch, encoder, encoder_weights=None, classes=args.classes).eval().to(args.device)
+    return plain, torch.rand(args.batch, 3, side, side, device=args.device)
+
+
+def timed(run: Callable[[], object], base: Callable[[], object], repeats: int) -> dict[str, float]:
+    """*run* against *base*, interleaved: the median ratio, its quartiles, and milliseconds of both."""
+    seconds = interleaved({"run": run, "base": base}, repeats)
+    middle, low, high = ratio(seconds["run"], seconds["base"])
+    ms = {f"{name}_ms": 1000 * statistics.median(row) for name, row in seconds.items()}
+    return {"ratio": middle, "low": low, "high": high, **ms}
+
+
+def cells(found: dict[str, float]) -> list[str]:
+    """A ratio and its quartiles, for a table."""
+    return [f"{found['ratio']:.3f}", f"{found['low']:.3f} - {found['high']:.3f}"]
+
+
 def show(title: str, columns: list[str], rows: list[list[str]], results: object, out: Path) -> None:
     """Print the table, write the figures as JSON, say where."""
     console, table = Console(), Table(title=f"{title}\n{hardware()}")
@@ -87,5 +144,36 @@ def show(title: str, columns: list[str], rows: list[list[str]], results: object,
         table.add_row(*row)
     console.print(table)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"hardware": hardware(), "results": results}, indent=2))
+    out.write_text(json.dumps({"title": title, "hardware": hardware(), "results": results}, indent=2))
     console.print(f"wrote {out}")
+
+
+def bars(title: str, found: dict[str, dict[str, float]], out: Path, unit: str) -> None:
+    """Ratios as bars with their quartiles, beside the JSON; 1 is marked."""
+    figure, axes = plt.subplots(figsize=(7, 0.9 + 0.38 * len(found)), layout="constrained")
+    ratios = [row["ratio"] for row in found.values()]
+    spread = [[abs(row["ratio"] - row[end]) for row in found.values()] for end in ("low", "high")]
+    axes.barh(list(found), ratios, xerr=spread, color="#0072B2", ecolor="#555555", capsize=2)
+    axes.axvline(1, color="#D55E00", linewidth=1)
+    axes.invert_yaxis()
+    axes.set(xlabel=unit, title=title)
+    _save(figure, out)
+
+
+def lines(title: str, series: dict[str, dict[int, float]], out: Path, x: str, y: str, *, log: bool = False) -> None:
+    """One line for each series over whole numbers, beside the JSON."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for (name, row), marker in zip(series.items(), "osD^v<>P*X" * 9, strict=False):
+        axes.plot(list(row), list(row.values()), marker=marker, label=name)
+    axes.set(xlabel=x, ylabel=y, title=title, xscale="log" if log else "linear", yscale="log" if log else "linear")
+    ticks = sorted({key for row in series.values() for key in row})
+    axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
+    axes.legend()
+    _save(figure, out)
+
+
+def _save(figure, out: Path) -> None:
+    path = out.with_suffix(".png")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+    Console().print(f"wrote {path}")

@@ -5,14 +5,21 @@ python -m benchmarks.memory [--archs Unet DeepLabV3Plus] [--encoder resnet34] [-
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
-import segmentation_models_pytorch as smp
 import torch
 
 import smp_feedback as smpf
-from benchmarks.measure import bytes_held, show
+from benchmarks.measure import (
+    Allocations,
+    backward_too,
+    begin,
+    bytes_held,
+    cells,
+    lines,
+    options,
+    plain_and_image,
+    show,
+    timed,
+)
 
 STEPS = (1, 2, 4, 8, 16)
 FLOWS = {"all steps": {}, "recompute": {"recompute": True}, "last step": {"grad_steps": 1}}
@@ -24,53 +31,76 @@ def kept(model, image):
 
 
 def kept_per_step(model, image):
-    """The most bytes held at once when every detached step goes backward before the next one begins."""
+    """The most bytes held at once when every step goes backward before the next one begins.
 
-    def walk(steps):
-        for step in model.iterate(image, steps=steps):
-            if step.index < steps - 1:
-                step.logits.mean().backward()
-        return step, step.logits
-
+    Counted when the last step's loss is made: all that outlives a step would have gathered by then.
+    """
     model.zero_grad(set_to_none=False)
-    walk(2)  # allocates the gradients
-    return {steps: bytes_held(lambda steps=steps: walk(steps)) for steps in STEPS}
+    model.backward_per_step(image, lambda step: step.logits.mean(), steps=2)  # allocates the gradients
+    return {steps: _held_at_the_last_loss(model, image, steps) for steps in STEPS}
+
+
+def _held_at_the_last_loss(model, image, steps):
+    held = []
+
+    def loss(step):
+        value = step.logits.mean()
+        held.append(allocations.held())
+        return value
+
+    with Allocations() as allocations:
+        model.backward_per_step(image, loss, steps=steps)
+    return held[-1]
+
+
+def state_bytes(model, image):
+    """What one step must keep to be run again: its state."""
+    with torch.no_grad():
+        state = next(model.iterate(image)).state
+    return state.numel() * state.element_size()
 
 
 def measure(arch, args):
     """By way of flowing and number of steps, in plain forwards."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = "tu-vit_tiny_patch16_224" if arch == "DPT" else args.encoder
-    size = 224 if arch == "DPT" else args.size
-    plain = smp.create_model(arch, encoder, encoder_weights=None, classes=11).train().to(device)
-    image = torch.rand(args.batch, 3, size, size, device=device)
-    plain(image).mean().backward()
+    plain, image = plain_and_image(arch, args)
+    plain.train()(image).mean().backward()
     unit = bytes_held(lambda: plain(image))
     found = {}
     for name, flow in FLOWS.items():
         model = smpf.wrap(plain, smpf.Recurrent(**flow)).train()
         found[name] = kept(model, image)
-    model = smpf.wrap(plain, smpf.Recurrent(detach=True)).train()
-    found["detached, a backward per step"] = kept_per_step(model, image)
+        if name == "recompute":
+            state = state_bytes(model, image)
+            found["recompute, beyond the T states"] = {t: held - t * state for t, held in found[name].items()}
+    found["backward_per_step"] = kept_per_step(smpf.wrap(plain).train(), image)
     return unit, {name: {t: held / unit for t, held in row.items()} for name, row in found.items()}
 
 
+def recompute_time(arch, args):
+    """Forward and backward with recomputation over those without."""
+    plain, image = plain_and_image(arch, args)
+    thrifty, keen = (
+        smpf.wrap(plain, smpf.Recurrent(steps=args.steps, recompute=recompute)).train() for recompute in (True, False)
+    )
+    return timed(backward_too(lambda: thrifty(image)), backward_too(lambda: keen(image)), args.repeats)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--archs", nargs="*", default=["Unet", "DeepLabV3Plus", "FPN"])
-    parser.add_argument("--encoder", default="resnet34")
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("runs/memory.json"))
-    args = parser.parse_args()
+    """Bytes for each way, then the time that recomputation takes."""
+    args = begin(options(__doc__, "memory", archs=["Unet", "DeepLabV3Plus", "FPN"], steps=10, repeats=5))
     rows, results = [], {}
     for arch in args.archs:
-        unit, results[arch] = measure(arch, args)
-        for name, row in results[arch].items():
+        unit, found = measure(arch, args)
+        time = recompute_time(arch, args)
+        results[arch] = {"unit_bytes": unit, "kept": found, "recompute_time": time}
+        for name, row in found.items():
             label = f"{arch} ({unit / 2**20:.0f} MiB)" if name == "all steps" else ""
             rows.append([label, name, *(f"{row[t]:.2f}" for t in STEPS)])
+        rows.append(["", f"time of recompute / all steps, T = {args.steps}", *cells(time), "", "", ""])
     title = f"kept for backward, in plain forwards ({args.encoder}, {args.size} px, batch {args.batch})"
     show(title, ["architecture", "gradients", *(f"T={t}" for t in STEPS)], rows, results, args.out)
+    first = results[args.archs[0]]["kept"]
+    lines(f"{args.archs[0]}: {title}", first, args.out, "looks T", "plain forwards", log=True)
 
 
 if __name__ == "__main__":
