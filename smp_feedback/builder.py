@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -143,9 +144,28 @@ def check_keywords(arch: str, builder: Callable[..., Any], given: Mapping[str, A
     parameters = inspect.signature(builder).parameters.values()
     if open_ended and any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     for key in given:
-        if key not in {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}:
+        if key not in named and key not in popped_keywords(builder):
             raise _unknown_keyword(arch, builder, key)
+
+
+def popped_keywords(builder: Callable[..., Any]) -> set[str]:
+    """The keywords that *builder* names only in its body, ``kwargs.pop("...")``: smp's way with deprecated ones.
+
+    Read from its bytecode, which is there where the source is not; nothing is found in what is no Python.
+
+    >>> sorted(popped_keywords(smp.PAN))
+    ['upscale_mode']
+    """
+    function = builder.__init__ if isinstance(builder, type) else builder  # type: ignore[misc]
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None or not code.co_flags & inspect.CO_VARKEYWORDS:
+        return set()
+    rest = code.co_varnames[code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)]
+    said = [instruction.argval for instruction in dis.get_instructions(code)]
+    phrases = zip(said, said[1:], said[2:], strict=False)
+    return {key for name, verb, key in phrases if (name, verb) == (rest, "pop") and isinstance(key, str)}
 
 
 def _unknown_keyword(who: str, builder: Callable[..., Any], key: str) -> UnknownKeyword:

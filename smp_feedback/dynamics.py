@@ -16,6 +16,7 @@ from torch.nn.utils import parametrizations
 
 from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.hookspecs import Register, hookimpl
+from smp_feedback.maps import laid_out_as
 
 if TYPE_CHECKING:
     from smp_feedback.config import Recurrent
@@ -52,7 +53,7 @@ def decay(
     if basis is None:
         return x * fade[:, None, None]
     back = basis.mT if inverse is None else inverse
-    return torch.einsum("oc,bchw->bohw", (back * fade) @ basis, x)
+    return laid_out_as(torch.einsum("oc,bchw->bohw", (back * fade) @ basis, x), x)
 
 
 def faded(t: int, tau: float, rates: Tensor, exponent: float = 1.0) -> Tensor:
@@ -217,7 +218,8 @@ class Leaky(Dynamics):
 class Residual(Decay):
     """``h_1 = y_0``, then ``h + gamma * D_t e`` with gamma (C,) starting at 0.
 
-    Ours: a trained feed-forward model keeps its exact outputs, for every T, until training moves gamma.
+    Ours: a trained feed-forward model keeps its exact outputs, for every T, until training moves gamma. With one
+    step gamma is not used: DistributedDataParallel then needs ``find_unused_parameters=True``.
     """
 
     starts_from_output = True

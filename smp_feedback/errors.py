@@ -27,6 +27,10 @@ class SurgeryError(FeedbackError, RuntimeError):
     """A base model that could not be opened or widened."""
 
 
+class NotScriptable(FeedbackError, RuntimeError):
+    """A loop that ``torch.jit.script`` was asked to read."""
+
+
 class NameTaken(FeedbackError, ValueError):
     """Two parts claim one name."""
 

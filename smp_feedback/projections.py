@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from smp_feedback.errors import InvalidValue
 from smp_feedback.hookspecs import Register, hookimpl
+from smp_feedback.maps import resize
 from smp_feedback.normalise import Normalise, normaliser
 
 if TYPE_CHECKING:
@@ -74,11 +75,6 @@ def dirichlet_entropy(evidence: Tensor) -> Tensor:
     alpha = 1 + F.softplus(evidence)
     p = alpha / alpha.sum(1, keepdim=True)
     return -(p * p.log()).sum(1, keepdim=True)
-
-
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, corners not aligned; *x* itself where the size is right."""
-    return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
 
 
 class Projection:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -97,9 +97,9 @@ class ReadsFeedback(Extension):
 class StepStatistics(nn.Module):
     """Running statistics of one BatchNorm for the steps after the first, one row (C,) each."""
 
-    def __init__(self, norm: nn.Module, rows: int) -> None:
+    def __init__(self, name: str, norm: nn.Module, rows: int) -> None:
         super().__init__()
-        self.norm, self.count = (norm,), rows  # a tuple: the norm is registered in the base alone
+        self.name, self.norm, self.count = name, (norm,), rows  # a tuple: the norm is registered in the base alone
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             own = norm._buffers[name]
             self.register_buffer(name, None if own is None else own.expand(rows, *own.shape).clone())
@@ -197,18 +197,36 @@ def add_readers(convs: list[nn.Conv2d], channels: int, *, reads_image: bool) -> 
     return readers
 
 
-def add_statistics(norms: list[nn.Module], rows: int) -> nn.ModuleList:
+def add_statistics(norms: Mapping[str, nn.Module], rows: int) -> nn.ModuleList:
     """Let each of *norms* keep statistics per step, in place; returns *rows* of them for each."""
-    statistics = nn.ModuleList(StepStatistics(norm, rows) for norm in norms)
-    for index, (norm, rows_) in enumerate(zip(norms, statistics, strict=True)):
-        extended_norm = extend(norm, StatisticsPerStep)
-        extended_norm.norm, extended_norm.rows = index, (cast(StepStatistics, rows_),)
+    statistics = nn.ModuleList(StepStatistics(name, norm, rows) for name, norm in norms.items())
+    for index, norm in enumerate(norms.values()):
+        _attach(norm, cast(StepStatistics, statistics[index]), index)
     return statistics
 
 
-def tracking_norms(model: nn.Module) -> list[nn.Module]:
-    """The normalisations that keep running statistics, in the order of ``modules()``."""
-    return [m for m in model.modules() if isinstance(m, _NormBase) and m._buffers.get("running_mean") is not None]
+def adopt(model: nn.Module, statistics: nn.ModuleList) -> None:
+    """Attach *statistics* to the norms that took the place of theirs, as ``convert_sync_batchnorm`` makes them.
+
+    They are replaced all together: asking for the first is enough to know.
+    """
+    for index, rows in enumerate(cast("list[StepStatistics]", statistics)):
+        norm = model.get_submodule(rows.name)
+        if norm is rows.norm[0]:
+            return
+        rows.norm = (norm,)
+        _attach(norm, rows, index)
+
+
+def _attach(norm: nn.Module, rows: StepStatistics, index: int) -> None:
+    extended_norm = extend(norm, StatisticsPerStep)
+    extended_norm.norm, extended_norm.rows = index, (rows,)
+
+
+def tracking_norms(model: nn.Module) -> dict[str, nn.Module]:
+    """The normalisations that keep running statistics, by name, in the order of ``modules()``."""
+    norms = ((name, m) for name, m in model.named_modules() if isinstance(m, _NormBase))
+    return {name: m for name, m in norms if m._buffers.get("running_mean") is not None}
 
 
 def image_readers(model: nn.Module, image: Tensor) -> tuple[dict[str, nn.Conv2d], Any]:

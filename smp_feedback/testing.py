@@ -9,6 +9,8 @@ Each takes what it needs and raises ``AssertionError`` with the promise that was
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -57,21 +59,33 @@ def check_heard(model: FeedbackModel, image: Tensor) -> None:
 
     Restores the weights it moves.
     """
-    before = {key: value.clone() for key, value in model.state_dict().items()}
     model.eval()
+    with hearing(model):
+        path = model.trajectory(image)
+        moved = float((path[-1] - path[-2]).detach().abs().max())
+        assert moved > 0, "the last look gave the answer of the one before"
+        model.zero_grad(set_to_none=True)
+        path.square().mean().backward()  # type: ignore[no-untyped-call]
+        for name, parameter in model.feedback.named_parameters():
+            reached = parameter.grad is not None and bool(parameter.grad.abs().max() > 0)
+            assert reached or not parameter.requires_grad, f"no gradient reaches feedback.{name}"
+        model.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def hearing(model: FeedbackModel) -> Iterator[None]:
+    """*model* as if trained: what starts at zero, so that the feedback is ignored, is not zero inside.
+
+    Every weight and buffer is restored.
+    """
+    before = {key: value.clone() for key, value in model.state_dict().items()}
     for name, parameter in model.feedback.named_parameters():
-        if name.startswith("readers.") or name.endswith("gamma"):  # these start at zero
+        if name.startswith("readers.") or name.endswith("gamma"):
             nn.init.normal_(parameter, std=0.1)
-    path = model.trajectory(image)
-    moved = float((path[-1] - path[-2]).detach().abs().max())
-    assert moved > 0, "the last look gave the answer of the one before"
-    model.zero_grad(set_to_none=True)
-    path.square().mean().backward()  # type: ignore[no-untyped-call]
-    for name, parameter in model.feedback.named_parameters():
-        reached = parameter.grad is not None and bool(parameter.grad.abs().max() > 0)
-        assert reached or not parameter.requires_grad, f"no gradient reaches feedback.{name}"
-    model.zero_grad(set_to_none=True)
-    model.load_state_dict(before)
+    try:
+        yield
+    finally:
+        model.load_state_dict(before)
 
 
 def check_same_keys(model: FeedbackModel, plain: nn.Module) -> None:

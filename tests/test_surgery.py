@@ -99,7 +99,7 @@ def look_of_step(t, statistics):
 
 def test_the_first_look_uses_the_base_models_statistics_and_each_later_one_its_own():
     norm = nn.BatchNorm2d(2, momentum=1.0)
-    statistics = add_statistics([norm], rows=2)
+    statistics = add_statistics({"norm": norm}, rows=2)
     batches = [torch.randn(4, 2, 3, 3) + t for t in range(4)]
     for t, batch in enumerate(batches):
         with looking(look_of_step(t, statistics)):
@@ -119,7 +119,7 @@ def test_the_first_look_uses_the_base_models_statistics_and_each_later_one_its_o
 
 def test_outside_a_look_a_replayed_norm_leaves_its_statistics_alone():
     norm = nn.BatchNorm2d(2)
-    statistics = add_statistics([norm], rows=1)
+    statistics = add_statistics({"norm": norm}, rows=1)
     before = copy.deepcopy((norm.state_dict(), statistics.state_dict()))
     with replaying():
         norm(torch.randn(4, 2, 3, 3) + 5)

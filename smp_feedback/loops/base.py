@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
 
 from smp_feedback.config import GradientFlow, LoopConfig
-from smp_feedback.errors import InvalidInput, InvalidType
+from smp_feedback.errors import InvalidInput, InvalidType, NotScriptable
 from smp_feedback.hub import OnDisk
 from smp_feedback.look import Once
 from smp_feedback.loops.unroll import Turned
@@ -145,6 +145,13 @@ class FeedbackModel(OnDisk, FeedforwardWeights, Extension):
         """How this model looks again."""
         config: LoopConfig = self.feedback.config
         return config
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """What ``torch.jit.script`` asks first; without it, it gives up somewhere inside with words about itself."""
+        raise NotScriptable(
+            f"torch.jit.script cannot read a loop such as this {type(self).__name__}'s, and is deprecated: use "
+            "torch.export.export(model, (image,)), torch.compile(model) or smp_feedback.export."
+        )
 
     def backward_per_step(self, x: Tensor, loss: Callable[[Step], Tensor], steps: int | None = None) -> Tensor:
         """Look, and send each step's loss back before the next look: the memory of one step, for any T.

@@ -21,11 +21,12 @@ from smp_feedback.look import Look, Once, Row, is_replay, looking
 from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.loops.settling import Settling
 from smp_feedback.loops.unroll import Turn, Turned, reusable, unroll
+from smp_feedback.maps import laid_out_as, resize
 from smp_feedback.normalise import Normalise, normaliser
 from smp_feedback.plugins import catalogue
 from smp_feedback.probe import Probe, in_channels_of, noise, probe, prove
-from smp_feedback.projections import Projection, View, resize
-from smp_feedback.surgery import StepStatistics, add_statistics, evaluating, extend, tracking_norms
+from smp_feedback.projections import Projection, View
+from smp_feedback.surgery import StepStatistics, add_statistics, adopt, evaluating, extend, tracking_norms
 
 AUTO_TOLERANCE = 0.01
 
@@ -143,7 +144,7 @@ class RecurrentModel(FeedbackModel):
             feedback = RecurrentFeedback(config, seen).to(like.device, like.dtype)
             feedback.entry, feedback.readers = enter(base, config, seen, feedback.projection.channels)
             early = feedback.entry.before(base)
-            norms = [norm for norm in tracking_norms(base) if norm not in early]
+            norms = {name: norm for name, norm in tracking_norms(base).items() if norm not in early}
             feedback.statistics = add_statistics(norms, rows=feedback.statistics_rows())
             feedback.entry = _proven(base, cut, seen, feedback)
         for weight in feedback.readers.parameters() if config.feedback_init else ():
@@ -198,6 +199,7 @@ class RecurrentModel(FeedbackModel):
     def _check_input(self, image: Tensor) -> None:
         check_image(image, self.feedback.in_channels)
         if not torch.compiler.is_compiling():
+            adopt(self, self.feedback.statistics)
             self.cut.check(self, image)
 
     def _once(self, image: Tensor) -> Once:
@@ -219,9 +221,10 @@ class RecurrentModel(FeedbackModel):
     def _project(self, state: Tensor | None, image: Tensor, grid: tuple[int, int]) -> Tensor:
         projection, s = self.feedback.projection, self.feedback.state_channels
         if state is None:
-            return image.new_full((len(image), projection.channels, *grid), projection.before())
+            first = image.new_full((len(image), projection.channels, *grid), projection.before())
+            return laid_out_as(first, image)
         view = View(state[:, s:], lambda: self._logits(state), grid)
-        return projection(view).to(image.dtype)
+        return laid_out_as(projection(view).to(image.dtype), image)
 
     def _logits(self, state: Tensor) -> Tensor:
         dtype = cast(Tensor, self.feedback.readers[0].weight).dtype
