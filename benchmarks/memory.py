@@ -72,7 +72,7 @@ def measure(arch, args):
         if name == "recompute":
             state = state_bytes(model, image)
             found["recompute, beyond the T states"] = {t: held - t * state for t, held in found[name].items()}
-    found["backward_per_step"] = kept_per_step(smpf.wrap(plain).train(), image)
+    found["backward_per_step"] = kept_per_step(smpf.wrap(plain, smpf.Recurrent()).train(), image)
     return unit, {name: {t: held / unit for t, held in row.items()} for name, row in found.items()}
 
 

@@ -164,7 +164,7 @@ def test_the_gradient_of_the_last_k_steps_is_that_of_a_loop_that_starts_there():
     with torch.no_grad():
         third = list(full.iterate(IMAGE))[2].state
     ours = gradients(model, IMAGE)
-    turn = full._recurrence(IMAGE, full._once(IMAGE), 5, full.loop_config.flow)
+    turn = full._recurrence(IMAGE, full._once(IMAGE, full.loop_config.flow), 5, full.loop_config.flow)
     full.zero_grad(set_to_none=True)
     state = third
     for t in (3, 4):

@@ -174,15 +174,19 @@ class FeedbackModel(OnDisk, FeedforwardWeights, Extension):
         (torch.Size([3]), False)
         """
         self._check_input(x)
-        once = self._once(x)
+        flow = GradientFlow(detach=True)
+        once = self._once(x, flow)
         given = [tensor for group in once for tensor in group if tensor.requires_grad]
         leaves = {id(tensor): tensor.detach().requires_grad_() for tensor in given}
         ours = Once(*(tuple(leaves.get(id(tensor), tensor) for tensor in group) for group in once))
-        losses = []
-        for step in self._as_steps(self._turns(x, steps, GradientFlow(detach=True), ours)):
+
+        def send_back(step: Step) -> Tensor:
             value = loss(step)
             value.backward()  # type: ignore[no-untyped-call]
-            losses.append(value.detach())
+            return value.detach()
+
+        # map, unlike a loop, lets go of a step before it asks for the next
+        losses = list(map(send_back, self._as_steps(self._turns(x, steps, flow, ours))))
         reached = [tensor for tensor in given if leaves[id(tensor)].grad is not None]
         torch.autograd.backward(reached, [leaves[id(tensor)].grad for tensor in reached])
         return torch.stack(losses)
@@ -191,7 +195,7 @@ class FeedbackModel(OnDisk, FeedforwardWeights, Extension):
         """Raise if *image* is none that this model takes."""
         raise NotImplementedError
 
-    def _once(self, image: Tensor) -> Once:
+    def _once(self, image: Tensor, flow: GradientFlow) -> Once:
         """What is computed once per image, before the first look."""
         return Once()
 

@@ -186,7 +186,7 @@ class RecurrentModel(FeedbackModel):
 
     def _looks(self, image: Tensor, steps: int, flow: GradientFlow, once: Once | None) -> Iterator[tuple[int, Turned]]:
         if once is None:
-            once = reusable(self._once(image)) if flow.detach else self._once(image)
+            once = reusable(self._once(image, flow)) if flow.detach else self._once(image, flow)
         tolerance = self.feedback.config.tolerance
         turn: Turn
         if tolerance is None or self.training:
@@ -202,8 +202,10 @@ class RecurrentModel(FeedbackModel):
             adopt(self, self.feedback.statistics)
             self.cut.check(self, image)
 
-    def _once(self, image: Tensor) -> Once:
-        return self.feedback.entry.once(self, image)
+    def _once(self, image: Tensor, flow: GradientFlow) -> Once:
+        entry = self.feedback.entry
+        # one convolution is run again rather than kept where each step's memory shall be its own
+        return (entry.forgetful() if flow.detach and torch.is_grad_enabled() else entry).once(self, image)
 
     def _recurrence(self, image: Tensor, once: Once, steps: int, flow: GradientFlow) -> Recurrence:
         feedback, dynamics = self.feedback, self.feedback.dynamics
@@ -253,6 +255,6 @@ def _proven(base: nn.Module, cut: Cut, seen: Probe, feedback: RecurrentFeedback)
     look = Look(entry.carry(base, u), feedback.readers)
     if not prove(base, cut, seen, look, stem):
         entry, once = entry.forgetful(), once._replace(heard=())
-    for _ in range(2):  # twice: the first look must leave what is kept as it was
+    for _ in range(2 if once.stages else 1):  # the first look must leave what is kept as it was
         prove(base, cut, seen, look._replace(once=once), stem)
     return entry
