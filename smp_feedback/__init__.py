@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from smp_feedback.builder import list_encoders
     from smp_feedback.config import Recurrent
     from smp_feedback.errors import FeedbackError
+    from smp_feedback.exporting import Exported, export
     from smp_feedback.factory import create, wrap
     from smp_feedback.loading import from_pretrained
     from smp_feedback.loops.base import FeedbackModel, Step
@@ -34,6 +35,8 @@ _HOMES = {
     "list_encoders": "builder",
     "Recurrent": "config",
     "FeedbackError": "errors",
+    "Exported": "exporting",
+    "export": "exporting",
     "create": "factory",
     "from_pretrained": "loading",
     "wrap": "factory",
@@ -49,11 +52,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "Exported",
     "FeedbackError",
     "FeedbackModel",
     "Recurrent",
     "Step",
     "create",
+    "export",
     "from_pretrained",
     "list_architectures",
     "list_encoders",

@@ -31,6 +31,10 @@ class NotScriptable(FeedbackError, RuntimeError):
     """A loop that ``torch.jit.script`` was asked to read."""
 
 
+class ExportError(FeedbackError, RuntimeError):
+    """A model that could not be written as a file of its own, or a file that answers otherwise than the model."""
+
+
 class NameTaken(FeedbackError, ValueError):
     """Two parts claim one name."""
 

@@ -57,6 +57,16 @@ def write_saved(folder: Path, config: Mapping[str, Any], model: nn.Module, card:
     replace_files(folder, writers)
 
 
+def read_config(source: Source, **hub: Any) -> dict[str, Any]:
+    """What ``config.json`` says, by itself.
+
+    Raises:
+        FeedbackError: If it is missing or somebody else's.
+    """
+    path = find_file(source, CONFIG, **hub)
+    return _parse(path.read_bytes(), path)
+
+
 def read_saved(source: Source, **hub: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The config and the tensors of one save, never of two.
 

@@ -208,7 +208,7 @@ def test_a_backward_per_step_in_any_form_is_the_gradient_of_the_sum(insert):
         assert found[0]["encoder.conv1.weight"].abs().max() > 0
 
 
-@pytest.mark.parametrize("insert", ["input", "stage:2"])
+@pytest.mark.parametrize("insert", ["stem", "stage:2"])
 def test_backward_per_step_goes_through_what_is_shared_once(insert):
     model = unet(insert)
     passes = []

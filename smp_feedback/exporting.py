@@ -1,0 +1,190 @@
+"""A model as one file that runs without this package: traced, written, opened again, and compared before it counts."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from smp_feedback.axes import GIVE_SIZE, Axes, Plan, make_plan, named_axes, shapes
+from smp_feedback.config import check_bool, check_whole
+from smp_feedback.errors import ExportError, InvalidType, InvalidValue, require
+from smp_feedback.formats import FORMATS, format_of, trace
+from smp_feedback.probe import noise
+from smp_feedback.serving import Served, Shape, architecture, compare, first_line
+
+log = logging.getLogger(__name__)
+
+FIRST_OPSET = 18  # torch's exporter writes none before
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A written file, usable as a path, and what is in it.
+
+    Attributes:
+        path: The file.
+        image: The input's axes, a name where one is dynamic: ``("batch", 3, "32*height", "32*width")``.
+        outputs: The outputs' names.
+        steps: Looks at the image; 1 for a plain model.
+        difference: The largest one from the model's answers that was seen, as a part of the largest answer (of 1
+            if that is less); None if nothing was checked.
+        refused: Why no more axes are dynamic, where more were asked for.
+    """
+
+    path: Path
+    image: tuple[int | str, ...]
+    outputs: tuple[str, ...]
+    steps: int
+    difference: float | None
+    refused: str | None = None
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+def export(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    image: Tensor | None = None,
+    steps: int | None = None,
+    outputs: Literal["last", "all"] = "last",
+    format: Literal["onnx", "pt2"] | None = None,
+    dynamic: bool | Literal["batch"] = True,
+    check: bool = True,
+    opset: int | None = None,
+    tell: Callable[[str], object] = log.info,
+) -> Exported:
+    """Write *model*, its T looks unrolled, as ONNX or as a ``torch.export`` program.
+
+    The file is written beside *path*, opened again and compared with the model, at another batch and another size
+    where these are dynamic; only then does it take its place. The model is copied and left as it is. The exporters
+    are torch's own: ``torch.export.export(strict=True)`` and ``torch.onnx.export(dynamo=True)``.
+
+    Args:
+        model: From :func:`create`, :func:`wrap` or :func:`from_pretrained`, or a plain smp model.
+        path: Ends in ``.onnx`` or ``.pt2``.
+        image: An image (B, C, H, W) of the shape to serve; its values do not matter. None picks a shape, and is an
+            error where the size must be fixed and nothing says at what.
+        steps: T, fixed in the file; None is the model's own, ``"auto"`` resolved to its number.
+        outputs: ``last`` gives ``logits`` (B, classes, H, W), and ``labels`` (B, classes) of a model with
+            ``aux_params``; ``all`` gives ``trajectory`` (T, B, classes, H, W).
+        format: ``onnx`` or ``pt2``; None is the suffix's.
+        dynamic: True leaves batch, height and width open if the model allows, else the batch, else nothing; the
+            result says which and why. ``"batch"`` leaves the batch open at most, False nothing.
+        check: Whether the file is compared with the model: within 1e-4 of the largest answer (of 1 if that is less)
+            for ONNX, 1e-5 for a program. Unchecked, an axis counts as dynamic if the exporter says so.
+        opset: ONNX's, >= 18; None is the exporter's own.
+        tell: Called with a sentence as the work proceeds; the log's ``info`` by default.
+
+    Raises:
+        InvalidValue, InvalidType, InvalidInput, UnknownName: For what cannot be meant, before any work.
+        MissingExtra: If onnx, onnxscript or onnxruntime is missing.
+        ExportError: If the model cannot be traced, or the file answers otherwise than the model; none is left then,
+            and one that was there before stays whole.
+
+    >>> import tempfile, torch, smp_feedback as smpf
+    >>> model = smpf.create("Linknet", "resnet18", None, feedback=smpf.Recurrent(steps=2), encoder_depth=3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     smpf.export(model, f"{folder}/model.pt2").image
+    ('batch', 3, '8*height', '8*width')
+    """
+    target = destination(path, format)
+    kind = format_of(target, format)
+    check_options(kind, check, dynamic, opset)
+    served = Served(model, steps, outputs)
+    plan = make_plan(served, image, dynamic)
+    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+        job = Job(served, plan.shape, kind, Path(folder) / target.name, check, opset)
+        axes, difference, refused = first_that_holds(job, plan, tell)
+        put_in_place(Path(folder), target)
+    named = named_axes(plan.shape, axes, served.stride)
+    why = None if refused is None else first_line(refused)
+    return Exported(target, named, served.names(), served.steps, difference, why)
+
+
+class Job(NamedTuple):
+    """What is written, as what, where."""
+
+    served: Served
+    shape: Shape
+    kind: str
+    path: Path
+    check: bool
+    opset: int | None
+
+    def draft(self, axes: Axes) -> float | None:
+        """Write the file with these axes open and compare it with the model; returns their largest difference."""
+        served, form = self.served, FORMATS[self.kind]
+        tried = shapes(self.shape, axes, served.stride)
+        program = trace(served, noise(served, tried[0]), axes, served.stride)
+        form.write(program, self.path, served.names(), served.facts(), self.opset)
+        return compare(form.open(self.path), served, tried, form.tolerance) if self.check else None
+
+
+def first_that_holds(
+    job: Job, plan: Plan, tell: Callable[[str], object]
+) -> tuple[Axes, float | None, Exception | None]:
+    """The most dynamic axes with which the file answers as the model, the difference, and why not more.
+
+    Raises:
+        ExportError: If there are none.
+    """
+    refused = plan.refused
+    for axes in plan.tried:
+        tell(f"exporting {job.served.steps} looks at image {named_axes(job.shape, axes, job.served.stride)}")
+        try:
+            return axes, job.draft(axes), refused
+        except (OSError, InvalidValue):  # the disk, or what was asked for
+            raise
+        except Exception as error:  # exporters fail in as many ways as there are models
+            refused = error
+    advice = "" if plan.at_a_size else f" A fixed size may do: {GIVE_SIZE.format(job.served.channels)}"
+    name = architecture(job.served.model)
+    raise ExportError(f"{name} was not exported: {first_line(refused)}{advice}") from refused
+
+
+def destination(path: str | os.PathLike[str], format: str | None = None) -> Path:
+    """*path*, if a file of a known format can be written there.
+
+    Raises:
+        UnknownName: If neither the suffix nor *format* is one.
+        InvalidValue: If its directory is none, or not writable.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InvalidType(f"path={path!r:.80} ({type(path).__name__}): expected a path that ends in .onnx or .pt2.")
+    target = Path(path)
+    format_of(target, format)
+    if target.is_dir():
+        raise InvalidValue(f"{target} is a directory: name the file to write in it.")
+    if not target.parent.is_dir():
+        raise InvalidValue(f"{target.parent} is no directory: make it first.")
+    if not os.access(target.parent, os.W_OK):
+        raise InvalidValue(f"{target.parent} is not writable.")
+    return target
+
+
+def check_options(kind: str, check: bool, dynamic: object, opset: object) -> None:
+    """The options fit the format, and its libraries are there."""
+    check_bool("check", check)
+    if not (isinstance(dynamic, bool) or dynamic == "batch"):
+        raise InvalidValue(f"dynamic={dynamic!r}: expected True, 'batch' or False.")
+    if opset is not None and check_whole("opset", opset) < FIRST_OPSET:
+        raise InvalidValue(f"opset={opset}: expected {FIRST_OPSET} or more, what torch's exporter writes.")
+    if opset is not None and kind != "onnx":
+        raise InvalidValue(f"opset={opset} is ONNX's, and this file is {kind}: leave it out.")
+    for library in (*FORMATS[kind].writes_with, *(FORMATS[kind].opens_with if check else ())):
+        require(library, extra="export")
+
+
+def put_in_place(folder: Path, target: Path) -> None:
+    """Move what was written in *folder* beside or over *target*, the file that refers to others last."""
+    for written in sorted(folder.iterdir(), key=lambda file: file.name == target.name):
+        written.replace(target.parent / written.name)

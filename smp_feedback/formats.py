@@ -1,0 +1,189 @@
+"""The two files a model can become: how it is traced for them, how each is written and opened again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from smp_feedback.errors import InvalidValue, UnknownName
+
+Run = Callable[[Tensor], Sequence[Tensor]]
+FACTS = "smp_feedback.json"
+PLACES = {"batch": 0, "height": 2, "width": 3}
+
+
+class Write(Protocol):
+    """Writes a program and what is known of it."""
+
+    def __call__(
+        self, program: ExportedProgram, path: Path, outputs: Sequence[str], facts: Mapping[str, str], opset: int | None
+    ) -> None:
+        """*outputs* are the outputs' names, *facts* are kept in the file."""
+        ...
+
+
+class Format(NamedTuple):
+    """A kind of file.
+
+    Attributes:
+        tolerance: How far its answers may be from the model's, as a part of the largest answer (of 1 if that is less).
+        write: Writes it.
+        open: Opens it again, as what turns an image (B, C, H, W) into the outputs.
+        writes_with, opens_with: The libraries that takes.
+    """
+
+    tolerance: float
+    write: Write
+    open: Callable[[Path], Run]
+    writes_with: tuple[str, ...] = ()
+    opens_with: tuple[str, ...] = ()
+
+
+def trace(module: nn.Module, image: Tensor, axes: Sequence[str], stride: int) -> ExportedProgram:
+    """*module* as one graph.
+
+    Args:
+        module: Takes one argument, called ``image``.
+        image: What it is traced with (B, C, H, W).
+        axes: The axes left open, of ``batch``, ``height``, ``width``.
+        stride: What height and width are multiples of.
+    """
+    dims: dict[int, Any] = {PLACES[axis]: Dim(axis) for axis in axes}
+    for place in {2, 3} & dims.keys() if stride > 1 else ():
+        dims[place] = stride * dims[place]
+    with quiet(), torch.no_grad():
+        return torch.export.export(module, (image,), dynamic_shapes={"image": dims} if dims else None, strict=True)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without torch's remarks on what is meant here.
+
+    The look is set for the length of a call and put back: a side effect to the tracer. An axis that cannot be
+    dynamic is tried and then fixed: an error with pages of stack to the log.
+    """
+    guards = logging.getLogger("torch._guards")
+    before = guards.level
+    guards.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "While compiling, we found certain side effects", UserWarning)
+            yield
+    finally:
+        guards.setLevel(before)
+
+
+def write_onnx(
+    program: ExportedProgram, path: Path, outputs: Sequence[str], facts: Mapping[str, str], opset: int | None
+) -> None:
+    """ONNX in one file; from 2 GB on (protobuf's limit) its weights lie beside it, in *path* + ``.data``."""
+    with quiet():
+        onnx: Any = torch.onnx.export(
+            program.run_decompositions(POOLING),
+            dynamo=True,
+            input_names=["image"],
+            output_names=outputs,
+            opset_version=opset,
+            verbose=False,
+        )
+    written = onnx.model.opset_imports[""]
+    if opset not in (None, written):  # the exporter converts what it can and logs what it cannot
+        raise InvalidValue(f"opset={opset}: the exporter could write opset {written} only; leave opset=None.")
+    name_axes(onnx.model)
+    onnx.model.metadata_props.update(facts)
+    onnx.save(path)
+
+
+def pooled(x: Tensor, bins: Sequence[int]) -> Tensor:
+    """``adaptive_avg_pool2d`` as two products, for images of any size: the exporter's own is for the traced one.
+
+    >>> x = torch.rand(1, 2, 7, 10)
+    >>> torch.allclose(pooled(x, (3, 6)), torch.nn.functional.adaptive_avg_pool2d(x, (3, 6)))
+    True
+    """
+    if tuple(bins) == (1, 1):
+        return x.mean((-2, -1), keepdim=True)
+    over = [_averages(n, size, x) for n, size in zip(bins, x.shape[-2:], strict=True)]
+    return torch.matmul(torch.matmul(over[0], x), over[1].mT)
+
+
+def _averages(bins: int, size: int, like: Tensor) -> Tensor:
+    """(bins, size): row i averages from ``floor(i * size / bins)`` to before ``ceil((i + 1) * size / bins)``."""
+    i, place = torch.arange(bins, device=like.device)[:, None], torch.arange(size, device=like.device)
+    inside = (place >= i * size // bins) & (place < ((i + 1) * size + bins - 1) // bins)
+    return inside.to(like.dtype) / inside.sum(1, keepdim=True)
+
+
+POOLING: dict[Any, Callable[..., Tensor]] = {torch.ops.aten.adaptive_avg_pool2d.default: pooled}
+
+
+def name_axes(model: Any) -> None:
+    """Call the open axes batch, height and width, where torch says s6, 32*s39, 32*s94."""
+    shape = model.graph.inputs[0].shape
+    named = {s: axis for axis, i in PLACES.items() for s in re.findall(r"\bs\d+\b", str(shape[i]))}
+    for value in (*model.graph.inputs, *(output for node in model.graph for output in node.outputs)):
+        for i, dim in enumerate(value.shape or ()):
+            if not isinstance(dim, int):
+                value.shape[i] = re.sub(r"\bs\d+\b", lambda s: named.get(s[0], s[0]), str(dim))
+
+
+def open_onnx(path: Path) -> Run:
+    """In onnxruntime on the CPU, silent: what fails raises."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda image: [torch.from_numpy(answer) for answer in session.run(None, {"image": image.numpy()})]
+
+
+def write_program(
+    program: ExportedProgram, path: Path, outputs: Sequence[str], facts: Mapping[str, str], opset: int | None
+) -> None:
+    """``torch.export.save``, the facts in an extra file."""
+    torch.export.save(program, path, extra_files={FACTS: json.dumps(dict(facts))})
+
+
+def open_program(path: Path) -> Run:
+    """``torch.export.load``."""
+    module = torch.export.load(path).module()
+    return lambda image: answers(module(image))
+
+
+def answers(given: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """One answer or several, as several."""
+    return (given,) if isinstance(given, Tensor) else tuple(given)
+
+
+FORMATS = {
+    "onnx": Format(1e-4, write_onnx, open_onnx, ("onnx", "onnxscript"), ("onnxruntime",)),
+    "pt2": Format(1e-5, write_program, open_program),
+}
+
+
+def format_of(path: Path, name: str | None = None) -> str:
+    """The format called *name*, else that of the suffix.
+
+    >>> format_of(Path("model.onnx"))
+    'onnx'
+    >>> format_of(Path("model.onx"))
+    Traceback (most recent call last):
+    smp_feedback.errors.UnknownName: No export format is called 'onx'. Did you mean 'onnx'? ...
+    """
+    suffix = path.suffix.lower().removeprefix(".")
+    found = suffix if name is None else name
+    if found not in FORMATS:
+        raise UnknownName("export format", found, FORMATS, "Give a path that ends in .onnx or .pt2, or format='...'.")
+    if suffix in FORMATS and suffix != found:
+        raise InvalidValue(f"format={name!r} and {path.name}: the suffix says {suffix!r}; let them agree.")
+    return found

@@ -1,0 +1,163 @@
+"""What is exported of a model: a copy with one image in and named answers out, and the shapes it is tried with."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import smp_feedback
+from smp_feedback.config import check_choice, check_steps
+from smp_feedback.errors import ExportError, InvalidInput, InvalidType, InvalidValue
+from smp_feedback.formats import Run, answers
+from smp_feedback.loops.base import FeedbackModel, check_image
+from smp_feedback.probe import in_channels_of, noise, sizes
+
+Shape = tuple[int, ...]
+ROOMY = 256  # px: from smaller images some decoders pool down to one pixel, which tracing takes for a constant
+DRAWN = "init_std={}: every call draws another first state, so no file answers as the model does. "
+SETTLES = "tolerance={}: each image stops when it has settled, and an exported graph always takes all its steps. "
+REPLACE = "Export it with model.feedback.config = dataclasses.replace(model.loop_config, {}) (config.json on disk)."
+
+
+class Served(nn.Module):
+    """One image in, named tensors out: a copy of the model, evaluating, on the CPU.
+
+    Args:
+        model: A looping model or a plain one; left as it is.
+        steps: T; None is the model's own.
+        outputs: ``last`` or ``all``.
+    """
+
+    def __init__(self, model: nn.Module, steps: int | None = None, outputs: str = "last") -> None:
+        super().__init__()
+        if not isinstance(model, nn.Module):
+            raise InvalidType(f"model is a {type(model).__name__}: expected a model made by create, wrap or smp.")
+        check_choice("outputs", outputs, ("last", "all"))
+        self.steps, self.outputs = looks_of(model, steps, outputs), outputs
+        self.loops = isinstance(model, FeedbackModel)
+        self.channels = model.feedback.in_channels if isinstance(model, FeedbackModel) else in_channels_of(model)[0]
+        stride = getattr(getattr(model, "encoder", None), "output_stride", 1)
+        self.stride = stride if isinstance(stride, int) else 1
+        self.model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+
+    def forward(self, image: Tensor) -> Any:
+        """(B, C, H, W) -> logits; (masks, labels) with ``aux_params``; or the trajectory."""
+        if not self.loops:
+            return self.model(image)
+        if self.outputs == "all":
+            return self.model.trajectory(image, self.steps)  # type: ignore[operator]
+        return self.model(image, steps=self.steps)
+
+    @torch.no_grad()
+    def answer(self, shape: Shape) -> tuple[Tensor, ...]:
+        """What it makes of noise of this shape.
+
+        Raises:
+            InvalidInput: If it cannot read such an image.
+        """
+        try:
+            return answers(self(noise(self, shape)))
+        except Exception as error:  # sizes that do not fit fail in as many ways as there are models
+            raise InvalidInput(f"The model cannot read an image of shape {shape}: {first_line(error)}") from error
+
+    def names(self) -> tuple[str, ...]:
+        """The outputs' names."""
+        labelled = getattr(self.model, "classification_head", None) is not None
+        return ("trajectory",) if self.outputs == "all" else ("logits", "labels") if labelled else ("logits",)
+
+    def facts(self) -> dict[str, str]:
+        """What somebody who finds the file would like to know."""
+        feedback = getattr(self.model, "feedback", None) if self.loops else None
+        origin = getattr(feedback, "origin", None) or {"architecture": architecture(self.model), "arguments": {}}
+        known = {"encoder": origin["arguments"].get("encoder_name"), "classes": origin["arguments"].get("classes")}
+        return {
+            "smp_feedback": smp_feedback.__version__,
+            "architecture": origin["architecture"],
+            **{key: str(value) for key, value in known.items() if value is not None},
+            "outputs": " ".join(self.names()),
+            "steps": str(self.steps),
+            "stride": str(self.stride),
+            **({} if feedback is None else {"feedback": json.dumps(feedback.config.to_dict())}),
+        }
+
+    def readable(self) -> Shape:
+        """The shape of an image that it reads, a roomy one if it can choose."""
+        sides = sorted(sizes(self.model), key=lambda side: side < ROOMY)
+        for height, width in ((side, side + extra) for side in sides for extra in (self.stride, 0)):
+            try:
+                self.answer(shape := (1, self.channels, height, width))
+                return shape
+            except InvalidInput as error:
+                refused = error
+        raise InvalidInput(f"No square image of {sides} px is one it reads: give image=... {first_line(refused)}")
+
+    def checked(self, image: Tensor) -> Shape:
+        """The shape of *image*, if it is one that the model reads."""
+        check_image(image, self.channels)
+        if not image.numel():
+            raise InvalidInput(f"image of shape {tuple(image.shape)} is empty.")
+        self.answer(tuple(image.shape))
+        return tuple(image.shape)
+
+
+def looks_of(model: nn.Module, steps: int | None, outputs: str) -> int:
+    """T of the exported graph; 1 for a plain model.
+
+    Raises:
+        InvalidValue: If the model looks once and more is asked for, or its looks are no fixed graph.
+    """
+    if not isinstance(model, FeedbackModel):
+        if steps not in (None, 1) or outputs == "all":
+            asked = "outputs='all'" if outputs == "all" else f"steps={steps}"
+            raise InvalidValue(f"{asked}: a plain {type(model).__name__} looks once; close it into a loop with wrap().")
+        return 1
+    config: Any = model.loop_config
+    if getattr(config, "tolerance", None) is not None:
+        raise InvalidValue(SETTLES.format(config.tolerance) + REPLACE.format("tolerance=None"))
+    if getattr(config, "init_std", 0):
+        raise InvalidValue(DRAWN.format(config.init_std) + REPLACE.format("init_std=0.0"))
+    return int(model.feedback.steps()) if steps is None else check_steps(steps)
+
+
+def compare(run: Run, served: Served, tried: Sequence[Shape], tolerance: float) -> float:
+    """The largest difference between the file's answers and the model's, as a part of the largest answer.
+
+    Answers below 1 are compared as they are: float32 rounds in proportion to the sums behind an answer.
+
+    Raises:
+        ExportError: If it exceeds *tolerance*, or a shape is another.
+    """
+    worst = 0.0
+    for shape in tried:
+        given = run(noise(served, shape))
+        for name, got, wanted in zip(served.names(), given, served.answer(shape), strict=True):
+            apart = _apart(got, wanted)
+            if not apart <= tolerance:  # NaN is not
+                raise ExportError(
+                    f"for an image of shape {shape} its {name} differ from the model's by {apart:.1e} of the largest, "
+                    f"expected {tolerance:.0e} at most"
+                )
+            worst = max(worst, apart)
+    return worst
+
+
+def _apart(got: Tensor, wanted: Tensor) -> float:
+    if got.shape != wanted.shape:
+        return float("inf")
+    return float((got - wanted).abs().max() / wanted.abs().max().clamp_min(1))
+
+
+def architecture(model: nn.Module) -> str:
+    """The base's class."""
+    return str(getattr(type(model), "_base_class", type(model)).__name__)
+
+
+def first_line(error: BaseException | None, most: int = 300) -> str:
+    """What *error* says, in one line."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= most else f"{line[:most]}..."
