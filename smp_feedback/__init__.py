@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from smp_feedback.builder import list_encoders
     from smp_feedback.config import Recurrent
     from smp_feedback.errors import FeedbackError
-    from smp_feedback.exporting import Exported, export
+    from smp_feedback.exporting.export import Exported, export
     from smp_feedback.factory import create, wrap
-    from smp_feedback.loading import from_pretrained
     from smp_feedback.loops.base import FeedbackModel, Step
     from smp_feedback.plugins import (
         list_architectures,
@@ -30,15 +29,16 @@ if TYPE_CHECKING:
         register_loss,
         register_projection,
     )
+    from smp_feedback.saving.loading import from_pretrained
 
 _HOMES = {
     "list_encoders": "builder",
     "Recurrent": "config",
     "FeedbackError": "errors",
-    "Exported": "exporting",
-    "export": "exporting",
+    "Exported": "exporting.export",
+    "export": "exporting.export",
     "create": "factory",
-    "from_pretrained": "loading",
+    "from_pretrained": "saving.loading",
     "wrap": "factory",
     "FeedbackModel": "loops.base",
     "Step": "loops.base",

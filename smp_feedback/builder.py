@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dis
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, cast
@@ -19,12 +17,10 @@ from smp_feedback.errors import (
     InvalidType,
     InvalidValue,
     SurgeryError,
-    UnknownKeyword,
     UnknownName,
-    did_you_mean,
-    suggestion,
 )
 from smp_feedback.hookspecs import Register, hookimpl
+from smp_feedback.keywords import check_keywords, is_smp, takes_encoder_keywords, unknown_keyword
 from smp_feedback.plugins import catalogue
 
 
@@ -113,7 +109,7 @@ def build_base(
         wrong = [k for k in kwargs if "unexpected keyword" in str(error) and repr(k) in str(error)]
         if not wrong or not is_smp(builder):
             raise
-        raise _unknown_keyword(f"{name} with encoder {encoder_name!r}", builder, wrong[0]) from error
+        raise unknown_keyword(f"{name} with encoder {encoder_name!r}", builder, wrong[0]) from error
     if not isinstance(base, nn.Module):
         raise InvalidType(f"{name}: its builder returned a {type(base).__name__}, expected a torch.nn.Module.")
     return base
@@ -127,60 +123,6 @@ def check_reads_logits(base: nn.Module, projection: str) -> None:
                 f"projection={projection!r} reads logits, and the head's activation {module.activation} turns them "
                 "into something else: make the base with activation=None."
             )
-
-
-def is_smp(builder: object) -> bool:
-    """Whether *builder* is one of smp's own classes."""
-    return isinstance(builder, type) and issubclass(builder, SegmentationModel)
-
-
-def takes_encoder_keywords(builder: object, encoder_name: str) -> bool:
-    """Whether further keywords reach someone: timm's encoders take them, smp's own drop them in silence."""
-    return not is_smp(builder) or encoder_name.startswith(("tu-", "timm-"))
-
-
-def check_keywords(arch: str, builder: Callable[..., Any], given: Mapping[str, Any], *, open_ended: bool) -> None:
-    """Every keyword in *given* is one that *builder* takes."""
-    parameters = inspect.signature(builder).parameters.values()
-    if open_ended and any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    for key in given:
-        if key not in named and key not in popped_keywords(builder):
-            raise _unknown_keyword(arch, builder, key)
-
-
-def popped_keywords(builder: Callable[..., Any]) -> set[str]:
-    """The keywords that *builder* names only in its body, ``kwargs.pop("...")``: smp's way with deprecated ones.
-
-    Read from its bytecode, which is there where the source is not; nothing is found in what is no Python.
-
-    >>> sorted(popped_keywords(smp.PAN))
-    ['upscale_mode']
-    """
-    function = builder.__init__ if isinstance(builder, type) else builder  # type: ignore[misc]
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    if code is None or not code.co_flags & inspect.CO_VARKEYWORDS:
-        return set()
-    rest = code.co_varnames[code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)]
-    said = [instruction.argval for instruction in dis.get_instructions(code)]
-    phrases = zip(said, said[1:], said[2:], strict=False)
-    return {key for name, verb, key in phrases if (name, verb) == (rest, "pop") and isinstance(key, str)}
-
-
-def _unknown_keyword(who: str, builder: Callable[..., Any], key: str) -> UnknownKeyword:
-    parameters = inspect.signature(builder).parameters.values()
-    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    hint = _loop_hint(key) or suggestion(did_you_mean(key, known), known)
-    return UnknownKeyword(f"{who} takes no {key!r}. {hint}")
-
-
-def _loop_hint(key: str) -> str:
-    from smp_feedback.config import Recurrent
-
-    if key not in Recurrent.__dataclass_fields__:
-        return ""
-    return f"It belongs to the loop: feedback=Recurrent({key}=...)."
 
 
 def checked_encoder(name: str) -> str:

@@ -33,9 +33,9 @@ def export(parser: ArgumentParser) -> Run:
     def run(args: Any) -> None:
         from rich.console import Console
 
-        from smp_feedback.exporting import destination
-        from smp_feedback.exporting import export as write
-        from smp_feedback.loading import from_pretrained
+        from smp_feedback.exporting.export import destination
+        from smp_feedback.exporting.export import export as write
+        from smp_feedback.saving.loading import from_pretrained
 
         destination(args.out, args.format)  # before anything is loaded
         with Console(stderr=True).status(f"loading {args.model}") as status:
@@ -66,7 +66,7 @@ def info(parser: ArgumentParser) -> Run:
         from rich.console import Console
         from rich.table import Table
 
-        from smp_feedback.saved import read_config
+        from smp_feedback.saving.saved import read_config
 
         table = Table("setting", "value", title=str(args.model))
         for name, value in _flat(read_config(args.model)):

@@ -7,6 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
+from smp_feedback.checks import (
+    check_bool,
+    check_choice,
+    check_insert,
+    check_norm,
+    check_number,
+    check_part,
+    check_steps,
+    check_whole,
+)
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownKeyword, did_you_mean, suggestion
 from smp_feedback.plugins import catalogue
 
@@ -194,75 +204,3 @@ def as_config(feedback: Feedback, default: LoopConfig | None = None) -> LoopConf
         f"feedback={feedback!r} ({type(feedback).__name__}): expected True, False, the name of a loop "
         f"({', '.join(catalogue().loops)}), a config such as Recurrent(steps=4), or its dict."
     )
-
-
-def check_steps(steps: object, hint: str = "") -> int:
-    """*steps* if it is a whole number >= 1."""
-    return check_whole("steps", steps, hint=f"; steps=1 looks once{hint}")
-
-
-def check_whole(name: str, value: object, hint: str = "") -> int:
-    """*value* if it is a whole number >= 1 (bool is none)."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidType(f"{name}={value!r} ({type(value).__name__}): expected a whole number >= 1{hint}.")
-    if value < 1:
-        raise InvalidValue(f"{name}={value!r}: expected a whole number >= 1{hint}.")
-    return value
-
-
-def check_number(
-    name: str,
-    value: object,
-    *,
-    above: float | None = None,
-    least: float | None = None,
-    unit: str = "",
-    finite: bool = True,
-) -> None:
-    """*value* is a number > *above* or >= *least*, and not NaN."""
-    wanted = f"expected a number {f'> {above}' if above is not None else f'>= {least}'}{unit}"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidType(f"{name}={value!r} ({type(value).__name__}): {wanted}.")
-    inside = value > above if above is not None else least is not None and value >= least
-    if not inside or (finite and math.isinf(value)):  # every comparison with NaN is false
-        raise InvalidValue(f"{name}={value!r}: {wanted}{', finite' if finite and inside else ''}.")
-
-
-def check_bool(name: str, value: object) -> None:
-    """*value* is True or False."""
-    if not isinstance(value, bool):
-        raise InvalidType(f"{name}={value!r} ({type(value).__name__}): expected True or False.")
-
-
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """*value* is one of *choices*."""
-    if value not in choices:
-        raise InvalidValue(f"{name}={value!r}: {suggestion(did_you_mean(str(value), choices), list(choices))}")
-
-
-def check_insert(insert: object, stem: object) -> None:
-    """*insert* names a place, and *stem* a convolution at the input."""
-    if stem is not None and not isinstance(stem, str):
-        raise InvalidType(f"stem={stem!r}: expected the dotted name of a convolution, or None.")
-    if not isinstance(insert, str):
-        raise InvalidType(f"insert={insert!r} ({type(insert).__name__}): expected 'input', 'stem' or 'stage:k'.")
-    if insert not in ("input", "stem", *(f"stage:{k}" for k in range(1, 6))):
-        raise InvalidValue(f"insert={insert!r}: expected 'input', 'stem' or 'stage:k' with k from 1 to 5.")
-    if stem is not None and insert != "input":
-        raise InvalidValue(f"stem={stem!r} names a convolution at the input; expected insert='input', got {insert!r}.")
-
-
-def check_norm(name: str, value: object) -> None:
-    """*value* names a normalisation: a word, or a number of groups."""
-    words = ("layer", "instance", "none")
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not (whole and cast(int, value) >= 1) and value not in words:
-        close = suggestion(did_you_mean(str(value), words), list(words))
-        raise InvalidValue(f"{name}={value!r}: {close} Or a number of groups >= 1.")
-
-
-def check_part(field: str, name: str, part: object, needs: str) -> None:
-    """*part*, registered under *name*, can be what *field* asks for."""
-    if not hasattr(part, needs):
-        base = {"projection": "projections.Projection", "dynamics": "dynamics.Dynamics"}[field]
-        raise InvalidType(f"{field}={name!r} is {part!r:.80}: expected a subclass of smp_feedback.{base}.")

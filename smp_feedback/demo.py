@@ -24,13 +24,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 from torchvision.transforms import v2
 
-from smp_feedback.config import Recurrent, check_number, check_whole
+from smp_feedback.checks import check_number, check_whole
+from smp_feedback.config import Recurrent
 from smp_feedback.data import MaskFolder, Noisy, Shapes, add_noise
 from smp_feedback.errors import FeedbackError
 from smp_feedback.evaluation import noise_sweep
 from smp_feedback.evaluation.pictures import refinement, sweep_curve
 from smp_feedback.factory import create, wrap
-from smp_feedback.files import replace_file
+from smp_feedback.saving.files import replace_file
 from smp_feedback.training import FeedbackModule, PairsModule, fit
 
 TWIN, FEEDBACK = "feed-forward", "feedback"

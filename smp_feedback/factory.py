@@ -9,7 +9,8 @@ from typing import Any, Literal, cast, overload
 from torch import nn
 
 from smp_feedback.builder import build_base
-from smp_feedback.config import Feedback, LoopConfig, Recurrent, as_config, check_whole
+from smp_feedback.checks import check_whole
+from smp_feedback.config import Feedback, LoopConfig, Recurrent, as_config
 from smp_feedback.errors import InvalidType, InvalidValue, SurgeryError
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.plugins import catalogue

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.errors import FeedbackError
-from smp_feedback.files import Source, find_file
-from smp_feedback.saved import WEIGHTS, read_tensors
-from smp_feedback.surgery import StatisticsPerStep
+from smp_feedback.norms import StatisticsPerStep, reset_statistics
+from smp_feedback.saving.files import Source, find_file
+from smp_feedback.saving.saved import WEIGHTS, read_tensors
 
 PREFIX = "feedback."
 
@@ -64,14 +64,6 @@ def base_name(model: nn.Module) -> str:
     """What the class of *model* was called before it looked again."""
     base: type[nn.Module] = getattr(type(model), "_base_class", type(model))
     return base.__name__
-
-
-def reset_statistics(model: nn.Module) -> None:
-    """Begin BatchNorm's statistics of the later steps from those of the first."""
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, StatisticsPerStep):
-                module.begin_steps_anew()
 
 
 def load_saved(model: FeedforwardWeights, saved: Mapping[str, Tensor], *, strict: bool) -> None:

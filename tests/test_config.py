@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import smp_feedback as smpf
-from smp_feedback.config import GradientFlow, LoopConfig, Recurrent, as_config, check_whole
+from smp_feedback.checks import check_whole
+from smp_feedback.config import GradientFlow, LoopConfig, Recurrent, as_config
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue, UnknownKeyword, UnknownName
 from smp_feedback.plugins import catalogue
 

@@ -12,8 +12,8 @@ from segmentation_models_pytorch.base import ClassificationHead
 
 import smp_feedback as smpf
 from smp_feedback import conformance as promised
-from smp_feedback.builder import popped_keywords
 from smp_feedback.errors import NotScriptable, UnknownKeyword
+from smp_feedback.keywords import popped_keywords
 from smp_feedback.testing import check_lossless
 
 ARCHITECTURES = [name for name in smpf.list_architectures() if hasattr(smp, name)]

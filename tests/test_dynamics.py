@@ -14,7 +14,7 @@ import smp_feedback as smpf
 from smp_feedback.config import GradientFlow
 from smp_feedback.dynamics import Decay, Fractional, Leaky, decay, fractional_weight
 from smp_feedback.loops.base import relative_change
-from smp_feedback.loops.recurrent import Recurrence
+from smp_feedback.loops.recurrence import Recurrence
 from smp_feedback.loops.unroll import unroll
 from smp_feedback.normalise import normaliser
 from smp_feedback.plugins import catalogue

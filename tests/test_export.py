@@ -17,8 +17,10 @@ import torch
 from torch import nn
 
 import smp_feedback as smpf
-from smp_feedback import errors, exporting, formats
+from smp_feedback import errors
 from smp_feedback.errors import ExportError, FeedbackError, InvalidInput, InvalidType, InvalidValue, MissingExtra
+from smp_feedback.exporting import export as exporting
+from smp_feedback.exporting import formats
 from smp_feedback.plugins import catalogue
 
 IMAGE = torch.rand(1, 3, 64, 64)

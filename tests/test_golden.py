@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import smp_feedback as smpf
 from smp_feedback.config import GradientFlow
 from smp_feedback.dynamics import Decay, Fractional, decay
-from smp_feedback.loops.recurrent import Recurrence
+from smp_feedback.loops.recurrence import Recurrence
 from smp_feedback.loops.unroll import unroll
 from smp_feedback.normalise import normaliser
 from smp_feedback.projections import dirichlet_entropy, softmax_feedback

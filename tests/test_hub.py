@@ -23,7 +23,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import smp_feedback as smpf
-from smp_feedback import files, provenance
 from smp_feedback.dynamics import Dynamics
 from smp_feedback.errors import (
     FeedbackError,
@@ -35,6 +34,7 @@ from smp_feedback.errors import (
 )
 from smp_feedback.loops.recurrent import RecurrentModel
 from smp_feedback.plugins import Plugin, catalogue
+from smp_feedback.saving import files, provenance
 
 ARCHITECTURES = [name for name in smpf.list_architectures() if catalogue().architectures.origin(name) == "smp_feedback"]
 SIZE = {"DPT": 224, "PAN": 128}

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 import smp_feedback as smpf
 from smp_feedback.look import Look, current_look, is_replay, looking, replaying
+from smp_feedback.norms import add_statistics
 from smp_feedback.probe import sizes
 from smp_feedback.surgery import (
     Extension,
     add_readers,
-    add_statistics,
     evaluating,
     extend,
     fit,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from smp_feedback.errors import InvalidValue, require
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.files import replace_file
+from smp_feedback.saving.files import replace_file
 
 require("matplotlib", extra="plot")
 

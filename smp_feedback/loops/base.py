@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from smp_feedback.config import GradientFlow, LoopConfig
 from smp_feedback.errors import InvalidInput, InvalidType, NotScriptable
-from smp_feedback.hub import OnDisk
 from smp_feedback.look import Once
 from smp_feedback.loops.unroll import Turned
+from smp_feedback.saving.hub import OnDisk
 from smp_feedback.surgery import Extension
 from smp_feedback.weights import FeedforwardWeights
 

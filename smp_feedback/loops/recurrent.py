@@ -6,66 +6,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from smp_feedback.builder import Cut, check_reads_logits, cut_of
-from smp_feedback.config import GradientFlow, LoopConfig, Recurrent, check_steps
+from smp_feedback.checks import check_steps
+from smp_feedback.config import GradientFlow, LoopConfig, Recurrent
 from smp_feedback.dynamics import Dynamics, Rule
 from smp_feedback.insertion import Entry, enter
 from smp_feedback.look import Look, Once, Row, is_replay, looking
 from smp_feedback.loops.base import FeedbackModel, check_image
+from smp_feedback.loops.recurrence import Recurrence, at_least_single
 from smp_feedback.loops.settling import Settling
 from smp_feedback.loops.unroll import Turn, Turned, reusable, unroll
-from smp_feedback.maps import laid_out_as, resize
-from smp_feedback.normalise import Normalise, normaliser
+from smp_feedback.maps import laid_out_as
+from smp_feedback.normalise import normaliser
+from smp_feedback.norms import StepStatistics, add_statistics, adopt, tracking_norms
 from smp_feedback.plugins import catalogue
 from smp_feedback.probe import Probe, in_channels_of, noise, probe, prove
 from smp_feedback.projections import Projection, View
-from smp_feedback.surgery import StepStatistics, add_statistics, adopt, evaluating, extend, tracking_norms
+from smp_feedback.surgery import evaluating, extend
 
 AUTO_TOLERANCE = 0.01
-
-
-@dataclass
-class Recurrence:
-    """One turn as a function of the state alone; knows no model, so the mathematics is testable without one.
-
-    Attributes:
-        body: ``(u, t) -> (y, features)``: the base model without its head, and the readout.
-        project: ``h -> u``; called with None before there is a state.
-        normalise: ``y -> e``.
-        rule: ``(h, e, t) -> h'``.
-        from_output: Whether the first state is y itself.
-    """
-
-    body: Callable[[Tensor, int], tuple[Tensor, Tensor | None]]
-    project: Callable[[Tensor | None], Tensor]
-    normalise: Normalise
-    rule: Rule
-    from_output: bool = False
-    settled: bool = False
-
-    def __call__(self, state: Tensor | None, t: int) -> Turned:
-        """h_t -> h_{t+1}."""
-        output, features = self.body(self.project(state), t)
-        output = at_least_single(output)
-        if t == 0 and self.from_output:
-            return Turned(output, features)
-        with torch.autocast(output.device.type, enabled=False):
-            error = self.normalise(output)
-            nothing = error.new_zeros(()).expand_as(error)  # h_0 = 0, without memory of its own
-            before = nothing if state is None else resize(state, (error.shape[-2], error.shape[-1]))
-            return Turned(self.rule(before, error, t), features)
-
-
-def at_least_single(x: Tensor) -> Tensor:
-    """The state accumulates in float32 or better, whatever autocast made of the body's output."""
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 class RecurrentFeedback(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any, cast
 import lightning
 from torch.utils.data import DataLoader
 
-from smp_feedback.config import check_whole
+from smp_feedback.checks import check_whole
 from smp_feedback.data import Sample
 from smp_feedback.errors import InvalidValue
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from smp_feedback.config import check_choice, check_number, check_whole
+from smp_feedback.checks import check_choice, check_number, check_whole
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.plugins import catalogue
 

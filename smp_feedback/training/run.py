@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import lightning
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 
-from smp_feedback.config import check_whole
+from smp_feedback.checks import check_whole
 from smp_feedback.training.data import PairsModule
 from smp_feedback.training.module import FeedbackModule
 

@@ -9,10 +9,10 @@ from typing import Any, TypeVar, cast
 from huggingface_hub import ModelCard, ModelHubMixin
 from torch import nn
 
-from smp_feedback.card import model_card
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
-from smp_feedback.files import Source
-from smp_feedback.saved import describe, write_saved
+from smp_feedback.saving.card import model_card
+from smp_feedback.saving.files import Source
+from smp_feedback.saving.saved import describe, write_saved
 from smp_feedback.weights import base_name
 
 M = TypeVar("M", bound="OnDisk")
@@ -47,7 +47,7 @@ class OnDisk(nn.Module):
             metrics: Names and values, for the card.
             repo_id: The repository to push to; the directory's name if None.
             push_to_hub: Whether to upload it as well.
-            model_card_kwargs: More for the card, see :func:`smp_feedback.card.model_card`: ``license="mit"``.
+            model_card_kwargs: More for the card, see :func:`smp_feedback.saving.card.model_card`: ``license="mit"``.
             **push_to_hub_kwargs: As :meth:`push_to_hub` takes them.
 
         Returns:
@@ -107,7 +107,7 @@ class OnDisk(nn.Module):
         Raises:
             InvalidType: If it does.
         """
-        from smp_feedback.loading import from_pretrained
+        from smp_feedback.saving.loading import from_pretrained
 
         model = from_pretrained(source, **how)
         if not isinstance(model, cls):

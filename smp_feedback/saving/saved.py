@@ -18,10 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from smp_feedback.card import may_replace
 from smp_feedback.errors import FeedbackError
-from smp_feedback.files import Source, find_file, replace_files
-from smp_feedback.provenance import BUILT_IN, brought_by_plugins, versions
+from smp_feedback.saving.card import may_replace
+from smp_feedback.saving.files import Source, find_file, replace_files
+from smp_feedback.saving.provenance import BUILT_IN, brought_by_plugins, versions
 
 CONFIG, WEIGHTS, CARD, MARK = "config.json", "model.safetensors", "README.md", "save"
 NEEDED = {"architecture": str, "arguments": dict, "feedback": dict, "versions": dict, "plugins": dict}

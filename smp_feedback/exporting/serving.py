@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import smp_feedback
-from smp_feedback.config import check_choice, check_steps
+from smp_feedback.checks import check_choice, check_steps
 from smp_feedback.errors import ExportError, InvalidInput, InvalidType, InvalidValue
-from smp_feedback.formats import Run, answers
+from smp_feedback.exporting.formats import Run, answers
 from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.probe import in_channels_of, noise, sizes
 

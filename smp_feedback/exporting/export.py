@@ -12,12 +12,12 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from smp_feedback.axes import GIVE_SIZE, Axes, Plan, make_plan, named_axes, shapes
-from smp_feedback.config import check_bool, check_whole
+from smp_feedback.checks import check_bool, check_whole
 from smp_feedback.errors import ExportError, InvalidType, InvalidValue, require
-from smp_feedback.formats import FORMATS, format_of, trace
+from smp_feedback.exporting.axes import GIVE_SIZE, Axes, Plan, make_plan, named_axes, shapes
+from smp_feedback.exporting.formats import FORMATS, format_of, trace
+from smp_feedback.exporting.serving import Served, Shape, architecture, compare, first_line
 from smp_feedback.probe import noise
-from smp_feedback.serving import Served, Shape, architecture, compare, first_line
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from smp_feedback.errors import InvalidInput, InvalidValue
-from smp_feedback.formats import PLACES
-from smp_feedback.serving import Served, Shape
+from smp_feedback.exporting.formats import PLACES
+from smp_feedback.exporting.serving import Served, Shape
 
 Axes = tuple[str, ...]
 ALL, BATCH, NONE = ("batch", "height", "width"), ("batch",), ()

@@ -12,10 +12,10 @@ import torch
 from smp_feedback.config import Feedback, Recurrent, as_config
 from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.factory import create
-from smp_feedback.files import Source
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.provenance import BUILT_IN, check_plugins, versions
-from smp_feedback.saved import read_saved, writer_of
+from smp_feedback.saving.files import Source
+from smp_feedback.saving.provenance import BUILT_IN, check_plugins, versions
+from smp_feedback.saving.saved import read_saved, writer_of
 from smp_feedback.weights import load_saved
 
 

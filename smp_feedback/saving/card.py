@@ -24,7 +24,7 @@ def model_card(
     """The card of the model that *config* describes.
 
     Args:
-        config: As it is saved, see :func:`smp_feedback.saved.describe`.
+        config: As it is saved, see :func:`smp_feedback.saving.saved.describe`.
         dataset: What it was trained or measured on, in words.
         metrics: Names and values; anything JSON can write, and numbers of NumPy or torch.
         source: What ``from_pretrained`` shall be given; a repository's name, if there is one.

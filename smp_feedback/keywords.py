@@ -1,0 +1,68 @@
+"""Keywords: each is one that somebody takes. smp drops some in silence, and a misspelled one with them."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import segmentation_models_pytorch as smp  # noqa: F401  (doctests)
+from segmentation_models_pytorch.base import SegmentationModel
+
+from smp_feedback.errors import UnknownKeyword, did_you_mean, suggestion
+
+
+def is_smp(builder: object) -> bool:
+    """Whether *builder* is one of smp's own classes."""
+    return isinstance(builder, type) and issubclass(builder, SegmentationModel)
+
+
+def takes_encoder_keywords(builder: object, encoder_name: str) -> bool:
+    """Whether further keywords reach someone: timm's encoders take them, smp's own drop them in silence."""
+    return not is_smp(builder) or encoder_name.startswith(("tu-", "timm-"))
+
+
+def check_keywords(arch: str, builder: Callable[..., Any], given: Mapping[str, Any], *, open_ended: bool) -> None:
+    """Every keyword in *given* is one that *builder* takes."""
+    parameters = inspect.signature(builder).parameters.values()
+    if open_ended and any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    for key in given:
+        if key not in named and key not in popped_keywords(builder):
+            raise unknown_keyword(arch, builder, key)
+
+
+def popped_keywords(builder: Callable[..., Any]) -> set[str]:
+    """The keywords that *builder* names only in its body, ``kwargs.pop("...")``: smp's way with deprecated ones.
+
+    Read from its bytecode, which is there where the source is not; nothing is found in what is no Python.
+
+    >>> sorted(popped_keywords(smp.PAN))
+    ['upscale_mode']
+    """
+    function = builder.__init__ if isinstance(builder, type) else builder  # type: ignore[misc]
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None or not code.co_flags & inspect.CO_VARKEYWORDS:
+        return set()
+    rest = code.co_varnames[code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)]
+    said = [instruction.argval for instruction in dis.get_instructions(code)]
+    phrases = zip(said, said[1:], said[2:], strict=False)
+    return {key for name, verb, key in phrases if (name, verb) == (rest, "pop") and isinstance(key, str)}
+
+
+def unknown_keyword(who: str, builder: Callable[..., Any], key: str) -> UnknownKeyword:
+    """The error for *key*, with what was probably meant or where it belongs."""
+    parameters = inspect.signature(builder).parameters.values()
+    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    hint = _loop_hint(key) or suggestion(did_you_mean(key, known), known)
+    return UnknownKeyword(f"{who} takes no {key!r}. {hint}")
+
+
+def _loop_hint(key: str) -> str:
+    from smp_feedback.config import Recurrent
+
+    if key not in Recurrent.__dataclass_fields__:
+        return ""
+    return f"It belongs to the loop: feedback=Recurrent({key}=...)."

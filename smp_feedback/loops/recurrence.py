@@ -1,0 +1,51 @@
+"""One turn of the recurrent loop as a function of the state alone: the mathematics, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from smp_feedback.dynamics import Rule
+from smp_feedback.loops.unroll import Turned
+from smp_feedback.maps import resize
+from smp_feedback.normalise import Normalise
+
+
+@dataclass
+class Recurrence:
+    """One turn as a function of the state alone; knows no model, so the mathematics is testable without one.
+
+    Attributes:
+        body: ``(u, t) -> (y, features)``: the base model without its head, and the readout.
+        project: ``h -> u``; called with None before there is a state.
+        normalise: ``y -> e``.
+        rule: ``(h, e, t) -> h'``.
+        from_output: Whether the first state is y itself.
+    """
+
+    body: Callable[[Tensor, int], tuple[Tensor, Tensor | None]]
+    project: Callable[[Tensor | None], Tensor]
+    normalise: Normalise
+    rule: Rule
+    from_output: bool = False
+    settled: bool = False
+
+    def __call__(self, state: Tensor | None, t: int) -> Turned:
+        """h_t -> h_{t+1}."""
+        output, features = self.body(self.project(state), t)
+        output = at_least_single(output)
+        if t == 0 and self.from_output:
+            return Turned(output, features)
+        with torch.autocast(output.device.type, enabled=False):
+            error = self.normalise(output)
+            nothing = error.new_zeros(()).expand_as(error)  # h_0 = 0, without memory of its own
+            before = nothing if state is None else resize(state, (error.shape[-2], error.shape[-1]))
+            return Turned(self.rule(before, error, t), features)
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """The state accumulates in float32 or better, whatever autocast made of the body's output."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
