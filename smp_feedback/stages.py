@@ -71,11 +71,12 @@ class EntersLate(Extension):
 
     def begin(self, image: Tensor) -> tuple[Tensor, ...]:
         """What the links before the entry give, as far as it is needed later; the last is handed on."""
-        made: dict[int, Tensor] = {}
-        x = image
+        x, stages, kept = image, [], self.kept
         for i, name in enumerate(self.chain.links[: self.entry]):
-            x = made[i] = self.get_submodule(name)(x)
-        return tuple(made[i] for i in self.kept)
+            x = self.get_submodule(name)(x)
+            if i in kept:
+                stages.append(x)
+        return tuple(stages)
 
     @property
     def kept(self) -> list[int]:
@@ -93,7 +94,9 @@ class EntersLate(Extension):
         if self.reads:
             x = made[self.entry - 1] = x + look.readers[0](look.feedback)
         for i, link in enumerate(self.rest(), start=self.entry):
-            x = made[i] = link(x)
+            x = link(x)
+            if i in self.chain.gives:
+                made[i] = x
         return [made[i] for i in self.chain.gives]
 
     def rest(self) -> list[nn.Module]:
