@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from smp_feedback.config import Recurrent
 from smp_feedback.errors import SurgeryError
 from smp_feedback.look import Once
+from smp_feedback.maps import Mixture
 from smp_feedback.probe import Probe
 from smp_feedback.stages import Chain, EntersLate, chain_of
 from smp_feedback.surgery import add_readers, asking, extend, named_stem, plain_class
@@ -153,7 +154,7 @@ def _enter_input(base: nn.Module, config: Recurrent, seen: Probe, channels: int)
 def _enter_stage(base: nn.Module, chain: Chain, link: int, seen: Probe, channels: int) -> tuple[Entry, nn.ModuleList]:
     trunk = _late(base, chain, link + 1, reads=True)
     like = trunk.begin(seen.image)[-1]
-    reader = nn.Conv2d(channels, like.shape[1], 1, bias=False, device=like.device, dtype=like.dtype)
+    reader = Mixture(channels, like.shape[1]).to(like.device, like.dtype)
     nn.init.zeros_(reader.weight)
     return InEncoder(chain.trunk, (), len(trunk.kept) - 1, ()), nn.ModuleList([reader])
 

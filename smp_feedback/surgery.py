@@ -90,7 +90,7 @@ class ReadsFeedback(Extension):
         u = fit(look.feedback, x, pad=self.reads_image)
         known = look.once.heard and u is look.feedback  # of a padded image it is not
         answer = look.once.heard[self.reader] if known else cast(Tensor, super().forward(x))
-        return answer + cast(Tensor, look.readers[self.reader](u))
+        return cast(Tensor, look.readers[self.reader](u)).add_(answer)  # in its own memory
 
 
 def fit(feedback: Tensor, image: Tensor, *, pad: bool) -> Tensor:

@@ -41,6 +41,7 @@ class Recurrence:
             return Turned(output, features)
         with torch.autocast(output.device.type, enabled=False):
             error = self.normalise(output)
+            del output  # its memory takes the new state
             nothing = error.new_zeros(()).expand_as(error)  # h_0 = 0, without memory of its own
             before = nothing if state is None else resize(state, (error.shape[-2], error.shape[-1]))
             return Turned(self.rule(before, error, t), features)

@@ -22,7 +22,7 @@ from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.loops.recurrence import Recurrence, at_least_single
 from smp_feedback.loops.settling import Settling
 from smp_feedback.loops.unroll import Turn, Turned, reusable, unroll
-from smp_feedback.maps import laid_out_as
+from smp_feedback.maps import Mixture, laid_out_as
 from smp_feedback.normalise import normaliser
 from smp_feedback.norms import StepStatistics, add_statistics, adopt, tracking_norms
 from smp_feedback.plugins import catalogue
@@ -51,7 +51,7 @@ class RecurrentFeedback(nn.Module):
         self.in_channels, self.state_channels, classes = (x.shape[1] for x in (seen.image, seen.output, seen.logits))
         self.projection: Projection = catalogue().projections[config.projection](config, classes)
         k = self.projection.readout
-        self.readout = nn.Conv2d(self.state_channels, k, 1, bias=False) if k else None  # N_in removes a bias
+        self.readout = Mixture(self.state_channels, k) if k else None  # N_in removes a bias
         channels = self.state_channels + k
         self.normalise = normaliser(config.norm_error, channels, "norm_error")
         self.dynamics: Dynamics = catalogue().dynamics[config.dynamics](channels, config)
