@@ -26,7 +26,9 @@ def in_training(arch, args):
     plain, image = plain_and_image(arch, args)
     model = smpf.wrap(plain, smpf.Recurrent(steps=args.steps)).train()
     once = backward_too(lambda: plain.train()(image))
-    return timed(backward_too(lambda: model(image)), lambda: [once() for _ in range(args.steps)], args.repeats)
+    repeats = max(2, args.repeats // 2)  # a turn takes seconds
+    base = lambda: [once() for _ in range(args.steps)]  # noqa: E731
+    return timed(backward_too(lambda: model(image)), base, repeats, warm_up=1)
 
 
 def main():

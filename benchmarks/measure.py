@@ -31,16 +31,18 @@ def hardware() -> str:
     return f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def interleaved(runs: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, list[float]]:
+def interleaved(
+    runs: dict[str, Callable[[], object]], repeats: int = REPEATS, warm_up: int = 2
+) -> dict[str, list[float]]:
     """Seconds of each run, taken in turns so that a busy moment hits all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(repeats + 2):
+    for turn in range(repeats + warm_up):
         for name, run in runs.items():
             begin = time.perf_counter()
             run()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            if turn >= 2:  # the first two warm up
+            if turn >= warm_up:
                 seconds[name].append(time.perf_counter() - begin)
     return seconds
 
@@ -122,9 +124,9 @@ def plain_and_image(arch: str, args: argparse.Namespace, size: int | None = None
     return plain, torch.rand(args.batch, 3, side, side, device=args.device)
 
 
-def timed(run: Callable[[], object], base: Callable[[], object], repeats: int) -> dict[str, float]:
+def timed(run: Callable[[], object], base: Callable[[], object], repeats: int, warm_up: int = 2) -> dict[str, float]:
     """*run* against *base*, interleaved: the median ratio, its quartiles, and milliseconds of both."""
-    seconds = interleaved({"run": run, "base": base}, repeats)
+    seconds = interleaved({"run": run, "base": base}, repeats, warm_up)
     middle, low, high = ratio(seconds["run"], seconds["base"])
     ms = {f"{name}_ms": 1000 * statistics.median(row) for name, row in seconds.items()}
     return {"ratio": middle, "low": low, "high": high, **ms}

@@ -21,7 +21,9 @@ def measure(insert, args):
         looks = timed(lambda: model(image), lambda: [plain(image) for _ in range(args.steps)], args.repeats)
     model.train()
     once = backward_too(lambda: plain.train()(image))
-    trained = timed(backward_too(lambda: model(image)), lambda: [once() for _ in range(args.steps)], args.repeats)
+    repeats = max(2, args.repeats // 2)  # a turn takes seconds
+    base = lambda: [once() for _ in range(args.steps)]  # noqa: E731
+    trained = timed(backward_too(lambda: model(image)), base, repeats, warm_up=1)
     return {"inference": looks, "training": trained}
 
 
