@@ -130,11 +130,11 @@ def enter(base: nn.Module, config: Recurrent, seen: Probe, channels: int) -> tup
     if config.insert == "input":
         return _enter_input(base, config, seen, channels)
     chain = chain_of(base, seen.image)
-    if config.insert == "stem" and chain:
-        return _enter_stem(base, chain, seen, channels)
+    if chain and config.insert == "stem" and (stem := _open_stem(base, chain, seen.image)):
+        return _enter_stem(base, chain, stem, channels)
     stage = int(config.insert.removeprefix("stage:")) if config.insert != "stem" else 0
     if chain is None or stage not in chain.stages:
-        raise _no_such_place(base, config.insert, chain)
+        raise _no_such_place(base, config.insert, chain, seen.image)
     return _enter_stage(base, chain, chain.stages[stage], seen, channels)
 
 
@@ -159,15 +159,27 @@ def _enter_stage(base: nn.Module, chain: Chain, link: int, seen: Probe, channels
     return InEncoder(chain.trunk, (), len(trunk.kept) - 1, ()), nn.ModuleList([reader])
 
 
-def _enter_stem(base: nn.Module, chain: Chain, seen: Probe, channels: int) -> tuple[Entry, nn.ModuleList]:
+class Stem(NamedTuple):
+    """A trunk opened after its stem: the last link of the stem, that of its poolings, and who reads what they give."""
+
+    last: int
+    pooled: int
+    trunk: EntersLate
+    convs: tuple[str, ...]
+
+
+def _open_stem(base: nn.Module, chain: Chain, image: Tensor) -> Stem | None:
     last, pooled = chain.stem(base)
     trunk = _late(base, chain, pooled + 1, reads=False)
-    convs = _readers_of(base, trunk, seen.image)
-    if not convs or last not in trunk.kept:
-        raise _no_such_place(base, "stem", chain)
-    pools = tuple(f"{chain.trunk}.{name}" for name in chain.links[last + 1 : pooled + 1])
-    readers = add_readers([cast(nn.Conv2d, base.get_submodule(name)) for name in convs], channels, reads_image=False)
-    return InEncoder(chain.trunk, convs, trunk.kept.index(last), pools), readers
+    convs = _readers_of(base, trunk, image)
+    return Stem(last, pooled, trunk, convs) if convs and last in trunk.kept else None
+
+
+def _enter_stem(base: nn.Module, chain: Chain, stem: Stem, channels: int) -> tuple[Entry, nn.ModuleList]:
+    pools = tuple(f"{chain.trunk}.{name}" for name in chain.links[stem.last + 1 : stem.pooled + 1])
+    convs = [cast(nn.Conv2d, base.get_submodule(name)) for name in stem.convs]
+    readers = add_readers(convs, channels, reads_image=False)
+    return InEncoder(chain.trunk, stem.convs, stem.trunk.kept.index(stem.last), pools), readers
 
 
 def _late(base: nn.Module, chain: Chain, entry: int, *, reads: bool) -> EntersLate:
@@ -188,9 +200,12 @@ def _readers_of(base: nn.Module, trunk: EntersLate, image: Tensor) -> tuple[str,
     return tuple(dict.fromkeys(found))
 
 
-def _no_such_place(base: nn.Module, insert: str, chain: Chain | None) -> SurgeryError:
+def _no_such_place(base: nn.Module, insert: str, chain: Chain | None, image: Tensor) -> SurgeryError:
+    """The error, with the places that there are; *base* is not used any more."""
     encoder = plain_class(getattr(base, "encoder", base)).__name__
     places = ["'input'", *(f"'stage:{k}'" for k in (chain.stages if chain else ()))]
+    if chain and insert != "stem" and _open_stem(base, chain, image):
+        places.insert(1, "'stem'")
     why = "" if chain else ": it is no chain of modules that hand one tensor on"
     return SurgeryError(
         f"insert={insert!r}: {encoder} cannot be entered there{why}. Possible here: {', '.join(places)}."

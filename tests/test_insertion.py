@@ -224,6 +224,8 @@ def test_backward_per_step_refuses_what_is_no_image_before_any_work():
     before = model.encoder.bn1.num_batches_tracked.clone()
     with pytest.raises(smpf.FeedbackError, match="expected"):
         model.backward_per_step(IMAGE[:, :2], lambda step: step.logits.mean())
+    with pytest.raises(smpf.FeedbackError, match="steps=0"):
+        model.backward_per_step(IMAGE, lambda step: step.logits.mean(), steps=0)
     assert model.encoder.bn1.num_batches_tracked == before
 
 
@@ -292,7 +294,8 @@ def test_the_encoder_is_still_itself_outside_a_loop():
     [
         ("mit_b0", "stage:2", r"no chain of modules.*Possible here: 'input'\."),
         ("densenet121", "stem", r"DenseNetEncoder cannot be entered there\. Possible here: 'input', 'stage:1'"),
-        ("tu-convnext_femto", "stage:1", r"Possible here: 'input', 'stage:2', 'stage:3'"),
+        ("tu-convnext_femto", "stage:1", r"Possible here: 'input', 'stem', 'stage:2', 'stage:3'"),
+        ("tu-resnetv2_50", "stem", r"Possible here: 'input', 'stage:1'"),
     ],
 )
 def test_an_encoder_that_cannot_be_entered_there_says_where_it_can(encoder, insert, words):
@@ -302,7 +305,7 @@ def test_an_encoder_that_cannot_be_entered_there_says_where_it_can(encoder, inse
 
 def test_a_shallow_encoder_has_no_deep_stage():
     shallow = {"encoder_depth": 3, "decoder_channels": (16, 16, 8), "feedback": smpf.Recurrent(insert="stage:4")}
-    with pytest.raises(SurgeryError, match="'stage:3'"):
+    with pytest.raises(SurgeryError, match=r"'input', 'stem', 'stage:1', 'stage:2', 'stage:3'\."):
         smpf.create("Unet", "resnet18", None, **shallow)
 
 

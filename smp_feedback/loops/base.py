@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NoReturn, cast
 import torch
 from torch import Tensor, nn
 
+from smp_feedback.checks import check_steps
 from smp_feedback.config import GradientFlow, LoopConfig
 from smp_feedback.errors import InvalidInput, InvalidType, NotScriptable
 from smp_feedback.look import Once
@@ -174,6 +175,8 @@ class FeedbackModel(OnDisk, FeedforwardWeights, Extension):
         (torch.Size([3]), False)
         """
         self._check_input(x)
+        if steps is not None:
+            check_steps(steps)
         flow = GradientFlow(detach=True)
         once = self._once(x, flow)
         given = [tensor for group in once for tensor in group if tensor.requires_grad]
