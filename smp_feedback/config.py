@@ -96,13 +96,15 @@ class Recurrent(LoopConfig):
         grad_steps: The last steps that carry gradient; None is all.
         detach: Whether each step is on its own (no gradient from one step to the one before).
         recompute: Whether steps are run again in the backward pass instead of kept; under ``torch.compile``
-            its partitioner decides instead.
+            its partitioner decides instead. Leave timm's ``set_grad_checkpointing`` off: it runs modules again
+            outside any step, with the first step's BatchNorm statistics.
         tolerance: In evaluation, an image stops when its state moves by less than this part of its norm;
             None never stops early. Costs one host synchronisation a step.
         insert: Where the feedback enters. ``input``: beside the image. ``stem``: after the first block of
             convolutions, through its pooling, beside what the next convolutions read (Deep Feedback Models).
             ``stage:k``: added to the encoder's feature of stride 2^k through a 1 x 1 convolution. All that
-            lies before is computed once per image.
+            lies before is computed once per image: one draw of its dropout serves every look, and a hook that
+            changes what the encoder is given is not heard there.
         stem: Dotted name of the convolution that shall read the feedback at the input; None finds those that
             read the image.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
 
 from smp_feedback.config import Recurrent
 from smp_feedback.errors import SurgeryError
-from smp_feedback.look import Once
+from smp_feedback.look import Once, listening
 from smp_feedback.maps import Mixture
 from smp_feedback.probe import Probe
 from smp_feedback.stages import Chain, EntersLate, chain_of
@@ -111,11 +112,27 @@ class InEncoder(NamedTuple):
         return self._replace(heard=())
 
     def _trunk(self, model: nn.Module) -> EntersLate:
-        return cast(EntersLate, model.get_submodule(self.trunk))
+        trunk = model.get_submodule(self.trunk)
+        if not isinstance(trunk, EntersLate):
+            raise SurgeryError(_replaced([self.trunk]))
+        return trunk
 
 
 def _answers(model: nn.Module, convs: tuple[str, ...], x: Tensor) -> tuple[Tensor, ...]:
-    return tuple(cast(Tensor, model.get_submodule(name)(x)) for name in convs)
+    """What *convs* answer to *x* alone."""
+    with listening() as answers:
+        for name in convs:
+            model.get_submodule(name)(x)
+    if len(answers) != len(convs):
+        raise SurgeryError(_replaced(convs))
+    return tuple(answers)
+
+
+def _replaced(names: Sequence[str]) -> str:
+    return (
+        f"{', '.join(names)}: replaced since the model was made, so the feedback is no longer read there. Replace "
+        "parts of the base before it is closed into a loop, with wrap."
+    )
 
 
 def enter(base: nn.Module, config: Recurrent, seen: Probe, channels: int) -> tuple[Entry, nn.ModuleList]:
@@ -169,6 +186,8 @@ class Stem(NamedTuple):
 
 
 def _open_stem(base: nn.Module, chain: Chain, image: Tensor) -> Stem | None:
+    if all(size >= chain.sizes[0] for size in chain.sizes):  # nothing reduces the resolution
+        return None
     last, pooled = chain.stem(base)
     trunk = _late(base, chain, pooled + 1, reads=False)
     convs = _readers_of(base, trunk, image)

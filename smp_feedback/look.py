@@ -51,6 +51,7 @@ class Look(NamedTuple):
 class _Surroundings(threading.local):
     look: Look | None = None
     replay: bool = False
+    told: list[Tensor] | None = None
 
 
 _here = _Surroundings()
@@ -79,6 +80,29 @@ class looking:  # noqa: N801  (reads as a phrase: with looking(...))
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _here.look = self.before
+
+
+class listening:  # noqa: N801
+    """Context: convolutions that read the feedback, called inside, say what they answer to the rest of their input.
+
+    What they return will not do: whoever hooks or wraps them adds to that, and does so again in every look.
+    """
+
+    def __enter__(self) -> list[Tensor]:
+        answers: list[Tensor] = []
+        self.before, _here.told = _here.told, answers
+        return answers
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _here.told = self.before
+
+
+def tell(answer: Tensor) -> None:
+    """Say *answer* to whoever is listening in this thread."""
+    if _here.told is not None:
+        _here.told.append(answer)
 
 
 class replaying:  # noqa: N801

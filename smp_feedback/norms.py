@@ -6,6 +6,7 @@ statistics would be those of neither (``docs/defaults.md``).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import cast
 
@@ -23,9 +24,9 @@ class StepStatistics(nn.Module):
     def __init__(self, name: str, norm: nn.Module, rows: int) -> None:
         super().__init__()
         self.name, self.norm, self.count = name, (norm,), rows  # a tuple: the norm is registered in the base alone
-        for name in ("running_mean", "running_var", "num_batches_tracked"):
-            own = norm._buffers[name]
-            self.register_buffer(name, None if own is None else own.expand(rows, *own.shape).clone())
+        for buffer in ("running_mean", "running_var", "num_batches_tracked"):
+            own = norm._buffers[buffer]
+            self.register_buffer(buffer, None if own is None else own.expand(rows, *own.shape).clone())
 
     def row(self, t: int) -> Row:
         """Those of step t: the norm's own in the first, and the last for steps beyond the trained ones."""
@@ -91,25 +92,44 @@ def add_statistics(norms: Mapping[str, nn.Module], rows: int) -> nn.ModuleList:
 def adopt(model: nn.Module, statistics: nn.ModuleList) -> None:
     """Attach *statistics* to the norms that took the place of theirs, as ``convert_sync_batchnorm`` makes them.
 
-    They are replaced all together: asking for the first is enough to know.
+    They are replaced all together, or all those of the decoder: asking for the first in each part is enough to know.
+    What took the place of one and keeps no such statistics is left alone.
     """
-    for index, rows in enumerate(cast("list[StepStatistics]", statistics)):
-        norm = model.get_submodule(rows.name)
-        if norm is rows.norm[0]:
-            return
-        rows.norm = (norm,)
-        _attach(norm, rows, index)
+    every = enumerate(cast("list[StepStatistics]", statistics))
+    for _, part in itertools.groupby(every, lambda numbered: numbered[1].name.partition(".")[0]):
+        for index, rows in part:
+            norm = _module_at(model, rows.name)
+            if norm is rows.norm[0]:
+                break
+            if norm is not None and _fits(norm, rows):
+                rows.norm = (norm,)
+                _attach(norm, rows, index)
+
+
+def _module_at(model: nn.Module, name: str) -> nn.Module | None:
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        return None
+
+
+def _fits(norm: nn.Module, rows: StepStatistics) -> bool:
+    own, later = _mean(norm), rows._buffers["running_mean"]
+    return own is not None and later is not None and own.shape == later.shape[1:]
 
 
 def _attach(norm: nn.Module, rows: StepStatistics, index: int) -> None:
-    extended_norm = extend(norm, StatisticsPerStep)
+    extended_norm = norm if isinstance(norm, StatisticsPerStep) else extend(norm, StatisticsPerStep)
     extended_norm.norm, extended_norm.rows = index, (rows,)
 
 
 def tracking_norms(model: nn.Module) -> dict[str, nn.Module]:
     """The normalisations that keep running statistics, by name, in the order of ``modules()``."""
-    norms = ((name, m) for name, m in model.named_modules() if isinstance(m, _NormBase))
-    return {name: m for name, m in norms if m._buffers.get("running_mean") is not None}
+    return {name: m for name, m in model.named_modules() if _mean(m) is not None}
+
+
+def _mean(module: nn.Module) -> Tensor | None:
+    return module._buffers.get("running_mean") if isinstance(module, _NormBase) else None
 
 
 def reset_statistics(model: nn.Module) -> None:

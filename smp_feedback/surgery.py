@@ -18,9 +18,10 @@ from timm.layers import create_conv2d
 from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from smp_feedback.errors import SurgeryError, did_you_mean, suggestion
-from smp_feedback.look import current_look
+from smp_feedback.look import current_look, tell
 
 _extended: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
 STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
@@ -86,7 +87,9 @@ class ReadsFeedback(Extension):
         """conv(x) + reader(u); conv(x) alone outside a loop."""
         look = current_look()
         if look is None:
-            return cast(Tensor, super().forward(x))
+            answer = cast(Tensor, super().forward(x))
+            tell(answer)
+            return answer
         u = fit(look.feedback, x, pad=self.reads_image)
         known = look.once.heard and u is look.feedback  # of a padded image it is not
         answer = look.once.heard[self.reader] if known else cast(Tensor, super().forward(x))
@@ -117,6 +120,9 @@ def sibling(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
         twin = cast(nn.Conv2d, create_conv2d(channels, conv.out_channels, conv.kernel_size, **facts))
     else:
         twin = copy.deepcopy(conv)
+        if parametrize.is_parametrized(twin):  # the class is made for conv alone, and would ask for its parts
+            twin.__class__ = parametrize.type_before_parametrizations(conv)
+            del twin.parametrizations
         for hooks in (value for name, value in vars(twin).items() if "_hooks" in name):
             hooks.clear()
         twin.in_channels, twin.groups, twin.bias = channels, 1, None

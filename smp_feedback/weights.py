@@ -15,6 +15,7 @@ from smp_feedback.saving.files import Source, find_file
 from smp_feedback.saving.saved import WEIGHTS, read_tensors
 
 PREFIX = "feedback."
+STATISTICS = f"{PREFIX}statistics."
 
 
 class FeedforwardWeights(nn.Module):
@@ -97,7 +98,7 @@ def with_rows(model: FeedforwardWeights, saved: Mapping[str, Tensor]) -> dict[st
     for name, norm in model.named_modules():
         if isinstance(norm, StatisticsPerStep):
             for buffer, wanted in norm.rows[0].state_dict().items():
-                key = f"{PREFIX}statistics.{norm.norm}.{buffer}"
+                key = f"{STATISTICS}{norm.norm}.{buffer}"
                 first, later = saved.get(f"{name}.{buffer}"), saved.get(key)
                 if first is not None and later is not None and first.shape == later.shape[1:]:
                     steps = torch.arange(1, len(wanted) + 1).clamp(max=len(later))
@@ -107,8 +108,14 @@ def with_rows(model: FeedforwardWeights, saved: Mapping[str, Tensor]) -> dict[st
 
 def _load_fitting(model: FeedforwardWeights, weights: Mapping[str, Tensor]) -> None:
     own = model.state_dict()
+    numbered = [{key for key in keys if key.startswith(STATISTICS)} for keys in (own, weights)]
+    renumbered = numbered[0] != numbered[1]  # feedback that enters elsewhere: the same number is another BatchNorm's
+    if renumbered:
+        weights = {key: value for key, value in weights.items() if key not in numbered[1]}
     others = {key: value for key, value in weights.items() if key in own and own[key].shape != value.shape}
     report = model.load_state_dict({k: v for k, v in weights.items() if k not in others}, strict=False)
+    if renumbered:
+        reset_statistics(model)
     said = [f"{key}: {tuple(v.shape)} (saved) -> {tuple(own[key].shape)} (model)" for key, v in others.items()]
     said += [f"{key}: not saved" for key in report.missing_keys if key not in others]
     said += [f"{key}: saved, and not in this model" for key in report.unexpected_keys]

@@ -27,6 +27,7 @@ FLOWS = {
     "recompute": {"recompute": True},
     "last step": {"grad_steps": 1},
     "detach": {"detach": True},
+    "detach, entered late": {"detach": True, "insert": "stage:2"},
     "probabilities": {"projection": "probabilities"},
     "residual": {"dynamics": "residual"},
     "learnt decay": {"learn_rates": True, "basis": "orthogonal"},

@@ -219,14 +219,108 @@ def test_backward_per_step_goes_through_what_is_shared_once(insert):
     torch.testing.assert_close(losses, path.square().mean((1, 2, 3, 4)).detach())
 
 
-def test_backward_per_step_refuses_what_is_no_image_before_any_work():
+@pytest.mark.parametrize(("image", "steps"), [(IMAGE[:, :2], 2), (IMAGE, 0)])
+def test_backward_per_step_refuses_what_it_does_not_take_before_any_work(image, steps):
     model = unet("stage:2").train()
     before = model.encoder.bn1.num_batches_tracked.clone()
     with pytest.raises(smpf.FeedbackError, match="expected"):
-        model.backward_per_step(IMAGE[:, :2], lambda step: step.logits.mean())
-    with pytest.raises(smpf.FeedbackError, match="steps=0"):
-        model.backward_per_step(IMAGE, lambda step: step.logits.mean(), steps=0)
+        model.backward_per_step(image, lambda step: step.logits.mean(), steps=steps)
     assert model.encoder.bn1.num_batches_tracked == before
+
+
+@pytest.mark.parametrize("insert", ["input", "stem", "stage:2"])
+def test_a_backward_per_step_reaches_what_made_the_image(insert):
+    model, maker, found = unet(insert, detach=True), nn.Conv2d(3, 3, 1), []
+
+    def loss(step):
+        return step.logits.square().mean()
+
+    def each():
+        for step in model.iterate(maker(IMAGE)):
+            loss(step).backward()
+
+    def together():
+        sum(map(loss, model.iterate(maker(IMAGE)))).backward()
+
+    for run in (each, together, lambda: model.backward_per_step(maker(IMAGE), loss)):
+        maker.zero_grad()
+        run()
+        found.append(maker.weight.grad.clone())
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("insert", ["stem", "stage:2"])
+def test_a_backward_through_detached_steps_reaches_each_shared_parameter_once(insert):
+    """``DistributedDataParallel`` refuses more; two features are kept here, and the first is behind both."""
+    model, reached = unet(insert, detach=True), []
+    model.encoder.conv1.weight.register_post_accumulate_grad_hook(lambda weight: reached.append(1))
+    sum(step.logits.square().mean() for step in model.iterate(IMAGE)).backward()
+    assert len(reached) == 1
+
+
+@pytest.mark.parametrize("insert", ["input", "stem", "stage:2"])
+def test_a_model_of_detached_steps_is_differentiated_like_any_other(insert):
+    model = unet(insert, detach=True)
+    image, weight = IMAGE.clone().requires_grad_(), model.encoder.conv1.weight
+    by_image, by_weight = torch.autograd.grad(model(image).square().mean(), (image, weight))
+    list(model.iterate(image))[-1].logits.square().mean().backward()
+    for ours, theirs in ((by_image, image.grad), (by_weight, weight.grad)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5 * float(theirs.abs().max()))
+    functional = torch.func.grad(lambda x: model(x).square().mean())(IMAGE)
+    torch.testing.assert_close(functional, by_image, rtol=1e-3, atol=1e-5 * float(by_image.abs().max()))
+
+
+@pytest.mark.parametrize("insert", ["input", "stem", "stage:2"])
+def test_a_first_look_without_gradient_leaves_the_later_ones_theirs(insert):
+    model = unet(insert, grad_steps=1, learn_rates=True)
+    model(IMAGE, steps=2).square().mean().backward()
+    expected = parameters_and_gradients(model)
+    model = copy.deepcopy(model)
+    model.zero_grad()
+    looks = model.iterate(IMAGE, steps=2)
+    with torch.no_grad():
+        next(looks)
+    next(looks).logits.square().mean().backward()
+    found = parameters_and_gradients(model)
+    assert found.keys() == expected.keys()
+    for key, gradient in expected.items():
+        torch.testing.assert_close(found[key], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max()), msg=key)
+
+
+class Adapted(nn.Module):
+    """A convolution inside another module, as adapters (LoRA) do it."""
+
+    def __init__(self, conv):
+        super().__init__()
+        facts = {"stride": conv.stride, "padding": conv.padding}
+        self.conv, self.more = conv, nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, **facts)
+
+    def forward(self, x):
+        return self.conv(x) + self.more(x)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("how", ["hook", "wrapper"])
+@pytest.mark.parametrize("insert", ["input", "stem"])
+def test_who_adds_to_a_convolution_that_reads_the_feedback_adds_once_a_look(insert, how):
+    model = unet(insert)
+    parent = model.encoder if insert == "input" else model.encoder.layer1[0]
+    if how == "hook":
+        parent.conv1.register_forward_hook(lambda module, given, gave: 2 * gave)
+    else:
+        parent.conv1 = Adapted(parent.conv1)
+    ours = model(IMAGE)
+    model.feedback.entry = model.feedback.entry.forgetful()
+    torch.testing.assert_close(ours, model(IMAGE), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("insert", ["input", "stem", "stage:2"])
+def test_an_encoder_replaced_afterwards_is_told_that_it_reads_no_feedback(insert):
+    model = unet(insert)
+    model.encoder = smp.Unet("resnet18", encoder_weights=None).encoder
+    with pytest.raises(SurgeryError, match="replaced since the model was made"):
+        model(IMAGE)
 
 
 @pytest.mark.parametrize("insert", ["input", *INNER])
@@ -326,6 +420,34 @@ def test_a_model_without_an_encoder_is_entered_at_its_input_only():
 
     with pytest.raises(SurgeryError, match=r"Features cannot be entered there.*'input'"):
         smpf.wrap(Features(), smpf.Recurrent(insert="stem"))
+
+
+def test_an_encoder_that_keeps_its_resolution_has_no_stem():
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.act = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()
+
+        def forward(self, x):
+            return [x, self.act(self.conv(x))]
+
+    class Features(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = Encoder()
+
+        def forward_features(self, x):
+            return self.encoder(x)[-1]
+
+        def forward_head(self, x):
+            return x[:, :2]
+
+        def forward(self, x):
+            return self.forward_head(self.forward_features(x))
+
+    with pytest.raises(SurgeryError, match="'stage:1'"):
+        smpf.wrap(Features(), smpf.Recurrent(insert="stem"))
+    smpf.wrap(Features(), smpf.Recurrent(insert="stage:1"))
 
 
 @pytest.mark.parametrize("insert", ["inputs", "stage:0", "stage:9", "stage", "stage:-1", ""])

@@ -88,6 +88,47 @@ def test_averaged_models_renew_the_statistics_of_every_step():
     assert model.feedback.statistics[0].num_batches_tracked.tolist() == [3, 3]
 
 
+def test_synchronised_norms_of_one_part_keep_their_steps_statistics():
+    model = smpf.wrap(unet(), smpf.Recurrent(steps=3))
+    model.decoder = nn.SyncBatchNorm.convert_sync_batchnorm(model.decoder)
+    model.eval()(IMAGE)
+    norms = [m for m in model.decoder.modules() if isinstance(m, nn.SyncBatchNorm)]
+    assert norms
+    assert all(model.feedback.statistics[norm.norm] is norm.rows[0] for norm in norms)
+
+
+def test_a_decoder_of_another_looping_model_may_take_the_place_of_ones_own():
+    model, other = (smpf.wrap(unet(), smpf.Recurrent(steps=2)) for _ in range(2))
+    model.decoder = other.decoder
+    model.train()(IMAGE)
+    norm = next(m for m in model.decoder.modules() if isinstance(m, nn.BatchNorm2d))
+    assert model.feedback.statistics[norm.norm].num_batches_tracked == 1
+    assert norm.rows[0] is model.feedback.statistics[norm.norm]
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_norms_without_statistics_may_take_the_place_of_those_with(part):
+    model = smpf.wrap(unet(), smpf.Recurrent(steps=3))
+    for parent in list(getattr(model, part).modules()):
+        for name, norm in list(parent.named_children()):
+            if isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, name, nn.GroupNorm(1, norm.num_features))
+    model.train()(IMAGE).mean().backward()
+
+
+@pytest.mark.parametrize(
+    "parametrize", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+def test_a_parametrized_convolution_may_read_the_feedback(parametrize):
+    plain = unet().eval()
+    parametrize(plain.encoder.conv1)
+    model = smpf.wrap(plain)
+    assert list(model.feedback.readers[0].state_dict()) == ["weight"]
+    with torch.no_grad():
+        torch.testing.assert_close(model(IMAGE), plain(IMAGE), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(copy.deepcopy(model)(IMAGE), plain(IMAGE), atol=1e-5, rtol=1e-5)
+
+
 def test_plain_weights_loaded_without_strictness_start_every_steps_statistics():
     plain = unet().train()
     plain(IMAGE + 3)
@@ -96,6 +137,17 @@ def test_plain_weights_loaded_without_strictness_start_every_steps_statistics():
     for row in model.feedback.statistics[0].running_mean:
         assert torch.equal(row, plain.encoder.bn1.running_mean)
     reset_statistics(model)
+
+
+@pytest.mark.filterwarnings("ignore:Mismatched keys")
+def test_feedback_that_enters_elsewhere_does_not_take_another_norms_statistics(tmp_path):
+    model = smpf.create("Unet", "vgg11_bn", None, feedback=smpf.Recurrent(steps=2))
+    for number, rows in enumerate(model.feedback.statistics):
+        rows.running_mean.fill_(number)
+    model.save_pretrained(tmp_path)
+    other = smpf.from_pretrained(tmp_path, strict=False, feedback=smpf.Recurrent(steps=2, insert="stage:2"))
+    for rows in other.feedback.statistics:
+        assert torch.equal(rows.running_mean[0], rows.norm[0].running_mean), rows.name
 
 
 @pytest.mark.parametrize("projection", ["probabilities", "entropy"])

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.checks import check_steps
 from smp_feedback.config import GradientFlow, LoopConfig
 from smp_feedback.errors import InvalidInput, InvalidType, NotScriptable
-from smp_feedback.look import Once
-from smp_feedback.loops.unroll import Turned
+from smp_feedback.loops.unroll import Share, Turned, reusable
 from smp_feedback.saving.hub import OnDisk
 from smp_feedback.surgery import Extension
 from smp_feedback.weights import FeedforwardWeights
@@ -108,10 +106,13 @@ class FeedbackModel(OnDisk, FeedforwardWeights, Extension):
     def iterate(self, x: Tensor, steps: int | None = None) -> Iterator[Step]:
         """Look once per ``next()``: lazily, for a loss on every step, a picture, or a rule of your own.
 
+        What no feedback reaches is computed at once, and each look under the gradient mode of its ``next()``. With
+        ``detach=True`` each step's loss may have a ``backward()`` of its own; ``torch.autograd.grad`` does not get
+        beyond what the steps share.
+
         Args, raises: As :meth:`forward`; bad input raises at once, not at the first look.
         """
-        turns = self._turns(x, steps)
-        return self._as_steps(turns)
+        return self._as_steps(self._turns(x, steps, share=reusable))
 
     def _as_steps(self, turns: Iterator[tuple[int, Turned]]) -> Iterator[Step]:
         before: Tensor | None = None
@@ -174,14 +175,14 @@ class FeedbackModel(OnDisk, FeedforwardWeights, Extension):
         >>> losses.shape, model.encoder.conv1.weight.grad is None
         (torch.Size([3]), False)
         """
-        self._check_input(x)
-        if steps is not None:
-            check_steps(steps)
-        flow = GradientFlow(detach=True)
-        once = self._once(x, flow)
-        given = [tensor for group in once for tensor in group if tensor.requires_grad]
-        leaves = {id(tensor): tensor.detach().requires_grad_() for tensor in given}
-        ours = Once(*(tuple(leaves.get(id(tensor), tensor) for tensor in group) for group in once))
+        made: list[Tensor] = []
+        leaves: list[Tensor] = []
+
+        def share(tensors: Sequence[Tensor]) -> list[Tensor]:
+            made.extend(tensor for tensor in tensors if tensor.grad_fn is not None)
+            leaves.extend(tensor.detach().requires_grad_() for tensor in made)
+            ours = iter(leaves)
+            return [tensor if tensor.grad_fn is None else next(ours) for tensor in tensors]
 
         def send_back(step: Step) -> Tensor:
             value = loss(step)
@@ -189,29 +190,22 @@ class FeedbackModel(OnDisk, FeedforwardWeights, Extension):
             return value.detach()
 
         # map, unlike a loop, lets go of a step before it asks for the next
-        losses = list(map(send_back, self._as_steps(self._turns(x, steps, flow, ours))))
-        reached = [tensor for tensor in given if leaves[id(tensor)].grad is not None]
-        torch.autograd.backward(reached, [leaves[id(tensor)].grad for tensor in reached])
+        losses = list(map(send_back, self._as_steps(self._turns(x, steps, GradientFlow(detach=True), share))))
+        reached = [(tensor, leaf.grad) for tensor, leaf in zip(made, leaves, strict=True) if leaf.grad is not None]
+        torch.autograd.backward([tensor for tensor, _ in reached], [gradient for _, gradient in reached])
         return torch.stack(losses)
 
-    def _check_input(self, image: Tensor) -> None:
-        """Raise if *image* is none that this model takes."""
-        raise NotImplementedError
-
-    def _once(self, image: Tensor, flow: GradientFlow) -> Once:
-        """What is computed once per image, before the first look."""
-        return Once()
-
     def _turns(
-        self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, once: Once | None = None
+        self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, share: Share | None = None
     ) -> Iterator[tuple[int, Turned]]:
-        """Check the input, then begin the loop; each loop has its own.
+        """Check the input, compute what no feedback reaches, and begin the loop; each loop has its own.
 
         Args:
             image: The image.
             steps: T; None is the config's.
             flow: How gradients flow; None is the config's.
-            once: What is computed once per image, if somebody has.
+            share: What detached steps are handed in place of what they share; None where one backward pass goes
+                through all of them.
         """
         raise NotImplementedError
 

@@ -21,7 +21,7 @@ from smp_feedback.look import Look, Once, Row, is_replay, looking
 from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.loops.recurrence import Recurrence, at_least_single
 from smp_feedback.loops.settling import Settling
-from smp_feedback.loops.unroll import Turn, Turned, reusable, unroll
+from smp_feedback.loops.unroll import Share, Turn, Turned, unroll
 from smp_feedback.maps import Mixture, laid_out_as
 from smp_feedback.normalise import normaliser
 from smp_feedback.norms import StepStatistics, add_statistics, adopt, tracking_norms
@@ -121,6 +121,7 @@ class RecurrentModel(FeedbackModel):
     def compile_step(self, **options: Any) -> RecurrentModel:
         """Compile one look, once for every step and any number of them; returns the model.
 
+        In training twice, for what the first look is fed carries no gradient, and with ``recompute`` once more.
         Where ``torch.compile(model)`` unrolls a graph T times as long for each T, this one is a single look long;
         the loop around it, what is fed back and the state's update (a few small kernels) stay eager. It is
         left out of copies and pickles.
@@ -143,23 +144,23 @@ class RecurrentModel(FeedbackModel):
         return cut_of(self)
 
     def _turns(
-        self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, once: Once | None = None
+        self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, share: Share | None = None
     ) -> Iterator[tuple[int, Turned]]:
         self._check_input(image)
         count = self.feedback.steps() if steps is None else check_steps(steps)
-        return self._looks(image, count, self.feedback.config.flow if flow is None else flow, once)
-
-    def _looks(self, image: Tensor, steps: int, flow: GradientFlow, once: Once | None) -> Iterator[tuple[int, Turned]]:
-        if once is None:
-            once = reusable(self._once(image, flow)) if flow.detach else self._once(image, flow)
+        through = self.feedback.config.flow if flow is None else flow
+        once = self._once(image, through)
+        if through.detach and share is not None:  # no convolution's answer is kept then
+            image, *stages = share([image, *once.stages])
+            once = once._replace(stages=tuple(stages))
         tolerance = self.feedback.config.tolerance
         turn: Turn
         if tolerance is None or self.training:
-            turn = self._recurrence(image, once, steps, flow)
+            turn = self._recurrence(image, once, count, through)
         else:
-            turn = Settling(lambda x, seen: self._recurrence(x, seen, steps, flow), image, once, tolerance)
-            flow = flow._replace(recompute=False)  # run again, it would decide again which images are left
-        yield from unroll(turn, self.feedback.first_state(image), steps=steps, flow=flow)
+            turn = Settling(lambda x, seen: self._recurrence(x, seen, count, through), image, once, tolerance)
+            through = through._replace(recompute=False)  # run again, it would decide again which images are left
+        return unroll(turn, self.feedback.first_state(image), steps=count, flow=through)
 
     def _check_input(self, image: Tensor) -> None:
         check_image(image, self.feedback.in_channels)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from smp_feedback.config import GradientFlow
-from smp_feedback.look import Once, replaying
+from smp_feedback.look import replaying
+
+Share = Callable[[Sequence[Tensor]], list[Tensor]]
+"""What detached steps are handed in place of the tensors that all of them share."""
 
 
 class Turned(NamedTuple):
@@ -70,22 +73,31 @@ def _once_and_again() -> tuple[AbstractContextManager[Any], AbstractContextManag
     return nullcontext(), replaying()
 
 
-def reusable(once: Once) -> Once:
-    """*once*, through which several backward passes may go: each is carried on to what it was made from.
+def reusable(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """*tensors*, through which several backward passes may go: each is carried on to what they were made from.
 
-    A loss on every detached step frees what lies behind it; what all steps share must outlive the first.
+    A loss on every detached step frees what lies behind it; what all steps share must outlive the first. Each pass
+    is carried on for all of them together, so it reaches a parameter behind several once, as
+    ``DistributedDataParallel`` needs.
     """
-    return Once(*(tuple(_reusable(tensor) for tensor in group) for group in once))
+    made = [x for x in tensors if x.grad_fn is not None]
+    if not made or torch.compiler.is_compiling():
+        return list(tensors)
+    shared = iter(cast("tuple[Tensor, ...]", _Shared.apply(made, made[0].new_empty(()).requires_grad_())))
+    return [x if x.grad_fn is None else next(shared) for x in tensors]
 
 
-def _reusable(tensor: Tensor) -> Tensor:
-    if not tensor.requires_grad or torch.compiler.is_compiling():
-        return tensor
-    leaf = tensor.detach().requires_grad_()
+class _Shared(torch.autograd.Function):
+    """The same values, without what they were made from; a number that needs gradient calls for the backward pass."""
 
-    def carry_on(leaf: Tensor) -> None:
-        gradient, leaf.grad = leaf.grad, None
-        tensor.backward(gradient, retain_graph=True)  # type: ignore[no-untyped-call]
+    @staticmethod
+    def forward(ctx: Any, made: list[Tensor], anchor: Tensor) -> tuple[Tensor, ...]:
+        ctx.made = made
+        ctx.set_materialize_grads(False)
+        return tuple(x.detach() for x in made)
 
-    leaf.register_post_accumulate_grad_hook(carry_on)  # type: ignore[no-untyped-call]
-    return leaf
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[None, None]:
+        reached = [(x, g) for x, g in zip(ctx.made, gradients, strict=True) if g is not None]
+        torch.autograd.backward([x for x, _ in reached], [g for _, g in reached], retain_graph=True)
+        return None, None
