@@ -47,7 +47,7 @@ class Wide(nn.Module):
         return F.conv2d(x, self.weight, self.conv.bias, self.conv.stride, self.conv.padding)
 
 
-def naive(model, plain, insert):
+def naive(model, plain, insert, image):
     """The loop with everything computed at every step, by hooks on the plain model. Logits of the last step."""
     readers, encoder, feed = list(model.feedback.readers), plain.encoder, {}
     if insert in STAGE:
@@ -62,21 +62,27 @@ def naive(model, plain, insert):
     size = {"input": 64, "stem": 32}.get(insert) or 64 // 2 ** int(insert[-1])
     state, s = 0, 16
     for t in range(STEPS):
-        u = F.interpolate(state[:, s:], (size, size), mode="bilinear") if t else torch.zeros(2, 2, size, size)
+        u = F.interpolate(state[:, s:], (size, size), mode="bilinear") if t else image.new_zeros(2, 2, size, size)
         feed["u"] = F.instance_norm(u).softmax(1) if size > 1 else torch.full_like(u, 0.5)
-        y = plain.decoder(encoder(IMAGE))
+        y = plain.decoder(encoder(image))
         y = torch.cat([y, model.feedback.readout(y)], 1)
         state = state + math.exp(-t) * F.instance_norm(y)
     return plain.segmentation_head(state[:, :s])
 
 
+def in_double(insert):
+    """A model, the plain one with its weights, and an image: in double precision, where only a mistake differs."""
+    model = unet(insert, statistics="shared").double()
+    plain = smp.Unet("resnet18", encoder_weights=None, classes=3).eval().double()
+    plain.load_state_dict(model.feedforward_state_dict())
+    return model, plain, IMAGE.double()
+
+
 @pytest.mark.parametrize("insert", PLACES)
 def test_each_place_is_exactly_the_loop_that_computes_everything_anew(insert):
-    model = unet(insert, statistics="shared")
-    plain = smp.Unet("resnet18", encoder_weights=None, classes=3).eval()
-    plain.load_state_dict(model.feedforward_state_dict())
-    ours, theirs = model(IMAGE), naive(model, plain, insert)
-    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    model, plain, image = in_double(insert)
+    ours, theirs = model(image), naive(model, plain, insert, image)
+    torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
     ours.square().mean().backward()
     reader_gradient = model.feedback.readers[0].weight.grad.clone()
     model.zero_grad()
@@ -86,18 +92,16 @@ def test_each_place_is_exactly_the_loop_that_computes_everything_anew(insert):
         assert mine.grad is None, "the plain model's gradient is its own"
         assert parameter.grad is not None, name
     scale = reader_gradient.abs().max()
-    assert (model.feedback.readers[0].weight.grad - reader_gradient).abs().max() < 1e-3 * scale
+    assert (model.feedback.readers[0].weight.grad - reader_gradient).abs().max() < 1e-9 * scale
 
 
 @pytest.mark.parametrize("insert", INNER)
 def test_gradients_of_what_runs_once_are_those_of_running_it_every_step(insert):
-    model = unet(insert, statistics="shared")
-    plain = smp.Unet("resnet18", encoder_weights=None, classes=3).eval()
-    plain.load_state_dict(model.feedforward_state_dict())
-    model(IMAGE).square().mean().backward()
-    naive(model, plain, insert).square().mean().backward()
+    model, plain, image = in_double(insert)
+    model(image).square().mean().backward()
+    naive(model, plain, insert, image).square().mean().backward()
     ours, theirs = model.encoder.conv1.weight.grad, plain.encoder.conv1.weight.grad
-    torch.testing.assert_close(ours, theirs, atol=1e-3 * float(theirs.abs().max()), rtol=1e-3)
+    torch.testing.assert_close(ours, theirs, atol=1e-9 * float(theirs.abs().max()), rtol=1e-7)
 
 
 @torch.no_grad()
