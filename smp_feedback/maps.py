@@ -45,8 +45,7 @@ class Mixture(nn.Conv2d):
         """
         if _is_channels_last(x):
             return super().forward(x)
-        mixed = self.weight.flatten(1) @ x.flatten(2)
-        return mixed.view(*mixed.shape[:2], *x.shape[2:])
+        return torch.einsum("kc,bchw->bkhw", self.weight.flatten(1), x)
 
 
 def _is_channels_last(x: Tensor) -> bool:
