@@ -102,9 +102,9 @@ class Recurrent(LoopConfig):
             None never stops early. Costs one host synchronisation a step.
         insert: Where the feedback enters. ``input``: beside the image. ``stem``: after the first block of
             convolutions, through its pooling, beside what the next convolutions read (Deep Feedback Models).
-            ``stage:k``: added to the encoder's feature of stride 2^k through a 1 x 1 convolution. All that
-            lies before is computed once per image: one draw of its dropout serves every look, and a hook that
-            changes what the encoder is given is not heard there.
+            ``stage:k``: added to the encoder's k-th feature (of stride 2^k, where it is not dilated) through a
+            1 x 1 convolution. All that lies before is computed once per image: one draw of its dropout
+            serves every look, and a hook that changes what the encoder is given is not heard there.
         stem: Dotted name of the convolution that shall read the feedback at the input; None finds those that
             read the image.
 

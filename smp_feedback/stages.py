@@ -168,7 +168,10 @@ def _named(function: Callable[..., None], name: str) -> Callable[..., None]:
 
 
 def _handed_on(image: Tensor, calls: list[Call]) -> bool:
-    """Whether each call was given what the one before gave, the first the image."""
+    """Whether each call was given what the one before gave, the first the image.
+
+    A function in place between two calls is not seen here; the proof that nothing has changed refuses it.
+    """
     given = [image, *(call.gave for call in calls)]
     maps = all(isinstance(call.gave, Tensor) and call.gave.ndim == 4 for call in calls)
     return bool(calls) and maps and all(call.given is x for call, x in zip(calls, given, strict=False))
