@@ -8,6 +8,7 @@ from typing import Any, Literal, cast, overload
 
 from torch import nn
 
+from smp_feedback.base_norm import base_norm_of, check_base_norm, with_group_norm
 from smp_feedback.builder import build_base
 from smp_feedback.checks import check_whole
 from smp_feedback.config import Feedback, LoopConfig, Recurrent, as_config
@@ -33,6 +34,7 @@ def create(
     *,
     feedback: Literal[False] | None,
     encoder: str | None = ...,
+    base_norm: Literal["group"] | None = ...,
     **kwargs: Any,
 ) -> nn.Module: ...
 @overload
@@ -45,6 +47,7 @@ def create(
     *,
     feedback: Feedback = ...,
     encoder: str | None = ...,
+    base_norm: Literal["group"] | None = ...,
     **kwargs: Any,
 ) -> FeedbackModel: ...
 
@@ -58,6 +61,7 @@ def create(
     *,
     feedback: Feedback = True,
     encoder: str | None = None,
+    base_norm: Literal["group"] | None = None,
     **kwargs: Any,
 ) -> nn.Module:
     """A model that looks again: ``smp.create_model`` with one more keyword.
@@ -71,6 +75,8 @@ def create(
         feedback: True (the recurrent loop with its defaults), a loop's name, a config such as
             :class:`Recurrent`, its dict; False gives smp's own model.
         encoder: Alias of *encoder_name*.
+        base_norm: ``group`` puts GroupNorm in the place of the base's BatchNorm, which needs no statistics per step
+            and takes small batches; for training from random weights. None leaves the base as smp makes it.
         **kwargs: The architecture's own keywords.
 
     Returns:
@@ -90,7 +96,10 @@ def create(
     chosen = _one_encoder(encoder_name, encoder)
     for name, value in (("in_channels", in_channels), ("classes", classes)):
         check_whole(name, value)
+    check_base_norm(base_norm, encoder_weights)
     base = build_base(arch, chosen, encoder_weights, in_channels, classes, **kwargs)
+    if base_norm is not None:
+        base, kwargs = with_group_norm(base), {**kwargs, "base_norm": base_norm}
     if config is None:
         return base
     given = {"encoder_name": chosen, "encoder_weights": None, "in_channels": in_channels, "classes": classes, **kwargs}
@@ -157,5 +166,7 @@ def _origin(model: nn.Module) -> dict[str, Any] | None:
     for name in architectures:
         if architectures.entry(name).target is type(model) and isinstance(config, dict):
             kept = {k: v for k, v in config.items() if not k.startswith("_")}
-            return {"architecture": name, "arguments": {**kept, "encoder_weights": None}}
+            norm = base_norm_of(model)
+            kept |= {"encoder_weights": None} | ({} if norm is None else {"base_norm": norm})
+            return {"architecture": name, "arguments": kept}
     return None
