@@ -42,3 +42,13 @@ def register_projections(register: Register) -> None:
 @hookspec
 def register_losses(register: Register) -> None:
     """Call ``register(name, loss_class)`` for each loss ``(logits, target) -> scalar``."""
+
+
+@hookspec
+def register_datasets(register: Register) -> None:
+    """Call ``register(name, make)`` for each dataset; ``make(split, root=..., size=..., ...)`` opens it."""
+
+
+@hookspec
+def register_corruptions(register: Register) -> None:
+    """Call ``register(name, corruption)`` for each corruption ``(image, severity, generator) -> image``."""

@@ -25,6 +25,7 @@ BUILT_IN = (
     "smp_feedback.projections",
     "smp_feedback.loops",
     "smp_feedback.losses",
+    "smp_feedback.data.opening",
 )
 
 
@@ -47,6 +48,8 @@ class Catalogue:
     dynamics: Registry[Any] = field(default_factory=lambda: Registry("dynamics"))
     projections: Registry[Any] = field(default_factory=lambda: Registry("projection"))
     losses: Registry[Any] = field(default_factory=lambda: Registry("loss"))
+    datasets: Registry[Callable[..., Any]] = field(default_factory=lambda: Registry("dataset"))
+    corruptions: Registry[Callable[..., Any]] = field(default_factory=lambda: Registry("corruption"))
     plugins: list[Plugin] = field(default_factory=list)
 
     def admit(self, plugin: object, name: str, origin: str) -> None:
@@ -78,7 +81,7 @@ class Catalogue:
 
     def registries(self) -> dict[str, Registry[Any]]:
         """The registries by the name of their hook."""
-        kinds = ("architectures", "loops", "dynamics", "projections", "losses")
+        kinds = ("architectures", "loops", "dynamics", "projections", "losses", "datasets", "corruptions")
         return {kind: getattr(self, kind) for kind in kinds}
 
 
@@ -153,6 +156,24 @@ def list_architectures(pattern: str = "*") -> list[str]:
     return catalogue().architectures.names(pattern)
 
 
+def list_datasets(pattern: str = "*") -> list[str]:
+    """The datasets that match *pattern* (shell wildcards, case-insensitive), for ``data.open_dataset``.
+
+    >>> list_datasets("c*")
+    ['camvid', 'circles', 'cityscapes', 'coloured_shapes']
+    """
+    return catalogue().datasets.names(pattern)
+
+
+def list_corruptions(pattern: str = "*") -> list[str]:
+    """The corruptions that match *pattern* (shell wildcards, case-insensitive), for ``data.Corrupted``.
+
+    >>> list_corruptions("*blur")
+    ['gaussian_blur', 'motion_blur']
+    """
+    return catalogue().corruptions.names(pattern)
+
+
 def register_architecture(name: str, builder: Any = None, *, aliases: Iterable[str] = ()) -> Any:
     """Register a base model's builder under *name*, as a decorator or directly.
 
@@ -191,3 +212,17 @@ def register_loop(name: str, loop: Any = None, *, aliases: Iterable[str] = ()) -
 def register_loss(name: str, loss: Any = None, *, aliases: Iterable[str] = ()) -> Any:
     """Register a loss class under *name*; an instance is called ``(logits, target) -> scalar``."""
     return catalogue().losses.register(name, loss, aliases=aliases)
+
+
+def register_dataset(name: str, make: Any = None, *, aliases: Iterable[str] = ()) -> Any:
+    """Register what opens a dataset under *name*: ``make(split, *, root, size, seed, count, transform)``.
+
+    The result is map-style, with items (image, target), ``classes``, ``ignore_index`` and ``name(index)``;
+    ``data.check_dataset`` proves that of every item.
+    """
+    return catalogue().datasets.register(name, make, aliases=aliases)
+
+
+def register_corruption(name: str, corruption: Any = None, *, aliases: Iterable[str] = ()) -> Any:
+    """Register a corruption under *name*: ``(image (C, H, W) in [0, 1], severity 1 to 5, generator) -> image``."""
+    return catalogue().corruptions.register(name, corruption, aliases=aliases)

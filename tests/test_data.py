@@ -13,8 +13,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from smp_feedback.data import CAMVID_CLASSES, MaskFolder, Noisy, Shapes, add_noise, shapes
-from smp_feedback.data.folder import natural_key, resize
-from smp_feedback.data.noise import noise_generator
+from smp_feedback.data.augment import resize
+from smp_feedback.data.files import natural_key
+from smp_feedback.data.streams import noise_generator
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 CAMVID = Path(__file__).parents[1].parent / "shared" / "data" / "camvid"
@@ -475,8 +476,8 @@ def test_images_are_antialiased(tmp_path):
 
 def test_resizing_has_no_preferred_side():
     image, mask = torch.from_numpy(picture(36, 48)).permute(2, 0, 1), torch.from_numpy(labels(36, 48)).long()
-    small = resize(image, mask, (12, 16))
-    turned = resize(image.flip(-1, -2), mask.flip(-1, -2), (12, 16))
+    both = lambda image, mask: (resize(image, (12, 16)), resize(mask, (12, 16), labels=True))  # noqa: E731
+    small, turned = both(image, mask), both(image.flip(-1, -2), mask.flip(-1, -2))
     assert torch.equal(turned[1].flip(-1, -2), small[1])
     assert (turned[0].flip(-1, -2).int() - small[0].int()).abs().max() <= 1
     assert torch.equal(small[1], mask[1::3, 1::3])
@@ -508,7 +509,7 @@ def test_missing_folders_are_named_with_what_there_is(folder):
     with pytest.raises(InvalidValue, match="valannot: expected a folder"):
         MaskFolder(folder, "val")
     (folder / "valannot").mkdir()
-    with pytest.raises(InvalidValue, match=r"val: expected images \(.jpg, .jpeg, .png\), found none"):
+    with pytest.raises(InvalidValue, match=r"val: expected images \(.jpg, .jpeg, .png, .tif, .tiff\), found none"):
         MaskFolder(folder, "val")
 
 

@@ -1,43 +1,35 @@
-"""Folders of images and label maps, in CamVid's layout."""
+"""Folders of images and label maps: which files belong together, and what is refused."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import SupportsIndex
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision import tv_tensors
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
-from smp_feedback.data.noise import Sample, checked_index
-from smp_feedback.data.shapes import height_width
+from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
+from smp_feedback.data.files import LABEL_SUFFIXES, SUFFIXES, natural_key, read_image, read_labels
+from smp_feedback.data.items import Sample, checked_index, checked_int, height_width
+from smp_feedback.data.streams import choose
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 CAMVID_CLASSES = (
     *("sky", "building", "pole", "road", "pavement", "tree"),
     *("sign symbol", "fence", "car", "pedestrian", "bicyclist"),
 )
-SUFFIXES = (".jpg", ".jpeg", ".png")
-LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B")  # Pillow's modes of one channel of whole numbers
-
-Transform = Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[tv_tensors.Image, tv_tensors.Mask]]
+Pair = tuple[Path, Path]  # an image and its mask
 
 
 class MaskFolder(Dataset[Sample]):
-    """Images in ``root/split`` and their label maps in ``root/{split}annot``, under the same stem.
+    """Images in one folder and their label maps in another, under the same stem.
 
-    The layout of the widely used 11-class copy of CamVid (Brostow et al. 2008), and a simple one for your own
-    data. Images are ``.jpg``, ``.jpeg`` or ``.png``; label maps are one-channel ``.png``, palettes included.
-    Sorted as people count: ``frame2`` before ``frame10``.
+    The default folders are those of the widely used 11-class copy of CamVid (Brostow et al. 2008): ``root/split``
+    and ``root/{split}annot``. Images are JPEG, PNG or TIFF; label maps are one-channel PNG or TIFF, palettes
+    included (of which the indices count). Sorted as people count: ``frame2`` before ``frame10``.
 
     Args:
         root: The folder that holds the splits.
@@ -46,9 +38,14 @@ class MaskFolder(Dataset[Sample]):
             resized; None leaves them as they are.
         classes: Names of labels 0, 1, ...
         ignore_index: A label that counts for nothing (CamVid's void is 11); None if there is none.
-        transform: Augmentation of the resized pair, such as ``v2.RandomHorizontalFlip()``: called with a
-            ``tv_tensors.Image``, float32 in [0, 1], and a ``tv_tensors.Mask``, returns both. One that leaves
-            gaps should fill them with *ignore_index*.
+        transform: Augmentation of the resized pair: a name of `augment.AUGMENTATIONS`, or a callable such as
+            ``v2.RandomHorizontalFlip()``, which is called with a ``tv_tensors.Image``, float32 in [0, 1], and a
+            ``tv_tensors.Mask`` and returns both. One that leaves gaps should fill them with *ignore_index*.
+        images: The folder of images, below *root*; ``{split}`` stands for the split.
+        masks: The folder of masks, or, where their names differ, the path of one with ``{stem}`` for the image's
+            own, such as ``labels/{split}/{stem}_mask.png``.
+        count: Use only so many images, see `streams.choose`; None is all.
+        seed: Which images those are, in training.
 
     Attributes:
         samples: (path of the image, path of its mask), in order.
@@ -59,9 +56,10 @@ class MaskFolder(Dataset[Sample]):
         InvalidType: If *classes* is no sequence of names, or *ignore_index* or *size* no whole number.
         InvalidValue: If a folder is missing or without images, or an image has no mask or shares its stem.
         InvalidInput: On access, naming the file: if it cannot be read, if a mask has another size than its
-            image, or a label that is neither a class nor *ignore_index*.
+            image, or a label that is neither a class nor *ignore_index*. `check_dataset` looks at all at once.
 
     >>> import tempfile
+    >>> from PIL import Image
     >>> root = Path(tempfile.mkdtemp())
     >>> for folder, mode in ("train", "RGB"), ("trainannot", "L"):
     ...     (root / folder).mkdir()
@@ -79,27 +77,43 @@ class MaskFolder(Dataset[Sample]):
         size: int | Sequence[int] | None = None,
         classes: Sequence[str] = CAMVID_CLASSES,
         ignore_index: int | None = 11,
-        transform: Transform | None = None,
+        transform: Augmentation = None,
+        images: str = "{split}",
+        masks: str = "{split}annot",
+        count: int | None = None,
+        seed: int = 0,
     ) -> None:
         self.size = None if size is None else height_width(size, least=1)
         self.classes = _checked_classes(classes)
         self.ignore_index = _checked_label(ignore_index)
-        self.transform = transform
-        self.samples = find_samples(Path(root), split)
+        self.transform = as_transform(transform)
+        if count is not None:
+            count = checked_int("count", count, least=1)
+        found = self.find(Path(root), split, images, masks)
+        self.samples = [found[i] for i in choose(len(found), count, checked_int("seed", seed, least=0), split)]
+
+    def find(self, root: Path, split: str, images: str, masks: str) -> list[Pair]:
+        """Each image of the split with its mask, in order."""
+        return find_samples(root, split, images, masks)
+
+    def labels(self, path: Path) -> Tensor:
+        """The mask at *path*, int64 (H, W)."""
+        return read_labels(path)
+
+    def name(self, index: SupportsIndex) -> str:
+        """The path of image *index*."""
+        return str(self.samples[checked_index(index, len(self))][0])
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
         image_path, mask_path = self.samples[checked_index(index, len(self))]
-        image, mask = read_image(image_path), read_labels(mask_path)
+        image, mask = read_image(image_path), self.labels(mask_path)
         self._check_pair(image_path, image.shape[-2:], mask_path, mask)
         if self.size:
-            image, mask = resize(image, mask, self.size)
-        image = image / 255
-        if self.transform:
-            image, mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
-        return image.as_subclass(Tensor), mask.as_subclass(Tensor).long()  # plain: a tv_tensor would be a surprise
+            image, mask = resize(image, self.size), resize(mask, self.size, labels=True)
+        return augmented(self.transform, image / 255, mask)
 
     def _check_pair(self, image_path: Path, size: torch.Size, mask_path: Path, mask: Tensor) -> None:
         if mask.shape != size:
@@ -116,63 +130,38 @@ class MaskFolder(Dataset[Sample]):
             )
 
 
-def find_samples(root: Path, split: str) -> list[tuple[Path, Path]]:
-    """Each image of ``root/split`` with its mask in ``root/{split}annot``, in natural order."""
-    images, masks = root / split, root / f"{split}annot"
-    for folder in (images, masks):
-        if not folder.is_dir():
-            raise InvalidValue(f"{folder}: expected a folder; {_splits(root)}")
-    found = [p for p in images.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+def find_samples(root: Path, split: str, images: str = "{split}", masks: str = "{split}annot") -> list[Pair]:
+    """Each image with its mask, in natural order; folders as `MaskFolder` takes them."""
+    folder = root / images.replace("{split}", split)
+    pattern = masks.replace("{split}", split)
+    mask_folder = (root / pattern).parent if "{stem}" in pattern else root / pattern
+    for one in (folder, mask_folder):
+        if not one.is_dir():
+            raise InvalidValue(f"{one}: expected a folder; {_splits(root, images, masks)}")
+    found = sorted(_files(folder, SUFFIXES), key=natural_key)[::-1]
     if not found:
-        raise InvalidValue(f"{images}: expected images ({', '.join(SUFFIXES)}), found none.")
-    pairs = [(p, masks / f"{p.stem}.png") for p in sorted(found, key=natural_key)]
-    _refuse(masks, "masks for every image, missing", [mask.name for _, mask in pairs if not mask.is_file()])
+        raise InvalidValue(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none.")
     twice = [stem for stem, times in Counter(p.stem for p in found).items() if times > 1]
-    _refuse(images, "one image per mask, several are called", twice)
-    return pairs
+    _refuse(folder, "one image per mask, several are called", twice)
+    if "{stem}" in pattern:
+        paired = [(p, root / pattern.replace("{stem}", p.stem)) for p in found]
+    else:
+        paired = [(p, mask) for p, mask in zip(found, _same_stem(found, mask_folder), strict=True)]
+    _refuse(mask_folder, "masks for every image, missing", [mask.name for _, mask in paired if not mask.is_file()])
+    return paired
 
 
-def natural_key(path: Path) -> tuple[list[str | int], str]:
-    """Sorts ``frame2`` before ``frame10``; the name itself decides between ``frame2`` and ``frame02``.
-
-    >>> [path.name for path in sorted([Path("f10.png"), Path("f2.png"), Path("f1.png")], key=natural_key)]
-    ['f1.png', 'f2.png', 'f10.png']
-    """
-    parts = re.split(r"(\d+)", path.stem.lower())  # text and digits take turns, so like is compared with like
-    return [int(part) if k % 2 else part for k, part in enumerate(parts)], path.name
-
-
-def read_image(path: Path) -> Tensor:
-    """An image as RGB, uint8 (3, H, W)."""
-    return torch.from_numpy(_decode(path, "RGB")).permute(2, 0, 1).contiguous()
+def _same_stem(images: Sequence[Path], folder: Path) -> list[Path]:
+    """For each image the mask of its stem in *folder*, as PNG where there is none."""
+    masks: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in _files(folder, LABEL_SUFFIXES):
+        masks[path.stem].append(path)
+    _refuse(folder, "one mask per image, several are called", [p.stem for p in images if len(masks[p.stem]) > 1])
+    return [(masks[p.stem] or [folder / f"{p.stem}.png"])[0] for p in images]
 
 
-def read_labels(path: Path) -> Tensor:
-    """A label map as it is stored, int64 (H, W); of a palette, the indices."""
-    return torch.from_numpy(_decode(path, None).astype(np.int64))
-
-
-def resize(image: Tensor, mask: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """An image (bilinear, antialiased) and its mask (nearest) at (H, W) = *size*, aligned.
-
-    ``v2.Resize`` takes ``nearest`` for masks, which reads the upper left corner of each new pixel instead of
-    its centre, and so shifts the mask against the image by up to half a pixel.
-    """
-    small = F.resize(mask[None], list(size), InterpolationMode.NEAREST_EXACT)[0]
-    return F.resize(image, list(size), InterpolationMode.BILINEAR, antialias=True), small
-
-
-def _decode(path: Path, mode: str | None) -> NDArray[np.generic]:
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            if mode is None and picture.mode not in LABEL_MODES:
-                raise InvalidInput(f"{path}: expected one channel of labels, found an image of mode {picture.mode!r}.")
-            return np.array(picture.convert(mode) if mode else picture)
-    except InvalidInput:
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever they stumble over
-        raise InvalidInput(f"{path}: expected an image file, but it cannot be read ({error}).") from error
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return [p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith(".")]
 
 
 def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
@@ -188,9 +177,11 @@ def _checked_label(label: int | None) -> int | None:
     return label
 
 
-def _splits(root: Path) -> str:
+def _splits(root: Path, images: str, masks: str) -> str:
     if not root.is_dir():
         return f"{root} does not exist."
+    if (images, masks) != ("{split}", "{split}annot"):
+        return f"{root} has the folders {sorted(p.name for p in root.iterdir() if p.is_dir())}."
     names = {p.name for p in root.iterdir() if p.is_dir()}
     return f"{root} has the splits {sorted(name for name in names if f'{name}annot' in names)}."
 

@@ -1,20 +1,24 @@
-"""Gaussian noise followed by min-max scaling, and the stream of random numbers that belongs to each item."""
+"""Gaussian noise followed by min-max scaling."""
 
 from __future__ import annotations
 
-import math
-import operator
-from numbers import Real
 from typing import SupportsIndex, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from smp_feedback.errors import InvalidType, InvalidValue
-
-Sample = tuple[Tensor, Tensor]  # image (3, H, W) float32 in [0, 1], mask (H, W) int64
+from smp_feedback.data.items import (
+    Sample,
+    check_image,
+    checked_index,
+    checked_int,
+    checked_sigma,
+    inherited,
+    item_name,
+)
+from smp_feedback.data.streams import noise_generator
+from smp_feedback.errors import InvalidType
 
 
 def add_noise(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
@@ -41,7 +45,7 @@ def add_noise(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor
     >>> noisy.amin((1, 2, 3)), noisy.amax((1, 2, 3))
     (tensor([0., 0.]), tensor([1., 1.]))
     """
-    _check_image(image)
+    check_image(image)
     if checked_sigma("sigma", sigma) == 0:
         return image
     drawn = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=generator.device)
@@ -74,9 +78,9 @@ class Noisy(Dataset[Sample]):
         self.dataset = dataset
         self.sigma = checked_sigma("sigma", sigma)
         self.seed = checked_int("seed", seed, least=0)
-        classes = _inherited(dataset, "classes")
+        classes = inherited(dataset, "classes")
         self.classes = None if classes is None else tuple(cast("tuple[str, ...]", classes))
-        self.ignore_index = cast("int | None", _inherited(dataset, "ignore_index"))
+        self.ignore_index = cast("int | None", inherited(dataset, "ignore_index"))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -86,65 +90,12 @@ class Noisy(Dataset[Sample]):
         image, mask = self.dataset[i]
         return add_noise(image, self.sigma, noise_generator(self.seed, i)), mask
 
-
-def noise_generator(seed: int, index: int) -> torch.Generator:
-    """The generator for the noise of item *index*, independent of ``default_rng([seed, index])``.
-
-    The spawn key sets it apart, so that what an item shows and the noise upon it never share random numbers.
-    """
-    sequence = np.random.SeedSequence([seed, index], spawn_key=(1,))
-    return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
-
-
-def checked_index(index: SupportsIndex, count: int) -> int:
-    """*index* into a list of *count* items, counted from the end if negative.
-
-    Raises:
-        IndexError: Out of range; a ``for`` over a dataset ends by it.
-    """
-    i = operator.index(index)
-    if not -count <= i < count:
-        raise IndexError(f"index {i}: expected {-count} to {count - 1}, the dataset has {count} items.")
-    return i % count
-
-
-def checked_int(name: str, value: SupportsIndex, least: int) -> int:
-    """*value* as an int that is at least *least*."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise InvalidType(f"{name}={value!r}: expected an int >= {least}, not {type(value).__name__}.")
-    if number < least:
-        raise InvalidValue(f"{name}={value!r}: expected an int >= {least}.")
-    return number
-
-
-def checked_sigma(name: str, value: float) -> float:
-    """*value* as a standard deviation: finite and not negative."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise InvalidType(f"{name}={value!r}: expected a number >= 0, not {type(value).__name__}.")
-    if not 0 <= value < math.inf:
-        raise InvalidValue(f"{name}={value!r}: expected a finite standard deviation >= 0 (images: 0 to 1).")
-    return float(value)
-
-
-def _check_image(image: Tensor) -> None:
-    if not isinstance(image, Tensor) or not image.is_floating_point():
-        kind = image.dtype if isinstance(image, Tensor) else type(image).__name__
-        raise InvalidType(f"image: expected a floating-point tensor in [0, 1], not {kind}.")
-    if image.ndim < 3 or 0 in image.shape[-3:]:
-        raise InvalidValue(f"image of shape {tuple(image.shape)}: expected (..., C, H, W), none of them 0.")
+    def name(self, index: SupportsIndex) -> str:
+        """What the wrapped dataset calls item *index*."""
+        return item_name(self.dataset, checked_index(index, len(self)))
 
 
 def _min_max(image: Tensor) -> Tensor:
     low, high = image.amin((-3, -2, -1), keepdim=True), image.amax((-3, -2, -1), keepdim=True)
     spread = high - low
     return (image - low) / torch.where(spread > 0, spread, 1)  # a constant image: 0 / 1 rather than 0 / 0
-
-
-def _inherited(dataset: object, name: str) -> object:
-    while not hasattr(dataset, name) and hasattr(dataset, "dataset"):
-        dataset = dataset.dataset
-    return getattr(dataset, name, None)

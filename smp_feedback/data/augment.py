@@ -1,0 +1,99 @@
+"""Augmentation of an image and its mask together, or of an image alone, by name (torchvision.transforms.v2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+from smp_feedback.data.items import Sample
+from smp_feedback.errors import InvalidType, UnknownName
+
+Transform = Callable[..., Any]  # (Image, Mask) -> (Image, Mask), or Image -> Image
+Augmentation = str | Transform | None
+
+LEAST_SHARE = 0.5  # of each side, what CropFlip leaves at least: objects grow to twice their size
+
+
+class CropFlip(v2.Transform):  # type: ignore[misc]
+    """A random part of the image, as wide as high in proportion, at the image's own size; every other one mirrored.
+
+    The part's sides are a share of the image's, uniform in [*least*, 1] (scale jitter up to 1 / *least*). It lies
+    within the image, so nothing has to be filled in. Masks are resized with ``nearest-exact``; v2's own
+    ``RandomResizedCrop`` takes ``nearest``, which shifts them against the image by up to half a pixel.
+
+    Args:
+        least: The smallest share, in (0, 1].
+    """
+
+    def __init__(self, least: float = LEAST_SHARE) -> None:
+        super().__init__()
+        self.least = least
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Where, how large, mirrored or not; drawn from torch's global generator, as v2 does."""
+        height, width = F.get_size(flat_inputs[0])
+        share, y, x, mirror = torch.rand(4).tolist()
+        share = self.least + (1 - self.least) * share
+        part = max(round(height * share), 1), max(round(width * share), 1)
+        corner = int(y * (height - part[0] + 1)), int(x * (width - part[1] + 1))
+        return {"corner": corner, "part": part, "size": (height, width), "mirror": mirror < 0.5}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """The same part of *inpt*, be it image or mask."""
+        part = F.crop(inpt, *params["corner"], *params["part"])
+        plain = resize(part.as_subclass(Tensor), params["size"], labels=isinstance(inpt, tv_tensors.Mask))
+        return tv_tensors.wrap(plain.flip(-1) if params["mirror"] else plain, like=inpt)
+
+
+AUGMENTATIONS: dict[str, Callable[[], Transform | None]] = {
+    "none": lambda: None,
+    "flip": v2.RandomHorizontalFlip,
+    "flips": lambda: v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]),
+    "crop_flip": CropFlip,
+}
+"""``flip``: left and right; ``flips``: also up and down (cells, not streets); ``crop_flip``: see `CropFlip`."""
+
+
+def as_transform(augmentation: Augmentation) -> Transform | None:
+    """An augmentation by its name, or the callable given.
+
+    Raises:
+        UnknownName: If no augmentation is called so.
+        InvalidType: If it is neither a name nor callable.
+
+    >>> as_transform("flip"), as_transform("none")
+    (RandomHorizontalFlip(p=0.5), None)
+    """
+    if isinstance(augmentation, str):
+        if augmentation not in AUGMENTATIONS:
+            raise UnknownName("augmentation", augmentation, AUGMENTATIONS)
+        return AUGMENTATIONS[augmentation]()
+    if augmentation is not None and not callable(augmentation):
+        raise InvalidType(f"transform={augmentation!r}: expected a callable, None, or one of {list(AUGMENTATIONS)}.")
+    return augmentation
+
+
+def augmented(transform: Transform | None, image: Tensor, mask: Tensor) -> Sample:
+    """The pair after *transform*, as plain tensors; the mask int64."""
+    if transform is not None:
+        image, mask = transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
+    return image.as_subclass(Tensor), mask.as_subclass(Tensor).long()  # plain: a tv_tensor would be a surprise
+
+
+def resize(picture: Tensor, size: tuple[int, int], *, labels: bool = False) -> Tensor:
+    """An image (C, H, W), bilinear and antialiased, or a mask (H, W), nearest, at (H, W) = *size*, both aligned.
+
+    ``v2.Resize`` takes ``nearest`` for masks, which reads the upper left corner of each new pixel instead of
+    its centre, and so shifts the mask against the image by up to half a pixel.
+    """
+    if labels:
+        nearest: Tensor = F.resize(picture[None], list(size), InterpolationMode.NEAREST_EXACT)
+        return nearest[0]
+    smooth: Tensor = F.resize(picture, list(size), InterpolationMode.BILINEAR, antialias=True)
+    return smooth

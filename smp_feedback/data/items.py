@@ -1,0 +1,88 @@
+"""What every dataset shares: the item and its name, and the checks of what it is asked for."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from numbers import Real
+from typing import SupportsIndex
+
+import torch  # noqa: F401  (doctests)
+from torch import Tensor
+
+from smp_feedback.errors import InvalidType, InvalidValue
+
+Sample = tuple[Tensor, Tensor]  # image (3, H, W) float32 in [0, 1]; mask (H, W) int64, or a label () int64
+
+
+def checked_index(index: SupportsIndex, count: int) -> int:
+    """*index* into a list of *count* items, counted from the end if negative.
+
+    Raises:
+        IndexError: Out of range; a ``for`` over a dataset ends by it.
+    """
+    i = operator.index(index)
+    if not -count <= i < count:
+        raise IndexError(f"index {i}: expected {-count} to {count - 1}, the dataset has {count} items.")
+    return i % count
+
+
+def checked_int(name: str, value: SupportsIndex, least: int) -> int:
+    """*value* as an int that is at least *least*."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise InvalidType(f"{name}={value!r}: expected an int >= {least}, not {type(value).__name__}.")
+    if number < least:
+        raise InvalidValue(f"{name}={value!r}: expected an int >= {least}.")
+    return number
+
+
+def checked_sigma(name: str, value: float) -> float:
+    """*value* as a standard deviation: finite and not negative."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InvalidType(f"{name}={value!r}: expected a number >= 0, not {type(value).__name__}.")
+    if not 0 <= value < math.inf:
+        raise InvalidValue(f"{name}={value!r}: expected a finite standard deviation >= 0 (images: 0 to 1).")
+    return float(value)
+
+
+def check_image(image: Tensor) -> None:
+    """*image* is a floating-point tensor (..., C, H, W) with something in it."""
+    if not isinstance(image, Tensor) or not image.is_floating_point():
+        kind = image.dtype if isinstance(image, Tensor) else type(image).__name__
+        raise InvalidType(f"image: expected a floating-point tensor in [0, 1], not {kind}.")
+    if image.ndim < 3 or 0 in image.shape[-3:]:
+        raise InvalidValue(f"image of shape {tuple(image.shape)}: expected (..., C, H, W), none of them 0.")
+
+
+def height_width(size: int | Sequence[int], least: int) -> tuple[int, int]:
+    """A side, or a pair (H, W), as a pair; each at least *least* pixels."""
+    sides = list(size) if isinstance(size, Sequence) and not isinstance(size, str) else [size, size]
+    if len(sides) != 2:
+        raise InvalidType(f"size={size!r}: expected an int or a pair (H, W), each >= {least} pixels.")
+    height, width = (checked_int("size", side, least) for side in sides)
+    return height, width
+
+
+def inherited(dataset: object, name: str) -> object:
+    """*dataset*'s attribute *name*, or that of the dataset it wraps as ``.dataset``; None where nobody says."""
+    while not hasattr(dataset, name) and hasattr(dataset, "dataset"):
+        dataset = dataset.dataset
+    return getattr(dataset, name, None)
+
+
+def item_name(dataset: object, index: int) -> str:
+    """What *dataset* calls item *index* (its file, if it has one), also behind ``torch.utils.data.Subset``.
+
+    >>> from smp_feedback.data import Shapes
+    >>> item_name(torch.utils.data.Subset(Shapes(4), [3, 1]), 0), item_name([], 7)
+    ('coloured_shapes[3] of seed 0', 'item 7')
+    """
+    while not hasattr(dataset, "name") and hasattr(dataset, "dataset"):
+        index = int(dataset.indices[index]) if hasattr(dataset, "indices") else index
+        dataset = dataset.dataset
+    return str(dataset.name(index)) if hasattr(dataset, "name") else f"item {index}"
