@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
@@ -83,6 +83,16 @@ def cut_of(model: nn.Module) -> Cut:
     )
 
 
+def behind_head(cut: Cut) -> Cut:
+    """The same base, cut behind its head instead of before it: the head runs at every step."""
+
+    def body(model: Any, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        output, features = cut.body(model, image)
+        return cut.head(model, output), features
+
+    return replace(cut, body=body, head=lambda model, output: output)
+
+
 def build_base(
     arch: str, encoder_name: str, encoder_weights: Any, in_channels: int, classes: int, **kwargs: Any
 ) -> nn.Module:
@@ -115,12 +125,12 @@ def build_base(
     return base
 
 
-def check_reads_logits(base: nn.Module, projection: str) -> None:
-    """A projection that reads logits is not fed what an activation has made of them."""
+def check_reads_logits(base: nn.Module, setting: str) -> None:
+    """A *setting* (``"projection='entropy'"``) that reads logits is not fed what an activation has made of them."""
     for module in getattr(base, "segmentation_head", nn.Identity()).modules():
         if isinstance(module, Activation) and not isinstance(module.activation, nn.Identity):
             raise InvalidValue(
-                f"projection={projection!r} reads logits, and the head's activation {module.activation} turns them "
+                f"{setting} reads logits, and the head's activation {module.activation} turns them "
                 "into something else: make the base with activation=None."
             )
 

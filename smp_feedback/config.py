@@ -60,7 +60,7 @@ class LoopConfig:
         }
         for key in given:
             if key not in known:
-                close = suggestion(did_you_mean(key, known), known)
+                close = suggestion(did_you_mean(key, known), known, most=len(known))
                 raise UnknownKeyword(f"{cls.__name__} has no field {key!r}. {close}")
         return cls(**given)
 
@@ -80,7 +80,12 @@ class Recurrent(LoopConfig):
         tau: Time constant of the decay, in steps, > 0; ``math.inf`` for no decay.
         dynamics: How the state answers a correction: ``decay``, ``fractional``, ``leaky``, ``residual``, or
             a plugin's.
-        projection: What is fed back: ``softmax`` of the state, ``probabilities``, ``entropy``, or a plugin's.
+        output: What the state is read as. ``logits``: the base's head reads it after the last look. ``dirichlet``
+            (arXiv 2507.10143): the head runs at every look, the state is the classes' evidence h, which starts at 1,
+            and the model answers log(alpha), alpha = 1 + softplus(h): softmax of that is the Dirichlet's mean, and
+            :func:`smp_feedback.dirichlet.uncertainty` reads the rest. Needs two classes or more.
+        projection: What is fed back: ``softmax`` of the state, ``probabilities``, ``entropy``, or a plugin's; None
+            is ``entropy`` for a ``dirichlet`` output and ``softmax`` for any other.
         order: Fractional order alpha > 0 of ``fractional`` (1.5 in arXiv 2507.10143).
         learn_rates: Whether each state channel learns its own decay rate s (all ones otherwise).
         rate_exponent: Exponent of |s| in the decay, > 0.
@@ -125,7 +130,8 @@ class Recurrent(LoopConfig):
     channels: int = 2
     tau: float = 1.0
     dynamics: str = "decay"
-    projection: str = "softmax"
+    output: Literal["logits", "dirichlet"] = "logits"
+    projection: str | None = None
     order: float = 1.5
     learn_rates: bool = False
     rate_exponent: float = 1.0
@@ -154,6 +160,7 @@ class Recurrent(LoopConfig):
         for name in ("learn_rates", "detach", "recompute"):
             check_bool(name, getattr(self, name))
         check_choice("basis", self.basis, ("identity", "orthogonal", "free"))
+        check_choice("output", self.output, ("logits", "dirichlet"))
         check_choice("statistics", self.statistics, ("per_step", "shared"))
         for name in ("norm_error", "norm_feedback"):
             check_norm(name, getattr(self, name))
@@ -161,7 +168,7 @@ class Recurrent(LoopConfig):
         if self.tolerance is not None:
             check_number("tolerance", self.tolerance, above=0)
         check_insert(self.insert, self.stem)
-        check_part("projection", self.projection, catalogue().projections[self.projection], "before")
+        check_part("projection", self.fed_back, catalogue().projections[self.fed_back], "before")
         check_part("dynamics", self.dynamics, catalogue().dynamics[self.dynamics], "check")
         catalogue().dynamics[self.dynamics].check(self)
 
@@ -173,6 +180,17 @@ class Recurrent(LoopConfig):
                     f"grad_steps={self.grad_steps} with detach=True, which lets every step carry its own gradient: "
                     "leave grad_steps=None."
                 )
+
+    @property
+    def fed_back(self) -> str:
+        """The projection's name: the one given, or that of the output.
+
+        >>> Recurrent().fed_back, Recurrent(output="dirichlet").fed_back
+        ('softmax', 'entropy')
+        """
+        if self.projection is not None:
+            return self.projection
+        return "entropy" if self.output == "dirichlet" else "softmax"
 
     @property
     def flow(self) -> GradientFlow:

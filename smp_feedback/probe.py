@@ -59,7 +59,10 @@ def probe(base: nn.Module, cut: Cut, channels: Iterable[int]) -> Probe:
             continue
         if not isinstance(output, Tensor) or output.ndim != 4:
             got = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
-            raise SurgeryError(f"{type(base).__name__}: the head must read one (B, S, h, w) tensor, got {got}.")
+            raise SurgeryError(
+                f"{type(base).__name__}: what the head reads (with output='dirichlet', what it gives) must be one "
+                f"(B, S, h, w) tensor, got {got}."
+            )
         logits, *labels = answer if isinstance(answer, tuple) else (answer,)
         if not isinstance(logits, Tensor):
             raise SurgeryError(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch  # noqa: F401  (doctests)
 from torch import Tensor
-from torch.nn import functional as F
 
+from smp_feedback.dirichlet import log_concentration, mean_entropy
 from smp_feedback.errors import InvalidValue
 from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.maps import resize
@@ -24,7 +24,7 @@ class View(NamedTuple):
 
     Attributes:
         readout: The state's last K channels (B, K, h, w).
-        logits: Computes the current logits (B, classes, H', W') when called.
+        logits: Computes the current logits (B, classes, H', W') when called; log(alpha) of a Dirichlet output.
         size: Height and width of the image.
     """
 
@@ -72,9 +72,7 @@ def dirichlet_entropy(evidence: Tensor) -> Tensor:
     >>> dirichlet_entropy(torch.zeros(1, 2, 1, 1)).item() - math.log(2) < 1e-6
     True
     """
-    alpha = 1 + F.softplus(evidence)
-    p = alpha / alpha.sum(1, keepdim=True)
-    return -(p * p.log()).sum(1, keepdim=True)
+    return mean_entropy(log_concentration(evidence))
 
 
 class Projection:
@@ -134,7 +132,10 @@ class Probabilities(Projection):
 
 
 class Entropy(Projection):
-    """Entropy of the prediction read as Dirichlet evidence; largest before there is one."""
+    """Entropy of the mean of a Dirichlet prediction; largest before there is one.
+
+    Where the output is ``logits``, these are read as the Dirichlet's evidence.
+    """
 
     reads_logits = True
 
@@ -142,10 +143,11 @@ class Entropy(Projection):
         if classes < 2:
             raise InvalidValue(f"projection='entropy': expected classes >= 2, got classes={classes}.")
         self.readout, self.channels, self.classes = 0, 1, classes
+        self.entropy = mean_entropy if config.output == "dirichlet" else dirichlet_entropy
 
     def __call__(self, view: View) -> Tensor:
         """See :func:`dirichlet_entropy`."""
-        return dirichlet_entropy(resize(view.logits(), view.size))
+        return self.entropy(resize(view.logits(), view.size))
 
     def before(self) -> float:
         """That of the uniform distribution."""

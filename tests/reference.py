@@ -9,12 +9,14 @@ Neumann (2507.10143): ``w1 b1 w2 b2 w_head b_head ln_in_w ln_in_b ln_err_w ln_er
     batch norm, ``bn_w bn_b bn_rm bn_rv``;
     ``y = LN(conv3x3(tanh(BN(conv3x3([x, u])))))``, state at the image's size.
     Without ``Q`` there is no decay, without ``bn_w`` no batch norm.
+Dirichlet (2507.10143): ``w1 b1 w2 b2 w_head b_head ln_err_w ln_err_b Q Qinv x gt``;
+    ``y = LN(head(conv3x3(tanh(conv3x3([x, u])))))``, one state channel per class, all read and fed back.
 Channel counts are read off the weights; a state is [class channels, feedback channels, unused channels].
 Arrays must be float64 already (labels integer): float32 weights would be multiplied in float32.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from math import ceil, exp, gamma, inf, prod
+from math import ceil, exp, gamma, inf, lgamma, prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +31,8 @@ BODY = {"w_enc": (5, 6, 3, 3), "b_enc": (5,), "w_dec": (6, 5, 1, 1), "b_dec": (6
 DFM = FRONT | BODY | {"w_head": (3, 4, 1, 1), "b_head": (3,), "Q": (6, 6)}
 NEUMANN_BODY = {"w1": (5, 5, 3, 3), "b1": (5,), "w2": (7, 5, 3, 3), "b2": (7,)}
 NEUMANN = NEUMANN_BODY | {"w_head": (3, 4, 3, 3), "b_head": (3,), "Q": (7, 7), "Qinv": (7, 7)}
+DIRICHLET_BODY = {"w1": (5, 4, 3, 3), "b1": (5,), "w2": (6, 5, 3, 3), "b2": (6,)}
+DIRICHLET = DIRICHLET_BODY | {"w_head": (3, 6, 3, 3), "b_head": (3,), "Q": (3, 3), "Qinv": (3, 3)}
 BATCH_NORM = dict.fromkeys(("bn_w", "bn_b", "bn_rm", "bn_rv"), (5,))
 MAPS = ("ln_in_w", "ln_in_b", "ln_err_w", "ln_err_b")
 
@@ -147,6 +151,49 @@ def dirichlet_entropy(h: Array) -> Array:
     a = 1 + np.logaddexp(0, h)
     p = a / a.sum(1, keepdims=True)
     return -(p * np.log(p)).sum(1, keepdims=True)
+
+
+@np.vectorize
+def digamma(x: float) -> float:
+    """d log Gamma(x) / dx for x > 0: moved up by 1 / x each, then the asymptotic series."""
+    below = 0.0
+    while x < 20:
+        below, x = below + 1 / x, x + 1
+    return float(np.log(x) - 1 / (2 * x) - 1 / (12 * x**2) + 1 / (120 * x**4) - 1 / (252 * x**6) - below)
+
+
+def evidential_risk(a: Array, y: Array) -> Array:
+    """Expected squared distance of a draw from Dir(a) to the one-hot *y*: (B, C, H, W) twice -> (B, 1, H, W)."""
+    s = a.sum(1, keepdims=True)
+    return ((y - a / s) ** 2 + a * (s - a) / (s**2 * (s + 1))).sum(1, keepdims=True)
+
+
+def dirichlet_divergence(a: Array) -> Array:
+    """KL(Dir(a) || Dir(1)) in nats: (B, C, H, W) -> (B, 1, H, W)."""
+    s, log_gamma = a.sum(1, keepdims=True), np.vectorize(lgamma)
+    spread = log_gamma(s) - lgamma(a.shape[1]) - log_gamma(a).sum(1, keepdims=True)
+    return spread + ((a - 1) * (digamma(a) - digamma(s))).sum(1, keepdims=True)
+
+
+def evidential_loss(a: Array, y: Array, weight: float = 1.0) -> float:
+    """Mean risk and *weight* times the mean divergence of what evidence there is for wrong classes."""
+    wrong = (a - 1) * (1 - y) + 1
+    return float(evidential_risk(a, y).mean() + weight * dirichlet_divergence(wrong).mean())
+
+
+def generalized_dice(logits: Array, y: Array, kappa: float) -> float:
+    """The published loss, mean over the batch; *y* one-hot."""
+    p, axes = softmax(logits), (1, 2, 3)
+    dice = (2 * (p * y).sum(axes) + 1e-4) / (p.sum(axes) + y.sum(axes) + 1e-4)
+    return float((1 - dice / (1 + kappa * (1 - dice))).mean())
+
+
+def foreground_focal(logits: Array, y: Array, alpha: float, focus: float) -> float:
+    """The published loss, mean over everything; *y* one-hot."""
+    p = softmax(logits)
+    weight = np.full((logits.shape[1], 1, 1), alpha)
+    weight[0] = 1 - alpha
+    return float((-weight * (1 - p) ** focus * y * np.log(p)).mean())
 
 
 def one_hot(labels: Array, classes: int) -> Array:
@@ -273,6 +320,27 @@ def neumann_loss(case: Case, steps: int, tau: float, **options: Any) -> float:
     return float(cross_entropy(neumann_run(case, steps, tau, **options).logits, case["gt"]).sum())
 
 
+def dirichlet_run(case: Case, steps: int, tau: float, alpha: float = 1.5) -> Run:
+    """*steps* turns of the Dirichlet stub from one; the logits are log(1 + softplus(h))."""
+
+    def step(h: Array, t: int) -> tuple[Array, Array]:
+        u = dirichlet_entropy(h)
+        z = neumann_body(case, np.concatenate([case["x"], u], 1), train=False)
+        e = conv2d(z, case["w_head"], case["b_head"], padding=1)
+        e = layer_norm(e, case["ln_err_w"], case["ln_err_b"])
+        e = decay(e, t, tau, np.ones(h.shape[1]), case["Q"], case["Qinv"])
+        return h + fractional_weight(t, steps, alpha) * e, u
+
+    x = case["x"]
+    h, u = unroll(step, np.ones((len(x), len(case["w_head"]), *x.shape[2:])), steps)
+    return Run(h, u, np.log(1 + np.logaddexp(0, h[1:])))
+
+
+def dirichlet_loss(case: Case, steps: int, tau: float) -> float:
+    """Sum over the steps of their evidential loss against the one-hot ``case["gt"]``."""
+    return sum(evidential_loss(np.exp(logits), case["gt"]) for logits in dirichlet_run(case, steps, tau).logits)
+
+
 # gradients by finite differences, and cases to try them on
 
 
@@ -308,13 +376,14 @@ def draw(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> Array:
 def small_case(
     seed: int, stub: str = "dfm", batch: int = 2, size: tuple[int, int] = (8, 12), bn: bool = False
 ) -> dict[str, Array]:
-    """Weights, image x (batch, 3, *size) and labels of the stub named "dfm" or "neumann", drawn by *seed*.
+    """Weights, image x (batch, 3, *size) and labels of the stub "dfm", "neumann" or "dirichlet", drawn by *seed*.
 
     4 class and 2 feedback channels, 3 classes; the Neumann state has one unused channel more. A DFM *size* is
-    divisible by 4 and its Q orthogonal; Neumann's Q and Qinv are free, *bn* adds its batch norm.
+    divisible by 4 and its Q orthogonal; Q and Qinv of the others are free, *bn* adds Neumann's batch norm.
     """
     rng = np.random.default_rng(seed)
-    shapes = {"dfm": DFM, "neumann": NEUMANN | dict.fromkeys(MAPS, size) | (BATCH_NORM if bn else {})}[stub]
+    maps = dict.fromkeys(MAPS, size)
+    shapes = {"dfm": DFM, "neumann": NEUMANN | maps | (BATCH_NORM if bn else {}), "dirichlet": DIRICHLET | maps}[stub]
     case = {name: draw(rng, name, shape) for name, shape in shapes.items()}
     case["x"] = rng.standard_normal((batch, 3, *size))
     labels = rng.integers(0, len(case["w_head"]), (batch, *size))

@@ -43,7 +43,8 @@ def test_the_defaults_are_those_of_the_documentation():
         "channels": 2,
         "tau": 1.0,
         "dynamics": "decay",
-        "projection": "softmax",
+        "output": "logits",
+        "projection": None,
         "order": 1.5,
         "learn_rates": False,
         "rate_exponent": 1.0,
@@ -74,6 +75,7 @@ def test_every_field_is_given_by_keyword_kept_and_frozen(field):
         "channels": 3,
         "tau": math.inf,
         "dynamics": "leaky",
+        "output": "dirichlet",
         "projection": "entropy",
         "order": 0.5,
         "learn_rates": True,
@@ -137,7 +139,8 @@ def configs(draw):
         channels=draw(st.integers(1, 64)),
         tau=min(max(1.0, tau), 1e6) if dynamics == "leaky" else tau,
         dynamics=dynamics,
-        projection=draw(st.sampled_from(["softmax", "probabilities", "entropy"])),
+        output=draw(st.sampled_from(["logits", "dirichlet"])),
+        projection=draw(st.none() | st.sampled_from(["softmax", "probabilities", "entropy"])),
         order=draw(st.floats(min_value=1, max_value=10) if auto else positive),
         learn_rates=dynamics != "leaky" and draw(st.booleans()),
         rate_exponent=draw(positive),
@@ -347,11 +350,10 @@ BAD = [
     (UnknownName, {"dynamics": "leakly"}, ["No dynamics is called 'leakly'", "'leaky'"]),
     (UnknownName, {"dynamics": ""}, ["No dynamics is called ''", *DYNAMICS]),
     (UnknownName, {"projection": "sofmax"}, ["No projection is called 'sofmax'", "'softmax'"]),
-    *[
-        (InvalidType, {field: v}, [field, repr(v), "expected a name (str)"])
-        for field in ("dynamics", "projection")
-        for v in (None, 3)
-    ],
+    *[(InvalidType, {"dynamics": v}, ["dynamics", repr(v), "expected a name (str)"]) for v in (None, 3)],
+    (InvalidType, {"projection": 3}, ["projection", "3", "expected a name (str)"]),
+    (InvalidValue, {"output": "dirichelt"}, ["output='dirichelt'", "'dirichlet'"]),
+    *[(InvalidValue, {"output": v}, [f"output={v!r}", "logits", "dirichlet"]) for v in ("x", None, True)],
 ]
 
 TOGETHER = [

@@ -163,6 +163,15 @@ def test_every_projection_is_onnx(projection, tmp_path):
 
 
 @torch.no_grad()
+def test_a_dirichlet_output_is_onnx(tmp_path):
+    model = small(output="dirichlet", dynamics="fractional")
+    written = smpf.export(model, tmp_path / "model.onnx", image=SMALL)
+    image = torch.rand(3, 3, 20, 12)
+    assert written.image == OPEN
+    assert_close(in_onnxruntime(written, image)["logits"], model(image))
+
+
+@torch.no_grad()
 def test_pooling_into_bins_is_onnx_at_any_size(tmp_path):
     model, image = small(Bins()), torch.rand(3, 3, 20, 13)
     written = smpf.export(model, tmp_path / "model.onnx", image=SMALL)

@@ -16,9 +16,12 @@ from torch.nn import functional as F
 
 import smp_feedback as smpf
 from smp_feedback.config import GradientFlow
+from smp_feedback.dirichlet import START, log_concentration
 from smp_feedback.dynamics import Decay, Fractional, decay
 from smp_feedback.loops.recurrence import Recurrence
 from smp_feedback.loops.unroll import unroll
+from smp_feedback.losses.evidential import Evidential, divergence_from_uniform, risk
+from smp_feedback.losses.published import DiceFocal, ForegroundFocal, GeneralizedDice
 from smp_feedback.normalise import normaliser
 from smp_feedback.projections import dirichlet_entropy, softmax_feedback
 
@@ -339,10 +342,151 @@ def test_the_published_deeplab_is_fed_back_after_its_stem():
         agree(model(a["x"], steps=steps)[..., ::2, ::2], a[f"logits_T{steps}"], 3e-5)
 
 
+# --- Dirichlet predictions and the losses on masks
+
+
+class PublishedStub(nn.Module):
+    """The published stub, the normalisation of its corrections, with a map of affine numbers, taken into its head."""
+
+    def __init__(self, case):
+        super().__init__()
+        read = {"w1": 3, "w2": case["w2"].shape[1], "w_head": case["w_head"].shape[1]}
+        self.w1, self.w2, self.w_head = (nn.Conv2d(n, len(case[k]), 3, padding=1) for k, n in read.items())
+        self.ln_err_w, self.ln_err_b = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
+
+    def forward_features(self, image):
+        return self.w2(torch.tanh(self.w1(image)))
+
+    def forward_head(self, features):
+        y = self.w_head(features)
+        return normaliser("instance", y.shape[1])(y) * self.ln_err_w + self.ln_err_b
+
+    def forward(self, image):
+        return self.forward_head(self.forward_features(image))
+
+
+def published_dirichlet(case, meta):
+    """The published Dirichlet model, made by ``wrap``; and its parameters under their published names."""
+    config = smpf.Recurrent(
+        output="dirichlet",
+        dynamics="fractional",
+        tau=meta["tau"],
+        order=meta["alpha"],
+        basis="free",
+        norm_error="none",
+    )
+    model = smpf.wrap(PublishedStub(case), config)
+    model.ln_err_w, model.ln_err_b = (nn.Parameter(case[f"ln_err_{k}"]) for k in "wb")  # of one size, unlike the probe
+    own = {"Q": model.feedback.dynamics.basis.weight, "Qinv": model.feedback.dynamics.inverse.weight}
+    for name in ("1", "2", "_head"):
+        conv = model.get_submodule(f"w{name}")
+        own |= {f"w{name}": conv.weight, f"b{name}": conv.bias}
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(case[name][:, :3] if name == "w1" else case[name])
+        model.feedback.readers[0].weight.copy_(case["w1"][:, 3:])
+    return model, own | {"ln_err_w": model.ln_err_w, "ln_err_b": model.ln_err_b}
+
+
+def dirichlet_path(case, meta, steps):
+    """States, what was fed back and log(alpha) of each step; a function that gives a parameter's gradient."""
+    model, parameters = published_dirichlet(case, meta)
+    fed, reader = [], model.feedback.readers[0]
+    reader.register_forward_pre_hook(lambda module, args: fed.append(args[0]))
+    looks = list(model.iterate(case["x"], steps=steps))
+
+    def gradient(name):
+        grad = parameters[name].grad
+        return torch.cat([grad, reader.weight.grad], 1) if name == "w1" else grad
+
+    return [look.state for look in looks], fed, [look.logits for look in looks], gradient
+
+
 @needs_golden
-def test_the_published_entropy_is_fed_back():
-    a, _ = golden("e_dirichlet")
-    pairs = [(a[f"h_T{t}"][:-1], a[f"u_T{t}"]) for t in (1, 5, 10) if f"u_T{t}" in a]
-    assert pairs
-    for states, fed in pairs:
-        agree(dirichlet_entropy(states.flatten(0, 1)), fed.flatten(0, 1))
+@pytest.mark.parametrize("steps", [1, 5, 10])
+def test_the_published_evidence_entropy_and_concentrations(steps):
+    a, meta = golden("e_dirichlet")
+    assert steps in meta["T"]
+    states, fed, logits, _ = dirichlet_path(a, meta, steps)
+    agree(torch.full_like(states[0], START), a[f"h_T{steps}"][0])
+    agree(torch.stack(states), a[f"h_T{steps}"][1:], 2e-5)
+    agree(torch.stack(fed), a[f"u_T{steps}"], 2e-5)
+    agree(torch.stack(logits).exp(), a[f"conc_T{steps}"], 2e-5)
+    agree(Evidential()(logits[-1], a["gt"].argmax(1)), a[f"loss_T{steps}"].squeeze(), 2e-5)
+
+
+@needs_golden
+@pytest.mark.parametrize("steps", [1, 5, 10])
+def test_one_backward_over_the_evidential_losses_is_the_exact_gradient(steps):
+    a, meta = golden("e_dirichlet")
+    _, _, logits, gradient = dirichlet_path(a, meta, steps)
+    sum(Evidential()(step, a["gt"].argmax(1)) for step in logits).backward()
+    for name in ("w1", "b1", "w2", "b2", "w_head", "b_head", "ln_err_w", "ln_err_b", "Q", "Qinv"):
+        if name == "b_head":  # mathematically zero: the normalisation removes it
+            assert gradient(name).abs().max() < 1e-5
+        else:
+            agree(gradient(name), a[f"truegrad_T{steps}_{name}"], 3e-4)
+
+
+@pytest.mark.parametrize(("seed", "steps"), [(0, 1), (1, 5)])
+def test_the_loop_is_our_own_derivation_of_dirichlet_recurrence(seed, steps):
+    case, arrays = small(seed, "dirichlet")
+    run = ref.dirichlet_run(arrays, steps, 0.8)
+    states, fed, logits, gradient = dirichlet_path(case, {"tau": 0.8, "alpha": 1.5}, steps)
+    for ours, theirs in ((states, run.h[1:]), (fed, run.u), (logits, run.logits)):
+        agree(torch.stack(ours), torch.from_numpy(theirs), 3e-5)
+    loss = sum(Evidential()(step, case["gt"].argmax(1)) for step in logits)
+    assert float(loss.detach()) == pytest.approx(ref.dirichlet_loss(arrays, steps, 0.8), rel=3e-5)
+    loss.backward()
+    ours = gradient("w1")
+    entries = ref.pick_entries(ours.numpy())
+    theirs = ref.numerical_gradient(lambda w: ref.dirichlet_loss(arrays | {"w1": w}, steps, 0.8), arrays["w1"], entries)
+    agree(torch.stack([ours[e] for e in entries]), torch.from_numpy(theirs), 3e-4)
+
+
+@needs_golden
+def test_the_published_entropy_is_that_of_the_evidence():
+    a, meta = golden("e_dirichlet")
+    for steps in meta["T"]:
+        agree(dirichlet_entropy(a[f"h_T{steps}"][:-1].flatten(0, 1)), a[f"u_T{steps}"].flatten(0, 1))
+
+
+@needs_golden
+def test_the_published_evidential_loss_its_parts_and_gradients():
+    a, _ = golden("e_evidential_loss")
+    target = a["y"].argmax(1)
+    agree(risk(a["alpha"].log(), a["y"]), a["risk"].squeeze(1))
+    agree(divergence_from_uniform((a["alpha"] - 1) * (1 - a["y"]) + 1), a["kl_removed"].squeeze(1))
+    alpha = a["alpha"].clone().requires_grad_()
+    divergence = divergence_from_uniform(alpha)
+    agree(divergence, a["kl_alpha"].squeeze(1))
+    agree(torch.autograd.grad(divergence.sum(), alpha)[0], a["grad_kl_alpha"], GRADIENTS)
+    loss = Evidential()(alpha.log(), target)
+    agree(loss, a["loss"].squeeze())
+    agree(torch.autograd.grad(loss, alpha)[0], a["grad_alpha"], GRADIENTS)
+    h = a["h"].clone().requires_grad_()
+    agree(torch.autograd.grad(Evidential()(log_concentration(h), target), h)[0], a["grad_h"], GRADIENTS)
+
+
+PUBLISHED = {
+    "gdl_k0.0": GeneralizedDice(kappa=0.0),
+    "gdl_k0.75": GeneralizedDice(),
+    "focal_a0.25_g2.0": ForegroundFocal(),
+    "focal_a0.5_g0.0": ForegroundFocal(alpha=0.5, gamma=0.0),
+    "combined": DiceFocal(),
+}
+
+
+@needs_golden
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_losses_on_masks_and_their_gradients(name):
+    a, _ = golden("f_dice_focal")
+    logits, loss = a["logits"].clone().requires_grad_(), PUBLISHED[name]
+    target = a["y"].argmax(1)
+    value = loss(logits, target)
+    agree(value, a[name].squeeze())
+    if f"{name}_grad" in a:
+        agree(torch.autograd.grad(value, logits)[0], a[f"{name}_grad"], GRADIENTS)
+    if f"{name}_none" in a:
+        each = torch.stack([loss(logits[i : i + 1], target[i : i + 1]) for i in range(len(logits))])
+        agree(each, a[f"{name}_none"])

@@ -162,6 +162,38 @@ def test_entropy_fed_back_by_the_dirichlet_model_is_the_published_one(steps):
     assert_close(np.stack([ref.dirichlet_entropy(h) for h in states]), case[f"u_T{steps}"])
 
 
+@pytest.mark.parametrize("steps", [1, 5, 10])
+def test_dirichlet_turns_losses_and_gradients_are_the_published_ones(steps):
+    case, meta = golden("e_dirichlet")
+    run = ref.dirichlet_run(case, steps, meta["tau"], meta["alpha"])
+    assert_close(run.h, case[f"h_T{steps}"])
+    assert_close(run.u, case[f"u_T{steps}"])
+    assert_close(np.exp(run.logits), case[f"conc_T{steps}"])
+    assert_close(ref.evidential_loss(np.exp(run.logits[-1]), case["gt"]), case[f"loss_T{steps}"].squeeze())
+    for name in ("w1", "w_head", "ln_err_w", "Q", "Qinv"):
+        theirs = case[f"truegrad_T{steps}_{name}"]
+        assert_gradient(lambda c: ref.dirichlet_loss(c, steps, meta["tau"]), case, name, theirs, zero=False)
+
+
+def test_evidential_loss_and_its_parts_are_the_published_ones():
+    case, _ = golden("e_evidential_loss")
+    a, y = case["alpha"], case["y"]
+    assert_close(ref.evidential_risk(a, y), case["risk"])
+    assert_close(ref.dirichlet_divergence((a - 1) * (1 - y) + 1), case["kl_removed"])
+    assert_close(ref.dirichlet_divergence(a), case["kl_alpha"])
+    assert_close(ref.evidential_loss(a, y), case["loss"].squeeze())
+
+
+def test_dice_and_focal_losses_are_the_published_ones():
+    case, _ = golden("f_dice_focal")
+    logits, y = case["logits"], case["y"]
+    dice = [ref.generalized_dice(logits, y, kappa) for kappa in (0.0, 0.75)]
+    focal = [ref.foreground_focal(logits, y, alpha, focus) for alpha, focus in ((0.25, 2.0), (0.5, 0.0))]
+    mine = [*dice, *focal, (dice[1] + focal[0]) / 2]
+    theirs = [case[k].item() for k in ("gdl_k0.0", "gdl_k0.75", "focal_a0.25_g2.0", "focal_a0.5_g0.0", "combined")]
+    np.testing.assert_allclose(mine, theirs, rtol=5e-5)
+
+
 # against torch's operators
 
 
@@ -207,6 +239,15 @@ def test_batch_norm_is_torchs(train):
 
 
 # against theory
+
+
+def test_digamma_and_the_divergence_are_torchs():
+    x = np.linspace(0.1, 60, 200)
+    np.testing.assert_allclose(ref.digamma(x), torch.digamma(torch.from_numpy(x)), atol=1e-10)
+    a = 1 + 5 * np.random.default_rng(3).random((2, 4, 3, 1))
+    drawn, flat = (torch.distributions.Dirichlet(torch.from_numpy(np.moveaxis(z, 1, -1))) for z in (a, np.ones_like(a)))
+    theirs = torch.distributions.kl_divergence(drawn, flat)[:, None]
+    np.testing.assert_allclose(ref.dirichlet_divergence(a), theirs, atol=1e-10)
 
 
 def test_constant_resized_is_the_constant():
@@ -348,12 +389,12 @@ def test_lavish_stopping_tolerance_leaves_three_turns_and_a_strict_one_all():
     assert len(ref.dfm_run(case, 1, 2.0, atol=1e9).u) == 1
 
 
-@pytest.mark.parametrize("stub", ["dfm", "neumann"])
+@pytest.mark.parametrize("stub", ["dfm", "neumann", "dirichlet"])
 def test_small_cases_repeat_by_seed_and_run(stub):
     first, again, other = (ref.small_case(seed, stub, batch=1, size=(8, 4)) for seed in (0, 0, 1))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not any(np.array_equal(first[name], other[name]) for name in first)
-    run, loss = {"dfm": (ref.dfm_run, ref.dfm_loss), "neumann": (ref.neumann_run, ref.neumann_loss)}[stub]
+    run, loss = (getattr(ref, f"{stub}_{what}") for what in ("run", "loss"))
     assert run(first, 3, 2.0).logits.shape == (3, 1, 3, 8, 4)
     assert 0 < loss(first, 3, 2.0) < 10
 

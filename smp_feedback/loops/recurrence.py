@@ -24,6 +24,7 @@ class Recurrence:
         normalise: ``y -> e``.
         rule: ``(h, e, t) -> h'``.
         from_output: Whether the first state is y itself.
+        start: h_0, the same everywhere.
     """
 
     body: Callable[[Tensor, int], tuple[Tensor, Tensor | None]]
@@ -31,6 +32,7 @@ class Recurrence:
     normalise: Normalise
     rule: Rule
     from_output: bool = False
+    start: float = 0.0
     settled: bool = False
 
     def __call__(self, state: Tensor | None, t: int) -> Turned:
@@ -42,8 +44,8 @@ class Recurrence:
         with torch.autocast(output.device.type, enabled=False):
             error = self.normalise(output)
             del output  # its memory takes the new state
-            nothing = error.new_zeros(()).expand_as(error)  # h_0 = 0, without memory of its own
-            before = nothing if state is None else resize(state, (error.shape[-2], error.shape[-1]))
+            first = error.new_full((), self.start).expand_as(error)  # without memory of its own
+            before = first if state is None else resize(state, (error.shape[-2], error.shape[-1]))
             return Turned(self.rule(before, error, t), features)
 
 

@@ -12,9 +12,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.builder import Cut, check_reads_logits, cut_of
+from smp_feedback.builder import Cut, behind_head, check_reads_logits, cut_of
 from smp_feedback.checks import check_steps
 from smp_feedback.config import GradientFlow, LoopConfig, Recurrent
+from smp_feedback.dirichlet import START, check_classes, log_concentration
 from smp_feedback.dynamics import Dynamics, Rule
 from smp_feedback.insertion import Entry, enter
 from smp_feedback.look import Look, Once, Row, is_replay, looking
@@ -49,7 +50,11 @@ class RecurrentFeedback(nn.Module):
         super().__init__()
         self.config, self.stride, self.look = config, seen.stride, look_once
         self.in_channels, self.state_channels, classes = (x.shape[1] for x in (seen.image, seen.output, seen.logits))
-        self.projection: Projection = catalogue().projections[config.projection](config, classes)
+        self.dirichlet = config.output == "dirichlet"
+        if self.dirichlet:
+            check_classes(classes)
+        self.start = START if self.dirichlet else 0.0
+        self.projection: Projection = catalogue().projections[config.fed_back](config, classes)
         k = self.projection.readout
         self.readout = Mixture(self.state_channels, k) if k else None  # N_in removes a bias
         channels = self.state_channels + k
@@ -82,12 +87,13 @@ class RecurrentFeedback(nn.Module):
         return output if self.readout is None else torch.cat([output, self.readout(output)], 1)
 
     def first_state(self, image: Tensor) -> Tensor | None:
-        """h_0: None for zero, or N(0, init_std^2)."""
+        """h_0: None for where the loop starts, or N(start, init_std^2)."""
         if not self.config.init_std:
             return None
         h, w = (max(1, round(s / self.stride)) for s in image.shape[-2:])
         shape = (len(image), self.dynamics.channels, h, w)
-        return at_least_single(torch.randn(shape, dtype=image.dtype, device=image.device)) * self.config.init_std
+        random = at_least_single(torch.randn(shape, dtype=image.dtype, device=image.device))
+        return self.start + self.config.init_std * random
 
 
 class RecurrentModel(FeedbackModel):
@@ -100,9 +106,11 @@ class RecurrentModel(FeedbackModel):
     def close(cls, base: nn.Module, config: LoopConfig, in_channels: int | None = None) -> RecurrentModel:
         """Close *base* into the loop, in place: probe it, let it read the feedback, prove nothing changed."""
         assert isinstance(config, Recurrent)
-        cut = cut_of(base)
-        if catalogue().projections[config.projection].reads_logits:
-            check_reads_logits(base, config.projection)
+        cut = opened(base, config)
+        if config.output == "dirichlet":
+            check_reads_logits(base, "output='dirichlet'")
+        if catalogue().projections[config.fed_back].reads_logits:
+            check_reads_logits(base, f"projection={config.fed_back!r}")
         with evaluating(base):
             seen = probe(base, cut, [in_channels] if in_channels else in_channels_of(base))
             like = next(base.parameters())
@@ -141,7 +149,7 @@ class RecurrentModel(FeedbackModel):
     @property
     def cut(self) -> Cut:
         """Where the base is opened."""
-        return cut_of(self)
+        return opened(self, self.feedback.config)
 
     def _turns(
         self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, share: Share | None = None
@@ -183,7 +191,12 @@ class RecurrentModel(FeedbackModel):
         # a loss on each detached step frees that step's graph: what is shared by steps must be made anew
         rule: Rule = (lambda h, e, t: dynamics.begin(steps)(h, e, t)) if flow.detach else dynamics.begin(steps)
         return Recurrence(
-            body, lambda h: self._project(h, image, grid), feedback.normalise, rule, dynamics.starts_from_output
+            body,
+            lambda h: self._project(h, image, grid),
+            feedback.normalise,
+            rule,
+            dynamics.starts_from_output,
+            feedback.start,
         )
 
     def _project(self, state: Tensor | None, image: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -196,17 +209,25 @@ class RecurrentModel(FeedbackModel):
 
     def _logits(self, state: Tensor) -> Tensor:
         dtype = cast(Tensor, self.feedback.readers[0].weight).dtype
-        return self.cut.head(self, state[:, : self.feedback.state_channels].to(dtype))
+        read = state[:, : self.feedback.state_channels]
+        if self.feedback.dirichlet:
+            return log_concentration(read).to(dtype)
+        return self.cut.head(self, read.to(dtype))
 
     def _answer(self, turned: Turned) -> tuple[Tensor, Tensor | None]:
         labels = None if turned.features is None else self.cut.labels(self, turned.features)
         return self._logits(turned.state), labels
 
 
+def opened(base: nn.Module, config: Recurrent) -> Cut:
+    """Where *base* is opened: before its head, or behind it, if the state is what the head gives."""
+    return behind_head(cut_of(base)) if config.output == "dirichlet" else cut_of(base)
+
+
 def look_once(
     model: RecurrentModel, image: Tensor, feedback: Tensor, once: Once, statistics: list[Row]
 ) -> tuple[Tensor, Tensor | None]:
-    """One look of *model*: what the head would read, with the readout (B, S + K, h, w), and the encoder's features."""
+    """One look of *model*: what moves the state (B, S + K, h, w), with the readout, and the encoder's features."""
     ours = model.feedback
     with looking(Look(ours.entry.carry(model, feedback), ours.readers, statistics, once)):
         output, features = model.cut.body(model, image)

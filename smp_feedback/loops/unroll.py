@@ -40,7 +40,7 @@ def unroll(turn: Turn, state: Tensor | None, *, steps: int, flow: GradientFlow) 
 
     Args:
         turn: The loop's body.
-        state: The first state; None lets the first turn begin at zero.
+        state: The first state; None lets the first turn begin at its own.
         steps: Turns to take, T >= 1; fewer if the turn says that it has settled.
         flow: How gradients flow through time (DESIGN 2.4; last-k as truncated back-propagation through time).
 
