@@ -50,7 +50,7 @@ def run(name, seed, steps):
     model = create("Unet", "resnet18", None, classes=3, feedback=False, **BASE)
     if VARIANTS[name] is not None:
         model = wrap(model, VARIANTS[name])
-    module = FeedbackModule(model, classes=3, supervise="all" if name == "loss on every step" else "last")
+    module = FeedbackModule(model, classes=3, supervise="mean" if name == "loss on every step" else "last")
     data = PairsModule(Shapes(steps * BATCH, SIZE, noise=NOISE, seed=seed), batch_size=BATCH)
     fit(module, data, steps=steps, seed=seed, progress=False)
     test = Shapes(200, SIZE, noise=NOISE, seed=10_000)

@@ -7,16 +7,19 @@ is the help. What takes long to import is imported when a verb runs.
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smp_feedback.errors import FeedbackError, InvalidValue, require
+from smp_feedback.errors import FeedbackError, InvalidValue, did_you_mean, require, suggestion
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 Run = Callable[[Any], None]
+Verb = Callable[["ArgumentParser"], Run]
 
 
 def export(parser: ArgumentParser) -> Run:
@@ -76,40 +79,99 @@ def info(parser: ArgumentParser) -> Run:
     return run
 
 
-VERBS = (export, info)
+def fit(parser: ArgumentParser) -> Run:
+    """Train a model, log and keep its best weights; --resume goes on with a run that was killed."""
+    return _training(parser, "fit")
+
+
+def validate(parser: ArgumentParser) -> Run:
+    """Score a trained model's every look on the validation images."""
+    return _training(parser, "validate")
+
+
+def test(parser: ArgumentParser) -> Run:
+    """Score a trained model's every look on the test images."""
+    return _training(parser, "test")
+
+
+def predict(parser: ArgumentParser) -> Run:
+    """Write a trained model's label map for each image."""
+    return _training(parser, "predict")
+
+
+TRAINING = (fit, validate, test, predict)
+VERBS = (export, info, *TRAINING)
+DEBUG = "SMP_FEEDBACK_DEBUG"  # set to anything, errors come with their traceback
+
+
+def _training(parser: ArgumentParser, verb: str) -> Run:
+    from smp_feedback.training.verbs import add_arguments
+
+    return add_arguments(parser, verb)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the process's exit status: 2, and one line on stderr, for what cannot be done."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = next((one for one in VERBS if words and one.__name__ == words[0]), None)
     try:
         require("jsonargparse", extra="cli")
         require("rich", extra="cli")
-        parser, runs = _parser()
-        args = parser.parse_args(argv)
-        if args.verb is None:
+        parser, run = _parser(verb)
+        if verb in TRAINING:
+            from smp_feedback.training.verbs import with_settings_of_a_run
+
+            words = with_settings_of_a_run(words)
+        args = parser.parse_args(words)
+        if run is None or verb is None:
             parser.print_help()
         else:
-            runs[args.verb](args[args.verb])
+            run(args[verb.__name__])
     except (FeedbackError, OSError, argparse.ArgumentError) as error:
-        print(f"smp-feedback: {' '.join(str(error).split())}", file=sys.stderr)
+        if DEBUG in os.environ:
+            raise
+        print(f"smp-feedback: {_one_line(error, verb)}", file=sys.stderr)
         return 2
     return 0
 
 
-def _parser() -> tuple[ArgumentParser, dict[str, Run]]:
-    """The parser of all verbs, and what runs each."""
+def _parser(chosen: Verb | None) -> tuple[ArgumentParser, Run | None]:
+    """The parser of all verbs, and what runs *chosen*; the arguments of the others may take long to import."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(
         "smp-feedback", description=_first_sentence(sys.modules["smp_feedback"]), exit_on_error=False
     )
     verbs = parser.add_subcommands(dest="verb", required=False, metavar="VERB")
-    runs: dict[str, Run] = {}
+    run: Run | None = None
     for verb in VERBS:
         own = ArgumentParser(description=verb.__doc__, exit_on_error=False)
-        runs[verb.__name__] = verb(own)
+        if verb is chosen:
+            run = verb(own)
         verbs.add_subcommand(verb.__name__, own, help=_first_sentence(verb))
-    return parser, runs
+    return parser, run
+
+
+def _one_line(error: Exception, verb: Verb | None) -> str:
+    """What went wrong; of a loading process's traceback the end, and for an unknown option what was meant."""
+    text = str(error)
+    if text.startswith("Caught "):
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    text = " ".join(text.split())
+    wrong = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", text)
+    if wrong and verb is not None:
+        options = [flag[2:] for flag in _options(verb) if flag.startswith("--")]
+        if close := did_you_mean(wrong[1] or wrong[2], options):
+            return f"{text}. {suggestion([f'--{one}' for one in close] if wrong[1] else close, options)}"
+    return text
+
+
+def _options(verb: Verb) -> list[str]:
+    from jsonargparse import ArgumentParser
+
+    own = ArgumentParser(exit_on_error=False)
+    verb(own)
+    return [flag for action in own._actions for flag in action.option_strings]
 
 
 def _first_sentence(documented: object) -> str:

@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassJaccardIndex
 
 from smp_feedback.checks import check_choice, check_number, check_whole
-from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.plugins import catalogue
+from smp_feedback.errors import InvalidValue
+from smp_feedback.loops.base import FeedbackModel, Step
+from smp_feedback.training.averaging import AveragedWeights
+from smp_feedback.training.loss import build_loss
+from smp_feedback.training.optimisation import OptimizerCallable, ScheduleCallable, make_optimizer, make_schedule
+from smp_feedback.training.scores import NAMES, Scored, Scores, task_of
+from smp_feedback.training.supervision import Supervise, looks_of, step_weights
+
+Batch = tuple[Tensor, ...]
 
 
 class FeedbackModule(lightning.LightningModule):
-    """Trains *model* with AdamW under a one-cycle schedule; logs the loss and validation mIoU.
+    """Trains *model*, and scores every look: ``val_miou`` is the last look's, ``val_miou/look_1`` the first's.
+
+    Batches are (image, target) or (image, target, index): images (B, C, H, W), and masks (B, H, W) for
+    segmentation or labels (B,) for classification, scored by ``val_accuracy``.
 
     Args:
-        model: Anything that maps images (B, C, H, W) to logits (B, classes, H, W).
-        classes: Number of classes, >= 2.
+        model: Anything that maps images (B, C, H, W) to logits (B, classes, H, W), or (B, classes).
+        classes: Number of classes.
         ignore_index: Label that is neither trained on nor scored; None scores all.
-        loss: A name from the registry of losses, built with its defaults (``cross_entropy`` ignores
-            *ignore_index*), or a module called as ``loss(logits, target)``.
-        supervise: ``last`` puts the loss on the last step (arXiv 2509.15905), ``all`` its mean over the steps
-            (arXiv 2507.10143), in one backward pass; a feed-forward model has one step.
-        lr: Peak learning rate.
-        weight_decay: AdamW's.
+        task: ``segmentation`` or ``classification``; None sees it by the first target.
+        loss: A name, see :func:`smp_feedback.training.loss.build_loss`, or a module called as ``loss(logits, target)``
+            (which ignores *ignore_index* by itself).
+        loss_arguments: The named loss's own arguments.
+        supervise: Which looks carry the loss: ``last``, ``mean``, ``increasing`` or T numbers, see
+            :func:`smp_feedback.training.supervision.step_weights`; a feed-forward model has one look.
+        backward: ``together`` is one backward pass over the weighted sum; ``per_step`` sends each look's loss back
+            before the next look: the memory of one look for any T, no gradient from one look to the one before.
+        lr: Peak learning rate of the default AdamW.
+        weight_decay: That AdamW's.
+        optimizer: Called with parameter groups, in place of AdamW.
+        schedule: Called with the optimiser and stepped after each of its steps, in place of one cycle.
+        ema: Decay of an exponential moving average of weights and statistics, which is then scored and kept in
+            place of the last weights; None keeps the last. 0.999 averages over about the last 1000 steps.
 
     Raises:
-        InvalidValue, InvalidType, UnknownName: At birth, naming the argument.
+        InvalidValue, InvalidType, UnknownName, UnknownKeyword: At birth, naming the argument.
 
     >>> module = FeedbackModule(nn.Conv2d(3, 2, 1), classes=2)
     >>> batch = torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long)
@@ -43,64 +62,157 @@ class FeedbackModule(lightning.LightningModule):
         *,
         classes: int,
         ignore_index: int | None = None,
+        task: str | None = None,
         loss: str | nn.Module = "cross_entropy",
-        supervise: str = "last",
+        loss_arguments: dict[str, Any] | None = None,
+        supervise: str | list[float] = "last",
+        backward: str = "together",
         lr: float = 1e-3,
         weight_decay: float = 1e-2,
+        optimizer: OptimizerCallable | None = None,
+        schedule: ScheduleCallable | None = None,
+        ema: float | None = None,
     ) -> None:
         super().__init__()
         check_whole("classes", classes)
-        check_choice("supervise", supervise, ("last", "all"))
+        if task is not None:
+            check_choice("task", task, tuple(NAMES))
+        check_choice("backward", backward, ("together", "per_step"))
         check_number("lr", lr, above=0)
         check_number("weight_decay", weight_decay, least=0)
-        self.model, self.supervise, self.lr, self.weight_decay = model, supervise, lr, weight_decay
-        self.loss = build_loss(loss, ignore_index) if isinstance(loss, str) else loss
-        self.miou = MulticlassJaccardIndex(classes, ignore_index=ignore_index, validate_args=False)
+        self.model, self.classes, self.ignore_index, self.ema = model, classes, ignore_index, _decay(ema)
+        self.lr, self.weight_decay, self.optimizer, self.schedule = lr, weight_decay, optimizer, schedule
+        self.loss = _loss(loss, ignore_index, loss_arguments)
+        self.steps = looks_of(model)
+        self.weights = step_weights(cast(Supervise, supervise), self.steps)
+        self.automatic_optimization = backward == "together" or not isinstance(model, FeedbackModel)
+        self.scores: Scores | None = (task and Scores(task, **self._about())) or None
+        self.scored: Scored | None = None
 
     def forward(self, image: Tensor) -> Tensor:
         """The model's logits (B, classes, H, W)."""
-        logits: Tensor = self.model(image)
-        return logits
+        answer = self.model(image)
+        return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)
 
-    def loss_of(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """The loss of one batch, over the last step or all."""
-        image, target = batch
-        if self.supervise == "all" and isinstance(self.model, FeedbackModel):
-            losses = [self.loss(step.logits, target) for step in self.model.iterate(image)]
-            return torch.stack(losses).mean()
-        loss: Tensor = self.loss(self(image), target)
-        return loss
+    def looks(self, image: Tensor) -> Iterator[Tensor]:
+        """The logits of each look, T of them; a loop that came to rest earlier repeats its last."""
+        if not isinstance(self.model, FeedbackModel):
+            yield self(image)
+            return
+        seen = 0
+        for step in self.model.iterate(image):
+            yield step.logits
+            seen += 1
+        for _ in range(seen, self.steps):
+            yield step.logits
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        """One optimiser step's loss."""
-        loss = self.loss_of(batch)
+    def loss_of(self, batch: Batch) -> Tensor:
+        """The loss of one batch, weighted over the looks, ready for one backward pass."""
+        image, target = batch[:2]
+        if self.weights[-1] == 1:
+            return cast(Tensor, self.loss(self(image), target))
+        looks = zip(self.weights, cast(FeedbackModel, self.model).iterate(image), strict=True)
+        return torch.stack([weight * self.loss(step.logits, target) for weight, step in looks if weight]).sum()
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """One batch's loss; with ``backward="per_step"``, the whole optimiser step."""
+        loss = self.loss_of(batch) if self.automatic_optimization else self._step_by_step(batch)
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        """Adds one batch to the mIoU."""
-        image, target = batch
-        self.miou.update(self(image).argmax(1), target)
-        self.log("val_miou", self.miou, prog_bar=True)
+    def _step_by_step(self, batch: Batch) -> Tensor:
+        image, target = batch[:2]
+        optimizer, model = cast(Any, self.optimizers()), cast(FeedbackModel, self.model)
+        optimizer.zero_grad()
+        loss = model.backward_per_step(image, weighted(self.weights, self.loss, target)).sum()
+        optimizer.step()
+        schedule = cast(Any, self.lr_schedulers())
+        if not isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            schedule.step()
+        return loss
+
+    def on_fit_start(self) -> None:
+        """Refuse what ``backward="per_step"`` cannot do.
+
+        Raises:
+            InvalidValue: With several processes, or 16-bit gradient scaling.
+        """
+        if not self.automatic_optimization:
+            if self.trainer.world_size > 1:
+                raise InvalidValue("backward='per_step' runs in one process: DDP expects one backward pass a step.")
+            if self.trainer.precision == "16-mixed":
+                raise InvalidValue("backward='per_step' does not scale gradients: use precision 'bf16-mixed' or '32'.")
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Score one batch, look by look."""
+        self._score("val", batch)
+
+    def test_step(self, batch: Batch, index: int) -> None:
+        """Score one batch, look by look."""
+        self._score("test", batch)
+
+    def predict_step(self, batch: Any, index: int) -> Tensor:
+        """The logits of every look (T, B, classes, H, W)."""
+        image: Tensor = batch if isinstance(batch, Tensor) else batch[0]
+        return torch.stack(list(self.looks(image)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores."""
+        self._conclude("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores."""
+        self._conclude("test")
+
+    def _score(self, stage: str, batch: Batch) -> None:
+        image, target = batch[:2]
+        if self.scores is None:
+            self.scores = Scores(task_of(target), **self._about()).to(self.device)
+        for t, logits in enumerate(self.looks(image)):
+            self.scores.update(t, logits, target)
+        self.log(f"{stage}_loss", self.loss(logits, target), sync_dist=True, batch_size=len(image))
+
+    def _conclude(self, stage: str) -> None:
+        assert self.scores is not None
+        self.scored = self.scores.compute()
+        self.scores.reset()
+        name = f"{stage}_{self.scored.name}"
+        self.log(name, self.scored.looks[-1], prog_bar=True, sync_dist=True)
+        if self.steps > 1:
+            self.log_dict({f"{name}/look_{t + 1}": look for t, look in enumerate(self.scored.looks)}, sync_dist=True)
+
+    def _about(self) -> dict[str, Any]:
+        return {"classes": self.classes, "steps": self.steps, "ignore_index": self.ignore_index}
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The moving average, if there is one."""
+        return [] if self.ema is None else [AveragedWeights(self.ema)]
 
     def configure_optimizers(self) -> Any:
-        """AdamW, one cycle over the trainer's steps; norms, biases and the residual's gamma do not decay."""
-        decayed: list[nn.Parameter] = []
-        free: list[nn.Parameter] = []
-        for parameter in self.parameters():
-            (decayed if parameter.ndim > 1 else free).append(parameter)
-        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": free, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=self.lr)
-        total = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=total)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """See :mod:`smp_feedback.training.optimisation`."""
+        optimizer = make_optimizer(self, self.optimizer, self.lr, self.weight_decay)
+        total = self.trainer.estimated_stepping_batches
+        return {"optimizer": optimizer, "lr_scheduler": make_schedule(optimizer, self.schedule, total, "val_loss")}
 
 
-def build_loss(name: str, ignore_index: int | None) -> nn.Module:
-    """The loss called *name*; smp's need to be told that there are several classes."""
-    make = catalogue().losses[name]
-    arguments: dict[str, Any] = {} if ignore_index is None else {"ignore_index": ignore_index}
-    if make.__module__.startswith("segmentation_models_pytorch"):
-        arguments["mode"] = "multiclass"
-    loss: nn.Module = make(**arguments)
+def weighted(
+    weights: list[float], loss: Callable[[Tensor, Tensor], Tensor], target: Tensor
+) -> Callable[[Step], Tensor]:
+    """A look's share of the loss, as ``backward_per_step`` asks for it."""
+    return lambda step: weights[step.index] * loss(step.logits, target)
+
+
+def _loss(loss: str | nn.Module, ignore_index: int | None, arguments: Mapping[str, Any] | None) -> nn.Module:
+    if isinstance(loss, str):
+        return build_loss(loss, ignore_index, arguments)
+    if arguments:
+        raise InvalidValue(f"loss_arguments={dict(arguments)}: a loss that is a module has its arguments already.")
     return loss
+
+
+def _decay(ema: float | None) -> float | None:
+    if ema is not None:
+        check_number("ema", ema, above=0)
+        if ema >= 1:
+            raise InvalidValue(f"ema={ema!r}: expected a number < 1; 0.999 averages over about the last 1000 steps.")
+    return ema

@@ -7,13 +7,24 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import lightning
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 
 from smp_feedback.checks import check_whole
+from smp_feedback.errors import InvalidValue
 from smp_feedback.training.data import PairsModule
 from smp_feedback.training.module import FeedbackModule
+from smp_feedback.training.reliability import (
+    LAST,
+    SavesLast,
+    SeededSteps,
+    StopsAtNaN,
+    WholeCheckpoints,
+    check_room,
+    checkpoint_bytes,
+)
 
 
 def fit(
@@ -24,48 +35,100 @@ def fit(
     seed: int = 0,
     progress: bool = True,
     accelerator: str = "auto",
+    clip: float | None = None,
+    out: str | Path | None = None,
+    save_every: int = 200,
+    resume: bool = False,
 ) -> FeedbackModule:
     """Train *module* for *steps* optimiser steps; two modules fitted with one seed see the same batches.
 
     Args:
         module: What to train; its model ends on the CPU, evaluating.
-        data: What to train it on.
+        data: What to train it on; takes over *seed*.
         steps: Optimiser steps, >= 1.
-        seed: Seeds dropout, augmentation and the order of images.
+        seed: Seeds the order of images, what is drawn for each, and dropout.
         progress: Whether to show a progress bar.
         accelerator: Lightning's.
+        clip: Largest norm of the gradient; None leaves it.
+        out: A folder for ``last.ckpt``; None writes nothing.
+        save_every: Steps between two saves of it inside an epoch.
+        resume: Go on from the ``last.ckpt`` in *out*, if there is one, to the same weights as without the
+            interruption (bit for bit on a CPU).
 
     Returns:
         *module*.
 
     Raises:
         InvalidValue, InvalidType: If *steps* is no whole number >= 1.
+        FeedbackError: If *out* cannot be written to or has too little room, before training.
+        NotFinite: If the loss is NaN or infinite, naming the batch.
     """
     check_whole("steps", steps)
+    check_whole("save_every", save_every)
+    if resume and out is None:
+        raise InvalidValue("resume=True without out=: expected the folder that holds last.ckpt.")
+    check_by_hand(module, clip)
     lightning.seed_everything(seed, verbose=False)
+    data.seed = seed
     refresh = 1 if sys.stderr.isatty() else max(1, steps // 10)  # a log file wants few lines
     callbacks: list[Callback] = [TQDMProgressBar(refresh_rate=refresh, leave=True)] if progress else []
+    folder = None if out is None else room_for(module, Path(out))
+    module.train()
     with quiet():
         trainer = lightning.Trainer(
             max_steps=steps,
             accelerator=accelerator,
             devices=1,
             limit_val_batches=0 if data.val is None else 1.0,
-            callbacks=callbacks,
+            callbacks=[*callbacks, *reliable(seed, folder, save_every)],
+            plugins=[WholeCheckpoints()],
             logger=False,
-            enable_checkpointing=False,
+            enable_checkpointing=folder is not None,
             enable_model_summary=False,
             enable_progress_bar=progress,
+            gradient_clip_val=clip,
         )
-        trainer.fit(module, data)
+        trainer.fit(module, data, ckpt_path=last_checkpoint(folder) if resume else None)
     module.cpu().eval()
     return module
+
+
+def reliable(seed: int, folder: Path | None, save_every: int) -> list[Callback]:
+    """What every run needs: draws that repeat, an end at NaN, and a checkpoint to go on from."""
+    callbacks: list[Callback] = [SeededSteps(seed), StopsAtNaN()]
+    return callbacks if folder is None else [*callbacks, SavesLast(folder, save_every)]
+
+
+def room_for(module: FeedbackModule, folder: Path) -> Path:
+    """*folder*, with room for a new checkpoint beside the last and the best one."""
+    return check_room(folder, 3 * checkpoint_bytes(module, averaged=module.ema is not None))
+
+
+def check_by_hand(module: FeedbackModule, clip: float | None, accumulate: int = 1) -> None:
+    """A module that steps its optimiser itself is asked for nothing that only Lightning's stepping does.
+
+    Raises:
+        InvalidValue: For a clipped or accumulated gradient.
+    """
+    if not module.automatic_optimization and (clip is not None or accumulate != 1):
+        raise InvalidValue("backward='per_step' neither clips nor accumulates gradients: use backward='together'.")
+
+
+def last_checkpoint(folder: Path | None) -> Path | None:
+    """The checkpoint to go on from; None if the run was killed before the first."""
+    path = None if folder is None else folder / LAST
+    return path if path is not None and path.is_file() else None
 
 
 HINTS = (
     "does not have many workers",
     "smaller than the logging interval",
     "treespec, LeafSpec",  # lightning 2.6 on torch 2.15, its own affair
+    "your dataloader is not resumable",  # PairsModule is
+    "in eval mode at the start of training",  # a frozen encoder is
+    "Experiment logs directory",
+    "exists and is not empty",
+    "did not find any unused parameters",
 )
 
 
@@ -78,7 +141,7 @@ def quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             for hint in HINTS:
-                warnings.filterwarnings("ignore", f".*{hint}.*")
+                warnings.filterwarnings("ignore", f"(?s).*{hint}.*")
             yield
     finally:
         logger.setLevel(level)

@@ -1,0 +1,67 @@
+"""The optimiser and its schedule: AdamW under one cycle, or whatever is asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from smp_feedback.errors import InvalidValue
+
+OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
+ScheduleCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
+
+
+def make_optimizer(model: nn.Module, make: OptimizerCallable | None, lr: float, weight_decay: float) -> Optimizer:
+    """The optimiser over all parameters; norms, biases and the residual's gamma (all of one dimension) do not decay.
+
+    Args:
+        model: Whose parameters.
+        make: Called with parameter groups; None is AdamW.
+        lr: AdamW's peak learning rate.
+        weight_decay: AdamW's; another optimiser brings its own.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    decayed, free = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": group} for group in (decayed, free) if group]
+    if make is None:
+        optimizer: Optimizer = AdamW(groups, lr=lr, weight_decay=weight_decay)
+    else:
+        optimizer = make(cast("Iterable[nn.Parameter]", groups))
+    for group in optimizer.param_groups:
+        if "weight_decay" in group and all(p.ndim <= 1 for p in group["params"]):
+            group["weight_decay"] = 0.0
+    return optimizer
+
+
+def make_schedule(optimizer: Optimizer, make: ScheduleCallable | None, total: float, monitor: str) -> dict[str, Any]:
+    """The schedule as Lightning takes it: stepped after each optimiser step, on a plateau after each validation.
+
+    Args:
+        optimizer: Whose learning rates are the peaks of the cycle.
+        make: Called with the optimiser; None is one cycle.
+        total: Optimiser steps of the whole run.
+        monitor: What a plateau is a plateau of.
+
+    Raises:
+        InvalidValue: If nobody knows how long one cycle is.
+    """
+    if make is not None:
+        schedule = make(optimizer)
+        if isinstance(schedule, ReduceLROnPlateau):
+            return {"scheduler": schedule, "interval": "epoch", "monitor": monitor}
+        return {"scheduler": schedule, "interval": "step"}
+    if math.isinf(total):
+        raise InvalidValue(
+            "schedule=None is one cycle over the whole run: give max_steps or max_epochs, or a schedule."
+        )
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    momentum = "momentum" in optimizer.defaults or "betas" in optimizer.defaults
+    return {
+        "scheduler": OneCycleLR(optimizer, peaks, total_steps=max(1, int(total)), cycle_momentum=momentum),
+        "interval": "step",
+    }

@@ -1,0 +1,189 @@
+"""From settings, as a command line or a YAML file has them, to a module and its data."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from dataclasses import dataclass
+from typing import Any, cast
+
+import lightning
+from torch import nn
+from torch.utils.data import Subset
+
+from smp_feedback.checks import check_whole
+from smp_feedback.errors import FeedbackError, InvalidInput, InvalidValue
+from smp_feedback.factory import create
+from smp_feedback.training.augment import augmentation
+from smp_feedback.training.data import PairsModule
+from smp_feedback.training.module import FeedbackModule
+from smp_feedback.training.scores import task_of
+
+SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model must know of its data."""
+
+    classes: tuple[str, ...]
+    ignore_index: int | None
+    task: str
+    image: tuple[int, ...]
+
+
+def open_pairs(
+    verb: str,
+    seed: int,
+    *,
+    name: str = "polygons",
+    root: str | None = None,
+    size: int | list[int] | None = None,
+    batch_size: int = 8,
+    workers: int = 0,
+    images: int | None = None,
+    augment: str = "none",
+    corruption: str | None = None,
+    severity: int = 3,
+    options: dict[str, Any] | None = None,
+) -> tuple[PairsModule, Facts]:
+    """The data of one verb.
+
+    Args:
+        verb: ``fit`` opens train and val, ``validate`` val, ``test`` and ``predict`` test.
+        seed: Seeds synthetic images, order, augmentation and noise.
+        name: A dataset's name.
+        root: Its folder.
+        size: Side, or [H, W], in pixels.
+        batch_size: Images per step and process.
+        workers: Processes that load data.
+        images: Train on the first so many images; None is all.
+        augment: none, flip, affine or colour.
+        corruption: Corrupts every split: training images anew in each epoch, the others always alike.
+        severity: Of the corruption, 1 to 5.
+        options: What else this dataset takes.
+
+    Returns:
+        The batches, and what the model must know of them.
+    """
+    from smp_feedback.data import open_dataset
+
+    told = {"root": root, "size": size, "seed": seed, **(options or {})}
+    told = {key: value for key, value in told.items() if value is not None}
+    opened: dict[str, Any] = {}
+    for split in SPLITS[verb]:
+        own = dict(told)
+        if split == "train":
+            ignored = getattr(opened.get("val"), "ignore_index", None)
+            if (transform := augmentation(augment, ignored)) is not None:
+                own["transform"] = transform
+        opened[split] = open_dataset(name, split, **own)
+    facts = facts_of(next(iter(opened.values())))
+    if "train" in opened:
+        opened["train"] = first(opened["train"], images)
+    if corruption is not None:
+        opened = {split: corrupted(pairs, corruption, severity, seed, split) for split, pairs in opened.items()}
+    return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed), facts
+
+
+def corrupted(pairs: Any, name: str, severity: int, seed: int, split: str) -> Any:
+    """*pairs*, corrupted: anew in each epoch for training, else always alike."""
+    from smp_feedback.data import Corrupted
+
+    return Corrupted(pairs, name, severity, seed, fresh=split == "train")
+
+
+class First(Subset[Any]):
+    """The first items of a dataset, which keep its classes and their names."""
+
+    def __init__(self, dataset: Any, count: int) -> None:
+        super().__init__(dataset, range(count))
+        self.classes, self.ignore_index = dataset.classes, dataset.ignore_index
+
+
+def first(pairs: Any, count: int | None) -> Any:
+    """The first *count* of *pairs*; all for None."""
+    if count is None:
+        return pairs
+    check_whole("images", count)
+    there = len(cast(Sized, pairs))
+    if count > there:
+        raise InvalidValue(f"images={count}: expected at most the {there} training images there are.")
+    return First(pairs, count)
+
+
+def facts_of(pairs: Any) -> Facts:
+    """What a model must know of *pairs*, by its first item."""
+    image, target = pairs[0][:2]
+    return Facts(tuple(pairs.classes), pairs.ignore_index, task_of(target[None]), tuple(image.shape))
+
+
+def build_module(
+    facts: Facts,
+    *,
+    arch: str = "Unet",
+    encoder: str = "resnet34",
+    encoder_weights: str | None = "imagenet",
+    feedback: bool | str | dict[str, Any] = True,
+    base_norm: str | None = None,
+    arguments: dict[str, Any] | None = None,
+    **training: Any,
+) -> FeedbackModule:
+    """A model and how it is trained.
+
+    Args:
+        facts: What to know of the data.
+        arch: A name from ``list_architectures``.
+        encoder: A name from ``list_encoders``.
+        encoder_weights: ``imagenet`` downloads; null is random.
+        feedback: true, false, a loop's name, or its config such as ``{steps: 4, tau: 2.0}``.
+        base_norm: ``batch`` or ``group``; null leaves the base as it is.
+        arguments: What else the architecture takes, such as ``{encoder_depth: 4}``.
+        **training: See :class:`FeedbackModule`.
+    """
+    more = dict(arguments or {}) if base_norm is None else {"base_norm": base_norm, **(arguments or {})}
+    told = {"in_channels": facts.image[0], "classes": len(facts.classes), "feedback": feedback, **more}
+    model = create(arch, encoder, encoder_weights, **told)
+    check_size(model, facts.image)
+    return FeedbackModule(
+        model, classes=len(facts.classes), ignore_index=facts.ignore_index, task=facts.task, **training
+    )
+
+
+def check_size(model: nn.Module, image: tuple[int, ...]) -> None:
+    """Images of this size are ones that *model* takes.
+
+    Raises:
+        InvalidInput: With the size to pad to.
+    """
+    check = getattr(model, "check_input_shape", None)
+    if check is None or not getattr(model, "requires_divisible_input_shape", True):
+        return
+    import torch
+
+    try:
+        check(torch.empty(1, *image, device="meta"))
+    except RuntimeError as error:
+        raise InvalidInput(f"{error} Or set data.size.") from None
+
+
+def build_trainer(settings: dict[str, Any], **ours: Any) -> lightning.Trainer:
+    """Lightning's trainer, with its complaints as ours.
+
+    Raises:
+        InvalidValue: If it refuses *settings*.
+    """
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    if settings.get("max_epochs") is None and settings.get("max_steps") in (None, -1) and not settings.get("max_time"):
+        settings = {**settings, "max_epochs": 50}
+    if settings.get("log_every_n_steps") is None:
+        settings = {**settings, "log_every_n_steps": 10}
+    if settings.get("strategy") in ("auto", "ddp"):  # smp keeps encoder stages that it does not run
+        several = str(settings.get("devices")) not in ("None", "auto", "1")
+        settings = {**settings, "strategy": "ddp_find_unused_parameters_true" if several else "auto"}
+    try:
+        return lightning.Trainer(**{**settings, **ours})
+    except FeedbackError:
+        raise
+    except (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError) as error:
+        raise InvalidValue(f"trainer: {error}") from error
