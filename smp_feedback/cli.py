@@ -79,6 +79,43 @@ def info(parser: ArgumentParser) -> Run:
     return run
 
 
+def compare(parser: ArgumentParser) -> Run:
+    """Does feedback help on my images? Train a feedback model and its feed-forward twins alike, and report."""
+    from dataclasses import fields
+
+    from smp_feedback.comparison.settings import Settings
+
+    parser.add_argument("--config", action="config", help="a YAML file with any of these")
+    parser.add_class_arguments(Settings)
+    parser.add_argument("--out", default="runs/compare", help="the folder for the report")
+    parser.add_argument("--jobs", type=int, default=1, help="models trained at the same time")
+    parser.add_argument("--accelerator", default="auto", help="Lightning's: auto, cpu, gpu")
+
+    def run(args: Any) -> None:
+        from smp_feedback.comparison.progress import compare_aloud
+
+        settings = Settings(**{f.name: args[f.name] for f in fields(Settings)})
+        compare_aloud(settings, args.out, jobs=args.jobs, accelerator=args.accelerator)
+
+    return run
+
+
+def plot(parser: ArgumentParser) -> Run:
+    """Draw the figures of saved results: robustness, few images, stability, calibration, comparison."""
+    parser.add_argument("files", nargs="+", metavar="FILE", help="results, as save_result and compare write them")
+    parser.add_argument("--out", metavar="DIR", help="where figures go; without it, beside each result")
+    parser.add_argument("--format", choices=("png", "svg", "pdf"), default="png", help="the files' format")
+    parser.add_argument("--style", choices=("screen", "paper"), default="screen", help="paper: one column, 3.4 inches")
+
+    def run(args: Any) -> None:
+        from smp_feedback.evaluation.plotting import plot as draw
+
+        for path in draw(args.files, args.out, format=args.format, style=args.style):
+            print(f"wrote {path}")
+
+    return run
+
+
 def fit(parser: ArgumentParser) -> Run:
     """Train a model, log and keep its best weights; --resume goes on with a run that was killed."""
     return _training(parser, "fit")
@@ -100,7 +137,7 @@ def predict(parser: ArgumentParser) -> Run:
 
 
 TRAINING = (fit, validate, test, predict)
-VERBS = (export, info, *TRAINING)
+VERBS = (compare, *TRAINING, plot, export, info)
 DEBUG = "SMP_FEEDBACK_DEBUG"  # set to anything, errors come with their traceback
 
 

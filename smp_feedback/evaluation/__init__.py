@@ -1,11 +1,24 @@
-"""Evaluation: what a model is worth under noise, and pictures of how it came to its answer."""
+"""Evaluation: how good a model is, look by look, corruption by corruption, and whether it comes to rest."""
 
-from __future__ import annotations
+from smp_feedback.evaluation.onepass import evaluate, evaluate_all, miou
+from smp_feedback.evaluation.results import load_result, save_result
+from smp_feedback.evaluation.scores import Score, Scores
+from smp_feedback.evaluation.stability import stability
+from smp_feedback.evaluation.sweep import noise_sweep
+from smp_feedback.evaluation.sweeps import calibration, few_shot, first_images, robustness
 
-from smp_feedback.errors import require
-
-require("torchmetrics", extra="train")
-
-from smp_feedback.evaluation.sweep import miou, noise_sweep
-
-__all__ = ["miou", "noise_sweep"]
+__all__ = [
+    "Score",
+    "Scores",
+    "calibration",
+    "evaluate",
+    "evaluate_all",
+    "few_shot",
+    "first_images",
+    "load_result",
+    "miou",
+    "noise_sweep",
+    "robustness",
+    "save_result",
+    "stability",
+]

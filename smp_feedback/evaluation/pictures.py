@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from smp_feedback.errors import InvalidValue, require
+from smp_feedback.errors import InvalidValue
+from smp_feedback.evaluation.plotting import save_figure
+from smp_feedback.evaluation.onepass import device_of
+from smp_feedback.evaluation.style import PALETTE, styled
+from smp_feedback.evaluation.tally import per_class
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.saving.files import replace_file
+from smp_feedback.surgery import evaluating
 
-require("matplotlib", extra="plot")
-
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart with any colour vision, then lighter and darker relatives
-PALETTE = (
-    *("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"),
-    *("#999999", "#7F4F00", "#B7E0F5", "#00503A"),
-)
 VOID = (255, 255, 255)
+MAP = "gray"  # reads the same in print and in every colour vision
+Picture = tuple[str, NDArray[Any]]
 
 
 def colours(mask: Tensor, classes: int, palette: Sequence[str] = PALETTE) -> NDArray[np.uint8]:
@@ -55,20 +54,7 @@ def refinement(
     Returns:
         *path*.
     """
-    if not samples:
-        raise InvalidValue("samples is empty: expected at least one pair of image and mask.")
-    rows = [_row(models, image, mask, classes) for image, mask in samples]
-    height, width = samples[0][0].shape[-2:]
-    across, down = len(rows[0]), len(rows)
-    figure = Figure(figsize=(1.7 * across * max(1, width / height), 1.9 * down), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False)
-    for i, row in enumerate(rows):
-        for j, (title, picture) in enumerate(row):
-            axes[i, j].imshow(picture, interpolation="nearest")
-            axes[i, j].set_axis_off()
-            if i == 0:
-                axes[i, j].set_title(title, fontsize=9)
-    return save(figure, path)
+    return _grid([_row(models, image, mask, classes) for image, mask in _some(samples)], path)
 
 
 def sweep_curve(table: Mapping[str, Sequence[Sequence[float]]], sigmas: Sequence[float], path: Path) -> Path:
@@ -92,29 +78,81 @@ def sweep_curve(table: Mapping[str, Sequence[Sequence[float]]], sigmas: Sequence
     axis.set(xlabel="noise (standard deviation)", ylabel="mIoU", ylim=(0, 1))
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
-    return save(figure, path)
+    return save_figure(figure, path)
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write *figure* as PNG, whole or not at all, without a display."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context({"savefig.dpi": 110}):
-        replace_file(path, lambda draft: figure.savefig(draft, format="png"))
-    return path
+def uncertainty(
+    models: Mapping[str, nn.Module], samples: Sequence[tuple[Tensor, Tensor]], path: Path, *, classes: int
+) -> Path:
+    """One row a sample: input, truth, and for each model its answer, its uncertainty and where it is wrong.
+
+    Uncertainty is the entropy of the prediction over its largest possible value, log(classes): black is sure (0),
+    white knows nothing (1). A model that knows what it does not know is bright where it is wrong.
+
+    Args:
+        models: By name; looping ones answer after their own number of looks.
+        samples: Pairs of image (3, H, W) in [0, 1] and mask (H, W).
+        path: File to write, PNG, SVG or PDF; a crash leaves an older one whole.
+        classes: Number of classes.
+
+    Returns:
+        *path*.
+    """
+    rows = []
+    for image, mask in _some(samples):
+        row = _seen(image, mask, classes)
+        for name, model in models.items():
+            logits = per_class(_answers(name, model, image[None])[-1][1])[0]
+            answer = logits.argmax(0)
+            scored = (mask >= 0) & (mask < classes)
+            row += [
+                (name, colours(answer, classes)),
+                ("uncertainty", torch.special.entr(logits.softmax(0)).sum(0).div(math.log(classes)).cpu().numpy()),
+                ("wrong", ((answer.cpu() != mask.cpu()) & scored.cpu()).float().numpy()),
+            ]
+        rows.append(row)
+    return _grid(rows, path, bar=True)
 
 
-def _row(models: Mapping[str, nn.Module], image: Tensor, mask: Tensor, classes: int) -> list[tuple[str, Any]]:
-    row: list[tuple[str, Any]] = [("input", image.clamp(0, 1).permute(1, 2, 0).cpu().numpy())]
-    row.append(("truth", colours(mask, classes)))
+def _some(samples: Sequence[tuple[Tensor, Tensor]]) -> Sequence[tuple[Tensor, Tensor]]:
+    if not samples:
+        raise InvalidValue("samples is empty: expected at least one pair of image and mask.")
+    return samples
+
+
+def _grid(rows: Sequence[Sequence[Picture]], path: Path, *, bar: bool = False) -> Path:
+    """Pictures with their titles above the first row; those of one channel run from 0 (black) to 1."""
+    height, width = rows[0][0][1].shape[:2]
+    across, down = len(rows[0]), len(rows)
+    with styled("screen"):
+        figure = Figure(figsize=(1.7 * across * max(1, width / height) + 0.8 * bar, 1.9 * down))
+        axes = figure.subplots(down, across, squeeze=False)
+        for i, row in enumerate(rows):
+            for j, (title, picture) in enumerate(row):
+                shown = axes[i, j].imshow(picture, interpolation="nearest", cmap=MAP, vmin=0, vmax=1)
+                axes[i, j].set_axis_off()
+                if i == 0:
+                    axes[i, j].set_title(title, fontsize=9)
+        if bar:
+            figure.colorbar(shown, ax=axes, label="entropy / log(classes)", aspect=15 * down, pad=0.01)
+        return save_figure(figure, path)
+
+
+def _seen(image: Tensor, mask: Tensor, classes: int) -> list[Picture]:
+    return [("input", image.clamp(0, 1).permute(1, 2, 0).cpu().numpy()), ("truth", colours(mask, classes))]
+
+
+def _row(models: Mapping[str, nn.Module], image: Tensor, mask: Tensor, classes: int) -> list[Picture]:
+    row = _seen(image, mask, classes)
     for name, model in models.items():
-        for title, logits in _answers(name, model, image[None]):
-            row.append((title, colours(logits[0].argmax(0), classes)))
+        row += [(title, colours(per_class(x)[0].argmax(0), classes)) for title, x in _answers(name, model, image[None])]
     return row
 
 
 def _answers(name: str, model: nn.Module, image: Tensor) -> list[tuple[str, Tensor]]:
     """Every answer worth showing: one, or one a look."""
-    with torch.inference_mode():
+    image = image.to(device_of(model))
+    with evaluating(model), torch.inference_mode():
         if not isinstance(model, FeedbackModel):
             return [(name, model(image))]
         return [(f"{name}, look {step.index + 1}", step.logits) for step in model.iterate(image)]

@@ -1,46 +1,16 @@
-"""mIoU as torchmetrics defines it, over noise levels."""
+"""mIoU over noise levels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torchmetrics.classification import MulticlassJaccardIndex
+from torch.utils.data import Dataset
 
 from smp_feedback.data import Noisy
+from smp_feedback.evaluation.onepass import miou
 
 Pairs = Dataset[tuple[Tensor, Tensor]]
-
-
-def miou(
-    model: nn.Module, data: Pairs, *, classes: int, ignore_index: int | None = None, batch_size: int = 16
-) -> float:
-    """Mean intersection over union of *model* on *data*, from one confusion matrix over all pixels.
-
-    Args:
-        model: Maps images (B, C, H, W) to logits (B, classes, H, W); left in its mode.
-        data: Pairs of image and target.
-        classes: Number of classes; those in neither prediction nor target do not count.
-        ignore_index: Label that is not scored.
-        batch_size: Images at a time.
-
-    Returns:
-        In [0, 1].
-
-    >>> data = [(torch.zeros(2, 2, 2), torch.tensor([[0, 0], [1, 1]]))]
-    >>> round(miou(nn.Identity(), data, classes=2), 4)  # predicts class 0 everywhere: IoU 1/2 and 0
-    0.25
-    """
-    metric = MulticlassJaccardIndex(classes, ignore_index=ignore_index, validate_args=False)
-    training = model.training
-    model.eval()
-    with torch.inference_mode():
-        for image, target in DataLoader(data, batch_size):
-            metric.update(model(image).argmax(1), target)
-    model.train(training)
-    return float(metric.compute())
 
 
 def noise_sweep(

@@ -1,0 +1,81 @@
+"""Results on disk: JSON with a kind and a version, written whole, refused where they are not understood."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from smp_feedback.errors import InvalidValue, UnknownName
+from smp_feedback.saving.files import replace_file
+
+VERSION = 1
+KINDS = {
+    "calibration": "smp_feedback.evaluation.figures:calibration",
+    "comparison": "smp_feedback.comparison.figures:figures",
+    "few_shot": "smp_feedback.evaluation.figures:few_shot",
+    "robustness": "smp_feedback.evaluation.figures:robustness",
+    "stability": "smp_feedback.evaluation.figures:stability",
+}
+"""What a result can be, and what draws it: ``result -> {name: Figure}``."""
+
+Result = dict[str, Any]
+
+
+def save_result(result: Mapping[str, Any], path: str | Path) -> Path:
+    """Write *result* as JSON, whole or not at all; numbers that JSON has no word for (NaN) become null.
+
+    Args:
+        result: With ``kind`` and ``version``, as the functions of this package return it.
+        path: The file; its folder is made if it is not there.
+
+    Returns:
+        *path*.
+
+    Raises:
+        UnknownName: If nobody knows the kind.
+        InvalidValue: If the version is not this one's.
+    """
+    path = Path(path)
+    text = json.dumps(_plain(checked(result, "result")), indent=1, allow_nan=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return replace_file(path, lambda draft: draft.write_text(text + "\n", encoding="utf-8"))
+
+
+def load_result(path: str | Path) -> Result:
+    """The result that `save_result` wrote.
+
+    Raises:
+        InvalidValue: If the file is no JSON, holds no result, or one of another version.
+        UnknownName: If nobody knows its kind.
+        OSError: If it cannot be read.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidValue(f"{path} is no JSON ({error}): expected a result that this package saved.") from error
+    return dict(checked(found, str(path)))
+
+
+def checked(result: object, source: str) -> Mapping[str, Any]:
+    """*result* if it has a kind and a version that this package reads."""
+    if not isinstance(result, Mapping) or "kind" not in result:
+        raise InvalidValue(f"{source} has no 'kind': expected a result that this package saved.")
+    if result["kind"] not in KINDS:
+        raise UnknownName("kind of result", str(result["kind"]), KINDS, hint=f"({source})")
+    if result.get("version") != VERSION:
+        raise InvalidValue(
+            f"{source} has version {result.get('version')!r}: this package reads {VERSION}; "
+            "another release of it wrote the file."
+        )
+    return result
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,83 @@
+"""What one model is worth, look by look, read from its counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from smp_feedback.errors import InvalidValue
+from smp_feedback.evaluation.tally import Reliability, Tally
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one model is worth after some number of looks. Pixels are images where images are classified.
+
+    Attributes:
+        looks: How often it had looked.
+        score: Mean intersection over union, or, in classification, accuracy; in [0, 1].
+        per_class: Intersection over union, or recall, of each class; None for one that is in neither
+            prediction nor target (recall: not in the target), and does not count.
+        accuracy: Share of pixels that are right.
+        ece: Expected calibration error, 15 bins, mean of |accuracy - confidence|.
+        nll: Negative log-likelihood in nats per pixel.
+        uncertainty_right: Mean entropy of the prediction on right pixels, in nats; None without any.
+        uncertainty_wrong: The same on wrong pixels.
+        auroc: How well uncertainty tells wrong pixels from right ones, see :meth:`Tally.auroc`.
+        reliability: Confidence against accuracy.
+    """
+
+    looks: int
+    score: float
+    per_class: tuple[float | None, ...]
+    accuracy: float
+    ece: float
+    nll: float
+    uncertainty_right: float | None
+    uncertainty_wrong: float | None
+    auroc: float | None
+    reliability: Reliability
+
+
+class Scores(tuple[Score, ...]):
+    """A model's scores, fewest looks first."""
+
+    @property
+    def last(self) -> Score:
+        """The score after the most looks."""
+        return self[-1]
+
+    def at(self, looks: int) -> Score:
+        """The score after *looks* looks.
+
+        Raises:
+            InvalidValue: If that number was not scored.
+        """
+        for score in self:
+            if score.looks == looks:
+                return score
+        raise InvalidValue(f"looks={looks}: scored were {', '.join(str(score.looks) for score in self)}.")
+
+
+def score_of(tally: Tally, looks: int, task: str) -> Score:
+    """What the counts say."""
+    table = tally.table().double()
+    hit, target, predicted = table.diagonal(), table.sum(1), table.sum(0)
+    recall = task == "classification"
+    whole = target if recall else target + predicted - hit
+    counts = [bool(n) and k != tally.ignore_index for k, n in enumerate(whole)]
+    per_class = tuple(float(h / n) if c else None for h, n, c in zip(hit, whole, counts, strict=True))
+    present = [value for value in per_class if value is not None]
+    accuracy, reliability = float(hit.sum() / table.sum()), tally.reliability()
+    nll, of_right, of_wrong = tally.means()
+    return Score(
+        looks=looks,
+        score=accuracy if recall else sum(present) / len(present),
+        per_class=per_class,
+        accuracy=accuracy,
+        ece=reliability.error,
+        nll=nll,
+        uncertainty_right=of_right,
+        uncertainty_wrong=of_wrong,
+        auroc=tally.auroc(),
+        reliability=reliability,
+    )

@@ -1,0 +1,176 @@
+"""What one look got right, how sure it was, and whether it knew: counted batch by batch, on the device."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from smp_feedback.errors import InvalidInput
+
+BINS = 15
+"""Bins of confidence, of equal width over [0, 1] (Guo et al. 2017, arXiv 1706.04599)."""
+RANKS = 4096
+"""Steps in which uncertainty is ranked; what falls into one step counts as a tie."""
+UNIT = 2**24
+"""Confidence is summed in these parts, whole numbers: exact, in any order, on any device."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Pixels by the confidence of their prediction; a confidence of exactly 1 has the last bin to itself.
+
+    That bin is torchmetrics' doing, and kept so that both give one ECE.
+
+    Attributes:
+        confidence: Mean confidence in each bin (16,), 0 in an empty one.
+        accuracy: Share of right predictions in each bin (16,), 0 in an empty one.
+        share: Each bin's part of all pixels (16,), summing to 1.
+    """
+
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    share: tuple[float, ...]
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: the mean of |accuracy - confidence| over all pixels."""
+        rows = zip(self.confidence, self.accuracy, self.share, strict=True)
+        return sum(part * abs(right - sure) for sure, right, part in rows)
+
+
+class Tally:
+    """The counts of one look over any number of batches; nothing leaves the device until they are read.
+
+    torchmetrics asks the device for the valid pixels in every batch, and its calibration error keeps every
+    pixel's confidence; the tests hold both to the same values.
+
+    Args:
+        classes: Number of classes, >= 2.
+        ignore_index: Label that is not counted.
+        device: Where to count.
+
+    >>> tally = Tally(2, None, torch.device("cpu"))
+    >>> tally.add(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1]))
+    >>> tally.table().tolist()  # rows: target; columns: prediction
+    [[1, 0], [1, 0]]
+    """
+
+    def __init__(self, classes: int, ignore_index: int | None, device: torch.device) -> None:
+        self.classes, self.ignore_index = classes, ignore_index
+        self.confusion = torch.zeros(classes * classes, dtype=torch.long, device=device)
+        self.bins = torch.zeros(3, BINS + 1, dtype=torch.long, device=device)  # pixels, right ones, confidence
+        self.ranks = torch.zeros(2 * RANKS, dtype=torch.long, device=device)  # wrong pixels, then right ones
+        self.strays = torch.zeros((), dtype=torch.long, device=device)
+        self.edges = torch.linspace(0, 1, BINS + 1, device=device)
+        self.sums: list[Tensor] = []
+
+    def add(self, logits: Tensor, target: Tensor) -> None:
+        """Count one batch.
+
+        Args:
+            logits: (B, classes, ...); one channel stands for two classes, as smp's binary models give it.
+            target: Labels (B, ...).
+
+        Raises:
+            InvalidInput: If the shapes do not fit.
+        """
+        logits = self._checked(logits, target)
+        known = (target >= 0) & (target < self.classes)
+        scored = known if self.ignore_index is None else known & (target != self.ignore_index)
+        ignored = torch.zeros_like(known) if self.ignore_index is None else target == self.ignore_index
+        self.strays += (~known & ~ignored).sum()
+        label = torch.where(scored, target, 0)
+        prediction, chances = logits.argmax(1), torch.nan_to_num(logits.softmax(1))
+        right, entropy = prediction == label, torch.special.entr(chances).sum(1)
+        self._count(self.confusion, label * self.classes + prediction, scored)
+        self._calibrate(chances.amax(1), right, scored)
+        self._rank(entropy, right, scored)
+        surprise = F.cross_entropy(logits, label, reduction="none")
+        self.sums.append(torch.stack([part.sum() for part in self._parts(surprise, entropy, right, scored)]))
+
+    def table(self) -> Tensor:
+        """Confusion matrix (classes, classes): rows are targets, columns predictions; on the CPU.
+
+        Raises:
+            InvalidInput: If labels were met that are neither a class nor ignored, or nothing was scored.
+        """
+        if strays := int(self.strays):
+            known = f"0 to {self.classes - 1}" + ("" if self.ignore_index is None else f", or {self.ignore_index}")
+            raise InvalidInput(f"target: {strays} labels are neither a class nor ignored; expected {known}.")
+        table = self.confusion.view(self.classes, self.classes).cpu()
+        if not int(table.sum()):
+            raise InvalidInput(f"target: every label is ignored (ignore_index={self.ignore_index}).")
+        return table
+
+    def reliability(self) -> Reliability:
+        """Confidence against accuracy."""
+        count, right, confidence = self.bins.cpu().double()
+        filled = count.clamp_min(1)
+        rows = confidence / UNIT / filled, right / filled, count / count.sum()
+        return Reliability(*(tuple(row.tolist()) for row in rows))
+
+    def means(self) -> tuple[float, float | None, float | None]:
+        """Negative log-likelihood in nats, and uncertainty of right and of wrong pixels (None where there are none)."""
+        surprise, of_right, of_wrong = torch.stack(self.sums).cpu().double().sum(0).tolist()
+        table = self.table()
+        count, right = int(table.sum()), int(table.diagonal().sum())
+        wrong = count - right
+        return surprise / count, of_right / right if right else None, of_wrong / wrong if wrong else None
+
+    def auroc(self) -> float | None:
+        """The chance that a wrong pixel is less certain than a right one, ties counted half; None without either.
+
+        0.5 says nothing about errors, 1 finds them all. Ranked in `RANKS` steps of the entropy's fourth root,
+        which are finest where models are surest.
+        """
+        wrong, right = self.ranks.view(2, RANKS).cpu().double()
+        if not wrong.any() or not right.any():
+            return None
+        below = right.cumsum(0) - right / 2
+        return float((wrong * below).sum() / (wrong.sum() * right.sum()))
+
+    def _checked(self, logits: Tensor, target: Tensor) -> Tensor:
+        logits = per_class(logits.float())
+        wanted = (len(target), self.classes, *target.shape[1:])
+        if tuple(logits.shape) != wanted:
+            raise InvalidInput(
+                f"logits of shape {tuple(logits.shape)} for a target of shape {tuple(target.shape)} and "
+                f"{self.classes} classes: expected {wanted}."
+            )
+        return logits
+
+    def _calibrate(self, confidence: Tensor, right: Tensor, scored: Tensor) -> None:
+        bins = torch.bucketize(confidence, self.edges, right=True) - 1
+        for row, weight in zip(self.bins, (scored, scored & right, scored * (confidence * UNIT).round()), strict=True):
+            self._count(row, bins, weight)
+
+    def _rank(self, entropy: Tensor, right: Tensor, scored: Tensor) -> None:
+        part = (entropy / math.log(self.classes)).clamp(0, 1) ** 0.25
+        rank = (part * (RANKS - 1)).round().long()
+        self._count(self.ranks, rank + RANKS * right, scored)
+
+    @staticmethod
+    def _count(into: Tensor, index: Tensor, weight: Tensor) -> None:
+        into.index_add_(0, index.flatten(), weight.flatten().long())
+
+    @staticmethod
+    def _parts(surprise: Tensor, entropy: Tensor, right: Tensor, scored: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        nothing = torch.zeros_like(entropy)
+        return (
+            torch.where(scored, surprise, nothing),
+            torch.where(scored & right, entropy, nothing),
+            torch.where(scored & ~right, entropy, nothing),
+        )
+
+
+def per_class(logits: Tensor) -> Tensor:
+    """*logits* (B, classes, ...); a single channel x, as smp's binary models give it, becomes the two of [0, x].
+
+    >>> per_class(torch.tensor([[3.0]]))  # sigmoid(x) is the softmax of [0, x]
+    tensor([[0., 3.]])
+    """
+    return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
