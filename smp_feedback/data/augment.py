@@ -56,8 +56,10 @@ AUGMENTATIONS: dict[str, Callable[[], Transform | None]] = {
     "flip": v2.RandomHorizontalFlip,
     "flips": lambda: v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]),
     "crop_flip": CropFlip,
+    "colour": lambda: v2.Compose([v2.RandomHorizontalFlip(), v2.ColorJitter(0.25, 0.25, 0.25)]),
 }
-"""``flip``: left and right; ``flips``: also up and down (cells, not streets); ``crop_flip``: see `CropFlip`."""
+"""``flip``: left and right; ``flips``: also up and down (cells, not streets); ``crop_flip``: see `CropFlip`;
+``colour``: flip, and brightness, contrast and saturation by up to a quarter."""
 
 
 def as_transform(augmentation: Augmentation) -> Transform | None:

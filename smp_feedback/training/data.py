@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from smp_feedback.checks import check_whole
-from smp_feedback.data.noise import checked_int
+from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue
 from smp_feedback.training.order import Numbered, Shuffled
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
-from smp_feedback.data.folder import SUFFIXES, natural_key, read_image
-from smp_feedback.data.shapes import height_width
+from smp_feedback.data.files import SUFFIXES, natural_key, read_image
+from smp_feedback.data.items import height_width
 from smp_feedback.errors import InvalidValue
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.order import name_of

@@ -13,7 +13,6 @@ from torch.utils.data import Subset
 from smp_feedback.checks import check_whole
 from smp_feedback.errors import FeedbackError, InvalidInput, InvalidValue
 from smp_feedback.factory import create
-from smp_feedback.training.augment import augmentation
 from smp_feedback.training.data import PairsModule
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.scores import task_of
@@ -57,7 +56,7 @@ def open_pairs(
         batch_size: Images per step and process.
         workers: Processes that load data.
         images: Train on the first so many images; None is all.
-        augment: none, flip, affine or colour.
+        augment: none, flip, flips (up and down too), crop_flip or colour.
         corruption: Corrupts every split: training images anew in each epoch, the others always alike.
         severity: Of the corruption, 1 to 5.
         options: What else this dataset takes.
@@ -73,9 +72,7 @@ def open_pairs(
     for split in SPLITS[verb]:
         own = dict(told)
         if split == "train":
-            ignored = getattr(opened.get("val"), "ignore_index", None)
-            if (transform := augmentation(augment, ignored)) is not None:
-                own["transform"] = transform
+            own["transform"] = augment
         opened[split] = open_dataset(name, split, **own)
     facts = facts_of(next(iter(opened.values())))
     if "train" in opened:
@@ -136,7 +133,7 @@ def build_module(
         encoder: A name from ``list_encoders``.
         encoder_weights: ``imagenet`` downloads; null is random.
         feedback: true, false, a loop's name, or its config such as ``{steps: 4, tau: 2.0}``.
-        base_norm: ``batch`` or ``group``; null leaves the base as it is.
+        base_norm: ``group`` puts GroupNorm in the place of BatchNorm; null leaves the base as it is.
         arguments: What else the architecture takes, such as ``{encoder_depth: 4}``.
         **training: See :class:`FeedbackModule`.
     """

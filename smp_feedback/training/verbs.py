@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from rich.console import Console
 
 from smp_feedback.checks import check_whole
-from smp_feedback.data.noise import checked_int
+from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.data import PairsModule

@@ -1,0 +1,82 @@
+"""A feedback model and its twins: the same base, the same weights to begin with, everything shared but the loop."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any, NamedTuple, cast
+
+import timm
+import torch
+from torch import nn
+
+from smp_feedback.base_norm import with_group_norm
+from smp_feedback.comparison.settings import Settings
+from smp_feedback.config import LoopConfig
+from smp_feedback.factory import create, wrap
+
+
+class Twin(NamedTuple):
+    """One model of a comparison, untrained.
+
+    Attributes:
+        model: The model.
+        train_steps: Optimiser steps it is given.
+        looks: Forward passes of the base in one of them.
+    """
+
+    model: nn.Module
+    train_steps: int
+    looks: int
+
+
+def make_twin(name: str, settings: Settings, classes: int, seed: int) -> Twin:
+    """The model called *name*, from the weights that *seed* draws for all of them.
+
+    ``plain`` is the base; ``one-step`` the feedback model with a single look, which has all that it has beyond the
+    base (what is normalised, what is read out) but the loop; ``equal-compute`` the base, trained for as many
+    forward passes as the feedback model.
+
+    Args:
+        name: ``feedback``, ``plain``, ``one-step`` or ``equal-compute``.
+        settings: The comparison.
+        classes: Number of classes.
+        seed: Of the weights.
+
+    >>> tiny = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
+    >>> twin = make_twin("equal-compute", Settings(train_steps=10, feedback={"steps": 3}, arch_options=tiny), 3, seed=0)
+    >>> twin.train_steps, twin.looks
+    (30, 1)
+    """
+    torch.manual_seed(seed)
+    base = make_base(settings, classes)
+    looks = settings.looks
+    if name == "feedback":
+        return Twin(wrap(base, settings.config), settings.train_steps, looks)
+    if name == "one-step":
+        return Twin(wrap(base, once(settings.config)), settings.train_steps, 1)
+    return Twin(copy.deepcopy(base), settings.train_steps * (looks if name == "equal-compute" else 1), 1)
+
+
+def make_base(settings: Settings, classes: int) -> nn.Module:
+    """The feed-forward model that all of them are made of."""
+    source, _, name = settings.arch.rpartition("/")
+    if source.lower() == "timm":
+        model: nn.Module = timm.create_model(name, num_classes=classes, **settings.arch_options)
+        return model if settings.base_norm is None else with_group_norm(model)
+    base: nn.Module = create(
+        settings.arch,
+        settings.encoder,
+        settings.encoder_weights,
+        classes=classes,
+        feedback=False,
+        base_norm=cast(Any, settings.base_norm),
+        **settings.arch_options,
+    )
+    return base
+
+
+def once(config: LoopConfig) -> LoopConfig:
+    """*config* with a single look."""
+    single: LoopConfig = dataclasses.replace(cast(Any, config), steps=1)
+    return single
