@@ -320,11 +320,15 @@ def test_a_robustness_sweep_shows_every_model_the_same_images(looping, corrupted
         assert row["score"] == evaluate(model, images, classes=3, looks=[row["looks"]]).last.score
 
 
-def test_a_corruption_that_there_is_not_is_refused_before_any_work(looping):
+def test_a_corruption_that_there_is_not_is_refused_before_any_work(looping, monkeypatch):
     if not isinstance(smp_feedback.data.Corrupted, type):
         pytest.skip("no corruptions yet")
-    with pytest.raises(UnknownName):
-        robustness({"loop": looping}, None, classes=3, corruptions=["gausian_noise"])
+    data = Shapes(2, size=32)
+    monkeypatch.setattr(Shapes, "__getitem__", lambda *_: pytest.fail("touched"))
+    with pytest.raises(UnknownName, match="Did you mean 'gaussian_noise'"):
+        robustness({"loop": looping}, data, classes=3, corruptions=["contrast", "gausian_noise"])
+    with pytest.raises(InvalidValue, match="severities=0"):
+        robustness({"loop": looping}, data, classes=3, severities=[0, 1])
 
 
 def test_few_images_are_part_of_more():

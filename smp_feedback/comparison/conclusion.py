@@ -20,6 +20,7 @@ from smp_feedback.comparison.results import (
 )
 from smp_feedback.comparison.schema import parse
 from smp_feedback.comparison.statistics import AHEAD, BEHIND, LEVEL, ONE_SEED, Paired, chance, significance
+from smp_feedback.comparison.table import number
 
 NAMES = {"plain": "the plain model", "one-step": "one-step", "equal-compute": "equal-compute"}
 LITTLE = 0.005  # half a point: a lead below it may be beyond the spread and still be of no use
@@ -116,9 +117,10 @@ def _versus(name: str, gain: Paired, metric: str) -> str:
 
 def _because(gains: Mapping[str, Paired]) -> str:
     """Why that is the answer, where the clauses do not say it."""
-    for (twin, verdict), reason in REASONS.items():
-        if twin in gains and gains[twin].verdict == verdict:
-            return f": {reason}"
+    if "plain" not in gains or gains["plain"].verdict == AHEAD:  # else there is no gain to explain
+        for (twin, verdict), reason in REASONS.items():
+            if twin in gains and gains[twin].verdict == verdict:
+                return f": {reason}"
     if _answer(gains) != "Undecided":
         return ""
     absent = [twin for twin in TWINS if twin not in gains]
@@ -160,17 +162,14 @@ def _cost(found: Comparison) -> list[str]:
     if not found.models:
         return []
     trained = {model: [run for run in found.runs if run.model == model] for model in found.models}
-    parts = [
-        f"{model} {average(run.seconds for run in runs):,.0f} s and {average(run.passes for run in runs):,.0f}"
-        for model, runs in trained.items()
-    ]
+    parts = []
+    for model, runs in trained.items():
+        seconds, passes = average(run.seconds for run in runs), average(run.passes for run in runs)
+        parts.append(f"{model} {number(seconds, ',.0f')} s and {number(passes, ',.0f')}")
     line = f"A training run took, in seconds and forward passes of a batch: {', '.join(parts)}"
     answer, plain = (average(run.seconds_per_image for run in trained.get(model, ())) for model in (FEEDBACK, "plain"))
-    return [
-        f"{line}; feedback answers in {answer / plain:.1f} times the plain model's time."
-        if plain > 0 < answer
-        else f"{line}."
-    ]
+    ratio = f"; feedback answers in {answer / plain:.1f} times the plain model's time" if plain > 0 < answer else ""
+    return [f"{line}{ratio}."]
 
 
 def _named(run: Run) -> str:

@@ -28,6 +28,8 @@ require("matplotlib", extra="plot")
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+MOST_CLASSES = 30  # more bars than that are no figure; the table has them all
+
 
 def figures(results: Mapping[str, Any]) -> dict[str, Figure]:
     """Every figure that has something to show, by name, in the order of the report.
@@ -144,7 +146,8 @@ def _train_noise(found: Comparison) -> Figure | None:
         by_train = [select(table, train=train, images=n) for train in trains]
         lines(axis, found.models, {float(i): _seeds(part) for i, part in enumerate(by_train)})
         axis.set_title(f"{n} training image{'s' * (n != 1)}", fontsize=9)
-        axis.set_xticks(range(len(trains)), trains, fontsize=7, rotation=30 if len(trains) > 2 else 0)
+        turn = 30 if len(trains) > 2 else 0
+        axis.set_xticks(range(len(trains)), trains, fontsize=7, rotation=turn, ha="right" if turn else "center")
         axis.set_xlim(-0.4, len(trains) - 0.6)
         axis.set_xlabel("trained on", fontsize=8)
     return finish(figure, axes, found.metric)
@@ -158,12 +161,12 @@ def _looks(found: Comparison) -> Figure | None:
     for axis, ((train, images), by_look) in zip(axes, groups.items(), strict=True):
         lines(axis, (FEEDBACK,), {float(t): {FEEDBACK: list(seeds.values())} for t, seeds in by_look.items()})
         own = _seeds(select(found.scores(), as_trained=True, train=train, images=images))
-        for model in own.keys() - {FEEDBACK}:
+        for model in (twin for twin in TWINS if twin in own):
             flat = {key: LOOK[model][key] for key in ("color", "linestyle")}
             axis.axhline(100 * average(own[model]), linewidth=1.2, label=model, **flat)
-        for run in found.runs:
-            if (run.model, run.train, run.images) == (FEEDBACK, train, images):
-                axis.axvline(run.looks, color=GREY, linewidth=0.8)
+        trained = {r.looks for r in found.runs if (r.model, r.train, r.images) == (FEEDBACK, train, images)}
+        for looks in sorted(trained):
+            axis.axvline(looks, color=GREY, linewidth=0.8)
         axis.set_title(f"{train}, n = {images}", fontsize=9)
         axis.set_xlabel("looks", fontsize=8)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -172,7 +175,7 @@ def _looks(found: Comparison) -> Figure | None:
 
 def _classes(found: Comparison) -> Figure | None:
     rows = {name: _seeds(table) for name, table in found.class_scores().items()}
-    if not any(rows.values()):
+    if not any(rows.values()) or len(rows) > MOST_CLASSES:
         return None
     models = found.models
     figure = Figure(figsize=(7.2, 0.9 + 0.15 * len(rows) * max(2, len(models))), layout="constrained")

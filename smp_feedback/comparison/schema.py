@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,9 @@ def parse(results: Mapping[str, Any]) -> Comparison:
     command, settings, hardware, classes, task, runs = (_need(results, key, "The comparison") for key in keys)
     if task not in METRICS:
         raise InvalidInput(f"task={task!r}: expected {' or '.join(METRICS)}.")
+    for key, value, kind in (("settings", settings, Mapping), ("classes", classes, Sequence), ("runs", runs, Sequence)):
+        if not isinstance(value, kind) or isinstance(value, str):
+            raise InvalidInput(f"{key}={value!r:.80} ({type(value).__name__}): expected a {kind.__name__.lower()}.")
     parsed = tuple(_run(run, f"Run {i}", len(classes)) for i, run in enumerate(runs))
     _once(parsed)
     return Comparison(command, settings, hardware, tuple(classes), task, parsed, results.get("versions", {}))
@@ -52,11 +55,15 @@ def _run(run: Mapping[str, Any], where: str, classes: int) -> Run:
         close = suggestion(did_you_mean(facts["model"], MODELS), list(MODELS))
         raise InvalidInput(f"{where}: model={facts['model']!r}. {close}")
     where = f"{where} ({facts['model']}, seed {facts['seed']})"
+    for key, least in (("seed", 0), ("images", 1), ("steps", 0), ("looks", 1), ("parameters", 0)):
+        _whole(facts[key], f"{where}: {key}", least)
     scores: dict[tuple[str, int, int], Score] = {}
     for score in facts["scores"]:
         corruption, severity, looks = (
             _need(score, key, f"{where}: a score") for key in ("corruption", "severity", "looks")
         )
+        _whole(severity, f"{where}: severity", 0)
+        _whole(looks, f"{where}: looks", 1)
         clean = corruption == "clean" or severity == 0
         scores[(*CLEAN, looks) if clean else (corruption, severity, looks)] = _score(score, where, classes)
     floats = {key: _number(facts[key]) for key in ("seconds", "seconds_per_image", "kept_mb")}
@@ -65,6 +72,7 @@ def _run(run: Mapping[str, Any], where: str, classes: int) -> Run:
 
 def _score(score: Mapping[str, Any], where: str, classes: int) -> Score:
     value, per_class, ece = (_need(score, key, f"{where}: a score") for key in ("score", "per_class", "ece"))
+    per_class = per_class or ()
     if len(per_class) not in (0, classes):
         raise InvalidInput(f"{where}: per_class has {len(per_class)} values for {classes} classes.")
     for name, number in (("score", value), ("ece", ece), *(("per_class", part) for part in per_class)):
@@ -86,6 +94,11 @@ def _need(found: Mapping[str, Any], key: str, where: str) -> Any:
     if not isinstance(found, Mapping) or key not in found:
         raise InvalidInput(f"{where} lacks {key!r}: expected the results of `smp-feedback compare`, whole.")
     return found[key]
+
+
+def _whole(value: object, name: str, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidInput(f"{name}={value!r}: expected a whole number >= {least}.")
 
 
 def _number(value: float | None) -> float:

@@ -73,8 +73,8 @@ def _differences(found: Comparison) -> Table:
         gain, n = paired(found.scores(), twin), len(matched(only(found.scores(), FEEDBACK, twin)))
         if gain.values:
             low, high = (100 * end for end in gain.interval)
-            interval = f"{low:+.1f} to {high:+.1f}" if math.isfinite(low) else NONE
-            sizes = f"{100 * gain.mean:+.1f}" + (f" ± {100 * gain.sd:.1f}" if len(gain.values) > 1 else "")
+            interval = f"{low:+.2f} to {high:+.2f}" if math.isfinite(low) else NONE
+            sizes = f"{100 * gain.mean:+.2f}" + (f" ± {100 * gain.sd:.2f}" if len(gain.values) > 1 else "")
             agree = f"{gain.agree} of {len(gain.values)}"
             rows.append((twin, str(n), sizes, interval, f"{gain.p:.2g}", agree, gain.verdict))
     note = (

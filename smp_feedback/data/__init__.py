@@ -15,24 +15,25 @@ if TYPE_CHECKING:
     from smp_feedback.data.cityscapes import Cityscapes
     from smp_feedback.data.classification import Classification
     from smp_feedback.data.corrupted import Corrupted
+    from smp_feedback.data.figures import Circles, OnePolygon, Polygons, PolygonsAndCircles
     from smp_feedback.data.folder import CAMVID_CLASSES, MaskFolder
     from smp_feedback.data.items import Sample, item_name
     from smp_feedback.data.noise import Noisy, add_noise
     from smp_feedback.data.opening import open_dataset
     from smp_feedback.data.shapes import Shapes
-    from smp_feedback.data.synthetic import Circles, OnePolygon, Polygons, PolygonsAndCircles, Synthetic
+    from smp_feedback.data.synthetic import Synthetic
 
 _HOMES = {
     "CAMVID_CLASSES": "folder",
-    "Circles": "synthetic",
+    "Circles": "figures",
     "Cityscapes": "cityscapes",
     "Classification": "classification",
     "Corrupted": "corrupted",
     "MaskFolder": "folder",
     "Noisy": "noise",
-    "OnePolygon": "synthetic",
-    "Polygons": "synthetic",
-    "PolygonsAndCircles": "synthetic",
+    "OnePolygon": "figures",
+    "Polygons": "figures",
+    "PolygonsAndCircles": "figures",
     "Sample": "items",
     "Shapes": "shapes",
     "Synthetic": "synthetic",

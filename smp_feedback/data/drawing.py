@@ -1,4 +1,4 @@
-"""Filling outlines: which pixels belong to a polygon, a circle, an ellipse."""
+"""Outlines and what they fill: which pixels belong to a polygon, a circle, an ellipse."""
 
 from __future__ import annotations
 
@@ -57,3 +57,13 @@ def fill_ellipse(centre: Floats, radii: tuple[float, float], size: tuple[int, in
     offsets = (np.arange(side) + 0.5 - c for side, c in zip(size, centre, strict=True))
     y, x = (np.square(offset / radius) for offset, radius in zip(offsets, radii, strict=True))
     return np.asarray(y[:, None] + x <= 1)
+
+
+def around(centre: Floats, reach: Floats, turn: float) -> Floats:
+    """Corners (N, 2), as (y, x), at equal angles around *centre*, the first *turn* radians from the right.
+
+    >>> around(np.array([0.0, 10.0]), np.array([2.0, 1.0]), 0.0).round(6).tolist()
+    [[0.0, 12.0], [0.0, 9.0]]
+    """
+    angle = turn + 2 * np.pi * np.arange(len(reach)) / len(reach)
+    return np.asarray(centre + reach[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1))

@@ -138,7 +138,7 @@ def find_samples(root: Path, split: str, images: str = "{split}", masks: str = "
     for one in (folder, mask_folder):
         if not one.is_dir():
             raise InvalidValue(f"{one}: expected a folder; {_splits(root, images, masks)}")
-    found = sorted(_files(folder, SUFFIXES), key=natural_key)[::-1]
+    found = sorted(_files(folder, SUFFIXES), key=natural_key)
     if not found:
         raise InvalidValue(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none.")
     twice = [stem for stem, times in Counter(p.stem for p in found).items() if times > 1]

@@ -23,10 +23,10 @@ TORCHVISION = (
 @hookimpl
 def register_datasets(register: Register) -> None:
     """The papers' synthetic tasks, ours, folders of files, and torchvision's classification datasets."""
-    register("polygons", f"{DATA}.synthetic:Polygons")
-    register("circles", f"{DATA}.synthetic:Circles")
-    register("shapes", f"{DATA}.synthetic:PolygonsAndCircles")
-    register("one_polygon", f"{DATA}.synthetic:OnePolygon")
+    register("polygons", f"{DATA}.figures:Polygons")
+    register("circles", f"{DATA}.figures:Circles")
+    register("shapes", f"{DATA}.figures:PolygonsAndCircles")
+    register("one_polygon", f"{DATA}.figures:OnePolygon")
     for name in ("coloured_shapes", "camvid", "folder", "cityscapes"):
         register(name, f"{DATA}.layouts:{name}")
     for name in TORCHVISION:

@@ -8,9 +8,9 @@ from itertools import count as count_from
 import numpy as np
 
 from smp_feedback.data.augment import Augmentation
-from smp_feedback.data.drawing import Floats, Pixels, fill_circle, fill_polygon
+from smp_feedback.data.drawing import Floats, Pixels, around, fill_circle, fill_polygon
 from smp_feedback.data.items import checked_int
-from smp_feedback.data.synthetic import Scene, Synthetic, around
+from smp_feedback.data.synthetic import Scene, Synthetic
 
 RADIUS = (1 / 8, 1 / 4)  # of the shorter side
 JITTER = (0.75, 1.25)  # of the radius, per corner
@@ -21,7 +21,7 @@ class Shapes(Synthetic):
     """Polygons (3 to 8 corners, slightly irregular) and discs on a plain ground, in colours that say nothing.
 
     Ours, ``coloured_shapes`` in the registry: harder than the synthetic tasks of arXiv 2507.10143 (see
-    `smp_feedback.data.synthetic`), as several shapes overlap, none is cut off by the border, and only the outline
+    `smp_feedback.data.figures`), as several shapes overlap, none is cut off by the border, and only the outline
     tells a polygon from a circle. Later shapes are painted over earlier ones.
 
     Args:

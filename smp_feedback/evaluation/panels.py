@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smp_feedback.evaluation.style import bar, line, new_figure
+from smp_feedback.evaluation.style import bar, columns, line, new_figure
 from smp_feedback.evaluation.tally import BINS
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -23,10 +22,10 @@ def curves(axis: Axes, rows: Sequence[Row], x: str, y: str, models: Sequence[str
     """One line for each model, the mean over seeds with their range shaded."""
     for i, name in enumerate(models or models_of(rows)):
         places = sorted({row[x] for row in rows if row["model"] == name})
-        columns = [[row[y] for row in rows if row["model"] == name and row[x] == place] for place in places]
-        axis.plot(places, [np.mean(column) for column in columns], label=name, **line(i))
-        if any(len(column) > 1 for column in columns):
-            low, high = ([end(column) for column in columns] for end in (min, max))
+        groups = [[row[y] for row in rows if row["model"] == name and row[x] == place] for place in places]
+        axis.plot(places, [np.mean(group) for group in groups], label=name, **line(i))
+        if any(len(group) > 1 for group in groups):
+            low, high = ([end(group) for group in groups] for end in (min, max))
             axis.fill_between(places, low, high, color=line(i)["color"], alpha=0.2, linewidth=0)
 
 
@@ -73,8 +72,8 @@ def way(axis: Axes, path: NDArray[Any], explained: Sequence[float]) -> None:
 
 def class_bars(rows: Sequence[Row], result: Mapping[str, Any]) -> Figure:
     """One group of bars for each class, mean over seeds; the line at a bar's end is their range."""
-    models, columns = models_of(rows), list(zip(*(row["per_class"] for row in rows), strict=True))
-    present = [k for k, column in enumerate(columns) if any(value is not None for value in column)]
+    models, by_class = models_of(rows), list(zip(*(row["per_class"] for row in rows), strict=True))
+    present = [k for k, column in enumerate(by_class) if any(value is not None for value in column)]
     names = [result["classes"][k] for k in present]
     figure = new_figure(aspect=max(0.5, 0.2 + 0.045 * len(names) * (0.6 + 0.4 * len(models))))
     axis, thick = figure.subplots(), 0.8 / len(models)
@@ -137,9 +136,8 @@ def legend(figure: Figure, axis: Axes, rows: Sequence[Row]) -> None:
 
 
 def _legend_columns(names: Sequence[str], more: int = 0) -> int:
-    """As many as stand side by side: a letter is about 0.6 of its size wide."""
-    letters = mpl.rcParams["figure.figsize"][0] * 72 / (0.6 * mpl.rcParams["font.size"])
-    return max(1, min(len(names), int(letters / (8 + more + max(map(len, names))))))
+    """A name and its line, and *more* letters."""
+    return columns(len(names), 6 + more + 0.9 * max(map(len, names)))
 
 
 def last_look(rows: Sequence[Row]) -> list[Row]:

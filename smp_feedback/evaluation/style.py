@@ -83,10 +83,15 @@ def new_figure(aspect: float = 0.7) -> Figure:
     return Figure(figsize=(width, aspect * width))
 
 
-def columns(count: int, narrowest: float = 1.6) -> int:
-    """How many panels of at least *narrowest* inches stand side by side; as even as *count* allows."""
-    fit = max(1, min(count, int(mpl.rcParams["figure.figsize"][0] / narrowest)))
-    rows = -(-count // fit)
+def columns(count: int, letters: float = 15) -> int:
+    """How many things as wide as *letters* stand side by side in a figure; as even as *count* allows.
+
+    >>> with styled("screen"):
+    ...     columns(10), columns(4), columns(5, letters=30)
+    (4, 4, 2)
+    """
+    width = float(mpl.rcParams["figure.figsize"][0]) * 72 / (0.68 * float(mpl.rcParams["font.size"]))
+    rows = -(-count // max(1, min(count, int(width / letters))))
     return -(-count // rows)
 
 

@@ -52,7 +52,9 @@ def robustness(
     """
     from smp_feedback.data import Corrupted
 
-    conditions = [("clean", 0, data)]
+    for severity in severities:
+        check_whole("severities", severity)
+    conditions: list[tuple[str, int, Pairs]] = [("clean", 0, data)]
     conditions += [(name, s, Corrupted(data, name, s, seed=seed)) for name in corruptions for s in severities]
     networks, rows = _named(models), []
     for name, severity, images in conditions:

@@ -1,0 +1,104 @@
+"""The folder of a run: what is in it, and how it is found again."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+
+from smp_feedback.errors import InvalidValue
+from smp_feedback.saving.files import replace_file
+from smp_feedback.training.module import FeedbackModule
+from smp_feedback.training.reliability import LAST, read_checkpoint
+
+CONFIG, BEST, MODEL = "config.yaml", "best.ckpt", "model"
+STARTED = "SMP_FEEDBACK_RUN"  # the folder of this run, for the processes that it starts
+
+
+def fresh_folder(args: Any, verb: str) -> Path:
+    """The folder of a new run, or of the one to resume."""
+    if args.resume is not None:
+        return Path(args.resume)
+    folder = free_folder(args.out, verb)
+    if (folder / LAST).exists():
+        raise InvalidValue(f"{folder} holds a run: go on with it by --resume {folder}, or give another --out.")
+    return folder
+
+
+def free_folder(out: str | None, verb: str) -> Path:
+    """*out*, or ``runs/VERB/TIME``; the processes that a run starts are told the same."""
+    parent, _, told = os.environ.get(STARTED, "").partition(" ")
+    if "LOCAL_RANK" in os.environ and parent == str(os.getppid()):
+        return Path(told)
+    stem = Path("runs", verb, time.strftime("%Y-%m-%d_%H-%M-%S"))
+    names = (stem if k == 1 else stem.with_name(f"{stem.name}_{k}") for k in itertools.count(1))
+    folder = Path(out) if out is not None else next(name for name in names if not name.exists())
+    os.environ[STARTED] = f"{os.getpid()} {folder}"
+    return folder
+
+
+def keep_settings(parser: ArgumentParser, args: Any, folder: Path) -> None:
+    """Write ``config.yaml``: what ``--config`` takes to do all this again, elsewhere."""
+    kept = args.clone()
+    for key in ("config", "resume", "out"):
+        kept.pop(key, None)
+    text = parser.dump(kept, format="yaml", skip_unset=False, skip_validation=True)
+    replace_file(folder / CONFIG, lambda draft: draft.write_text(text))
+
+
+def weights_of(args: Any) -> Path:
+    """The checkpoint to score or predict with."""
+    if args.weights in ("best", "last"):
+        if args.run is None:
+            raise InvalidValue("Whose weights? Give --run DIR, the --out of fit, or --weights FILE.")
+        path = Path(args.run) / f"{args.weights}.ckpt"
+        path = path if path.is_file() or args.weights == "last" else Path(args.run) / LAST
+    else:
+        path = Path(args.weights)
+    if not path.is_file():
+        raise InvalidValue(f"{path}: expected a checkpoint, there is none.")
+    return path
+
+
+def load_weights(module: FeedbackModule, path: Path) -> None:
+    """The weights in *path*, the averaged ones if there are any.
+
+    Raises:
+        InvalidValue: If they belong to another model.
+    """
+    try:
+        module.load_state_dict(read_checkpoint(path)["state_dict"])
+    except (RuntimeError, KeyError) as error:
+        raise InvalidValue(
+            f"{path} holds the weights of another model than the settings build: {error!s:.300}"
+        ) from None
+
+
+def save_model(module: FeedbackModule, folder: Path, dataset: str) -> list[Path]:
+    """The model alone, for ``from_pretrained`` and ``smp-feedback export``; smp's own way for smp's own model."""
+    save = getattr(module.model, "save_pretrained", None)
+    if save is None:
+        return []
+    module.cpu().eval()
+    save(folder / MODEL, dataset=dataset)
+    return [folder / MODEL]
+
+
+def tell(folder: Path, more: list[Path], *, few: bool = False) -> None:
+    """Print where every file went."""
+    there = sorted(path for path in folder.rglob("*") if path.is_file() and folder / MODEL not in path.parents)
+    shown = there[:3] if few else there
+    for path in [*shown, *more]:
+        say(f"wrote {path}")
+    if len(there) > len(shown):
+        say(f"wrote {len(there)} files in all to {folder}")
+
+
+def say(line: str) -> None:
+    """One line, however long: paths are to be copied."""
+    Console().print(line, soft_wrap=True, markup=False, highlight=False)
