@@ -1,21 +1,27 @@
-"""Pictures for the report: how the models of the first seed answer held-out images, look by look."""
+"""Pictures for the report: how the models of the first seed answer held-out images, and whether the loop settles."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from smp_feedback.comparison.runs import TEST_SEED, Key, held_out, restored, task_of
 from smp_feedback.comparison.settings import Condition, Settings
-from smp_feedback.data import Corrupted
+from smp_feedback.data import Corrupted, Sample
+from smp_feedback.evaluation import save_result, stability
 from smp_feedback.evaluation.pictures import refinement
+from smp_feedback.evaluation.plotting import draw, save_figure
+from smp_feedback.evaluation.style import styled
+from smp_feedback.loops.base import FeedbackModel
 
 EXAMPLES = 4
+LOOKS = 20  # many more than any was trained with
 
 
 def draw_pictures(settings: Settings, folder: Path) -> dict[str, Path]:
-    """One picture for each training condition, with the most training images; empty for classification.
+    """Two pictures for each training condition, with the most training images; of a classifier, the second alone.
 
     Args:
         settings: The comparison.
@@ -25,15 +31,17 @@ def draw_pictures(settings: Settings, folder: Path) -> dict[str, Path]:
         Paths by caption.
     """
     test = held_out(settings)
-    if task_of(test) == "classification":
-        return {}
     images = max(settings.images, key=lambda n: n or float("inf"))
     drawn = {}
     for condition in settings.conditions:
         models = _models(settings, condition, images, folder / "models")
-        if models:
-            path = folder / f"pictures-{str(condition).replace(':', '')}.png"
+        name = str(condition).replace(":", "")
+        if models and task_of(test) == "segmentation":
+            path = folder / "models" / f"refinement-{name}.png"
             drawn[f"Held-out images under {condition}, models of seed 0"] = _draw(models, condition, test, path)
+        if isinstance(loop := models.get("feedback"), FeedbackModel):
+            words = f"Whether the loop comes to rest: {LOOKS} looks at held-out images under {condition}, seed 0"
+            drawn[words] = _settling(loop, condition, test, folder / "models" / f"stability-{name}.png")
     return drawn
 
 
@@ -42,7 +50,18 @@ def _models(settings: Settings, condition: Condition, images: int, folder: Path)
     return {name: model for name, model in wanted.items() if model is not None}
 
 
-def _draw(models: dict[str, nn.Module], condition: Condition, test: object, path: Path) -> Path:
-    shown = Corrupted(test, condition.corruption, condition.severity, seed=TEST_SEED)  # type: ignore[arg-type]
-    at = [i * len(shown) // EXAMPLES for i in range(min(EXAMPLES, len(shown)))]
-    return refinement(models, [shown[i] for i in at], path, classes=len(shown.classes or ()))
+def _draw(models: dict[str, nn.Module], condition: Condition, test: Any, path: Path) -> Path:
+    return refinement(models, _examples(condition, test), path, classes=len(test.dataset.classes))
+
+
+def _settling(loop: FeedbackModel, condition: Condition, test: Any, path: Path) -> Path:
+    """The result beside its figure, for ``smp-feedback plot``."""
+    result = stability(loop, [image for image, _ in _examples(condition, test)], looks=LOOKS)
+    save_result(result, path.with_suffix(".json"))
+    with styled("screen"):
+        return save_figure(next(iter(draw(result).values())), path)
+
+
+def _examples(condition: Condition, test: Any) -> list[Sample]:
+    shown = Corrupted(test, condition.corruption, condition.severity, seed=TEST_SEED)
+    return [shown[i * len(shown) // EXAMPLES] for i in range(min(EXAMPLES, len(shown)))]
