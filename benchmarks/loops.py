@@ -30,14 +30,11 @@ VARIANTS = {
     "one-step": ("one-step", LOOP, "mean"),
     "compare's loop": ("feedback", LOOP, "mean"),
     "loss on the last look": ("feedback", LOOP, "last"),
-    "loss increasing": ("feedback", LOOP, "increasing"),
     "no normalisation": ("feedback", {**LOOP, "norm_error": "none"}, "mean"),
-    "tau 2": ("feedback", {**LOOP, "tau": 2.0}, "mean"),
     "softmax of K = 8": ("feedback", STATE, "mean"),
     "residual, tau 4, K = 8": ("feedback", {"dynamics": "residual", "tau": 4.0, "channels": 8}, "last"),
     "decay, tau 4, K = 8": ("feedback", {"tau": 4.0, "channels": 8}, "last"),
     "Recurrent(), as published": ("feedback", {}, "last"),
-    "Recurrent(), T = 8": ("feedback", {"steps": 8}, "last"),
 }
 
 
