@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import time
 from collections.abc import Iterator
@@ -105,6 +106,7 @@ def run(settings: Settings, key: Key, folder: Path | None = None, accelerator: s
     Returns:
         A run as ``results.json`` holds it.
     """
+    gc.collect()  # the run before left its model in cycles: few objects, so Python waits, and much memory
     twin, took = trained(settings, key, accelerator)
     test = held_out(settings)
     image = next(iter(DataLoader(test, min(len(test), settings.batch_size))))[0]  # type: ignore[arg-type]
