@@ -49,7 +49,7 @@ def handmade(scores, **more):
             {"corruption": name, "severity": severity, "looks": 1, "score": score, "per_class": [], "ece": None}
             for (name, severity), score in by_test.items()
         ]
-        cost = {"steps": 10, "looks": 1, "seconds": 1.0, "seconds_per_image": 0.1, "peak_memory_mb": 5.0}
+        cost = {"steps": 10, "looks": 1, "seconds": 1.0, "seconds_per_image": 0.1, "kept_mb": 5.0}
         runs.append(
             {"model": model, "seed": seed, "train": train, "images": images, "parameters": 7, "scores": listed, **cost}
         )
@@ -299,6 +299,32 @@ def test_no_names_the_twin_that_does_as_well():
     assert answered(-0.03, 0.02, -0.02).endswith(" seeds).")  # no gain, and none to explain
 
 
+def test_the_answer_is_that_of_what_was_trained_on_and_says_where_it_does_not_hold():
+    def results(elsewhere):
+        return handmade(
+            {
+                (model, seed, "occlusion:2", 4): {
+                    ("occlusion", 2): 0.5 + 0.1 * (model == "feedback") + 0.001 * seed * (model != "feedback"),
+                    ("clean", 0): 0.7 + elsewhere * (model == "feedback") + 0.001 * seed * (model != "feedback"),
+                }
+                for model in ("feedback", *TWINS)
+                for seed in range(3)
+            }
+        )
+
+    worse, better = results(-0.2), results(0.2)
+    assert conclusion(worse).startswith("Yes: tested on what it was trained on, in the one condition tested, feedback")
+    assert "ahead of the plain model by 9.9 points of mIoU" in conclusion(worse)
+    assert conclusion(worse).endswith("it is behind the plain model, one-step and equal-compute.")
+    assert "behind" not in conclusion(better)
+    assert summary(worse)[1].startswith(
+        "Tested on what it was not trained on, in the one condition tested, feedback is"
+    )
+    assert "behind the plain model by 20.1 points" in summary(worse)[1]
+    kinds = [row[0] for row in tables(worse)["differences"].rows]
+    assert kinds == ["as trained"] * 3 + ["otherwise"] * 3
+
+
 def test_undecided_is_said_with_its_reason():
     assert answered(0.03, 0.02, 0.01, seeds=1).startswith("Undecided: ")
     assert answered(0.03, 0.02, 0.01, seeds=1).endswith(": one seed cannot tell a difference from chance.")
@@ -337,7 +363,8 @@ def test_the_summary_says_range_chance_and_cost():
     best, worst = max(gains, key=gains.get), min(gains, key=gains.get)
     text = " ".join(lines)
     assert lines[0] == conclusion(results)
-    assert lines[1] == significance(3)
+    assert lines[1].startswith("Tested on what it was not trained on, averaged over 160 conditions, feedback is ")
+    assert lines[2] == significance(3)
     assert f"from {100 * gains[worst]:+.1f} points ({worst}) to {100 * gains[best]:+.1f} points ({best})" in text
     assert "Of 168 conditions" in text
     assert "up to 11% by chance" in text

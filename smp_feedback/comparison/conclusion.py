@@ -14,6 +14,7 @@ from smp_feedback.comparison.results import (
     Run,
     Scores,
     average,
+    kinds,
     matched,
     only,
     paired,
@@ -37,7 +38,8 @@ def summary(results: Mapping[str, Any]) -> list[str]:
     """The conclusion, what the seeds can show, the range over conditions, the cost, and what is missing."""
     found = parse(results)
     seeds = [len(gain.values) for gain in _against_twins(found.scores()).values()]
-    lines = [conclusion(results), significance(min(seeds, default=0)), *_range(found), *_cost(found), *gaps(results)]
+    lines = [conclusion(results), *_elsewhere(found), significance(min(seeds, default=0))]
+    lines += [*_range(found), *_cost(found), *gaps(results)]
     return [line for line in lines if line]
 
 
@@ -46,8 +48,8 @@ def conclusion(results: Mapping[str, Any]) -> str:
 
     *Yes* needs all three twins, and feedback ahead of each beyond the spread over seeds (*Yes, by little* where it
     leads one of them by less than half a point); *No* says which it is not ahead of; *Undecided* is one seed, or a
-    twin that was not trained. Each seed's scores are averaged over the conditions that both models were tested
-    under before the seeds are compared.
+    twin that was not trained. What counts is the conditions that the models were trained on, where there are any:
+    each seed's scores are averaged over them before the seeds are compared.
 
     Args:
         results: A comparison's results, see :func:`smp_feedback.comparison.schema.parse`.
@@ -56,16 +58,35 @@ def conclusion(results: Mapping[str, Any]) -> str:
         InvalidInput: If *results* are no comparison.
     """
     found = parse(results)
-    table = found.scores()
+    every = kinds(found.scores())
+    table = every.get("as trained", found.scores())
     gains = _against_twins(table)
     if not gains:
         return "Undecided: no seed has scores of the feedback model and of a twin under the same condition."
+    where = "tested on what it was trained on, " if len(every) > 1 else ""
+    but = _but(_answer(gains), _against_twins(every.get("otherwise", {})) if len(every) > 1 else {})
+    return f"{_answer(gains)}: {where}{_said(table, gains, found.metric)}{_because(gains)}{but}."
+
+
+def _said(table: Scores, gains: Mapping[str, Paired], metric: str) -> str:
     counts = sorted({len(matched(only(table, FEEDBACK, twin))) for twin in gains})
-    where = (
-        f"averaged over {' to '.join(map(str, counts))} conditions" if counts != [1] else "in the one condition tested"
-    )
-    said = _joined([_versus(NAMES[twin], gain, found.metric) for twin, gain in gains.items()])
-    return f"{_answer(gains)}: {where}, feedback is {said}{_because(gains)}."
+    over = f"averaged over {' to '.join(map(str, counts))} conditions" if counts != [1] else "in the one condition tested"
+    return f"{over}, feedback is {_joined([_versus(NAMES[twin], gain, metric) for twin, gain in gains.items()])}"
+
+
+def _but(answer: str, otherwise: Mapping[str, Paired]) -> str:
+    """A yes says in the same breath where it does not hold."""
+    behind = [NAMES[twin] for twin, gain in otherwise.items() if gain.verdict == BEHIND]
+    return f"; on what it was not trained on it is behind {_joined(behind)}" if behind and answer != "No" else ""
+
+
+def _elsewhere(found: Comparison) -> list[str]:
+    """The same comparison under conditions that no model was trained on, if there are both kinds."""
+    every = kinds(found.scores())
+    gains = _against_twins(every.get("otherwise", {}))
+    if len(every) < 2 or not gains:
+        return []
+    return [f"Tested on what it was not trained on, {_said(every['otherwise'], gains, found.metric)}."]
 
 
 def gaps(results: Mapping[str, Any]) -> list[str]:

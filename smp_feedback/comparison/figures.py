@@ -15,6 +15,7 @@ from smp_feedback.comparison.results import (
     Comparison,
     Scores,
     average,
+    kinds,
     means,
     paired,
     select,
@@ -58,7 +59,7 @@ def caption(name: str, metric: str) -> str:
     """What the figure *name* shows, in a sentence or two."""
     texts = {
         "differences": f"Feedback minus each twin, in points of {metric}: a grey dot a seed, the mean over seeds with "
-        "its 95 % t interval; right of the line feedback is ahead. All: averaged over every condition.",
+        "its 95 % t interval; right of the line feedback is ahead. As trained, otherwise: averaged over all conditions of the kind.",
         "robustness": f"{metric} over severity (0: clean images), the mean over seeds and numbers of training images, "
         "the range over seeds shaded" + (f"; trained on {name.partition('-')[2]}." if "-" in name else "."),
         "few-shot": f"{metric} over the number of training images, averaged over the tests; the range over "
@@ -79,7 +80,7 @@ def _differences(found: Comparison) -> Figure | None:
     twins = [twin for twin in TWINS if paired(table, twin).values]
     if not twins:
         return None
-    parts: dict[str, Scores] = {"all": table}
+    parts: dict[str, Scores] = kinds(table)
     if len(found.groups) > 1:
         for train, images in found.groups:
             parts[f"{train}, n = {images}"] = select(table, train=train, images=images)

@@ -152,6 +152,12 @@ def select(table: Scores, **fields: object) -> Scores:
     }
 
 
+def kinds(table: Scores) -> dict[str, Scores]:
+    """The conditions by whether they are those a model was trained on; one kind where there is but one."""
+    parts = {"as trained": select(table, as_trained=True), "otherwise": select(table, as_trained=False)}
+    return {name: part for name, part in parts.items() if part}
+
+
 def only(table: Scores, *models: str) -> Scores:
     """The conditions that each of *models* has, for the seeds that all of them have."""
     kept: Scores = {}

@@ -13,6 +13,7 @@ from smp_feedback.comparison.results import (
     Scores,
     Value,
     average,
+    kinds,
     matched,
     means,
     only,
@@ -67,21 +68,21 @@ def console_tables(results: Mapping[str, Any], *, detail: bool = False) -> list[
 
 
 def _differences(found: Comparison) -> Table:
-    columns = ("twin", "conditions", "difference", "95 % interval", "p", "seeds that agree", "verdict")
+    columns = ("tested on", "twin", "conditions", "difference", "95 % interval", "p", "seeds that agree", "verdict")
     rows = []
-    for twin in TWINS:
-        gain, n = paired(found.scores(), twin), len(matched(only(found.scores(), FEEDBACK, twin)))
+    for kind, table, twin in ((kind, table, twin) for kind, table in kinds(found.scores()).items() for twin in TWINS):
+        gain, n = paired(table, twin), len(matched(only(table, FEEDBACK, twin)))
         if gain.values:
             low, high = (100 * end for end in gain.interval)
             interval = f"{low:+.2f} to {high:+.2f}" if math.isfinite(low) else NONE
             sizes = f"{100 * gain.mean:+.2f}" + (f" ± {100 * gain.sd:.2f}" if len(gain.values) > 1 else "")
             agree = f"{gain.agree} of {len(gain.values)}"
-            rows.append((twin, str(n), sizes, interval, f"{gain.p:.2g}", agree, gain.verdict))
+            rows.append((kind, twin, str(n), sizes, interval, f"{gain.p:.2g}", agree, gain.verdict))
     note = (
         f"Points of {found.metric}, feedback - twin, each seed averaged over the conditions first. Interval: Student's "
         "t; p: two-sided sign-flip permutation; ahead or behind: every seed agrees, and the mean exceeds the spread."
     )
-    return Table("Feedback against its twins", columns, tuple(rows), note=note)
+    return Table("Feedback against its twins", columns, tuple(rows), labels=2, note=note)
 
 
 def _scores(found: Comparison) -> Table:
