@@ -9,7 +9,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: demo test lint format bench clean
 
 demo: .venv/.demo
-	$(BIN)/python -m smp_feedback.demo --out $(OUT) $(if $(DATA),--data $(DATA))
+ifdef DATA
+	$(BIN)/smp-feedback compare --data camvid --root "$(DATA)" --images '[0]' --train_steps 100 --seeds 1 --jobs 2 --out "$(OUT)/camvid"
+else
+	$(BIN)/smp-feedback compare --config studies/demo.yaml --jobs 2 --out "$(OUT)"
+endif
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS)

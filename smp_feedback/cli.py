@@ -176,15 +176,18 @@ def _parser(chosen: Verb | None) -> tuple[ArgumentParser, Run | None]:
     """The parser of all verbs, and what runs *chosen*; the arguments of the others may take long to import."""
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(
-        "smp-feedback", description=_first_sentence(sys.modules["smp_feedback"]), exit_on_error=False
-    )
+    from smp_feedback.helping import HelpFormatter, usage
+
+    own_manner: Any = {"formatter_class": HelpFormatter, "exit_on_error": False}
+    parser = ArgumentParser("smp-feedback", description=_first_sentence(sys.modules["smp_feedback"]), **own_manner)
+    parser.usage = "smp-feedback VERB ..."
     verbs = parser.add_subcommands(dest="verb", required=False, metavar="VERB")
     run: Run | None = None
     for verb in VERBS:
-        own = ArgumentParser(description=verb.__doc__, exit_on_error=False)
+        own = ArgumentParser(description=verb.__doc__, **own_manner)
         if verb is chosen:
             run = verb(own)
+            own.usage = usage(own, verb.__name__)
         verbs.add_subcommand(verb.__name__, own, help=_first_sentence(verb))
     return parser, run
 
@@ -208,7 +211,8 @@ def _options(verb: Verb) -> list[str]:
 
     own = ArgumentParser(exit_on_error=False)
     verb(own)
-    return [flag for action in own._actions for flag in action.option_strings]
+    flags = (flag for action in own._actions for flag in action.option_strings)
+    return [flag for flag in flags if not flag.endswith("+")]  # --images+ appends to --images
 
 
 def _first_sentence(documented: object) -> str:

@@ -47,7 +47,7 @@ def test_every_verb_explains_itself(verb, capsys):
         main([verb, "--help"])
     assert end.value.code == 0
     out, _ = said(capsys)
-    assert f"usage: smp-feedback [options] {verb}" in out
+    assert out.startswith(f"usage: smp-feedback {verb} ")
     assert getattr(cli, verb).__doc__ in out
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import smp_feedback as smpf
-from smp_feedback.data import Corrupted, Noisy, Shapes, add_noise, item_name
+from smp_feedback.data import Corrupted, Shapes, add_noise, item_name
 from smp_feedback.data import corruptions as C
 from smp_feedback.data.gallery import gallery
 from smp_feedback.data.gallery import main as gallery_main
@@ -305,7 +305,7 @@ def test_a_corrupted_dataset_says_what_the_clean_one_says():
     data = Corrupted(Subset(clean, [4, 2]), "jpeg", 1)
     assert (len(data), data.classes, data.ignore_index) == (2, Shapes.classes, None)
     assert data.name(-1) == clean.name(2) == "coloured_shapes[2] of seed 0"
-    assert Noisy(Corrupted(Subset(clean, [4, 2]), "jpeg", 1), 0.1).name(0) == clean.name(4)
+    assert Corrupted(data, "occlusion", 1).name(0) == clean.name(4)
     assert item_name(Subset(data, [1]), 0) == clean.name(2)
     assert Corrupted(TensorDataset(flat(0.0)), "jpeg", 1).classes is None
     assert item_name([], 3) == "item 3"

@@ -8,14 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from smp_feedback.data import CAMVID_CLASSES, MaskFolder, Noisy, Shapes, add_noise, shapes
+from smp_feedback.data import CAMVID_CLASSES, MaskFolder, Shapes, add_noise, shapes
 from smp_feedback.data.augment import resize
 from smp_feedback.data.files import natural_key
-from smp_feedback.data.streams import noise_generator
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 CAMVID = Path(__file__).parents[1].parent / "shared" / "data" / "camvid"
@@ -332,47 +331,6 @@ def test_images_that_are_none_are_refused():
             add_noise(torch.zeros(shape), 0.1, seeded())
     with pytest.raises(InvalidValue, match="sigma=-1"):
         add_noise(torch.zeros(3, 4, 4), -1, seeded())
-
-
-def test_noisy_shapes_are_shapes_with_noise():
-    wrapped, own = Noisy(Shapes(5, 32, seed=3), 0.4, seed=3), Shapes(5, 32, seed=3, noise=0.4)
-    assert len(wrapped) == 5
-    assert all(same(a, b) for a, b in zip(wrapped, own, strict=True))
-    assert same(Noisy(own, 0)[1], own[1])
-
-
-def test_noise_of_an_item_depends_on_seed_and_index_only():
-    plain = TensorDataset(halves(6, 16), torch.zeros(6, 16, 16, dtype=torch.long))
-    noisy = Noisy(plain, 0.3, seed=1)
-    forwards = [noisy[i][0] for i in range(6)]
-    assert all(torch.equal(noisy[i][0], forwards[i]) for i in (5, 0, 3))
-    assert torch.equal(noisy[-1][0], forwards[5])
-    others = [image for seed in (2, 3) for image, _ in Noisy(plain, 0.3, seed=seed)]
-    assert len({image.numpy().tobytes() for image in forwards + others}) == 18
-    assert noise_generator(0, 1).initial_seed() != noise_generator(1, 0).initial_seed()
-
-
-def test_noisy_keeps_masks_and_names():
-    clean = Shapes(4, 16)
-    noisy = Noisy(Subset(clean, [3, 1]), 0.5)
-    assert torch.equal(noisy[0][1], clean[3][1])
-    assert (noisy.classes, noisy.ignore_index) == (Shapes.classes, None)
-    assert Noisy(TensorDataset(halves()), 0.5).classes is None
-    with pytest.raises(IndexError, match="2 items"):
-        noisy[2]
-
-
-def test_noisy_refuses_what_it_cannot_use():
-    class Stream(IterableDataset):
-        def __iter__(self):
-            return iter(())
-
-    with pytest.raises(InvalidType, match="map-style dataset, with a length"):
-        Noisy(Stream(), 0.1)
-    with pytest.raises(InvalidValue, match="sigma=-1"):
-        Noisy(Shapes(1), -1)
-    with pytest.raises(InvalidValue, match="seed=-1"):
-        Noisy(Shapes(1), 0.1, seed=-1)
 
 
 # Folders

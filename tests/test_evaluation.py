@@ -16,9 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import smp_feedback as smpf
-import smp_feedback.data
 from smp_feedback.cli import main
-from smp_feedback.data import Noisy, Shapes
+from smp_feedback.data import Corrupted, Shapes
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownName
 from smp_feedback.evaluation import (
     calibration,
@@ -73,16 +72,6 @@ def leaky(**loop):
 def looping():
     torch.manual_seed(1)
     return leaky(steps=3, feedback_init=0.5)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def corrupted():
-    """The dataset of corrupted images; until there is one, a stand-in that keeps its contract."""
-    with pytest.MonkeyPatch.context() as patch:
-        if not hasattr(smp_feedback.data, "Corrupted"):
-            stand_in = lambda data, name, severity, seed=0: Noisy(data, severity / 5, seed=seed)  # noqa: E731
-            patch.setattr(smp_feedback.data, "Corrupted", stand_in, raising=False)
-        yield smp_feedback.data.Corrupted
 
 
 def guesses(classes=4, count=6, size=9, sharp=2.0):
@@ -298,7 +287,7 @@ def test_a_gpu_counts_what_a_cpu_counts():
 # --- sweeps
 
 
-def test_a_robustness_sweep_shows_every_model_the_same_images(looping, corrupted):
+def test_a_robustness_sweep_shows_every_model_the_same_images(looping):
     data, ticks = Shapes(3, size=32), []
     models = {"plain": [nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)], "loop": looping}
     result = robustness(
@@ -315,14 +304,12 @@ def test_a_robustness_sweep_shows_every_model_the_same_images(looping, corrupted
     assert (result["kind"], result["classes"]) == ("robustness", ["background", "polygon", "circle"])
     assert len(result["rows"]) == 3 * (2 + 2)
     for row in result["rows"]:
-        images = data if row["severity"] == 0 else corrupted(data, row["corruption"], row["severity"], seed=7)
+        images = data if row["severity"] == 0 else Corrupted(data, row["corruption"], row["severity"], seed=7)
         model = looping if row["model"] == "loop" else models["plain"][row["seed"]]
         assert row["score"] == evaluate(model, images, classes=3, looks=[row["looks"]]).last.score
 
 
 def test_a_corruption_that_there_is_not_is_refused_before_any_work(looping, monkeypatch):
-    if not isinstance(smp_feedback.data.Corrupted, type):
-        pytest.skip("no corruptions yet")
     data = Shapes(2, size=32)
     monkeypatch.setattr(Shapes, "__getitem__", lambda *_: pytest.fail("touched"))
     with pytest.raises(UnknownName, match="Did you mean 'gaussian_noise'"):
@@ -466,7 +453,7 @@ FIGURES = {
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory, corrupted):
+def saved(tmp_path_factory):
     """Every kind of result, on disk."""
     folder = tmp_path_factory.mktemp("results")
     for kind in OURS:

@@ -365,6 +365,6 @@ def test_a_missing_library_is_named_with_its_extra(library, tmp_path, monkeypatc
 
 def test_export_is_a_function_whatever_was_imported_before():
     for module in Path(smpf.__file__).parent.glob("*.py"):
-        if module.stem not in ("__main__", "demo"):
+        if module.stem != "__main__":
             importlib.import_module(f"smp_feedback.{module.stem}")
     assert smpf.export is exporting.export

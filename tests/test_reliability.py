@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from smp_feedback.data import Shapes
+from smp_feedback.data import Corrupted, Shapes, item_name
 from smp_feedback.errors import FeedbackError, InvalidValue
 
 pytest.importorskip("lightning")
@@ -20,7 +20,7 @@ import resuming
 
 import smp_feedback as smpf
 from smp_feedback.training import FeedbackModule, PairsModule, fit
-from smp_feedback.training.order import Draw, Numbered, Shuffled, name_of
+from smp_feedback.training.order import Draw, Numbered, Shuffled
 from smp_feedback.training.reliability import (
     NotFinite,
     WholeCheckpoints,
@@ -234,8 +234,8 @@ def test_on_an_accelerator_the_first_bad_step_is_found_later(monkeypatch):
 
 def test_names_come_through_subsets():
     data = torch.utils.data.Subset(Poisoned(8, 32), [5, 6])
-    assert name_of(data, 1) == "street_6.png"
-    assert name_of(Shapes(2, 32), 1) == "item 1"
+    assert item_name(data, 1) == "street_6.png"
+    assert item_name(Corrupted(data, "jpeg", 1), 0) == "street_5.png"
 
 
 # --- a full disk

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 
 import pytest
 import torch
@@ -12,13 +11,12 @@ from torch import nn
 from torch.nn import functional as F
 
 import smp_feedback as smpf
-from smp_feedback.data import Noisy, Shapes
+from smp_feedback.data import Shapes
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownKeyword, UnknownName
-from smp_feedback.evaluation import miou, noise_sweep
+from smp_feedback.evaluation import miou
 
 pytest.importorskip("lightning")
-from smp_feedback import demo
-from smp_feedback.evaluation.pictures import colours, refinement, sweep_curve
+from smp_feedback.evaluation.pictures import colours, refinement
 from smp_feedback.training import FeedbackModule, PairsModule, fit
 
 
@@ -279,21 +277,13 @@ def test_bad_arguments_are_refused_at_birth(arguments, error, words):
         FeedbackModule(nn.Conv2d(3, 3, 1), **arguments)
 
 
-def test_a_sweep_shows_every_model_the_same_noise():
-    data, model = Shapes(4, size=32), nn.Conv2d(3, 3, 1)
-    table = noise_sweep({"a": model, "b": copy.deepcopy(model)}, data, [0.0, 0.5], classes=3, seed=7)
-    assert table["a"] == table["b"]
-    assert table["a"][1] == miou(model, Noisy(data, 0.5, seed=7), classes=3)
-    assert table["a"][0] == miou(model, data, classes=3)
-
-
 def test_a_score_leaves_the_models_mode_alone():
     model = nn.Conv2d(3, 3, 1).train()
     miou(model, Shapes(1, size=32), classes=3)
     assert model.training
 
 
-# --- pictures and the demo
+# --- pictures
 
 
 def test_classes_are_told_apart_and_void_is_white():
@@ -305,68 +295,11 @@ def test_classes_are_told_apart_and_void_is_white():
 def test_pictures_are_written_whole(tmp_path):
     samples = [Shapes(2, size=32)[i] for i in range(2)]
     models = {"plain": tiny(False).eval(), "feedback": tiny(smpf.Recurrent(steps=2)).eval()}
-    files = [
-        refinement(models, samples, tmp_path / "deep" / "refinement.png", classes=3),
-        sweep_curve({"plain": [[0.1, 0.2], [0.2, 0.3]], "feedback": [[0.3, 0.3]]}, [0, 1], tmp_path / "curve.png"),
-    ]
     from PIL import Image
 
-    for file in files:
-        with Image.open(file) as picture:
-            assert picture.format == "PNG"
-            assert picture.convert("L").getextrema()[0] < 128
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["curve.png", "deep"]
+    with Image.open(refinement(models, samples, tmp_path / "deep" / "refinement.png", classes=3)) as picture:
+        assert picture.format == "PNG"
+        assert picture.convert("L").getextrema()[0] < 128
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["refinement.png"]
     with pytest.raises(InvalidValue, match="at least one"):
         refinement(models, [], tmp_path / "none.png", classes=3)
-
-
-def test_the_demo_trains_both_prints_a_table_and_says_where_its_files_are(tmp_path, capsys):
-    small = ["--steps", "2", "--images", "4", "--seeds", "2", "--accelerator", "cpu"]
-    status = demo.main([*small, "--out", str(tmp_path / "out")])
-    printed = capsys.readouterr().out
-    assert status == 0
-    for words in ("mIoU", "feed-forward", "feedback", "±", "Averaged over noise", "of 2 agree"):
-        assert words in printed
-    for name in ("refinement.png", "noise.png", "results.json"):
-        assert (tmp_path / "out" / name).is_file()
-        assert str(tmp_path / "out" / name) in printed
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert {len(rows) for rows in results["miou"].values()} == {2}
-    assert all(0 <= v <= 1 for rows in results["miou"].values() for row in rows for v in row)
-
-
-def test_the_demo_runs_on_a_folder_in_camvids_layout(tmp_path, capsys):
-    from PIL import Image
-
-    for split in ("train", "val"):
-        for folder, mode in ((split, "RGB"), (f"{split}annot", "L")):
-            (tmp_path / folder).mkdir()
-            for i in range(8):
-                Image.new(mode, (160, 120), i if mode == "L" else (i * 20, 90, 10)).save(tmp_path / folder / f"{i}.png")
-    arguments = ["--data", str(tmp_path), "--steps", "1", "--out", str(tmp_path / "out"), "--accelerator", "cpu"]
-    assert demo.main(arguments) == 0
-    assert "DeepLabV3Plus" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--data", "/nowhere"], "/nowhere"),
-        (["--seeds", "0"], "seeds=0"),
-        (["--noise", "-1"], "noise=-1"),
-        (["--steps", "0"], "steps=0"),
-        (["--out", "/dev/null/x"], "/dev/null"),
-    ],
-)
-def test_the_demo_refuses_nonsense_in_one_line_before_any_work(arguments, words, tmp_path, capsys):
-    if "--out" not in arguments:
-        arguments = [*arguments, "--out", str(tmp_path / "out")]
-    assert demo.main(arguments) == 1
-    assert words in capsys.readouterr().out
-
-
-def test_the_conclusion_is_plain_also_when_it_is_no():
-    lost = demo.conclusion({demo.TWIN: [[0.5, 0.5]] * 3, demo.FEEDBACK: [[0.4, 0.4], [0.45, 0.45], [0.55, 0.55]]})
-    assert "lost 3.3 points" in lost
-    assert "2 of 3 agree" in lost
-    assert "one seed says little" in demo.conclusion({demo.TWIN: [[0.1]], demo.FEEDBACK: [[0.2]]})

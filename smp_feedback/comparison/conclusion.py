@@ -70,7 +70,9 @@ def conclusion(results: Mapping[str, Any]) -> str:
 
 def _said(table: Scores, gains: Mapping[str, Paired], metric: str) -> str:
     counts = sorted({len(matched(only(table, FEEDBACK, twin))) for twin in gains})
-    over = f"averaged over {' to '.join(map(str, counts))} conditions" if counts != [1] else "in the one condition tested"
+    over = (
+        f"averaged over {' to '.join(map(str, counts))} conditions" if counts != [1] else "in the one condition tested"
+    )
     return f"{over}, feedback is {_joined([_versus(NAMES[twin], gain, metric) for twin, gain in gains.items()])}"
 
 

@@ -32,6 +32,7 @@ def compare(
     jobs: int = 1,
     accelerator: str = "auto",
     command: str = "",
+    begin: Callable[[], None] = lambda: None,
     advance: Advance = lambda key, found: None,
 ) -> list[Path]:
     """Train and score every model of *settings*, and write the report.
@@ -46,6 +47,7 @@ def compare(
             one number of threads.
         accelerator: Lightning's.
         command: How this was asked for, for the report.
+        begin: Called once it is known that all of it can be done.
         advance: Called with each key, and its run once it is there or None as it begins (progress bars).
 
     Returns:
@@ -59,6 +61,7 @@ def compare(
     check_room(folder, ROOM)
     check_data(settings)
     _claim(folder, settings)
+    begin()
     found = {key: _kept(folder, key) for key in keys(settings)}
     missing = [key for key, there in found.items() if there is None]
     for key, there in found.items():

@@ -59,7 +59,8 @@ def caption(name: str, metric: str) -> str:
     """What the figure *name* shows, in a sentence or two."""
     texts = {
         "differences": f"Feedback minus each twin, in points of {metric}: a grey dot a seed, the mean over seeds with "
-        "its 95 % t interval; right of the line feedback is ahead. As trained, otherwise: averaged over all conditions of the kind.",
+        "its 95 % t interval; right of the line feedback is ahead. As trained, otherwise: averaged over all conditions "
+        "of the kind.",
         "robustness": f"{metric} over severity (0: clean images), the mean over seeds and numbers of training images, "
         "the range over seeds shaded" + (f"; trained on {name.partition('-')[2]}." if "-" in name else "."),
         "few-shot": f"{metric} over the number of training images, averaged over the tests; the range over "

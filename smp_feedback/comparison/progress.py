@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,19 @@ def compare_aloud(settings: Settings, out: str, *, jobs: int, accelerator: str) 
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    console.print(_plan(settings, every), soft_wrap=True)
-    with Progress(*columns, console=console) as progress:
+    with ExitStack() as stack:
+        progress = Progress(*columns, console=console)
         task = progress.add_task("training", total=sum(_passes(settings, key) for key in every))
+
+        def begin() -> None:
+            console.print(_plan(settings, every), soft_wrap=True)
+            stack.enter_context(progress)
 
         def advance(key: Key, found: Mapping[str, Any] | None) -> None:
             progress.update(task, description=str(key), advance=0 if found is None else _passes(settings, key))
 
-        command = "smp-feedback " + shlex.join(sys.argv[1:])
-        written = compare(settings, out, jobs=jobs, accelerator=accelerator, command=command, advance=advance)
+        told: Any = {"command": "smp-feedback " + shlex.join(sys.argv[1:]), "begin": begin, "advance": advance}
+        written = compare(settings, out, jobs=jobs, accelerator=accelerator, **told)
     results = read_results(Path(out) / "results.json")
     for table in console_tables(results):
         console.print(table)
@@ -58,6 +63,6 @@ def _plan(settings: Settings, every: list[Key]) -> str:
     return (
         f"{len(every)} models of {settings.arch} on {settings.data}: {', '.join(settings.models)}; "
         f"{settings.train_steps} steps of {settings.batch_size} images each (T = {settings.looks}), "
-        f"{settings.seeds} seeds, trained under {', '.join(settings.train)}, on "
+        f"{settings.seeds} seed{'s' * (settings.seeds > 1)}, trained under {', '.join(settings.train)}, on "
         f"{', '.join('all' if not n else str(n) for n in settings.images)} images."
     )

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -19,7 +18,7 @@ from smp_feedback.comparison.settings import Condition, Settings
 from smp_feedback.comparison.twins import Twin, make_twin
 from smp_feedback.data import Corrupted, Sample, open_dataset
 from smp_feedback.errors import InvalidValue
-from smp_feedback.evaluation import evaluate
+from smp_feedback.evaluation import evaluate, first_images
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training import FeedbackModule, PairsModule, fit
@@ -62,10 +61,8 @@ def training_data(settings: Settings, key: Key) -> tuple[Any, int]:
     count = min(key.images or len(data), len(data))
     if key.images > len(data):
         raise InvalidValue(f"images={key.images}: {settings.data} has {len(data)} to train on.")
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(key.seed))[:count]
-    shown = settings.batch_size * steps_of(settings, key)
-    passes = -(-shown // count)
-    repeated = Subset(data, order.repeat(passes).tolist())
+    passes = -(-settings.batch_size * steps_of(settings, key) // count)
+    repeated = Subset(data, [*first_images(data, count, key.seed).indices] * passes)
     return Corrupted(repeated, key.train.corruption, key.train.severity, seed=key.seed), count
 
 

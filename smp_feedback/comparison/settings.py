@@ -52,7 +52,8 @@ class Settings:
     """A comparison: every model is trained once for each seed, training condition and number of images.
 
     Args:
-        data: A dataset by name, see ``smp-feedback compare --list``: ``polygons``, ``camvid``, ``folder``, ...
+        data: A dataset by name: ``polygons``, ``camvid``, ``folder``, ``torchvision/MNIST``, ...; all of them:
+            ``smp_feedback.list_datasets()``.
         root: Its folder; synthetic datasets have none.
         size: Side of the images in pixels, or height and width; None is 64 for synthetic data, 96 x 128 for files.
         data_options: The dataset's own options.
@@ -71,16 +72,16 @@ class Settings:
             otherwise too easy, and ``clean`` for files.
         train_steps: Optimiser steps (``equal-compute`` takes as many times more as the loop has looks). None is 200
             for synthetic data, 150 for files.
-        batch_size: Images in one.
+        batch_size: Images in each of those steps.
         lr: Peak learning rate of AdamW under a one-cycle schedule.
         loss: A loss by name.
-        supervise: Which looks carry the loss: ``last`` (arXiv 2509.15905), ``mean`` (arXiv 2507.10143; it did best with the
-            default loop), ``increasing``.
-        augment: Augmentation by name.
+        supervise: Which looks carry the loss: ``last`` (arXiv 2509.15905), ``mean`` (arXiv 2507.10143; it did best
+            with the default loop), ``increasing``.
+        augment: ``none``, ``flip``, ``flips`` (up and down too), ``crop_flip`` or ``colour``.
         seeds: Repetitions; each draws other weights, batches and training images.
         corruptions: What the trained models are scored under, besides the condition they were trained on; none of
             them in training.
-        severities: Of each corruption.
+        severities: Of each corruption, from 1 to 5.
         test_images: Held-out images to score, at most; 0 is all there are.
         split: The split they come from.
 

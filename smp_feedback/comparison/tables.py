@@ -219,7 +219,10 @@ def _cost(found: Comparison) -> Table:
         )
     compute = ("parameters", "optimiser steps", "looks", "forward passes", "training (s)")
     columns = ("model", *compute, "ms an image", "times plain", "kept for backward (MB)")
-    note = "Per run, mean ± standard deviation over runs; forward passes of a batch: optimiser steps x looks; kept are the tensors of one batch."
+    note = (
+        "Per run, mean ± standard deviation over runs; forward passes of a batch: optimiser steps x looks; "
+        "kept are the tensors of one batch."
+    )
     return Table("What it costs", columns, tuple(rows), note=note)
 
 

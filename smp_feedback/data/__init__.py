@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from smp_feedback.data.figures import Circles, OnePolygon, Polygons, PolygonsAndCircles
     from smp_feedback.data.folder import CAMVID_CLASSES, MaskFolder
     from smp_feedback.data.items import Sample, item_name
-    from smp_feedback.data.noise import Noisy, add_noise
+    from smp_feedback.data.noise import add_noise
     from smp_feedback.data.opening import open_dataset
     from smp_feedback.data.shapes import Shapes
     from smp_feedback.data.synthetic import Synthetic
@@ -30,7 +30,6 @@ _HOMES = {
     "Classification": "classification",
     "Corrupted": "corrupted",
     "MaskFolder": "folder",
-    "Noisy": "noise",
     "OnePolygon": "figures",
     "Polygons": "figures",
     "PolygonsAndCircles": "figures",
@@ -50,7 +49,6 @@ __all__ = [
     "Classification",
     "Corrupted",
     "MaskFolder",
-    "Noisy",
     "OnePolygon",
     "Polygons",
     "PolygonsAndCircles",

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from typing import SupportsIndex, cast
-
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from smp_feedback.data.items import (
-    Sample,
-    check_image,
-    checked_index,
-    checked_int,
-    checked_sigma,
-    inherited,
-    item_name,
-)
-from smp_feedback.data.streams import noise_generator
-from smp_feedback.errors import InvalidType
+from smp_feedback.data.items import check_image, checked_sigma
 
 
 def add_noise(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
@@ -50,49 +37,6 @@ def add_noise(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor
         return image
     drawn = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=generator.device)
     return _min_max(image + sigma * drawn.to(image.device))
-
-
-class Noisy(Dataset[Sample]):
-    """A dataset with noisy images; the noise of item i depends on (seed, i) only, the masks stay as they are.
-
-    Args:
-        dataset: Map-style, with items (image, mask). ``classes`` and ``ignore_index`` are taken from it,
-            through wrappers that keep it as ``.dataset``, such as ``torch.utils.data.Subset``; None where
-            nobody says.
-        sigma: Standard deviation before scaling, see `add_noise`.
-        seed: Another seed, other noise; >= 0.
-
-    Raises:
-        InvalidType: If *dataset* has no length, or *sigma* or *seed* is no number.
-        InvalidValue: If *sigma* or *seed* is negative, or *sigma* is not finite.
-
-    >>> from smp_feedback.data import Shapes
-    >>> clean, noisy = Shapes(4), Noisy(Shapes(4), sigma=0.5)
-    >>> torch.equal(noisy[2][1], clean[2][1]), torch.equal(noisy[2][0], Shapes(4, noise=0.5)[2][0])
-    (True, True)
-    """
-
-    def __init__(self, dataset: Dataset[Sample], sigma: float, seed: int = 0) -> None:
-        if not hasattr(dataset, "__len__"):
-            raise InvalidType(f"dataset={dataset!r}: expected a map-style dataset, with a length.")
-        self.dataset = dataset
-        self.sigma = checked_sigma("sigma", sigma)
-        self.seed = checked_int("seed", seed, least=0)
-        classes = inherited(dataset, "classes")
-        self.classes = None if classes is None else tuple(cast("tuple[str, ...]", classes))
-        self.ignore_index = cast("int | None", inherited(dataset, "ignore_index"))
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: SupportsIndex) -> Sample:
-        i = checked_index(index, len(self))
-        image, mask = self.dataset[i]
-        return add_noise(image, self.sigma, noise_generator(self.seed, i)), mask
-
-    def name(self, index: SupportsIndex) -> str:
-        """What the wrapped dataset calls item *index*."""
-        return item_name(self.dataset, checked_index(index, len(self)))
 
 
 def _min_max(image: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from smp_feedback.evaluation.onepass import evaluate, evaluate_all, miou
 from smp_feedback.evaluation.results import load_result, save_result
 from smp_feedback.evaluation.scores import Score, Scores
 from smp_feedback.evaluation.stability import stability
-from smp_feedback.evaluation.sweep import noise_sweep
 from smp_feedback.evaluation.sweeps import calibration, few_shot, first_images, robustness
 
 __all__ = [
@@ -17,7 +16,6 @@ __all__ = [
     "first_images",
     "load_result",
     "miou",
-    "noise_sweep",
     "robustness",
     "save_result",
     "stability",

@@ -1,4 +1,4 @@
-"""Pictures of how a model came to its answer, and the curve of a sweep (extra ``plot``)."""
+"""Pictures of how a model came to its answer, and of how sure it is (extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -55,30 +55,6 @@ def refinement(
         *path*.
     """
     return _grid([_row(models, image, mask, classes) for image, mask in _some(samples)], path)
-
-
-def sweep_curve(table: Mapping[str, Sequence[Sequence[float]]], sigmas: Sequence[float], path: Path) -> Path:
-    """MIoU over noise, one line a model, the mean over seeds with its range shaded.
-
-    Args:
-        table: By model, one row of mIoU per seed.
-        sigmas: Noise levels.
-        path: PNG to write.
-
-    Returns:
-        *path*.
-    """
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
-    axis = figure.subplots()
-    for (name, runs), colour, marker in zip(table.items(), PALETTE[5:] + PALETTE[1:], "os^vD", strict=False):
-        values = np.asarray(runs)
-        axis.plot(sigmas, values.mean(0), marker=marker, color=colour, label=name)
-        if len(values) > 1:
-            axis.fill_between(sigmas, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
-    axis.set(xlabel="noise (standard deviation)", ylabel="mIoU", ylim=(0, 1))
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
-    return save_figure(figure, path)
 
 
 def uncertainty(

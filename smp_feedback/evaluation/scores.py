@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+import torch  # noqa: F401  (doctests)
+from torch import Tensor
 
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.tally import Reliability, Tally
@@ -60,20 +64,15 @@ class Scores(tuple[Score, ...]):
 
 def score_of(tally: Tally, looks: int, task: str) -> Score:
     """What the counts say."""
-    table = tally.table().double()
-    hit, target, predicted = table.diagonal(), table.sum(1), table.sum(0)
-    recall = task == "classification"
-    whole = target if recall else target + predicted - hit
-    counts = [bool(n) and k != tally.ignore_index for k, n in enumerate(whole)]
-    per_class = tuple(float(h / n) if c else None for h, n, c in zip(hit, whole, counts, strict=True))
-    present = [value for value in per_class if value is not None]
-    accuracy, reliability = float(hit.sum() / table.sum()), tally.reliability()
+    table = tally.table()
+    score, per_class = shares(table, task, tally.ignore_index)
+    reliability = tally.reliability()
     nll, of_right, of_wrong = tally.means()
     return Score(
         looks=looks,
-        score=accuracy if recall else sum(present) / len(present),
+        score=score,
         per_class=per_class,
-        accuracy=accuracy,
+        accuracy=float(table.diagonal().sum() / table.sum()),
         ece=reliability.error,
         nll=nll,
         uncertainty_right=of_right,
@@ -81,3 +80,30 @@ def score_of(tally: Tally, looks: int, task: str) -> Score:
         auroc=tally.auroc(),
         reliability=reliability,
     )
+
+
+def shares(table: Tensor, task: str, ignore_index: int | None) -> tuple[float, tuple[float | None, ...]]:
+    """Mean intersection over union and that of each class; in classification, accuracy and each class's recall.
+
+    Args:
+        table: Confusion matrix (classes, classes): rows are targets, columns predictions; on the CPU.
+        task: ``segmentation`` or ``classification``.
+        ignore_index: A class that does not count, or any other label.
+
+    Returns:
+        In [0, 1]; NaN for an empty table, None for a class that is in neither prediction nor target (recall: not in
+        the target).
+
+    >>> shares(torch.tensor([[1, 0], [1, 0]]), "segmentation", None)
+    (0.25, (0.5, 0.0))
+    """
+    table = table.double()
+    hit, target, predicted = table.diagonal(), table.sum(1), table.sum(0)
+    recall = task == "classification"
+    whole = target if recall else target + predicted - hit
+    counts = [bool(n) and k != ignore_index for k, n in enumerate(whole)]
+    per_class = tuple(float(h / n) if c else None for h, n, c in zip(hit, whole, counts, strict=True))
+    present = [value for value in per_class if value is not None]
+    if not present:
+        return math.nan, per_class
+    return float(hit.sum() / table.sum()) if recall else sum(present) / len(present), per_class

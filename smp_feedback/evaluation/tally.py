@@ -79,14 +79,11 @@ class Tally:
             InvalidInput: If the shapes do not fit.
         """
         logits = self._checked(logits, target)
-        known = (target >= 0) & (target < self.classes)
-        scored = known if self.ignore_index is None else known & (target != self.ignore_index)
-        ignored = torch.zeros_like(known) if self.ignore_index is None else target == self.ignore_index
-        self.strays += (~known & ~ignored).sum()
-        label = torch.where(scored, target, 0)
+        scored, label, strays = sort_labels(target, self.classes, self.ignore_index)
+        self.strays += strays
         prediction, chances = logits.argmax(1), torch.nan_to_num(logits.softmax(1))
         right, entropy = prediction == label, torch.special.entr(chances).sum(1)
-        self._count(self.confusion, label * self.classes + prediction, scored)
+        count(self.confusion, label * self.classes + prediction, scored)
         self._calibrate(chances.amax(1), right, scored)
         self._rank(entropy, right, scored)
         surprise = F.cross_entropy(logits, label, reduction="none")
@@ -98,9 +95,7 @@ class Tally:
         Raises:
             InvalidInput: If labels were met that are neither a class nor ignored, or nothing was scored.
         """
-        if strays := int(self.strays):
-            known = f"0 to {self.classes - 1}" + ("" if self.ignore_index is None else f", or {self.ignore_index}")
-            raise InvalidInput(f"target: {strays} labels are neither a class nor ignored; expected {known}.")
+        check_strays(self.strays, self.classes, self.ignore_index)
         table = self.confusion.view(self.classes, self.classes).cpu()
         if not int(table.sum()):
             raise InvalidInput(f"target: every label is ignored (ignore_index={self.ignore_index}).")
@@ -146,16 +141,12 @@ class Tally:
     def _calibrate(self, confidence: Tensor, right: Tensor, scored: Tensor) -> None:
         bins = torch.bucketize(confidence, self.edges, right=True) - 1
         for row, weight in zip(self.bins, (scored, scored & right, scored * (confidence * UNIT).round()), strict=True):
-            self._count(row, bins, weight)
+            count(row, bins, weight)
 
     def _rank(self, entropy: Tensor, right: Tensor, scored: Tensor) -> None:
         part = (entropy / math.log(self.classes)).clamp(0, 1) ** 0.25
         rank = (part * (RANKS - 1)).round().long()
-        self._count(self.ranks, rank + RANKS * right, scored)
-
-    @staticmethod
-    def _count(into: Tensor, index: Tensor, weight: Tensor) -> None:
-        into.index_add_(0, index.flatten(), weight.flatten().long())
+        count(self.ranks, rank + RANKS * right, scored)
 
     @staticmethod
     def _parts(surprise: Tensor, entropy: Tensor, right: Tensor, scored: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,6 +156,35 @@ class Tally:
             torch.where(scored & right, entropy, nothing),
             torch.where(scored & ~right, entropy, nothing),
         )
+
+
+def sort_labels(target: Tensor, classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Where *target* is scored, its labels there and 0 elsewhere, and how many are neither a class nor ignored.
+
+    >>> scored, label, strays = sort_labels(torch.tensor([1, 255, 7]), classes=2, ignore_index=255)
+    >>> scored.tolist(), label.tolist(), int(strays)
+    ([True, False, False], [1, 0, 0], 1)
+    """
+    known = (target >= 0) & (target < classes)
+    scored = known if ignore_index is None else known & (target != ignore_index)
+    ignored = torch.zeros_like(known) if ignore_index is None else target == ignore_index
+    return scored, torch.where(scored, target, 0), (~known & ~ignored).sum()
+
+
+def check_strays(strays: Tensor, classes: int, ignore_index: int | None) -> None:
+    """No label was neither a class nor ignored.
+
+    Raises:
+        InvalidInput: With how many were.
+    """
+    if number := int(strays):
+        known = f"0 to {classes - 1}" + ("" if ignore_index is None else f", or {ignore_index}")
+        raise InvalidInput(f"target: {number} labels are neither a class nor ignored; expected {known}.")
+
+
+def count(into: Tensor, index: Tensor, weight: Tensor) -> None:
+    """Add whole *weight* to *into* at *index*; exact, and nothing leaves the device."""
+    into.index_add_(0, index.flatten(), weight.flatten().long())
 
 
 def per_class(logits: Tensor) -> Tensor:

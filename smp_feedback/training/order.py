@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler, Subset, get_worker_info
+from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 
 ORDER, ITEM, STEP = range(3)  # what the random numbers are for: no two purposes share any
 
@@ -115,12 +115,3 @@ def drawing(seed: int) -> Iterator[None]:
         finally:
             np.random.set_state(before[0])
             random.setstate(before[1])
-
-
-def name_of(dataset: Any, index: int) -> str:
-    """What item *index* is called: by its dataset, through subsets, else by its number."""
-    if hasattr(dataset, "name"):
-        return str(dataset.name(index))
-    if isinstance(dataset, Subset):
-        return name_of(dataset.dataset, int(dataset.indices[index]))
-    return f"item {index}"

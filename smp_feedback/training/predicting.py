@@ -17,10 +17,9 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from smp_feedback.data.files import SUFFIXES, natural_key, read_image
-from smp_feedback.data.items import height_width
+from smp_feedback.data.items import height_width, item_name
 from smp_feedback.errors import InvalidValue
 from smp_feedback.saving.files import replace_file
-from smp_feedback.training.order import name_of
 
 
 class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
@@ -68,7 +67,7 @@ class PredictionWriter(BasePredictionWriter):
     def __init__(self, folder: Path, dataset: Any, *, looks: bool = False, uncertainty: bool = False) -> None:
         super().__init__("batch")
         self.folder, self.looks, self.uncertainty = folder, looks, uncertainty
-        self.names = file_names([name_of(dataset, i) for i in range(len(cast(Sized, dataset)))])
+        self.names = file_names([item_name(dataset, i) for i in range(len(cast(Sized, dataset)))])
 
     def write_on_batch_end(
         self,

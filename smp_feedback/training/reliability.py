@@ -15,9 +15,10 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor, nn
 
+from smp_feedback.data import item_name
 from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.saving.files import replace_file
-from smp_feedback.training.order import STEP, derived, name_of, seed_all
+from smp_feedback.training.order import STEP, derived, seed_all
 
 LAST = "last.ckpt"
 
@@ -87,7 +88,7 @@ def _names(trainer: Any, indices: Tensor | None) -> str:
     data = trainer.datamodule
     if indices is None or data is None:
         return "unknown; batches of (image, target, index), as PairsModule makes them, would tell"
-    return ", ".join(name_of(data.train, index) for index in indices.tolist())
+    return ", ".join(item_name(data.train, index) for index in indices.tolist())
 
 
 class SavesLast(Checkpoint):

@@ -1,15 +1,17 @@
-"""Scores of every look, as torchmetrics defines them."""
+"""Scores of every look while a model is trained: those of `smp_feedback.evaluation`, over all processes."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+from torchmetrics import Metric
 
 from smp_feedback.errors import InvalidInput
+from smp_feedback.evaluation.scores import shares
+from smp_feedback.evaluation.tally import check_strays, count, sort_labels
 
 MIOU, ACCURACY = "miou", "accuracy"
 NAMES = {"segmentation": MIOU, "classification": ACCURACY}
@@ -47,23 +49,55 @@ class Scores(nn.Module):
 
     def __init__(self, task: str, *, classes: int, steps: int, ignore_index: int | None = None) -> None:
         super().__init__()
-        self.name = NAMES[task]
-        self.looks = nn.ModuleList(MetricCollection(_pair(task, classes, ignore_index)) for _ in range(steps))
+        self.task, self.ignore_index = task, ignore_index
+        self.tables = Tables(steps, classes, ignore_index)
 
     def update(self, t: int, logits: Tensor, target: Tensor) -> None:
         """Add the answers of look *t*."""
-        metrics: MetricCollection = self.looks[t]  # type: ignore[assignment]
-        metrics.update(logits.argmax(1), target)
+        self.tables.update(t, logits.argmax(1), target)
 
     def compute(self) -> Scored:
-        """The scores so far, over all processes."""
-        found = [metrics.compute() for metrics in self.looks]  # type: ignore[operator]
-        return Scored(self.name, *(torch.stack([one[key] for one in found]) for key in ("all", "classes")))
+        """The scores so far, over all processes.
+
+        Raises:
+            InvalidInput: If labels were met that are neither a class nor ignored.
+        """
+        tables = self.tables.compute()
+        found = [shares(table, self.task, self.ignore_index) for table in tables.cpu()]
+        looks = [score for score, _ in found]
+        per_class = [[math.nan if one is None else one for one in each] for _, each in found]
+        return Scored(NAMES[self.task], *(torch.tensor(rows, device=tables.device) for rows in (looks, per_class)))
 
     def reset(self) -> None:
         """Begin anew."""
-        for metrics in self.looks:
-            metrics.reset()  # type: ignore[operator]
+        self.tables.reset()
+
+
+class Tables(Metric):
+    """A confusion matrix for each of T looks (T, classes, classes); torchmetrics adds those of all processes.
+
+    Its own confusion matrix asks the device, in every batch, how many pixels are not ignored.
+    """
+
+    tables: Tensor
+    strays: Tensor
+
+    def __init__(self, steps: int, classes: int, ignore_index: int | None) -> None:
+        super().__init__()
+        self.classes, self.ignore_index = classes, ignore_index
+        self.add_state("tables", torch.zeros(steps, classes * classes, dtype=torch.long), "sum")
+        self.add_state("strays", torch.zeros((), dtype=torch.long), "sum")
+
+    def update(self, t: int, prediction: Tensor, target: Tensor) -> None:
+        """Count look *t*: predictions and targets (B, ...)."""
+        scored, label, strays = sort_labels(target, self.classes, self.ignore_index)
+        count(self.tables[t], label * self.classes + prediction, scored)
+        self.strays += strays
+
+    def compute(self) -> Tensor:
+        """Rows are targets, columns predictions."""
+        check_strays(self.strays, self.classes, self.ignore_index)
+        return self.tables.view(-1, self.classes, self.classes)
 
 
 def task_of(target: Tensor) -> str:
@@ -75,11 +109,3 @@ def task_of(target: Tensor) -> str:
     if target.ndim not in (1, 3):
         raise InvalidInput(f"target of shape {tuple(target.shape)}: expected labels (B,) or masks (B, H, W).")
     return "classification" if target.ndim == 1 else "segmentation"
-
-
-def _pair(task: str, classes: int, ignore_index: int | None) -> dict[str, Metric | MetricCollection]:
-    told: dict[str, Any] = {"num_classes": classes, "ignore_index": ignore_index, "validate_args": False}
-    if task == "classification":
-        return {"all": MulticlassAccuracy(average="micro", **told), "classes": MulticlassAccuracy(average=None, **told)}
-    every = MulticlassJaccardIndex(average="none", zero_division=float("nan"), **told)
-    return {"all": MulticlassJaccardIndex(average="macro", **told), "classes": every}  # one confusion matrix for both

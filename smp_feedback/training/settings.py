@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import lightning
 from torch import nn
-from torch.utils.data import Subset
 
 from smp_feedback.checks import check_whole
 from smp_feedback.errors import FeedbackError, InvalidInput, InvalidValue
@@ -55,7 +53,7 @@ def open_pairs(
         size: Side, or [H, W], in pixels.
         batch_size: Images per step and process.
         workers: Processes that load data.
-        images: Train on the first so many images; None is all.
+        images: Train on so many images, drawn by the seed, fewer among more; None is all.
         augment: none, flip, flips (up and down too), crop_flip or colour.
         corruption: Corrupts every split: training images anew in each epoch, the others always alike.
         severity: Of the corruption, 1 to 5.
@@ -72,11 +70,9 @@ def open_pairs(
     for split in SPLITS[verb]:
         own = dict(told)
         if split == "train":
-            own["transform"] = augment
+            own |= {"transform": augment} | ({} if images is None else {"count": check_whole("images", images)})
         opened[split] = open_dataset(name, split, **own)
     facts = facts_of(next(iter(opened.values())))
-    if "train" in opened:
-        opened["train"] = first(opened["train"], images)
     if corruption is not None:
         opened = {split: corrupted(pairs, corruption, severity, seed, split) for split, pairs in opened.items()}
     return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed), facts
@@ -87,25 +83,6 @@ def corrupted(pairs: Any, name: str, severity: int, seed: int, split: str) -> An
     from smp_feedback.data import Corrupted
 
     return Corrupted(pairs, name, severity, seed, fresh=split == "train")
-
-
-class First(Subset[Any]):
-    """The first items of a dataset, which keep its classes and their names."""
-
-    def __init__(self, dataset: Any, count: int) -> None:
-        super().__init__(dataset, range(count))
-        self.classes, self.ignore_index = dataset.classes, dataset.ignore_index
-
-
-def first(pairs: Any, count: int | None) -> Any:
-    """The first *count* of *pairs*; all for None."""
-    if count is None:
-        return pairs
-    check_whole("images", count)
-    there = len(cast(Sized, pairs))
-    if count > there:
-        raise InvalidValue(f"images={count}: expected at most the {there} training images there are.")
-    return First(pairs, count)
 
 
 def facts_of(pairs: Any) -> Facts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import yaml
@@ -40,13 +40,14 @@ from smp_feedback.training.settings import Facts, build_module, build_trainer, o
 from smp_feedback.training.tables import score_table, summary
 
 OURS = {"default_root_dir", "enable_checkpointing", "enable_model_summary", "plugins", "use_distributed_sampler"}
+TITLES = {"model": "The model, and how it is trained", "data": "The data", "trainer": "Lightning's trainer"}
 SHARED = ("model", "data", "trainer", "seed")
 
 
 def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], None]:
     """Give *parser* the settings of *verb*; returns what runs it."""
     parser.add_argument("--config", action="config", help="a YAML file of these settings; later words override it")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same result (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same result")
     parser.add_argument("--out", type=str | None, metavar="DIR", help=f"where files go (default: runs/{verb}/TIME)")
     if verb == "fit":
         parser.add_argument("--resume", type=str | None, metavar="DIR", help="go on with the run whose --out this was")
@@ -63,6 +64,8 @@ def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], None]:
     parser.add_function_arguments(build_module, "model", skip={"facts", "classes", "ignore_index", "task", "model"})
     parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed"})
     parser.add_class_arguments(lightning.Trainer, "trainer", skip=OURS, fail_untyped=False, instantiate=False)
+    for group, title in TITLES.items():
+        cast(Any, parser.groups)[group].title = title
     verbs = {"fit": fit, "validate": score, "test": score, "predict": predict}
 
     def run(args: Any) -> None:
