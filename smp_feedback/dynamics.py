@@ -89,6 +89,8 @@ class Dynamics(nn.Module):
 
     starts_from_output: ClassVar[bool] = False
     """Whether h_1 is the base model's output itself instead of the answer to the first correction."""
+    knows_the_end: ClassVar[bool] = False
+    """Whether the rule depends on how many steps there are: a longer loop is then no continuation of a shorter."""
 
     def __init__(self, channels: int, config: Recurrent) -> None:
         super().__init__()
@@ -172,6 +174,8 @@ class Decay(Dynamics):
 
 class Fractional(Decay):
     """``h + w_t D_t e`` with the weights of a fractional integral of order ``order`` (arXiv 2507.10143)."""
+
+    knows_the_end = True
 
     @classmethod
     def check(cls, config: Recurrent) -> None:

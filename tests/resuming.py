@@ -5,6 +5,7 @@ One import serves them all: each run is a fork of this process. ``python resumin
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -25,6 +26,8 @@ from smp_feedback.training import FeedbackModule, PairsModule, fit
 SIZE, BATCH, IMAGES, STEPS = 32, 2, 10, 12  # 5 batches an epoch
 BETWEEN, INSIDE = 5, 8  # steps that a kill precedes: between two epochs, and in the middle of one
 ENCODER = "tu-test_resnet.r160_in1k"
+SGD = functools.partial(torch.optim.SGD, lr=0.01)
+PLATEAU = functools.partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0, threshold=10.0)  # nothing is better
 BASE = {"encoder_depth": 3, "decoder_channels": [16, 8, 8]}
 
 
@@ -105,6 +108,7 @@ RUNS = {
     "workers": (in_python, [INSIDE], {"workers": 2}),
     "average": (in_python, [BETWEEN], {"ema": 0.9, "supervise": "mean", "val": False}),
     "per step": (in_python, [BETWEEN], {"backward": "per_step", "supervise": "increasing"}),
+    "plateau": (in_python, [BETWEEN], {"schedule": PLATEAU, "optimizer": SGD}),
     "command": (by_command, [BETWEEN, INSIDE], {}),
 }
 

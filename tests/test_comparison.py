@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import threading
 
 import pytest
 import torch
+from filelock import FileLock
+from PIL import Image
 from torch import nn
 
 pytest.importorskip("lightning")
 import smp_feedback as smpf
 from smp_feedback.comparison.cost import kept_for_backward
-from smp_feedback.comparison.experiment import compare
-from smp_feedback.comparison.runs import Key, keys, run, steps_of, training_data
+from smp_feedback.comparison.experiment import _end_with, compare
+from smp_feedback.comparison.runs import TEST_SEED, Key, held_out, keys, run, scores, steps_of, training_data
 from smp_feedback.comparison.settings import MODELS, Condition, Settings
 from smp_feedback.comparison.twins import make_twin
+from smp_feedback.data import Corrupted
+from smp_feedback.dirichlet import log_concentration
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue, UnknownName
+from smp_feedback.evaluation import evaluate
 
 TINY = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
 CLEAN = Condition()
@@ -162,6 +169,7 @@ def test_a_comparison_is_reported_kept_and_taken_up_again(tmp_path, monkeypatch)
         ({"feedback": {"stepz": 3}}, FeedbackError, "steps"),
         ({"loss": "dise"}, UnknownName, "'dice'"),
         ({"seeds": 0}, InvalidValue, "seeds=0"),
+        ({"data_options": {"count": 5}}, InvalidValue, "count belongs to the comparison"),
         ({"lr": 0}, InvalidValue, "lr=0"),
         ({"supervise": "first"}, InvalidValue, "supervise='first'"),
     ],
@@ -186,3 +194,86 @@ def test_a_classifier_of_timm_is_compared_as_well():
     model = twin("feedback", settings).model
     assert isinstance(model, smpf.FeedbackModel)
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+
+
+@pytest.fixture
+def four(tmp_path):
+    """A folder of four images to train on and two to test on, as settings."""
+    for split, count in (("train", 4), ("test", 2)):
+        for i in range(count):
+            for folder, mode in ((split, "RGB"), (f"{split}annot", "L")):
+                (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+                Image.new(mode, (32, 32), 0).save(tmp_path / "data" / folder / f"{i}.png")
+    options = {"classes": ["a", "b"]}
+    return {"data": "folder", "root": str(tmp_path / "data"), "data_options": options, "train": ["clean"]}
+
+
+def test_fewer_held_out_images_than_asked_for_are_all_scored(four):
+    assert len(held_out(tiny(**four, test_images=100))) == 2
+    assert len(held_out(tiny(**four, test_images=1))) == 1
+    assert len(held_out(tiny(**four, test_images=0))) == 2
+
+
+def test_all_images_and_their_number_are_one_condition(four, tmp_path):
+    with pytest.raises(InvalidValue, match=r"images=\[4, 0\]: 0 is all of them, 4"):
+        compare(tiny(**four, images=[4, 0]), tmp_path / "out", accelerator="cpu")
+    with pytest.raises(InvalidValue, match="images=5: count=5: expected at most the 4"):
+        compare(tiny(**four, images=[5]), tmp_path / "out", accelerator="cpu")
+
+
+def test_no_run_is_trained_under_the_corruption_of_a_test_image():
+    settings = tiny(train=["rescaled_noise:2"])
+    test = Corrupted(held_out(settings), "rescaled_noise", 2, seed=TEST_SEED)
+    for seed in range(3):
+        data, _ = training_data(settings, Key("plain", settings.conditions[0], 2, seed))
+        for i in range(4):
+            draws = [torch.randn(8, generator=own._generator(i)) for own in (data, test)]
+            assert not torch.equal(*draws)
+
+
+def test_memory_is_measured_on_a_whole_batch_where_fewer_images_are_held_out():
+    settings = tiny(arch="DeepLabV3Plus", arch_options={}, base_norm=None, test_images=1, models=["plain"])
+    found = run(settings, Key("plain", CLEAN, 2, 0), accelerator="cpu")
+    assert found["kept_mb"] > 0
+
+
+def test_every_model_answers_with_a_dirichlet_distribution_where_the_loop_does():
+    settings = tiny(feedback={"steps": 2, "output": "dirichlet"}, loss="evidential")
+    image = torch.rand(2, 3, 32, 32)
+    for name in MODELS:
+        model = twin(name, settings).model.eval()
+        assert (model(image) > 0).all(), name  # log(1 + softplus(.))
+    plain, logits = twin("plain", settings).model.eval()(image), twin("plain").model.eval()(image)
+    torch.testing.assert_close(plain, log_concentration(logits))
+    assert twin("plain", settings).model.state_dict().keys() == twin("plain").model.state_dict().keys()
+
+
+def test_the_score_of_a_loop_is_that_of_its_own_number_of_looks():
+    settings = tiny(feedback={"steps": 3, "dynamics": "fractional"})
+    test = held_out(settings)
+    made = make_twin("feedback", settings, len(test.dataset.classes), 0)
+    with torch.no_grad():
+        made.model.segmentation_head[0].weight.mul_(30)
+    key = Key("feedback", settings.conditions[0], 2, 0)
+    own = next(s for s in scores(settings, key, made, test) if s["severity"] == 4 and s["looks"] == 3)
+    shown = Corrupted(test, "rescaled_noise", 4, seed=TEST_SEED)
+    assert own["ece"] == evaluate(made.model, shown, classes=len(test.dataset.classes), looks=[3]).last.ece
+
+
+def test_one_comparison_at_a_time_writes_into_a_folder(tmp_path):
+    with FileLock(tmp_path / ".lock"), pytest.raises(InvalidValue, match="a comparison is running there"):
+        compare(tiny(), tmp_path, accelerator="cpu")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_process_that_trains_ends_with_the_one_that_asked(monkeypatch):
+    ended = []
+    monkeypatch.setattr("smp_feedback.comparison.experiment.os._exit", ended.append)
+    alive, ours = multiprocessing.Pipe(duplex=False)
+    watch = threading.Thread(target=_end_with, args=(alive,))
+    watch.start()
+    assert watch.is_alive()
+    assert not ended
+    ours.close()  # as when the process that holds it is killed
+    watch.join(30)
+    assert ended == [1]

@@ -373,6 +373,21 @@ def test_the_summary_says_range_chance_and_cost():
     assert not gaps(results)
 
 
+def test_the_level_of_chance_is_said_of_a_single_condition_too():
+    results = fake_results(trains=("clean",), counts=(4,), corruptions=())
+    assert "in the one condition tested" in conclusion(results)
+    assert "Against one twin, 3 seeds of equal models read ahead in up to 11% by chance." in summary(results)
+    assert "by chance." not in " ".join(summary(fake_results(seeds=1, trains=("clean",), counts=(4,), corruptions=())))
+
+
+def test_no_row_of_scores_repeats_another_under_another_name():
+    results = fake_results(trains=("rescaled_noise:4",), counts=(4,), corruptions=())
+    rows = [row[:3] for row in tables(results)["scores"].rows]
+    assert rows == [("rescaled_noise:4", "4", "as trained"), ("rescaled_noise:4", "4", "clean")]
+    both = [row[2] for row in tables(fake_results(trains=("rescaled_noise:4",), counts=(4,)))["scores"].rows]
+    assert both == ["as trained", "clean", "corrupted"]
+
+
 def test_gaps_are_named():
     results = fake_results(models=("feedback", "plain"), **SMALL)
     results["runs"][0]["scores"][1]["score"] = math.nan

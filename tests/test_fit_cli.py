@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -17,6 +18,8 @@ from PIL import Image
 pytest.importorskip("lightning")
 import smp_feedback as smpf
 from smp_feedback.cli import main
+from smp_feedback.training.best import KeepsBest
+from smp_feedback.training.settings import open_pairs
 from smp_feedback.training.verbs import with_settings_of_a_run
 
 SMALL = {
@@ -162,6 +165,76 @@ def test_a_finished_run_resumed_stays_as_it_is(fitted):
     assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
+@pytest.mark.parametrize(
+    "word", ["model.lr 0.5", "model.feedback.steps 3", "data.augment none", "trainer.max_epochs 9"]
+)
+def test_a_run_goes_on_with_its_own_settings(word, fitted, capsys):
+    before = (fitted / "config.yaml").read_text()
+    assert smp_feedback(f"fit --resume {fitted} --{word}") == 2
+    assert "the run to resume has " + word.split()[0].replace(".steps", "") in capsys.readouterr().err
+    assert (fitted / "config.yaml").read_text() == before
+
+
+def test_how_a_run_is_run_may_change(fitted, tmp_path):
+    shutil.copytree(fitted, tmp_path, dirs_exist_ok=True)
+    assert smp_feedback(f"fit --resume {tmp_path} --data.workers 1 --early_stopping 7") == 0
+    assert "workers: 1" in (tmp_path / "config.yaml").read_text()
+
+
+def test_a_run_that_stopped_early_stays_so_until_it_is_asked_for_patience(config, tmp_path):
+    def steps():
+        return torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"]
+
+    still = "--model.lr 1e-20 --model.schedule torch.optim.lr_scheduler.ConstantLR --trainer.max_epochs 5"
+    assert smp_feedback(f"fit --config {config} --out {tmp_path} --early_stopping 1 {still}") == 0
+    stopped = steps()
+    assert stopped < 10
+    assert smp_feedback(f"fit --resume {tmp_path}") == 0
+    assert steps() == stopped
+    assert smp_feedback(f"fit --resume {tmp_path} --early_stopping 4") == 0
+    assert steps() > stopped
+
+
+def test_what_a_killed_run_left_does_not_outlive_it(fitted, tmp_path):
+    (tmp_path / "config.yaml").write_text((fitted / "config.yaml").read_text())
+    for name in ("best.ckpt", ".last.ckpt.half"):  # killed after the first validation, in the first last.ckpt
+        (tmp_path / name).write_bytes(b"not whole")
+    assert smp_feedback(f"fit --resume {tmp_path}") == 0
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in fitted.iterdir()}
+    ours, theirs = (torch.load(folder / "best.ckpt", weights_only=True)["state_dict"] for folder in (tmp_path, fitted))
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+def test_a_run_that_was_moved_knows_its_best_score(fitted, tmp_path):
+    states = torch.load(fitted / "last.ckpt", weights_only=True)["callbacks"]
+    state = next(one for key, one in states.items() if key.startswith("KeepsBest"))
+    best = KeepsBest(tmp_path, "val_miou")
+    best.load_state_dict(state)
+    assert best.best_model_score == state["best_model_score"]
+    assert best.best_model_path == best.kth_best_model_path == str(tmp_path.resolve() / "best.ckpt")
+    assert list(best.best_k_models) == [best.best_model_path]
+
+
+def test_every_seed_is_scored_on_the_same_corruption():
+    told = {"size": 32, "corruption": "gaussian_noise", "options": {"count": 4}}
+    one, other = (open_pairs("fit", seed, batch_size=1, **told)[0] for seed in (0, 1))
+    assert torch.equal(one.val[0][0], other.val[0][0])
+    assert not torch.equal(one.train[0][0], one.train[0][0])
+
+
+@pytest.mark.parametrize("feedback", ["true", "false"])
+def test_labels_are_learnt_by_a_classifier_of_timm(feedback, config, mnist, tmp_path, capsys):
+    digits = (
+        f"--data.name torchvision/MNIST --data.root {mnist} --data.batch_size 2 --data.images 2 --data.augment none"
+    )
+    line = f"fit --config {config} {digits} --model.feedback {feedback} --model.arguments null --out {tmp_path}"
+    assert smp_feedback(f"{line}/map") == 2
+    assert "labels want a classifier (arch: timm/<name>)" in capsys.readouterr().err
+    assert smp_feedback(f"{line}/label --model.arch timm/test_resnet.r160_in1k") == 0
+    assert smp_feedback(f"test --run {tmp_path}/label --out {tmp_path}/scores") == 0
+    assert "accuracy" in capsys.readouterr().out
+
+
 def test_the_settings_of_a_run_come_before_all_words(fitted):
     words = with_settings_of_a_run(["test", f"--run={fitted}", "--data.size", "64"])
     assert words[:2] == ["test", "--config"]
@@ -195,6 +268,7 @@ def test_the_settings_of_a_run_come_before_all_words(fitted):
         ("fit --seed -1", "seed=-1"),
         ("fit --model.backward per_step --trainer.gradient_clip_val 1", "neither clips"),
         ("fit --resume {tmp}/none", "expected the folder of a run"),
+        ("fit --model.arch timm/none", "arch='timm/none'"),
         ("test", "Whose weights?"),
         ("test --run {tmp}/none", "expected the folder of a run"),
         ("validate --weights {tmp}/none.ckpt", "expected a checkpoint"),

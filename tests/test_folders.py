@@ -1,6 +1,5 @@
 """Files in folders, Cityscapes' layout, torchvision's datasets, augmentation, and the check of every item."""
 
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +54,24 @@ def test_images_and_masks_of_every_kind(tmp_path, suffix, mask_suffix):
     if suffix != "jpg":
         assert torch.equal(image, torch.from_numpy(picture(seed=1)).permute(2, 0, 1) / 255)
     assert data.name(1) == str(tmp_path / "photos" / "val" / f"1.{suffix}")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_one_channel_of_16_bits_is_scaled_not_clipped(tmp_path, suffix):
+    array = np.random.default_rng(0).integers(0, 1 << 16, (6, 8), np.uint16)
+    save(tmp_path / f"train/x.{suffix}", array)
+    save(tmp_path / "trainannot/x.png", labels())
+    image, _ = MaskFolder(tmp_path, classes=NAMES)[0]
+    assert image.dtype == torch.float32
+    np.testing.assert_allclose(image.numpy(), np.broadcast_to(array / 65535, (3, 6, 8)), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_an_image_whose_range_nobody_knows_is_refused(tmp_path, kind):
+    save(tmp_path / "train/x.tif", np.zeros((6, 8), kind))
+    save(tmp_path / "trainannot/x.png", labels())
+    with pytest.raises(InvalidInput, match=r"x\.tif: expected 8 or 16 bits"):
+        MaskFolder(tmp_path, classes=NAMES)[0]
 
 
 def test_a_palette_counts_by_its_indices_and_a_label_may_be_ignored(tmp_path):
@@ -188,21 +205,6 @@ def test_an_id_that_cityscapes_does_not_have_is_named(tmp_path):
 
 
 # --- torchvision
-
-
-def idx(path, array):
-    """MNIST's own format: zeros, type 8, number of axes, the axes, the bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes())
-
-
-@pytest.fixture
-def mnist(tmp_path):
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 40), ("t10k", 10)):
-        idx(tmp_path / f"MNIST/raw/{part}-images-idx3-ubyte", rng.integers(0, 256, (count, 28, 28), np.uint8))
-        idx(tmp_path / f"MNIST/raw/{part}-labels-idx1-ubyte", (np.arange(count) % 10).astype(np.uint8))
-    return tmp_path
 
 
 def test_grey_digits_become_rgb_images_with_a_label(mnist):

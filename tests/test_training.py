@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 import smp_feedback as smpf
 from smp_feedback.data import Shapes
@@ -84,6 +85,29 @@ def test_an_optimiser_and_a_schedule_of_ones_own():
     groups = module.trainer.optimizers[0].param_groups
     assert [group["lr"] for group in groups] == [0.5 / 8] * 2, "stepped once an optimiser step"
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+
+
+@pytest.mark.parametrize("backward", ["together", "per_step"])
+def test_a_plateau_is_seen_after_each_validation(backward):
+    model = tiny(smpf.Recurrent(steps=2))
+    plateau = functools.partial(ReduceLROnPlateau, patience=0, threshold=10.0)  # of which nothing is better
+    module = FeedbackModule(model, classes=3, schedule=plateau, lr=0.1, backward=backward)
+    fit(module, PairsModule(Shapes(4, 32), Shapes(2, 32), batch_size=2), steps=6, progress=False, accelerator="cpu")
+    rates = [group["lr"] for group in module.trainer.optimizers[0].param_groups]
+    assert rates == pytest.approx([0.1 * 0.1**3] * 2), "a tenth after each of three epochs"
+
+
+def test_one_cycle_is_as_long_as_it_began(tmp_path):
+    data, how = PairsModule(Shapes(4, 32), batch_size=2), {"progress": False, "accelerator": "cpu", "out": tmp_path}
+    fit(FeedbackModule(nn.Conv2d(3, 3, 1), classes=3), data, steps=2, **how)
+    with pytest.raises(InvalidValue, match=r"a run of 4 steps: the run to resume has one cycle .* over 2"):
+        fit(FeedbackModule(nn.Conv2d(3, 3, 1), classes=3), data, steps=4, resume=True, **how)
+
+
+def test_an_optimiser_without_groups_is_refused_in_words():
+    module = FeedbackModule(nn.Conv2d(3, 3, 1), classes=3, optimizer=torch.optim.LBFGS)
+    with pytest.raises(InvalidValue, match="does not take two groups"):
+        fit(module, PairsModule(Shapes(2, 32), batch_size=2), steps=1, progress=False, accelerator="cpu")
 
 
 def test_the_average_is_that_of_the_weights_by_its_formula():

@@ -159,7 +159,8 @@ def _range(found: Comparison) -> list[str]:
     cells = {condition: _against_twins({condition: row}) for condition, row in table.items()}
     cells = {condition: gains for condition, gains in cells.items() if twins and list(gains) == twins}
     if len(cells) < 2:
-        return []
+        chances = _by_chance(list(cells.values()))
+        return [f"{chances[0].upper()}{chances[1:]}."] if chances else []
     order = sorted(cells, key=lambda condition: cells[condition][twins[0]].mean)
     worst, best = (f"{100 * cells[c][twins[0]].mean:+.1f} points ({c})" for c in (order[0], order[-1]))
     return [f"Against {NAMES[twins[0]]} the difference runs from {worst} to {best}.", _count(list(cells.values()))]
@@ -167,8 +168,8 @@ def _range(found: Comparison) -> list[str]:
 
 def _count(cells: list[dict[str, Paired]]) -> str:
     """In how many conditions feedback is ahead, and in how many chance alone would say so; empty with one seed."""
-    seeds = min(len(gain.values) for gains in cells for gain in gains.values())
-    if seeds < 2:
+    chances = _by_chance(cells)
+    if not chances:
         return ""
     ahead, behind = (
         sum(all(gain.verdict == word for gain in gains.values()) for gains in cells) for word in (AHEAD, BEHIND)
@@ -176,8 +177,16 @@ def _count(cells: list[dict[str, Paired]]) -> str:
     whom = f"all {len(cells[0])} twins" if len(cells[0]) > 1 else "its twin"
     return (
         f"Of {len(cells)} conditions feedback is ahead of {whom} beyond the spread in {ahead}, and behind {whom} in "
-        f"{behind}; against one twin, {seeds} seeds of equal models read ahead in up to {chance(seeds):.0%} by chance."
+        f"{behind}; {chances}."
     )
+
+
+def _by_chance(cells: list[dict[str, Paired]]) -> str:
+    """How often one condition reads ahead where there is nothing; empty with one seed."""
+    seeds = min((len(gain.values) for gains in cells for gain in gains.values()), default=0)
+    if seeds < 2:
+        return ""
+    return f"against one twin, {seeds} seeds of equal models read ahead in up to {chance(seeds):.0%} by chance"
 
 
 def _cost(found: Comparison) -> list[str]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
+from smp_feedback.checks import check_whole
 from smp_feedback.comparison.pictures import draw_pictures
 from smp_feedback.comparison.report import write_report
 from smp_feedback.comparison.runs import Key, held_out, keys, opened, run, task_of, training_data
@@ -54,14 +61,22 @@ def compare(
         The files written.
 
     Raises:
-        InvalidValue: If *out* holds a comparison with other settings.
+        InvalidValue: If *out* holds a comparison with other settings, or one is running there.
         FeedbackError: If the data, the base or the folder cannot be had; before any training.
     """
+    check_whole("jobs", jobs)
     folder = Path(out)
     check_room(folder, ROOM)
     check_data(settings)
-    _claim(folder, settings)
-    begin()
+    with _alone(folder):
+        _claim(folder, settings)
+        begin()
+        return _compare(settings, folder, jobs, accelerator, command, advance)
+
+
+def _compare(
+    settings: Settings, folder: Path, jobs: int, accelerator: str, command: str, advance: Advance
+) -> list[Path]:
     found = {key: _kept(folder, key) for key in keys(settings)}
     missing = [key for key, there in found.items() if there is None]
     for key, there in found.items():
@@ -77,8 +92,9 @@ def compare(
 def check_data(settings: Settings) -> None:
     """Open every split and build every model once, before hours are spent."""
     held_out(settings)[0]
-    for images in settings.images:
-        training_data(settings, Key("feedback", settings.conditions[0], images, 0))
+    counts = [training_data(settings, Key("feedback", settings.conditions[0], n, 0))[1] for n in settings.images]
+    if len(set(counts)) < len(counts):
+        raise InvalidValue(f"images={settings.images}: 0 is all of them, {max(counts)}; expected each number once.")
     about: Any = opened(settings, settings.split)
     for name in settings.models:
         make_twin(name, settings, len(about.classes), 0)
@@ -114,15 +130,40 @@ def _run_all(
         return
     threads = max(1, torch.get_num_threads() // jobs)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+    alive, ours = context.Pipe(duplex=False)
+    with ours, ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(threads, alive)) as pool:
         waiting = {pool.submit(run, settings, key, weights, accelerator): key for key in missing}
         try:
             for done in as_completed(waiting):
                 advance(waiting[done], done.result())
                 yield waiting[done], done.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            ours.close()
             raise
+
+
+def _begin(threads: int, alive: Connection) -> None:
+    """Begin a process that trains; it ends when the other end of *alive* does, however that comes about."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
+
+
+def _end_with(alive: Connection) -> None:
+    try:
+        alive.recv_bytes()
+    except EOFError:
+        os._exit(1)  # in the middle of a run, of which nothing is kept
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let nobody else compare into *folder* meanwhile; the lock of a process that was killed is free."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise InvalidValue(f"{folder}: a comparison is running there; wait for it, or give another --out.") from None
 
 
 def _claim(folder: Path, settings: Settings) -> None:

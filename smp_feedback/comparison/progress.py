@@ -45,7 +45,11 @@ def compare_aloud(settings: Settings, out: str, *, jobs: int, accelerator: str) 
             progress.update(task, description=str(key), advance=0 if found is None else _passes(settings, key))
 
         told: Any = {"command": "smp-feedback " + shlex.join(sys.argv[1:]), "begin": begin, "advance": advance}
-        written = compare(settings, out, jobs=jobs, accelerator=accelerator, **told)
+        try:
+            written = compare(settings, out, jobs=jobs, accelerator=accelerator, **told)
+        except (KeyboardInterrupt, SystemExit):  # Lightning makes one the other
+            console.print(f"Interrupted. Finished runs are kept in {out}: the same command goes on.", soft_wrap=True)
+            raise SystemExit(130) from None
     results = read_results(Path(out) / "results.json")
     for table in console_tables(results):
         console.print(table)

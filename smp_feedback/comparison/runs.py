@@ -23,7 +23,7 @@ from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training import FeedbackModule, PairsModule, fit
 
-TEST_SEED = 0  # every run is scored on the same corrupted images
+TEST_SEED = 2**32  # every run is scored on the same corrupted images; no run is trained under these
 
 
 class Key(NamedTuple):
@@ -57,7 +57,10 @@ def training_data(settings: Settings, key: Key) -> tuple[Any, int]:
     The images are the first of an order that the seed draws, so that fewer are a part of more; each repetition of
     one is corrupted anew.
     """
-    data: Any = opened(settings, "train", key.seed, key.images or None)
+    try:
+        data: Any = opened(settings, "train", key.seed, key.images or None)
+    except InvalidValue as error:
+        raise InvalidValue(f"images={key.images}: {error}") from error
     count = min(key.images or len(data), len(data))
     if key.images > len(data):
         raise InvalidValue(f"images={key.images}: {settings.data} has {len(data)} to train on.")
@@ -106,7 +109,8 @@ def run(settings: Settings, key: Key, folder: Path | None = None, accelerator: s
     gc.collect()  # the run before left its model in cycles: few objects, so Python waits, and much memory
     twin, took = trained(settings, key, accelerator)
     test = held_out(settings)
-    image = next(iter(DataLoader(test, min(len(test), settings.batch_size))))[0]  # type: ignore[arg-type]
+    batch = [i % len(test) for i in range(settings.batch_size)]  # type: ignore[arg-type]
+    image = next(iter(DataLoader(Subset(test, batch), len(batch))))[0]
     found = {
         "model": key.model,
         "seed": key.seed,
@@ -126,9 +130,11 @@ def run(settings: Settings, key: Key, folder: Path | None = None, accelerator: s
 
 
 def held_out(settings: Settings) -> Dataset[Sample]:
-    """The images to score."""
-    data: Any = opened(settings, settings.split, count=settings.test_images or None)
-    return Subset(data, range(min(settings.test_images or len(data), len(data))))
+    """The images to score, at most as many as are asked for."""
+    data: Any = opened(settings, settings.split)
+    if 0 < settings.test_images < len(data):
+        data = opened(settings, settings.split, count=settings.test_images)
+    return Subset(data, range(len(data)))
 
 
 def scores(settings: Settings, key: Key, twin: Twin, test: Dataset[Sample]) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from smp_feedback.plugins import catalogue
 
 MODELS = ("feedback", "plain", "one-step", "equal-compute")
 CLEAN = "clean"
+OWN = {"root", "size", "seed", "count", "transform"}  # of a dataset's options, what a comparison sets itself
 LOOP = {"dynamics": "leaky", "tau": 1.0, "projection": "probabilities"}
 SYNTHETIC = {"size": 64, "images": [4, 64], "train": ["rescaled_noise:4"], "train_steps": 200}
 FILES = {"size": [96, 128], "images": [16, 0], "train": [CLEAN], "train_steps": 150}
@@ -62,8 +63,8 @@ class Settings:
         arch_options: The architecture's own keywords.
         encoder_weights: As in smp; None is random.
         base_norm: ``group`` puts GroupNorm in the place of BatchNorm in every model, twins included; None leaves it.
-        feedback: The loop: True, its name, or its settings. The default, each look seeing the answer of the one before,
-            did best in docs/comparison.md; ``Recurrent()`` is as published.
+        feedback: The loop: True, its name, or its settings. The default, each look seeing the answer of the one
+            before, did best in docs/comparison.md; ``Recurrent()`` is as published.
         models: Which of ``feedback``, ``plain``, ``one-step`` and ``equal-compute``.
         images: Numbers of training images; 0 is all there are. None is 4 and 64 for synthetic data, 16 and all for
             files.
@@ -132,6 +133,8 @@ class Settings:
             check_choice("models", name, MODELS)
         for count in self.images:
             check_number("images", count, least=0)
+        if own := OWN & self.data_options.keys():
+            raise InvalidValue(f"data_options={self.data_options}: {', '.join(sorted(own))} belongs to the comparison.")
         catalogue().losses.entry(self.loss)
         catalogue().datasets.entry(self.data)
         self.looks, self.conditions, self.tests  # noqa: B018  (each raises)

@@ -87,7 +87,8 @@ def _differences(found: Comparison) -> Table:
 
 def _scores(found: Comparison) -> Table:
     title = f"{found.metric} (%), by what a model was trained on"
-    return _by_group(found, title, lambda score: score.score, "Corrupted: the mean over corruptions and severities.")
+    note = "Corrupted: the mean over corruptions and severities, what was trained on among them."
+    return _by_group(found, title, lambda score: score.score, note)
 
 
 def _calibration(found: Comparison) -> Table:
@@ -125,11 +126,13 @@ def _all_ahead(gains: Sequence[Paired]) -> str:
 
 
 def _cells(found: Comparison, table: Scores) -> Iterable[tuple[tuple[str, str, str], Scores]]:
-    """Each (train, images, kind of test) that has scores, and those."""
+    """Each (train, images, kind of test) that has scores, and those; none twice under another name."""
     for train, images in found.groups:
+        seen: list[Scores] = []
         for name, fields in TESTS.items():
             kept = select(table, train=train, images=images, **fields)
-            if kept and not (name == "as trained" and train == "clean"):  # the same as clean
+            if kept and kept not in seen and not (name == "as trained" and train == "clean"):
+                seen.append(kept)
                 yield (train, str(images), name), kept
 
 

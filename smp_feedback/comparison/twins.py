@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from typing import Any, NamedTuple, cast
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from smp_feedback.base_norm import with_group_norm
 from smp_feedback.comparison.settings import Settings
 from smp_feedback.config import LoopConfig
+from smp_feedback.dirichlet import check_classes, log_concentration
 from smp_feedback.factory import create, wrap
 
 
@@ -35,7 +35,7 @@ def make_twin(name: str, settings: Settings, classes: int, seed: int) -> Twin:
 
     ``plain`` is the base; ``one-step`` the feedback model with a single look, which has all that it has beyond the
     base (what is normalised, what is read out) but the loop; ``equal-compute`` the base, trained for as many
-    forward passes as the feedback model.
+    forward passes as the feedback model. Where the loop's output is a Dirichlet distribution, every model's is.
 
     Args:
         name: ``feedback``, ``plain``, ``one-step`` or ``equal-compute``.
@@ -55,7 +55,17 @@ def make_twin(name: str, settings: Settings, classes: int, seed: int) -> Twin:
         return Twin(wrap(base, settings.config), settings.train_steps, looks)
     if name == "one-step":
         return Twin(wrap(base, once(settings.config)), settings.train_steps, 1)
-    return Twin(copy.deepcopy(base), settings.train_steps * (looks if name == "equal-compute" else 1), 1)
+    if getattr(settings.config, "output", "") == "dirichlet":  # the evidential loss means nothing to bare logits
+        check_classes(classes)
+        base.register_forward_hook(_as_dirichlet)
+    return Twin(base, settings.train_steps * (looks if name == "equal-compute" else 1), 1)
+
+
+def _as_dirichlet(base: nn.Module, args: Any, answer: Any) -> Any:
+    if isinstance(answer, Tensor):
+        return log_concentration(answer)
+    masks, labels = answer
+    return log_concentration(masks), labels
 
 
 def make_base(settings: Settings, classes: int) -> nn.Module:

@@ -15,6 +15,7 @@ from smp_feedback.errors import InvalidInput
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff")  # JPEG would blur labels into one another
+SIXTEEN_BITS = 65535 / 255  # one of 8 bits
 LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B")  # Pillow's modes of one channel of whole numbers
 
 
@@ -29,7 +30,7 @@ def natural_key(path: Path) -> tuple[list[str | int], str]:
 
 
 def read_image(path: Path) -> Tensor:
-    """An image as RGB, uint8 (3, H, W)."""
+    """An image as RGB, from 0 to 255: uint8 (3, H, W), or float32 where one channel of 16 bits says more."""
     return torch.from_numpy(_decode(path, "RGB")).permute(2, 0, 1).contiguous()
 
 
@@ -44,6 +45,10 @@ def _decode(path: Path, mode: str | None) -> NDArray[np.generic]:
             picture.load()
             if mode is None and picture.mode not in LABEL_MODES:
                 raise InvalidInput(f"{path}: expected one channel of labels, found an image of mode {picture.mode!r}.")
+            if mode and picture.mode in ("I", "F"):
+                raise InvalidInput(f"{path}: expected 8 or 16 bits a channel, found Pillow's mode {picture.mode!r}.")
+            if mode and picture.mode.startswith("I;16"):  # Pillow would clip: all but the darkest pixels become white
+                return np.repeat(np.array(picture, np.float32)[..., None] / SIXTEEN_BITS, 3, axis=2)
             return np.array(picture.convert(mode) if mode else picture)
     except InvalidInput:
         raise

@@ -49,9 +49,9 @@ def evaluate(
         classes: Number of classes, >= 2.
         ignore_index: Label that is not scored.
         task: ``segmentation`` or ``classification``.
-        looks: Numbers of looks to score, each >= 1; None is the model's own. A loop runs once, to the largest;
-            with ``dynamics="fractional"``, whose weights know the last step, an earlier look is not what a
-            shorter run would have given. A feed-forward model has one look, whatever is asked.
+        looks: Numbers of looks to score, each >= 1; None is the model's own. A loop runs once, to the largest,
+            or, with ``dynamics="fractional"``, whose weights know the last step, once for each. A feed-forward
+            model has one look, whatever is asked.
         batch_size: Images at a time.
         workers: Processes that load data.
         advance: Called after each batch (progress bars).
@@ -144,8 +144,10 @@ def looks_of(model: nn.Module, looks: Sequence[int] | None) -> tuple[int, ...]:
 def answers(model: nn.Module, image: Tensor, looks: Sequence[int], task: str) -> Iterator[tuple[int, Tensor]]:
     """The logits after each of *looks* looks; a loop that came to rest before answers as it did last."""
     if not isinstance(model, FeedbackModel):
-        answer = model(image)
-        yield 1, answer[task == "classification"] if isinstance(answer, tuple) else answer
+        yield 1, _chosen(model(image), task)
+        return
+    if getattr(getattr(model.feedback, "dynamics", None), "knows_the_end", False):
+        yield from ((t, _chosen(model(image, steps=t), task)) for t in sorted(looks))
         return
     left = sorted(looks)
     for step in model.iterate(image, steps=left[-1]):
@@ -167,6 +169,10 @@ def _show(model: nn.Module, image: Tensor, target: Tensor, tallies: Mapping[int,
     target = target.to(device, non_blocking=True)
     for t, logits in answers(model, image.to(device, non_blocking=True), list(tallies), task):
         tallies[t].add(logits, target)
+
+
+def _chosen(answer: Tensor | tuple[Tensor, Tensor], task: str) -> Tensor:
+    return answer[task == "classification"] if isinstance(answer, tuple) else answer
 
 
 def _answer(step: Step, task: str) -> Tensor:

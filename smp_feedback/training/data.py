@@ -122,7 +122,10 @@ class PairsModule(lightning.LightningDataModule):
 
     def _in_order(self, dataset: Pairs | None) -> Batches:
         replicas, rank = self._processes()
-        mine = range(len(dataset or ()))[rank::replicas]
+        count = len(dataset or ())
+        if 0 < count < replicas:
+            raise InvalidValue(f"{replicas} processes: expected at least as many images to score, there are {count}.")
+        mine = range(count)[rank::replicas]
         return self._loader(dataset or [], InOrder(mine), drop_last=False)
 
     def _loader(self, dataset: Pairs, sampler: DistributedSampler[Any], *, drop_last: bool) -> Batches:

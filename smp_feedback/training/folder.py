@@ -8,15 +8,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from smp_feedback.errors import InvalidValue
+from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.reliability import LAST, read_checkpoint
 
-CONFIG, BEST, MODEL = "config.yaml", "best.ckpt", "model"
+CONFIG, MODEL = "config.yaml", "model"
+HOW = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "sync_batchnorm")
+LENGTH = ("max_epochs", "max_steps", "limit_train_batches", "overfit_batches")
 STARTED = "SMP_FEEDBACK_RUN"  # the folder of this run, for the processes that it starts
 
 
@@ -44,11 +48,41 @@ def free_folder(out: str | None, verb: str) -> Path:
 
 def keep_settings(parser: ArgumentParser, args: Any, folder: Path) -> None:
     """Write ``config.yaml``: what ``--config`` takes to do all this again, elsewhere."""
+    text = settings_text(parser, args)
+    replace_file(folder / CONFIG, lambda draft: draft.write_text(text))
+
+
+def settings_text(parser: ArgumentParser, args: Any) -> str:
+    """All that is told, but for where it is kept, as YAML."""
     kept = args.clone()
     for key in ("config", "resume", "out"):
         kept.pop(key, None)
-    text = parser.dump(kept, format="yaml", skip_unset=False, skip_validation=True)
-    replace_file(folder / CONFIG, lambda draft: draft.write_text(text))
+    return str(parser.dump(kept, format="yaml", skip_unset=False, skip_validation=True))
+
+
+def check_same(parser: ArgumentParser, args: Any, folder: Path) -> None:
+    """A run goes on with the settings that it began with.
+
+    Raises:
+        InvalidValue: If one that decides what is learnt is another; how it is run may change.
+    """
+    begun = _decisive(yaml.safe_load((folder / CONFIG).read_text()))
+    for key, now in _decisive(yaml.safe_load(settings_text(parser, args))).items():
+        if begun.get(key, now) != now:
+            raise InvalidValue(f"{key}={now}: the run to resume has {key}={begun[key]}; it takes the same.")
+
+
+def _decisive(settings: dict[str, Any]) -> dict[str, Any]:
+    """What the weights depend on; one cycle depends on the length of the run, too."""
+    model, trainer = settings["model"], settings["trainer"]
+    keys = HOW if model["schedule"] is not None else (*HOW, *LENGTH)
+    groups = {
+        "model": model,
+        "data": {key: value for key, value in settings["data"].items() if key not in ("root", "workers")},
+        "trainer": {key: trainer[key] for key in keys if key in trainer},
+    }
+    named = {f"{group}.{key}": value for group, of in groups.items() for key, value in of.items()}
+    return {"seed": settings["seed"], **named}
 
 
 def weights_of(args: Any) -> Path:
@@ -80,9 +114,13 @@ def load_weights(module: FeedbackModule, path: Path) -> None:
 
 
 def save_model(module: FeedbackModule, folder: Path, dataset: str) -> list[Path]:
-    """The model alone, for ``from_pretrained`` and ``smp-feedback export``; smp's own way for smp's own model."""
-    save = getattr(module.model, "save_pretrained", None)
-    if save is None:
+    """The model alone, for ``from_pretrained`` and ``smp-feedback export``; smp's own way for smp's own model.
+
+    A classifier of timm, which no registered architecture builds, is left in its checkpoints.
+    """
+    model: Any = module.model
+    save = getattr(model, "save_pretrained", None)
+    if save is None or (isinstance(model, FeedbackModel) and model.feedback.origin is None):  # timm's
         return []
     module.cpu().eval()
     save(folder / MODEL, dataset=dataset)

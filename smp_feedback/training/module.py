@@ -9,17 +9,25 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from smp_feedback.checks import check_choice, check_number, check_whole
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel, Step
 from smp_feedback.training.averaging import AveragedWeights
 from smp_feedback.training.loss import build_loss
-from smp_feedback.training.optimisation import OptimizerCallable, ScheduleCallable, make_optimizer, make_schedule
+from smp_feedback.training.optimisation import (
+    OptimizerCallable,
+    ScheduleCallable,
+    cycle_steps,
+    make_optimizer,
+    make_schedule,
+)
 from smp_feedback.training.scores import NAMES, Scored, Scores, task_of
 from smp_feedback.training.supervision import Supervise, looks_of, step_weights
 
 Batch = tuple[Tensor, ...]
+PLATEAU = "val_loss"  # what a plateau is a plateau of
 
 
 class FeedbackModule(lightning.LightningModule):
@@ -127,7 +135,7 @@ class FeedbackModule(lightning.LightningModule):
         loss = model.backward_per_step(image, weighted(self.weights, self.loss, target)).sum()
         optimizer.step()
         schedule = cast(Any, self.lr_schedulers())
-        if not isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        if not isinstance(schedule, ReduceLROnPlateau):
             schedule.step()
         return loss
 
@@ -142,6 +150,22 @@ class FeedbackModule(lightning.LightningModule):
                 raise InvalidValue("backward='per_step' runs in one process: DDP expects one backward pass a step.")
             if self.trainer.precision == "16-mixed":
                 raise InvalidValue("backward='per_step' does not scale gradients: use precision 'bf16-mixed' or '32'.")
+
+    def on_train_start(self) -> None:
+        """Refuse to go on with one cycle in a run of another length.
+
+        Raises:
+            InvalidValue: If the run to resume was to be longer, or shorter.
+        """
+        cycle: Any = self.lr_schedulers()
+        if self.schedule is not None or not isinstance(cycle, OneCycleLR):
+            return
+        total = cycle_steps(self.trainer.estimated_stepping_batches)
+        if cycle.total_steps != total:
+            raise InvalidValue(
+                f"a run of {total} steps: the run to resume has one cycle of the learning rate over "
+                f"{cycle.total_steps}; it takes the same. For runs of any length, begin with a schedule of your own."
+            )
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Score one batch, look by look."""
@@ -160,6 +184,12 @@ class FeedbackModule(lightning.LightningModule):
         """Log the scores."""
         self._conclude("val")
 
+    def on_validation_end(self) -> None:
+        """Step a plateau, which waits for the loss on the validation images; see `make_schedule`."""
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, ReduceLROnPlateau) and not self.trainer.sanity_checking:
+            schedule.step(self.trainer.callback_metrics[PLATEAU])
+
     def on_test_epoch_end(self) -> None:
         """Log the scores."""
         self._conclude("test")
@@ -169,6 +199,7 @@ class FeedbackModule(lightning.LightningModule):
         if self.scores is None:
             self.scores = Scores(task_of(target), **self._about()).to(self.device)
         for t, logits in enumerate(self.looks(image)):
+            check_answer(logits, target)
             self.scores.update(t, logits, target)
         self.log(f"{stage}_loss", self.loss(logits, target), sync_dist=True, batch_size=len(image))
 
@@ -192,7 +223,7 @@ class FeedbackModule(lightning.LightningModule):
         """See :mod:`smp_feedback.training.optimisation`."""
         optimizer = make_optimizer(self, self.optimizer, self.lr, self.weight_decay)
         total = self.trainer.estimated_stepping_batches
-        return {"optimizer": optimizer, "lr_scheduler": make_schedule(optimizer, self.schedule, total, "val_loss")}
+        return {"optimizer": optimizer, "lr_scheduler": make_schedule(optimizer, self.schedule, total, PLATEAU)}
 
 
 def weighted(
@@ -200,6 +231,19 @@ def weighted(
 ) -> Callable[[Step], Tensor]:
     """A look's share of the loss, as ``backward_per_step`` asks for it."""
     return lambda step: weights[step.index] * loss(step.logits, target)
+
+
+def check_answer(logits: Tensor, target: Tensor) -> None:
+    """Maps are answered with maps, and labels with labels.
+
+    Raises:
+        InvalidValue: If the model is one for the other.
+    """
+    if logits.ndim != target.ndim + 1:
+        raise InvalidValue(
+            f"the model answers {tuple(logits.shape)} where the targets are {tuple(target.shape)}: labels want a "
+            "classifier (arch: timm/<name>), label maps a model for segmentation (arch: Unet)."
+        )
 
 
 def _loss(loss: str | nn.Module, ignore_index: int | None, arguments: Mapping[str, Any] | None) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -24,6 +25,9 @@ def make_optimizer(model: nn.Module, make: OptimizerCallable | None, lr: float, 
         make: Called with parameter groups; None is AdamW.
         lr: AdamW's peak learning rate.
         weight_decay: AdamW's; another optimiser brings its own.
+
+    Raises:
+        InvalidValue: If the optimiser refuses its arguments, or groups of parameters (L-BFGS).
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     decayed, free = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
@@ -31,7 +35,10 @@ def make_optimizer(model: nn.Module, make: OptimizerCallable | None, lr: float, 
     if make is None:
         optimizer: Optimizer = AdamW(groups, lr=lr, weight_decay=weight_decay)
     else:
-        optimizer = make(cast("Iterable[nn.Parameter]", groups))
+        try:
+            optimizer = make(cast("Iterable[nn.Parameter]", groups))
+        except (TypeError, ValueError) as error:
+            raise InvalidValue(f"optimizer={make!r:.60} does not take two groups of parameters: {error}") from error
     for group in optimizer.param_groups:
         if "weight_decay" in group and all(p.ndim <= 1 for p in group["params"]):
             group["weight_decay"] = 0.0
@@ -39,7 +46,10 @@ def make_optimizer(model: nn.Module, make: OptimizerCallable | None, lr: float, 
 
 
 def make_schedule(optimizer: Optimizer, make: ScheduleCallable | None, total: float, monitor: str) -> dict[str, Any]:
-    """The schedule as Lightning takes it: stepped after each optimiser step, on a plateau after each validation.
+    """The schedule as Lightning takes it: stepped after each optimiser step.
+
+    A plateau is left to `FeedbackModule.on_validation_end`: Lightning steps it after the epoch's checkpoint is
+    written, which a resumed run would never make up for, and not at all where the module steps its optimiser itself.
 
     Args:
         optimizer: Whose learning rates are the peaks of the cycle.
@@ -53,7 +63,7 @@ def make_schedule(optimizer: Optimizer, make: ScheduleCallable | None, total: fl
     if make is not None:
         schedule = make(optimizer)
         if isinstance(schedule, ReduceLROnPlateau):
-            return {"scheduler": schedule, "interval": "epoch", "monitor": monitor}
+            return {"scheduler": schedule, "interval": "epoch", "monitor": monitor, "frequency": sys.maxsize}
         return {"scheduler": schedule, "interval": "step"}
     if math.isinf(total):
         raise InvalidValue(
@@ -62,6 +72,11 @@ def make_schedule(optimizer: Optimizer, make: ScheduleCallable | None, total: fl
     peaks = [group["lr"] for group in optimizer.param_groups]
     momentum = "momentum" in optimizer.defaults or "betas" in optimizer.defaults
     return {
-        "scheduler": OneCycleLR(optimizer, peaks, total_steps=max(1, int(total)), cycle_momentum=momentum),
+        "scheduler": OneCycleLR(optimizer, peaks, total_steps=cycle_steps(total), cycle_momentum=momentum),
         "interval": "step",
     }
+
+
+def cycle_steps(total: float) -> int:
+    """The steps of one cycle over a run of *total*; at least one."""
+    return max(1, int(total))

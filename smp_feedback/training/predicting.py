@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
@@ -94,14 +94,20 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def file_names(names: Sequence[str]) -> list[str]:
-    """A file's stem, or another name made fit for a file; those of one name are numbered.
+    """A file's stem, or another name made fit for a file; those of one name are numbered, no two end up alike.
 
     >>> file_names(["a/street.png", "b/street.png", "polygons[3] of seed 0"])
     ['street', 'street_1', 'polygons_3_of_seed_0']
+    >>> file_names(["a.jpg", "a.png", "a_1.png"])
+    ['a', 'a_2', 'a_1']
     """
     stems = [re.sub(r"[^\w.-]+", "_", Path(name).stem if Path(name).suffix else name).strip("_") for name in names]
-    twice = {stem for stem, times in Counter(stems).items() if times > 1}
-    return [f"{stem}_{i}" if stem in twice and i else stem for i, stem in enumerate(stems)]
+    stems = [stem or "image" for stem in stems]
+    taken, numbers, made = set(stems), {stem: itertools.count(1) for stem in stems}, dict[str, None]()
+    for stem in stems:
+        more = (f"{stem}_{k}" for k in numbers[stem])
+        made[stem if stem not in made else next(name for name in more if name not in taken)] = None
+    return list(made)
 
 
 def entropy(logits: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 
 from smp_feedback.checks import check_whole
 from smp_feedback.errors import InvalidValue
+from smp_feedback.training.best import BEST
 from smp_feedback.training.data import PairsModule
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.reliability import (
@@ -115,7 +116,9 @@ def check_by_hand(module: FeedbackModule, clip: float | None, accumulate: int = 
 
 
 def last_checkpoint(folder: Path | None) -> Path | None:
-    """The checkpoint to go on from; None if the run was killed before the first."""
+    """The checkpoint to go on from; None if the run was killed before the first. Half-written ones are removed."""
+    for draft in () if folder is None else (*folder.glob(f".{LAST}.*"), *folder.glob(f".{BEST}.*")):
+        draft.unlink(missing_ok=True)
     path = None if folder is None else folder / LAST
     return path if path is not None and path.is_file() else None
 
@@ -129,6 +132,7 @@ HINTS = (
     "Experiment logs directory",
     "exists and is not empty",
     "did not find any unused parameters",
+    "but the keys will be ignored",  # a plateau is stepped by FeedbackModule
 )
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import lightning
 from torch import nn
 
+from smp_feedback.base_norm import check_base_norm, with_group_norm
 from smp_feedback.checks import check_whole
 from smp_feedback.errors import FeedbackError, InvalidInput, InvalidValue
-from smp_feedback.factory import create
+from smp_feedback.factory import create, wrap
 from smp_feedback.training.data import PairsModule
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.scores import task_of
 
+TIMM = "timm/"
 SPLITS = {"fit": ("val", "train"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
 
@@ -74,15 +76,15 @@ def open_pairs(
         opened[split] = open_dataset(name, split, **own)
     facts = facts_of(next(iter(opened.values())))
     if corruption is not None:
-        opened = {split: corrupted(pairs, corruption, severity, seed, split) for split, pairs in opened.items()}
+        opened = {split: corrupted(pairs, corruption, severity, split) for split, pairs in opened.items()}
     return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed), facts
 
 
-def corrupted(pairs: Any, name: str, severity: int, seed: int, split: str) -> Any:
-    """*pairs*, corrupted: anew in each epoch for training, else always alike."""
+def corrupted(pairs: Any, name: str, severity: int, split: str) -> Any:
+    """*pairs*, corrupted: anew in each epoch for training, else always alike, whatever the seed of the run."""
     from smp_feedback.data import Corrupted
 
-    return Corrupted(pairs, name, severity, seed, fresh=split == "train")
+    return Corrupted(pairs, name, severity, fresh=split == "train")
 
 
 def facts_of(pairs: Any) -> Facts:
@@ -106,7 +108,7 @@ def build_module(
 
     Args:
         facts: What to know of the data.
-        arch: A name from ``list_architectures``.
+        arch: A name from ``list_architectures``, or ``timm/<name>`` for a classifier of timm.
         encoder: A name from ``list_encoders``.
         encoder_weights: ``imagenet`` downloads; null is random.
         feedback: true, false, a loop's name, or its config such as ``{steps: 4, tau: 2.0}``.
@@ -114,13 +116,35 @@ def build_module(
         arguments: What else the architecture takes, such as ``{encoder_depth: 4}``.
         **training: See :class:`FeedbackModule`.
     """
-    more = dict(arguments or {}) if base_norm is None else {"base_norm": base_norm, **(arguments or {})}
-    told = {"in_channels": facts.image[0], "classes": len(facts.classes), "feedback": feedback, **more}
-    model = create(arch, encoder, encoder_weights, **told)
+    told = {"in_channels": facts.image[0], "classes": len(facts.classes), "base_norm": base_norm, **(arguments or {})}
+    if arch.lower().startswith(TIMM):
+        model = classifier(arch[len(TIMM) :], encoder_weights, feedback, **told)
+    else:
+        model = create(arch, encoder, encoder_weights, feedback=cast(Any, feedback), **told)
     check_size(model, facts.image)
     return FeedbackModule(
         model, classes=len(facts.classes), ignore_index=facts.ignore_index, task=facts.task, **training
     )
+
+
+def classifier(
+    name: str, weights: str | None, feedback: Any, *, in_channels: int, classes: int, base_norm: Any, **arguments: Any
+) -> nn.Module:
+    """A classifier of timm, closed into a loop unless *feedback* says false.
+
+    Raises:
+        InvalidValue: If timm has no such model, or refuses its arguments.
+    """
+    import timm
+
+    check_base_norm(base_norm, weights)
+    shape = {"in_chans": in_channels, "num_classes": classes}
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=weights is not None, **shape, **arguments)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InvalidValue(f"arch='{TIMM}{name}': {error}") from error
+    model = model if base_norm is None else with_group_norm(model)
+    return model if feedback in (False, None) else wrap(model, feedback)
 
 
 def check_size(model: nn.Module, image: tuple[int, ...]) -> None:

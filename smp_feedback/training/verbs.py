@@ -10,7 +10,7 @@ from typing import Any, cast
 import lightning
 import yaml
 from jsonargparse import ArgumentParser
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from rich.console import Console
 
@@ -18,10 +18,11 @@ from smp_feedback.checks import check_whole
 from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue
 from smp_feedback.saving.files import replace_file
+from smp_feedback.training.best import BEST, KeepsBest, StopsEarly
 from smp_feedback.training.data import PairsModule
 from smp_feedback.training.folder import (
-    BEST,
     CONFIG,
+    check_same,
     free_folder,
     fresh_folder,
     keep_settings,
@@ -94,15 +95,16 @@ def with_settings_of_a_run(argv: Sequence[str]) -> list[str]:
 def fit(verb: str, parser: ArgumentParser, args: Any) -> None:
     """Train, and leave the best weights as a model that ``from_pretrained`` takes."""
     check_whole("save_every", args.save_every)
+    if args.resume is not None:
+        check_same(parser, args, Path(args.resume))
     data, facts, module, settings = prepare(verb, parser, args)
     check_by_hand(module, settings["gradient_clip_val"], settings["accumulate_grad_batches"])
     folder = room_for(module, fresh_folder(args, verb))
     monitor = f"val_{NAMES[facts.task]}"
-    best = ModelCheckpoint(folder, "best", monitor, save_on_train_epoch_end=False, mode="max")
-    callbacks: list[Callback] = [best, *reliable(args.seed, folder, args.save_every)]
+    callbacks: list[Callback] = [KeepsBest(folder, monitor), *reliable(args.seed, folder, args.save_every)]
     if args.early_stopping is not None:
         patience = check_whole("early_stopping", args.early_stopping)
-        callbacks.append(EarlyStopping(monitor, patience=patience, mode="max"))
+        callbacks.append(StopsEarly(monitor, patience))
     trainer = trainer_of(settings, folder, callbacks, loggers=loggers_of(settings, folder, args.save_every))
     if trainer.is_global_zero:
         keep_settings(parser, args, folder)
