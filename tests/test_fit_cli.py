@@ -185,15 +185,15 @@ def test_a_run_that_stopped_early_stays_so_until_it_is_asked_for_patience(config
     def steps():
         return torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"]
 
-    still = "--model.lr 1e-20 --model.schedule torch.optim.lr_scheduler.ConstantLR --trainer.max_epochs 5"
-    still += " --model.base_norm group"  # BatchNorm's statistics would still learn
-    assert smp_feedback(f"fit --config {config} --out {tmp_path} --early_stopping 1 {still}") == 0
-    stopped = steps()
-    assert stopped < 10
+    same = (
+        "--model.feedback false --model.base_norm group --model.lr 1e-20 --trainer.max_epochs 4"  # score of each epoch
+    )
+    assert smp_feedback(f"fit --config {config} --out {tmp_path} --early_stopping 1 {same}") == 0
+    assert steps() == 4, "two epochs of two steps"
     assert smp_feedback(f"fit --resume {tmp_path}") == 0
-    assert steps() == stopped
-    assert smp_feedback(f"fit --resume {tmp_path} --early_stopping 4") == 0
-    assert steps() > stopped
+    assert steps() == 4
+    assert smp_feedback(f"fit --resume {tmp_path} --early_stopping 9") == 0
+    assert steps() == 8
 
 
 def test_what_a_killed_run_left_does_not_outlive_it(fitted, tmp_path):

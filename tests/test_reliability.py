@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -123,6 +124,13 @@ def test_processes_share_each_step_of_one():
     alone = [draw.item for draw in Shuffled(11, seed=0)]
     ranks = [[draw.item for draw in Shuffled(11, seed=0, replicas=2, rank=r)] for r in range(2)]
     assert [item for pair in zip(*ranks, strict=True) for item in pair] == alone[:10]
+
+
+def test_every_process_has_an_image_to_score():
+    pairs = PairsModule(val=Shapes(2, 32), batch_size=1)
+    pairs.trainer = SimpleNamespace(world_size=3, global_rank=0)
+    with pytest.raises(InvalidValue, match="3 processes: expected at least as many images to score, there are 2"):
+        pairs.val_dataloader()
 
 
 def test_an_item_draws_the_same_in_any_order_and_disturbs_nobody():
