@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 
 import smp_feedback as smpf
-from benchmarks import cost, memory
+from benchmarks import cost, loops, memory
 from benchmarks.measure import bytes_held, interleaved, ratio
+from smp_feedback.comparison.twins import make_twin
 
 IMAGE = torch.rand(1, 3, 64, 64)
 
@@ -70,3 +73,11 @@ def test_the_cost_of_an_architecture_is_measured_side_by_side(monkeypatch, tmp_p
     cost.main()
     assert "Unet" in capsys.readouterr().out
     assert (tmp_path / "cost.json").is_file()
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("name", list(loops.VARIANTS))
+def test_every_loop_that_is_compared_can_be_made(name, depth):
+    settings = loops.settings(name, argparse.Namespace(depth=depth, train_steps=10))
+    model = make_twin(loops.VARIANTS[name][0], settings, classes=2, seed=0).model.eval()
+    assert model(torch.rand(1, 3, 32, 32)).shape == (1, 2, 32, 32)

@@ -93,11 +93,12 @@ class Code:
     """What no checkpoint may run."""
 
     def __reduce__(self):
-        return os.system, ("touch /tmp/was_run",)
+        return os.system, ("touch was_run",)
 
 
 @pytest.mark.parametrize("broken", ["code", "half", "none"])
-def test_a_broken_checkpoint_is_named_and_runs_no_code(broken, tmp_path):
+def test_a_broken_checkpoint_is_named_and_runs_no_code(broken, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "last.ckpt"
     if broken == "code":
         torch.save({"state_dict": Code()}, path)
@@ -106,6 +107,7 @@ def test_a_broken_checkpoint_is_named_and_runs_no_code(broken, tmp_path):
         path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(FeedbackError, match=r"last\.ckpt"):
         read_checkpoint(path)
+    assert not (tmp_path / "was_run").exists()
 
 
 def test_the_order_of_an_epoch_is_a_permutation_of_its_own():
