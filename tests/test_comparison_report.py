@@ -381,11 +381,19 @@ def test_the_level_of_chance_is_said_of_a_single_condition_too():
 
 
 def test_no_row_of_scores_repeats_another_under_another_name():
-    results = fake_results(trains=("rescaled_noise:4",), counts=(4,), corruptions=())
-    rows = [row[:3] for row in tables(results)["scores"].rows]
-    assert rows == [("rescaled_noise:4", "4", "as trained"), ("rescaled_noise:4", "4", "clean")]
-    both = [row[2] for row in tables(fake_results(trains=("rescaled_noise:4",), counts=(4,)))["scores"].rows]
-    assert both == ["as trained", "clean", "corrupted"]
+    trained, other = ("rescaled_noise", 4), ("occlusion", 1)
+
+    def tests(*conditions):
+        runs = {
+            (model, 0, "rescaled_noise:4", 2): {("clean", 0): 0.5, **dict.fromkeys(conditions, 0.25)}
+            for model in ("feedback", "plain")
+        }
+        made = tables(handmade(runs))
+        assert [row[2] for row in made["gains"].rows] == [row[2] for row in made["scores"].rows]
+        return [row[2] for row in made["scores"].rows]
+
+    assert tests(trained) == ["as trained", "clean"]
+    assert tests(trained, other) == ["as trained", "clean", "corrupted"]
 
 
 def test_gaps_are_named():
