@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from smp_feedback.checks import check_whole
-from smp_feedback.comparison.conclusion import conclusion
+from smp_feedback.comparison.conclusion import summary
 from smp_feedback.comparison.experiment import compare
 from smp_feedback.comparison.runs import Key, keys, steps_of
 from smp_feedback.comparison.schema import read_results
@@ -53,7 +53,8 @@ def compare_aloud(settings: Settings, out: str, *, jobs: int, accelerator: str) 
     results = read_results(Path(out) / "results.json")
     for table in console_tables(results):
         console.print(table)
-    console.print(conclusion(results))
+    for said in summary(results):
+        console.print(said)
     for path in written:
         console.print(f"wrote {path}", soft_wrap=True)
 
