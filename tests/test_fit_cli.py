@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 
@@ -19,6 +18,7 @@ pytest.importorskip("lightning")
 import smp_feedback as smpf
 from smp_feedback.cli import main
 from smp_feedback.training.best import KeepsBest
+from smp_feedback.training.data import PairsModule
 from smp_feedback.training.settings import open_pairs
 from smp_feedback.training.verbs import with_settings_of_a_run
 
@@ -175,10 +175,12 @@ def test_a_run_goes_on_with_its_own_settings(word, fitted, capsys):
     assert (fitted / "config.yaml").read_text() == before
 
 
-def test_how_a_run_is_run_may_change(fitted, tmp_path):
-    shutil.copytree(fitted, tmp_path, dirs_exist_ok=True)
-    assert smp_feedback(f"fit --resume {tmp_path} --data.workers 1 --early_stopping 7") == 0
-    assert "workers: 1" in (tmp_path / "config.yaml").read_text()
+def test_a_resume_that_the_checkpoint_refuses_changes_no_settings(fitted, monkeypatch, capsys):
+    before = (fitted / "config.yaml").read_text()
+    monkeypatch.setattr(PairsModule, "_processes", lambda self: (2, 0))
+    assert smp_feedback(f"fit --resume {fitted} --save_every 7") == 2
+    assert "processes=2: the run to resume has processes=1" in capsys.readouterr().err
+    assert (fitted / "config.yaml").read_text() == before
 
 
 def test_a_run_that_stopped_early_stays_so_until_it_is_asked_for_patience(config, tmp_path):
@@ -192,8 +194,9 @@ def test_a_run_that_stopped_early_stays_so_until_it_is_asked_for_patience(config
     assert steps() == 4, "two epochs of two steps"
     assert smp_feedback(f"fit --resume {tmp_path}") == 0
     assert steps() == 4
-    assert smp_feedback(f"fit --resume {tmp_path} --early_stopping 9") == 0
+    assert smp_feedback(f"fit --resume {tmp_path} --early_stopping 9 --data.workers 1") == 0
     assert steps() == 8
+    assert "workers: 1" in (tmp_path / "config.yaml").read_text(), "how a run is run may change"
 
 
 def test_what_a_killed_run_left_does_not_outlive_it(fitted, tmp_path):

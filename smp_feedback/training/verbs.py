@@ -10,7 +10,7 @@ from typing import Any, cast
 import lightning
 import yaml
 from jsonargparse import ArgumentParser
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, LambdaCallback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from rich.console import Console
 
@@ -105,9 +105,17 @@ def fit(verb: str, parser: ArgumentParser, args: Any) -> None:
     if args.early_stopping is not None:
         patience = check_whole("early_stopping", args.early_stopping)
         callbacks.append(StopsEarly(monitor, patience))
+
+    def keep(trainer: Any, _: Any = None) -> None:
+        if trainer.is_global_zero:
+            keep_settings(parser, args, folder)
+
+    if args.resume is not None:  # only once the checkpoint has taken them: a refused resume changes nothing
+        callbacks.append(LambdaCallback(on_train_start=keep))
     trainer = trainer_of(settings, folder, callbacks, loggers=loggers_of(settings, folder, args.save_every))
+    if args.resume is None:
+        keep(trainer)
     if trainer.is_global_zero:
-        keep_settings(parser, args, folder)
         say(summary(module, facts))
     module.train()
     trainer.fit(module, data, ckpt_path=last_checkpoint(folder) if args.resume else None)
