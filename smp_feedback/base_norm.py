@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -34,7 +35,8 @@ class GroupForBatch(nn.GroupNorm):
 
     def forward(self, x: Any) -> Any:
         """(B, C, ...) -> (B, C, ...)."""
-        return self.after(super().forward(x))
+        # functional.group_norm refuses a group of one value, in batches of one image alone (PAN's at 64 pixels)
+        return self.after(torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps))
 
 
 def with_group_norm(model: nn.Module) -> nn.Module:

@@ -95,3 +95,12 @@ def test_without_it_nothing_changes():
 def test_bad_requests_are_refused_before_any_work(arguments, words):
     with pytest.raises(InvalidValue, match=words):
         smpf.create("Unet", "resnet18", **arguments)
+
+
+def test_a_group_of_one_value_is_its_shift_in_a_batch_of_any_size():
+    norm = with_group_norm(nn.BatchNorm2d(1))
+    nn.init.constant_(norm.bias, 0.5)
+    for batch in (1, 2):
+        torch.testing.assert_close(
+            norm(torch.randn(batch, 1, 1, 1)), torch.full((batch, 1, 1, 1), 0.5), atol=1e-3, rtol=0
+        )

@@ -15,7 +15,7 @@ from torch import nn
 pytest.importorskip("lightning")
 import smp_feedback as smpf
 from smp_feedback.comparison.cost import kept_for_backward
-from smp_feedback.comparison.experiment import _end_with, compare
+from smp_feedback.comparison.experiment import _end_with, _kept, _path, compare
 from smp_feedback.comparison.runs import TEST_SEED, Key, held_out, keys, run, scores, steps_of, training_data
 from smp_feedback.comparison.settings import MODELS, Condition, Settings
 from smp_feedback.comparison.twins import make_twin
@@ -277,3 +277,15 @@ def test_a_process_that_trains_ends_with_the_one_that_asked(monkeypatch):
     ours.close()  # as when the process that holds it is killed
     watch.join(30)
     assert ended == [1]
+
+
+def test_a_run_that_diverges_is_named(tmp_path):
+    with pytest.raises(FeedbackError, match="plain-rescaled_noise4-n2-s0: The loss is not finite"):
+        run(tiny(lr=1e30, train_steps=6), Key("plain", tiny().conditions[0], 2, 0), accelerator="cpu")
+
+
+def test_a_run_that_is_not_whole_is_trained_again(tmp_path):
+    (tmp_path / "runs").mkdir()
+    for text in ('{"a":', "3", ""):
+        _path(tmp_path, Key("plain", CLEAN, 2, 0)).write_text(text)
+        assert _kept(tmp_path, Key("plain", CLEAN, 2, 0)) is None

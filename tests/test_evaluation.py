@@ -485,6 +485,16 @@ def test_numbers_without_a_word_in_json_become_null(tmp_path):
         ('{"kind": "robustness", "version": 2}', InvalidValue, "has version 2: this package reads 1"),
         ('{"kind": "robustness"}', InvalidValue, "version None"),
         ('{"kind": "robustness", "version": 1}', InvalidValue, "no whole robustness result: KeyError"),
+        (
+            '{"kind": "robustness", "version": 1, "task": "segmentation", "classes": [], "rows": []}',
+            InvalidValue,
+            "no whole robustness result",
+        ),
+        (
+            '{"kind": "calibration", "version": 1, "task": "segmentation", "classes": [], "rows": []}',
+            InvalidValue,
+            "no whole calibration result",
+        ),
     ],
 )
 def test_a_file_that_is_no_result_is_refused_by_name(text, error, words, tmp_path):

@@ -180,5 +180,8 @@ def _path(folder: Path, key: Key) -> Path:
 
 
 def _kept(folder: Path, key: Key) -> dict[str, Any] | None:
-    path = _path(folder, key)
-    return json.loads(path.read_text()) if path.is_file() else None
+    """The run of *key*, if it is there and whole."""
+    try:
+        return dict(json.loads(_path(folder, key).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None

@@ -22,6 +22,7 @@ from smp_feedback.evaluation import evaluate, first_images
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training import FeedbackModule, PairsModule, fit
+from smp_feedback.training.reliability import NotFinite
 
 TEST_SEED = 2**32  # every run is scored on the same corrupted images; no run is trained under these
 
@@ -90,7 +91,10 @@ def trained(settings: Settings, key: Key, accelerator: str) -> tuple[Twin, dict[
     )
     begin = time.perf_counter()
     pairs = PairsModule(data, batch_size=settings.batch_size)
-    fit(module, pairs, steps=twin.train_steps, seed=key.seed, progress=False, accelerator=accelerator)
+    try:
+        fit(module, pairs, steps=twin.train_steps, seed=key.seed, progress=False, accelerator=accelerator)
+    except NotFinite as error:
+        raise NotFinite(f"{key}: {error}") from error
     return twin, {"seconds": time.perf_counter() - begin, "images": count}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smp_feedback.checks import check_choice
-from smp_feedback.errors import InvalidValue
+from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.evaluation.results import KINDS, Result, load_result
 from smp_feedback.evaluation.style import STYLES, styled
 from smp_feedback.saving.files import replace_file
@@ -66,7 +66,9 @@ def _draw_all(results: list[tuple[Path, Result]], out: Path | None, format: str,
         with styled(style):
             try:
                 figures = draw(result)
-            except (KeyError, IndexError, TypeError) as error:
+            except FeedbackError:
+                raise
+            except (LookupError, TypeError, ValueError, ArithmeticError) as error:
                 raise InvalidValue(
                     f"{file} is no whole {result['kind']} result: {error!r} is missing or wrong."
                 ) from error
