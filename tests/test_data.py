@@ -152,13 +152,22 @@ def shoelace(corners):
     return abs((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()) / 2
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.integers(0, 2**32))
-def test_a_polygon_has_its_shoelace_area(seed):
+def polygon_error(seed):
+    """Pixels beyond the area, per pixel of perimeter."""
     corners = shapes.random_polygon(np.array([128.0, 130.0]), 100.0, np.random.default_rng(seed))
     pixels = shapes.fill_polygon(corners, (256, 260)).sum()
     perimeter = np.linalg.norm(corners - np.roll(corners, 1, 0), axis=1).sum()
-    assert abs(pixels - shoelace(corners)) < 0.1 * perimeter + 4
+    return (pixels - shoelace(corners)) / perimeter
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**32))
+def test_a_polygon_has_its_shoelace_area(seed):
+    assert abs(polygon_error(seed)) < 0.5  # an edge along the grid may miss half a pixel all its way
+
+
+def test_a_polygon_has_its_shoelace_area_on_average():
+    assert abs(np.mean([polygon_error(seed) for seed in range(200)])) < 0.01
 
 
 def points(low, high):
