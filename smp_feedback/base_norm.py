@@ -35,7 +35,7 @@ class GroupForBatch(nn.GroupNorm):
 
     def forward(self, x: Any) -> Any:
         """(B, C, ...) -> (B, C, ...)."""
-        # functional.group_norm refuses a group of one value, in batches of one image alone (PAN's at 64 pixels)
+        # functional.group_norm refuses a group of one value, in batches of one image alone (in PAN)
         return self.after(torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps))
 
 
