@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple, cast
 
-import timm
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.base_norm import with_group_norm
 from smp_feedback.comparison.settings import Settings
 from smp_feedback.config import LoopConfig
 from smp_feedback.dirichlet import check_classes, log_concentration
 from smp_feedback.factory import create, wrap
+from smp_feedback.training.settings import TIMM, classifier
 
 
 class Twin(NamedTuple):
@@ -70,19 +69,10 @@ def _as_dirichlet(base: nn.Module, args: Any, answer: Any) -> Any:
 
 def make_base(settings: Settings, classes: int) -> nn.Module:
     """The feed-forward model that all of them are made of."""
-    source, _, name = settings.arch.rpartition("/")
-    if source.lower() == "timm":
-        model: nn.Module = timm.create_model(name, num_classes=classes, **settings.arch_options)
-        return model if settings.base_norm is None else with_group_norm(model)
-    base: nn.Module = create(
-        settings.arch,
-        settings.encoder,
-        settings.encoder_weights,
-        classes=classes,
-        feedback=False,
-        base_norm=cast(Any, settings.base_norm),
-        **settings.arch_options,
-    )
+    told: Any = {"classes": classes, "base_norm": settings.base_norm, **settings.arch_options}
+    if settings.arch.lower().startswith(TIMM):
+        return classifier(settings.arch[len(TIMM) :], settings.encoder_weights, False, in_channels=3, **told)
+    base: nn.Module = create(settings.arch, settings.encoder, settings.encoder_weights, feedback=False, **told)
     return base
 
 
