@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from smp_feedback.builder import list_encoders
     from smp_feedback.config import Recurrent
+    from smp_feedback.cuts import Cut
     from smp_feedback.errors import FeedbackError
     from smp_feedback.exporting.export import Exported, export
     from smp_feedback.factory import create, wrap
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         list_plugins,
         register_architecture,
         register_corruption,
+        register_cut,
         register_dataset,
         register_dynamics,
         register_loop,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "list_encoders": "builder",
     "Recurrent": "config",
+    "Cut": "cuts",
     "FeedbackError": "errors",
     "Exported": "exporting.export",
     "export": "exporting.export",
@@ -52,6 +55,7 @@ _HOMES = {
     "list_plugins": "plugins",
     "register_architecture": "plugins",
     "register_corruption": "plugins",
+    "register_cut": "plugins",
     "register_dataset": "plugins",
     "register_dynamics": "plugins",
     "register_loop": "plugins",
@@ -60,6 +64,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Cut",
     "Exported",
     "FeedbackError",
     "FeedbackModel",
@@ -75,6 +80,7 @@ __all__ = [
     "list_plugins",
     "register_architecture",
     "register_corruption",
+    "register_cut",
     "register_dataset",
     "register_dynamics",
     "register_loop",

@@ -1,9 +1,9 @@
-"""Base models by name, and where each is cut into body and head."""
+"""Base models by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import inspect
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
@@ -11,115 +11,53 @@ import segmentation_models_pytorch as smp
 import timm
 from segmentation_models_pytorch.base import SegmentationModel
 from segmentation_models_pytorch.base.modules import Activation
-from torch import Tensor, nn
+from torch import nn
 
-from smp_feedback.errors import (
-    InvalidType,
-    InvalidValue,
-    SurgeryError,
-    UnknownName,
-)
+from smp_feedback.errors import InvalidType, InvalidValue, UnknownName
 from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.keywords import check_keywords, is_smp, takes_encoder_keywords, unknown_keyword
 from smp_feedback.plugins import catalogue
 
-
-@dataclass(frozen=True)
-class Cut:
-    """A base model in two parts, each a function of the model: ``head(body(image))`` is its answer.
-
-    Attributes:
-        body: ``(model, image) -> (output (B, S, h, w), features or None)``: runs at every step.
-        head: ``(model, output) -> logits``.
-        labels: ``(model, features) -> labels`` where the base has a classification head.
-        check: ``(model, image)``: raises if the base cannot take an image of this size.
-    """
-
-    body: Callable[[Any, Tensor], tuple[Tensor, Tensor | None]]
-    head: Callable[[Any, Tensor], Tensor]
-    labels: Callable[[Any, Tensor], Tensor]
-    check: Callable[[Any, Tensor], None]
+STANDARD = {"encoder_name": "resnet34", "encoder_weights": "imagenet", "in_channels": 3, "classes": 1}
+"""What every builder may be told, and smp's defaults."""
 
 
-def _smp_body(model: Any, image: Tensor) -> tuple[Tensor, Tensor | None]:
-    encoded = model.encoder(image)
-    # DPT's encoder gives (features, prefix tokens) and its decoder takes both; all others a list
-    features, *more = encoded if isinstance(encoded, tuple) else (encoded,)
-    output = model.decoder(features, *more)
-    return output, None if model.classification_head is None else features[-1]
-
-
-SMP_CUT = Cut(
-    body=_smp_body,
-    head=lambda model, output: cast(Tensor, model.segmentation_head(output)),
-    labels=lambda model, features: cast(Tensor, model.classification_head(features)),
-    check=lambda model, image: model.check_input_shape(image),
-)
-"""Encoder and decoder | segmentation head."""
-
-FEATURES_CUT = Cut(
-    body=lambda model, image: (model.forward_features(image), None),
-    head=lambda model, output: cast(Tensor, model.forward_head(output)),
-    labels=lambda model, features: features,
-    check=lambda model, image: None,
-)
-"""``forward_features`` | ``forward_head``, as timm calls them."""
-
-
-def cut_of(model: nn.Module) -> Cut:
-    """Where *model* is cut.
-
-    Raises:
-        SurgeryError: If it is neither an smp model nor has ``forward_features`` and ``forward_head``.
-    """
-    if isinstance(model, SegmentationModel):
-        return SMP_CUT
-    if callable(getattr(model, "forward_features", None)) and callable(getattr(model, "forward_head", None)):
-        return FEATURES_CUT
-    raise SurgeryError(
-        f"{type(model).__name__} cannot be cut into body and head. Give it forward_features(image) -> "
-        "(B, S, h, w) and forward_head(features) -> logits, or make it an smp SegmentationModel with encoder, "
-        "decoder and segmentation_head."
-    )
-
-
-def behind_head(cut: Cut) -> Cut:
-    """The same base, cut behind its head instead of before it: the head runs at every step."""
-
-    def body(model: Any, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        output, features = cut.body(model, image)
-        return cut.head(model, output), features
-
-    return replace(cut, body=body, head=lambda model, output: output)
-
-
-def build_base(
-    arch: str, encoder_name: str, encoder_weights: Any, in_channels: int, classes: int, **kwargs: Any
-) -> nn.Module:
-    """The plain base model, every name and keyword checked before any work.
+def arguments_of(arch: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that *arch* is built with: those *given*, else the builder's own defaults, else smp's.
 
     Raises:
         UnknownName: For an architecture or encoder that does not exist.
         UnknownKeyword: For a keyword that the architecture does not take (smp swallows some).
     """
-    builder = catalogue().architectures[arch]
-    name = catalogue().architectures.entry(arch).name
+    builder, entry = catalogue().architectures[arch], catalogue().architectures.entry(arch)
+    parameters = inspect.signature(builder).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    told = {key: value for key, value in given.items() if value is not None or key not in STANDARD or key in parameters}
+    for key, usual in STANDARD.items():
+        if key in parameters:
+            own = parameters[key].default
+            told.setdefault(key, usual if own is inspect.Parameter.empty or is_smp(builder) else own)
+        elif takes_all and entry.member is None:
+            told.setdefault(key, usual)
     if is_smp(builder):
-        encoder_name = checked_encoder(encoder_name)
-    check_keywords(name, builder, kwargs, open_ended=takes_encoder_keywords(builder, encoder_name))
+        told["encoder_name"] = checked_encoder(told["encoder_name"])
+    further = {k: v for k, v in told.items() if k not in STANDARD or not (k in parameters or takes_all)}
+    open_ended = takes_encoder_keywords(builder, str(told.get("encoder_name")))
+    check_keywords(entry.name, builder, further, open_ended=open_ended)
+    return {key: told[key] for key in (*(k for k in STANDARD if k in told), *(k for k in told if k not in STANDARD))}
+
+
+def build_base(arch: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """The plain base model of *arguments* from :func:`arguments_of`."""
+    builder, name = catalogue().architectures[arch], catalogue().architectures.entry(arch).name
     try:
-        base = builder(
-            encoder_name=encoder_name,
-            encoder_weights=encoder_weights,
-            in_channels=in_channels,
-            classes=classes,
-            **kwargs,
-        )
+        base = builder(**arguments)
     except TypeError as error:  # timm's encoders check theirs as they are built
-        wrong = [k for k in kwargs if "unexpected keyword" in str(error) and repr(k) in str(error)]
+        wrong = [k for k in arguments if "unexpected keyword" in str(error) and repr(k) in str(error)]
         if not wrong or not is_smp(builder):
             raise
-        raise unknown_keyword(f"{name} with encoder {encoder_name!r}", builder, wrong[0]) from error
+        encoder = arguments["encoder_name"]
+        raise unknown_keyword(f"{name} with encoder {encoder!r}", builder, wrong[0]) from error
     if not isinstance(base, nn.Module):
         raise InvalidType(f"{name}: its builder returned a {type(base).__name__}, expected a torch.nn.Module.")
     return base
@@ -172,7 +110,16 @@ def list_encoders(pattern: str = "*") -> list[str]:
 
 @hookimpl
 def register_architectures(register: Register) -> None:
-    """Whatever smp has, found in smp: a thirteenth architecture appears by itself."""
+    """Whatever smp has, found in smp: a thirteenth architecture appears by itself; and the families of others."""
     for model in vars(smp).values():
         if isinstance(model, type) and issubclass(model, SegmentationModel):
             register(model.__name__, model)
+    register("timm/*", "smp_feedback.sources:timm_classifier", members=timm.list_models)
+    register("torchvision/*", "smp_feedback.sources:torchvision_segmenter", members=torchvision_names)
+
+
+def torchvision_names() -> list[str]:
+    """torchvision's models for segmentation."""
+    from torchvision.models import list_models, segmentation
+
+    return cast("list[str]", list_models(module=segmentation))

@@ -57,9 +57,15 @@ def check_insert(insert: object, stem: object) -> None:
     if stem is not None and not isinstance(stem, str):
         raise InvalidType(f"stem={stem!r}: expected the dotted name of a convolution, or None.")
     if not isinstance(insert, str):
-        raise InvalidType(f"insert={insert!r} ({type(insert).__name__}): expected 'input', 'stem' or 'stage:k'.")
-    if insert not in ("input", "stem", *(f"stage:{k}" for k in range(1, 6))):
-        raise InvalidValue(f"insert={insert!r}: expected 'input', 'stem' or 'stage:k' with k from 1 to 5.")
+        raise InvalidType(
+            f"insert={insert!r} ({type(insert).__name__}): expected 'input', 'stem', 'stage:k' or 'after:NAME'."
+        )
+    known = insert in ("input", "stem", *(f"stage:{k}" for k in range(1, 6)))
+    if not known and insert.removeprefix("after:") in (insert, ""):
+        raise InvalidValue(
+            f"insert={insert!r}: expected 'input', 'stem', 'stage:k' with k from 1 to 5, or 'after:NAME' with the name "
+            "of a module."
+        )
     if stem is not None and insert != "input":
         raise InvalidValue(f"stem={stem!r} names a convolution at the input; expected insert='input', got {insert!r}.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 from smp_feedback.checks import (
@@ -41,6 +41,11 @@ class LoopConfig:
     """What every loop's config does: to a dict and back, with unknown keys refused."""
 
     loop: ClassVar[str]
+
+    @property
+    def state_channels_fed_back(self) -> int:
+        """How many channels of a state are fed back; none for a loop without such a state."""
+        return 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the loop's name and every field."""
@@ -92,8 +97,11 @@ class Recurrent(LoopConfig):
         basis: Basis Q in which the state decays: ``identity``; ``orthogonal``, learned and orthogonal at all
             times; ``free``, two independent matrices as in arXiv 2507.10143 (no bound on the state then).
         norm_error: How a correction is normalised: ``instance`` (each channel over space, as in the papers),
-            ``layer`` (over channels and space), a number of groups, or ``none`` (no bound on the state then).
-        norm_feedback: How the state is normalised before the softmax; same choices.
+            ``layer`` (over channels and space), a number of groups, or ``none`` (no bound on the state then). None is
+            ``instance`` for segmentation and 8 groups for classification (as in arXiv 2509.15905; fewer where 8 do
+            not divide the state), for a head that averages over space would average every channel to zero.
+        norm_feedback: How the state is normalised before the softmax; same choices. None is ``instance`` for
+            segmentation and ``layer`` for classification, which a state of 1 x 1 survives.
         init_std: Standard deviation of h_0; 0 is deterministic (the papers also use 1e-3).
         feedback_init: Standard deviation of the new weights that read the feedback; 0 makes the first look
             the base model's own.
@@ -108,8 +116,10 @@ class Recurrent(LoopConfig):
         insert: Where the feedback enters. ``input``: beside the image. ``stem``: after the first block of
             convolutions, through its pooling, beside what the next convolutions read (Deep Feedback Models).
             ``stage:k``: added to the encoder's k-th feature (of stride 2^k, where it is not dilated) through a
-            1 x 1 convolution. All that lies before is computed once per image: one draw of its dropout
-            serves every look, and a hook that changes what the encoder is given is not heard there.
+            1 x 1 convolution. ``after:NAME``: added so to what the module of that name gives, which must read
+            the image itself (``after:patch_embed``: the tokens of a Vision Transformer). All that lies before is
+            computed once per image: one draw of its dropout serves every look, and a hook that changes what the
+            encoder is given is not heard there.
         stem: Dotted name of the convolution that shall read the feedback at the input; None finds those that
             read the image.
 
@@ -136,8 +146,8 @@ class Recurrent(LoopConfig):
     learn_rates: bool = False
     rate_exponent: float = 1.0
     basis: Literal["identity", "orthogonal", "free"] = "identity"
-    norm_error: str | int = "instance"
-    norm_feedback: str | int = "instance"
+    norm_error: str | int | None = None
+    norm_feedback: str | int | None = None
     init_std: float = 0.0
     feedback_init: float = 0.0
     statistics: Literal["per_step", "shared"] = "per_step"
@@ -163,7 +173,8 @@ class Recurrent(LoopConfig):
         check_choice("output", self.output, ("logits", "dirichlet"))
         check_choice("statistics", self.statistics, ("per_step", "shared"))
         for name in ("norm_error", "norm_feedback"):
-            check_norm(name, getattr(self, name))
+            if getattr(self, name) is not None:
+                check_norm(name, getattr(self, name))
         self._check_gradients()
         if self.tolerance is not None:
             check_number("tolerance", self.tolerance, above=0)
@@ -193,6 +204,15 @@ class Recurrent(LoopConfig):
         return "entropy" if self.output == "dirichlet" else "softmax"
 
     @property
+    def state_channels_fed_back(self) -> int:
+        """How many channels of the state are fed back; none where the prediction is.
+
+        >>> Recurrent(channels=3).state_channels_fed_back, Recurrent(projection="entropy").state_channels_fed_back
+        (3, 0)
+        """
+        return int(catalogue().projections[self.fed_back](replace(self, norm_feedback="none"), 2).readout)
+
+    @property
     def flow(self) -> GradientFlow:
         """How gradients flow through time, as one value."""
         return GradientFlow(self.grad_steps, self.detach, self.recompute)
@@ -201,26 +221,42 @@ class Recurrent(LoopConfig):
 Feedback = bool | str | LoopConfig | Mapping[str, Any] | None
 
 
-def as_config(feedback: Feedback, default: LoopConfig | None = None) -> LoopConfig | None:
+def as_config(
+    feedback: Feedback, default: LoopConfig | None = None, usual: Mapping[str, Any] | None = None
+) -> LoopConfig | None:
     """The config behind ``feedback=``: True (*default*), False or None, a loop's name, a config or its dict.
+
+    Args:
+        feedback: What the caller said.
+        default: What True means.
+        usual: An architecture's own loop, as a dict: what True means, and what a dict changes.
 
     >>> as_config("recurrent") == as_config(True) == Recurrent()
     True
     >>> as_config(Recurrent(steps=3).to_dict()).steps
     3
+    >>> as_config({"steps": 3}, usual={"loop": "recurrent", "steps": 5, "tau": 2.0}).tau
+    2.0
     """
     if feedback is None or feedback is False:
         return None
-    if feedback is True:
-        return default or Recurrent()
     if isinstance(feedback, LoopConfig):
         return feedback
+    if feedback is True:
+        if usual is None:
+            return default or Recurrent()
+        feedback = dict(usual)
     if isinstance(feedback, str):
         feedback = {"loop": feedback}
     if isinstance(feedback, Mapping):
-        name = catalogue().loops.entry(feedback.get("loop", Recurrent.loop)).name
-        return cast(LoopConfig, catalogue().loops[name].config_class.from_dict({**feedback, "loop": name}))
+        name = catalogue().loops.entry(feedback.get("loop", _loop_of(usual))).name
+        own = dict(usual) if usual is not None and _loop_of(usual) == name.lower() else {}
+        return cast(LoopConfig, catalogue().loops[name].config_class.from_dict({**own, **feedback, "loop": name}))
     raise InvalidType(
         f"feedback={feedback!r} ({type(feedback).__name__}): expected True, False, the name of a loop "
         f"({', '.join(catalogue().loops)}), a config such as Recurrent(steps=4), or its dict."
     )
+
+
+def _loop_of(usual: Mapping[str, Any] | None) -> str:
+    return str((usual or {}).get("loop", Recurrent.loop)).lower()

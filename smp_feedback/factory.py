@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping
 from typing import Any, Literal, cast, overload
 
 from torch import nn
 
 from smp_feedback.base_norm import base_norm_of, check_base_norm, with_group_norm
-from smp_feedback.builder import build_base
+from smp_feedback.builder import arguments_of, build_base
 from smp_feedback.checks import check_whole
 from smp_feedback.config import Feedback, LoopConfig, Recurrent, as_config
 from smp_feedback.errors import InvalidType, InvalidValue, SurgeryError
@@ -17,11 +18,15 @@ from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.plugins import catalogue
 
 
-class _Default(str):
+class _Word(str):
     """A default that can be told from the same word given by the caller."""
 
 
-ENCODER = _Default("resnet34")
+class _Number(int):
+    """A default that can be told from the same number given by the caller."""
+
+
+ENCODER, WEIGHTS, CHANNELS, CLASSES = _Word("resnet34"), _Word("imagenet"), _Number(3), _Number(1)
 
 
 @overload
@@ -55,9 +60,9 @@ def create(
 def create(
     arch: str,
     encoder_name: str = ENCODER,
-    encoder_weights: Any = "imagenet",
-    in_channels: int = 3,
-    classes: int = 1,
+    encoder_weights: Any = WEIGHTS,
+    in_channels: int = CHANNELS,
+    classes: int = CLASSES,
     *,
     feedback: Feedback = True,
     encoder: str | None = None,
@@ -67,20 +72,23 @@ def create(
     """A model that looks again: ``smp.create_model`` with one more keyword.
 
     Args:
-        arch: A name from :func:`list_architectures`, case-insensitive.
+        arch: A name from :func:`list_architectures`, case-insensitive: smp's own, ``timm/<name>`` for a classifier of
+            timm, ``torchvision/<name>`` for a segmentation model of torchvision, a recipe or a plugin's.
         encoder_name: A name from :func:`list_encoders`; "resnet34" as in smp.
-        encoder_weights: As in smp; "imagenet" downloads, None is random.
+        encoder_weights: As in smp; "imagenet" downloads, None is random. Where it is not given, timm's and
+            torchvision's models begin at random, as they do there; so with *classes*, 1000 and 21.
         in_channels: Channels of the image.
         classes: Channels of the logits.
-        feedback: True (the recurrent loop with its defaults), a loop's name, a config such as
-            :class:`Recurrent`, its dict; False gives smp's own model.
+        feedback: True (the architecture's usual loop: the recurrent one with its defaults, if it has no other), a
+            loop's name, a config such as :class:`Recurrent`, or its dict, which changes the fields it names; False
+            gives the plain model, for smp's architectures smp's own.
         encoder: Alias of *encoder_name*.
         base_norm: ``group`` puts GroupNorm in the place of the base's BatchNorm, which needs no statistics per step
-            and takes small batches; for training from random weights. None leaves the base as smp makes it.
+            and takes small batches; for training from random weights. None leaves the base as it is made.
         **kwargs: The architecture's own keywords.
 
     Returns:
-        The base model, closed into a loop: still ``isinstance`` of its smp class, same keys, plus ``feedback.*``.
+        The base model, closed into a loop: still ``isinstance`` of its class, same keys, plus ``feedback.*``.
 
     Raises:
         UnknownName, UnknownKeyword: For a name or keyword that does not exist, with what was probably meant.
@@ -91,26 +99,57 @@ def create(
     >>> model = smpf.create("Unet", encoder="resnet18", encoder_weights=None, classes=3, feedback=True)
     >>> model(torch.rand(1, 3, 64, 64), steps=2).shape
     torch.Size([1, 3, 64, 64])
+    >>> smpf.create("timm/resnet18", classes=10)(torch.rand(2, 3, 64, 64)).shape
+    torch.Size([2, 10])
     """
-    config = as_config(feedback)
-    chosen = _one_encoder(encoder_name, encoder)
-    for name, value in (("in_channels", in_channels), ("classes", classes)):
-        check_whole(name, value)
-    check_base_norm(base_norm, encoder_weights)
-    base = build_base(arch, chosen, encoder_weights, in_channels, classes, **kwargs)
+    entry = catalogue().architectures.entry(arch)
+    config = as_config(feedback, usual=entry.feedback)
+    given = _given(encoder_name, encoder_weights, in_channels, classes, encoder) | kwargs
+    told = arguments_of(arch, _with_feedback_channels(arch, given, config))
+    check_base_norm(base_norm, told.get("encoder_weights"))
+    base = build_base(arch, told)
     if base_norm is not None:
-        base, kwargs = with_group_norm(base), {**kwargs, "base_norm": base_norm}
+        base, told = with_group_norm(base), {**told, "base_norm": base_norm}
     if config is None:
         return base
-    given = {"encoder_name": chosen, "encoder_weights": None, "in_channels": in_channels, "classes": classes, **kwargs}
-    return close(base, config, {"architecture": catalogue().architectures.entry(arch).name, "arguments": given})
+    return close(base, config, {"architecture": entry.name, "arguments": {**told, "encoder_weights": None}})
+
+
+def _given(encoder_name: Any, encoder_weights: Any, in_channels: Any, classes: Any, encoder: Any) -> dict[str, Any]:
+    """Those of the standard arguments that the caller gave."""
+    given: dict[str, Any] = {}
+    for name, value, usual in (("in_channels", in_channels, CHANNELS), ("classes", classes, CLASSES)):
+        if value is not usual:
+            given[name] = check_whole(name, value)
+    if encoder_weights is not WEIGHTS:
+        given["encoder_weights"] = encoder_weights
+    if encoder is not None and encoder_name is not ENCODER:
+        raise InvalidValue(f"encoder={encoder!r} and encoder_name={encoder_name!r} are one argument: give one of them.")
+    if encoder is not None or encoder_name is not ENCODER:
+        given["encoder_name"] = encoder_name if encoder is None else encoder
+    return given
+
+
+def _with_feedback_channels(arch: str, given: dict[str, Any], config: LoopConfig | None) -> dict[str, Any]:
+    """*given*, and K for a builder that makes the fed-back channels itself."""
+    if "feedback_channels" not in inspect.signature(catalogue().architectures[arch]).parameters:
+        return given
+    channels = 0 if config is None else config.state_channels_fed_back
+    if given.get("feedback_channels", channels) != channels:
+        said = given["feedback_channels"]
+        raise InvalidValue(
+            f"feedback_channels={said}: the loop feeds back {channels} channels of the state; give "
+            f"feedback={{'channels': {said}}} instead."
+        )
+    return {**given, "feedback_channels": channels}
 
 
 def wrap(model: nn.Module, feedback: Feedback = True) -> FeedbackModel:
     """A copy of a trained model that looks again; *model* is left as it was.
 
     Args:
-        model: An smp model, or anything with ``forward_features`` and ``forward_head``.
+        model: An smp model, torchvision's for segmentation, anything with ``forward_features`` and ``forward_head``,
+            or of a class whose cut is registered.
         feedback: As in :func:`create`, except that True means ``Recurrent(dynamics="residual")``, which keeps
             every output of the trained model, for every number of steps, until it is trained further.
 
@@ -151,13 +190,6 @@ def close(base: nn.Module, config: LoopConfig, origin: Mapping[str, Any] | None)
     model = cast(FeedbackModel, loop.close(base, config, in_channels=channels))
     model.feedback.origin = origin
     return model
-
-
-def _one_encoder(encoder_name: Any, encoder: Any) -> str:
-    if encoder is not None and encoder_name is not ENCODER:
-        raise InvalidValue(f"encoder={encoder!r} and encoder_name={encoder_name!r} are one argument: give one of them.")
-    chosen = encoder_name if encoder is None else encoder
-    return str(chosen) if isinstance(chosen, str) else cast(str, chosen)
 
 
 def _origin(model: nn.Module) -> dict[str, Any] | None:

@@ -21,7 +21,12 @@ Register = Callable[..., Any]
 
 @hookspec
 def register_architectures(register: Register) -> None:
-    """Call ``register(name, builder, aliases=())`` for each base model; a builder takes smp's arguments."""
+    """Call ``register(name, builder, aliases=(), feedback=None)`` for each base model; *feedback* is its usual loop."""
+
+
+@hookspec
+def register_cuts(register: Register) -> None:
+    """Call ``register("module.Class", cut)`` for each class of base models that is opened in its own way."""
 
 
 @hookspec

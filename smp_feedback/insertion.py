@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
 
+from smp_feedback.after import enter_after
 from smp_feedback.config import Recurrent
 from smp_feedback.errors import SurgeryError
 from smp_feedback.look import Once, listening
@@ -146,6 +147,8 @@ def enter(base: nn.Module, config: Recurrent, seen: Probe, channels: int) -> tup
     """
     if config.insert == "input":
         return _enter_input(base, config, seen, channels)
+    if config.insert.startswith("after:"):
+        return enter_after(base, config.insert.removeprefix("after:"), seen.image, channels)
     chain = chain_of(base, seen.image)
     if chain and config.insert == "stem" and (stem := _open_stem(base, chain, seen.image)):
         return _enter_stem(base, chain, stem, channels)

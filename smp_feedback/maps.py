@@ -16,6 +16,15 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
 
 
+def as_map(x: Tensor) -> Tensor:
+    """(B, C) as a map (B, C, 1, 1); a map as it is.
+
+    >>> as_map(torch.ones(2, 3)).shape
+    torch.Size([2, 3, 1, 1])
+    """
+    return x[:, :, None, None] if x.ndim == 2 else x
+
+
 def laid_out_as(x: Tensor, like: Tensor) -> Tensor:
     """*x* in channels_last if *like* is; *x* itself otherwise, or where it is already.
 

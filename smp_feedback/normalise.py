@@ -36,5 +36,14 @@ def normaliser(norm: str | int, channels: int, field: str = "norm") -> Normalise
     return functools.partial(F.group_norm, num_groups=groups)
 
 
+def most_groups(channels: int, most: int = 8) -> int:
+    """The largest number of groups up to *most* that divides *channels*.
+
+    >>> most_groups(512 + 16), most_groups(512 + 10)
+    (8, 6)
+    """
+    return next(groups for groups in range(most, 0, -1) if channels % groups == 0)
+
+
 def _identity(x: Tensor) -> Tensor:
     return x

@@ -6,7 +6,7 @@ import functools
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -21,6 +21,7 @@ from smp_feedback.registry import Registry
 
 BUILT_IN = (
     "smp_feedback.builder",
+    "smp_feedback.cuts",
     "smp_feedback.dynamics",
     "smp_feedback.projections",
     "smp_feedback.loops",
@@ -44,6 +45,7 @@ class Catalogue:
     """Every registry, filled by one pass over the plugins."""
 
     architectures: Registry[Callable[..., Any]] = field(default_factory=lambda: Registry("architecture"))
+    cuts: Registry[Any] = field(default_factory=lambda: Registry("cut"))
     loops: Registry[Any] = field(default_factory=lambda: Registry("loop"))
     dynamics: Registry[Any] = field(default_factory=lambda: Registry("dynamics"))
     projections: Registry[Any] = field(default_factory=lambda: Registry("projection"))
@@ -81,7 +83,7 @@ class Catalogue:
 
     def registries(self) -> dict[str, Registry[Any]]:
         """The registries by the name of their hook."""
-        kinds = ("architectures", "loops", "dynamics", "projections", "losses", "datasets", "corruptions")
+        kinds = ("architectures", "cuts", "loops", "dynamics", "projections", "losses", "datasets", "corruptions")
         return {kind: getattr(self, kind) for kind in kinds}
 
 
@@ -174,11 +176,26 @@ def list_corruptions(pattern: str = "*") -> list[str]:
     return catalogue().corruptions.names(pattern)
 
 
-def register_architecture(name: str, builder: Any = None, *, aliases: Iterable[str] = ()) -> Any:
+def register_architecture(
+    name: str,
+    builder: Any = None,
+    *,
+    aliases: Iterable[str] = (),
+    feedback: Mapping[str, Any] | None = None,
+    members: Callable[[], Iterable[str]] | None = None,
+) -> Any:
     """Register a base model's builder under *name*, as a decorator or directly.
 
-    The builder is called with ``encoder_name, encoder_weights, in_channels, classes`` and the keywords that
-    its signature names. It returns an smp model, or any module with ``forward_features`` and ``forward_head``.
+    The builder is called with those of ``encoder_name, encoder_weights, in_channels, classes`` that its signature
+    names, and with its own further keywords; what nobody gives is its own default. It returns an smp model, any
+    module with ``forward_features`` and ``forward_head``, or one whose class has a cut (:func:`register_cut`).
+
+    Args:
+        name: The name; ``source/*`` is a family, whose builder takes the name after the slash first.
+        builder: The builder.
+        aliases: What else it is called.
+        feedback: The loop that ``feedback=True`` means for it, as the dict of a config; None is the usual one.
+        members: Of a family, what gives the names after the slash.
 
     Raises:
         NameTaken: If the name or an alias belongs to another.
@@ -191,7 +208,19 @@ def register_architecture(name: str, builder: Any = None, *, aliases: Iterable[s
     >>> "slimunet" in catalogue().architectures
     True
     """
-    return catalogue().architectures.register(name, builder, aliases=aliases)
+    told: dict[str, Any] = {"aliases": aliases, "feedback": feedback, "members": members}
+    return catalogue().architectures.register(name, builder, **told)
+
+
+def register_cut(name: str | type, cut: Any = None) -> Any:
+    """Register where models of a class are opened: a :class:`smp_feedback.Cut`.
+
+    Args:
+        name: The class, or its full name ``"module.Class"``; subclasses are opened alike, unless they have their own.
+        cut: The cut.
+    """
+    full = name if isinstance(name, str) else f"{name.__module__}.{name.__qualname__}"
+    return catalogue().cuts.register(full, cut)
 
 
 def register_dynamics(name: str, dynamics: Any = None, *, aliases: Iterable[str] = ()) -> Any:

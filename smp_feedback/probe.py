@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.builder import Cut
+from smp_feedback.cuts import Cut, behind_head, cut_of
 from smp_feedback.errors import SurgeryError
 from smp_feedback.look import Look, looking
 from smp_feedback.surgery import image_readers
@@ -21,6 +21,7 @@ class Probe(NamedTuple):
     """What the dry run showed.
 
     Attributes:
+        cut: Where it is cut.
         image: The image it was shown (1, C, H, W).
         logits: The base's own answer (1, classes, ...).
         output: What the head read (1, S, h, w).
@@ -28,6 +29,7 @@ class Probe(NamedTuple):
         labels: The base's own labels, where it has a classification head.
     """
 
+    cut: Cut
     image: Tensor
     logits: Tensor
     output: Tensor
@@ -39,12 +41,22 @@ class Probe(NamedTuple):
         """Image pixels per state pixel."""
         return self.image.shape[-2] / self.output.shape[-2]
 
+    @property
+    def classifies(self) -> bool:
+        """Whether the base gives one answer per image."""
+        return self.logits.ndim == 2
 
-def probe(base: nn.Module, cut: Cut, channels: Iterable[int]) -> Probe:
+
+def probe(base: nn.Module, channels: Iterable[int], *, dirichlet: bool = False) -> Probe:
     """Show *base* one random image, of the first size that it takes; it must be evaluating.
 
+    Args:
+        base: The base model.
+        channels: How many the image may have; the first that it takes.
+        dirichlet: Whether the base is cut behind its head.
+
     Raises:
-        SurgeryError: If it takes none, with its own words.
+        SurgeryError: If it takes none, with its own words, or cannot be cut.
     """
     refused: Exception | None = None
     tried = sizes(base)
@@ -53,7 +65,10 @@ def probe(base: nn.Module, cut: Cut, channels: Iterable[int]) -> Probe:
         image = noise(base, (1, count, size, size))
         try:
             found, answer = image_readers(base, image)
+            cut = behind_head(cut_of(base, image)) if dirichlet else cut_of(base, image)
             output, _ = cut.body(base, image)
+        except SurgeryError:
+            raise
         except Exception as error:  # sizes that do not fit fail in as many ways as there are models
             refused = refused or error
             continue
@@ -68,13 +83,13 @@ def probe(base: nn.Module, cut: Cut, channels: Iterable[int]) -> Probe:
             raise SurgeryError(
                 f"{type(base).__name__}: expected a tensor or (masks, labels) as answer, got {type(logits).__name__}."
             )
-        return Probe(image, logits, output, found, labels[0] if labels else None)
+        return Probe(cut, image, logits, output, found, labels[0] if labels else None)
     raise SurgeryError(
         f"{type(base).__name__} answered no dry run at {tried} px with {counts} channels. Its first words: {refused!r}"
     )
 
 
-def prove(model: nn.Module, cut: Cut, seen: Probe, look: Look, stem: str | None = None) -> bool:
+def prove(model: nn.Module, seen: Probe, look: Look, stem: str | None = None) -> bool:
     """The cut model, shown any feedback, answers the probe as the base did.
 
     Returns:
@@ -83,18 +98,20 @@ def prove(model: nn.Module, cut: Cut, seen: Probe, look: Look, stem: str | None 
     Raises:
         SurgeryError: If it does not: its forward does more than the cut knows.
     """
-    read = [0] * len(look.readers)
-    hooks = [r.register_forward_hook(lambda *_, i=i: _count(read, i)) for i, r in enumerate(look.readers)]
+    calls = [0] * len(look.readers)
+    hooks = [r.register_forward_hook(lambda *_, i=i: _count(calls, i)) for i, r in enumerate(look.readers)]
+    cut, size = seen.cut, (seen.image.shape[-2], seen.image.shape[-1])
     try:
         with looking(look):
             output, features = cut.body(model, seen.image)
     finally:
         for hook in hooks:
             hook.remove()
-    if not all(read):
+    if not all(calls):
         stem = f"stem={stem!r}: this convolution" if stem else "A convolution that reads the image"
         raise SurgeryError(f"{stem} does not run between the image and the head: it would never read the feedback.")
-    pairs = [(cut.head(model, output), seen.logits)]
+    read = output[:, : output.shape[1] - cut.readout(model)]
+    pairs = [(cut.head(model, read, size), seen.logits)]
     if features is not None and seen.labels is not None:
         pairs.append((cut.labels(model, features), seen.labels))
     if not all(_same(ours, theirs) for ours, theirs in pairs):
@@ -102,7 +119,7 @@ def prove(model: nn.Module, cut: Cut, seen: Probe, look: Look, stem: str | None 
             f"{type(model).__name__}: body and head do not reproduce its own answer; its forward does more than "
             "encoder -> decoder -> segmentation_head. Give it forward_features and forward_head that do all of it."
         )
-    return read == [1] * len(look.readers)
+    return calls == [1] * len(look.readers)
 
 
 def _count(calls: list[int], index: int) -> None:

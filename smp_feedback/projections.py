@@ -107,7 +107,7 @@ class Softmax(Projection):
 
     def __init__(self, config: Recurrent, classes: int) -> None:
         super().__init__(config, classes)
-        self.normalise = normaliser(config.norm_feedback, self.channels, "norm_feedback")
+        self.normalise = normaliser(config.norm_feedback or "instance", self.channels, "norm_feedback")
 
     def __call__(self, view: View) -> Tensor:
         """See :func:`softmax_feedback`."""

@@ -5,11 +5,12 @@ Imports no torch, so no import cycle can pass through it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from importlib import import_module
-from typing import Generic, TypeVar, cast, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue, NameTaken, UnknownName
 
@@ -18,18 +19,32 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered part: its name as its author spells it, the part or its address, who brought it."""
+    """One registered part: its name as its author spells it, the part or its address, who brought it.
+
+    Attributes:
+        name: The name.
+        target: The part, or its address.
+        origin: Who brought it.
+        aliases: What else it is called.
+        feedback: The loop that ``feedback=True`` means for this architecture, as a dict; None is the usual one.
+        members: Of a family ``source/*``, what gives the names after the slash.
+        member: Of one of a family, its name after the slash.
+    """
 
     name: str
     target: object
     origin: str
     aliases: tuple[str, ...] = ()
+    feedback: Mapping[str, Any] | None = None
+    members: Callable[[], Iterable[str]] | None = None
+    member: str | None = None
 
 
 class Registry(Mapping[str, T], Generic[T]):
     """A case-insensitive mapping from names to parts of one kind.
 
-    A part is an object, or a ``"module:attribute"`` address that is imported when it is first looked up.
+    A part is an object, or a ``"module:attribute"`` address that is imported when it is first looked up. A name that
+    ends in ``/*`` is a family: its part takes the name after the slash as its first argument.
 
     Args:
         kind: What the names stand for, singular; error messages use it.
@@ -53,21 +68,28 @@ class Registry(Mapping[str, T], Generic[T]):
         self._entries: dict[str, Entry] = {}
 
     @overload
-    def register(self, name: str, target: str, *, aliases: Iterable[str] = (), origin: str = "") -> str: ...
+    def register(
+        self, name: str, target: str, *, aliases: Iterable[str] = (), origin: str = "", **about: Any
+    ) -> str: ...
     @overload
-    def register(self, name: str, target: T, *, aliases: Iterable[str] = (), origin: str = "") -> T: ...
+    def register(self, name: str, target: T, *, aliases: Iterable[str] = (), origin: str = "", **about: Any) -> T: ...
     @overload
     def register(
-        self, name: str, target: None = None, *, aliases: Iterable[str] = (), origin: str = ""
+        self, name: str, target: None = None, *, aliases: Iterable[str] = (), origin: str = "", **about: Any
     ) -> Callable[[T], T]: ...
 
-    def register(self, name: str, target: object = None, *, aliases: Iterable[str] = (), origin: str = "") -> object:
-        """Add *target* under *name* and *aliases*; without a target, return a decorator that does."""
+    def register(
+        self, name: str, target: object = None, *, aliases: Iterable[str] = (), origin: str = "", **about: Any
+    ) -> object:
+        """Add *target* under *name* and *aliases*; without a target, return a decorator that does.
+
+        *about* is what else an :class:`Entry` says: ``feedback=``, ``members=``.
+        """
         names = self._checked_names(name, aliases)
         if target is None:
-            return lambda part: self.register(name, part, aliases=names[1:], origin=origin)
+            return lambda part: self.register(name, part, aliases=names[1:], origin=origin, **about)
         home = _home(self.kind, name, target)
-        entry = Entry(name, target, origin or home, names[1:])
+        entry = Entry(name, target, origin or home, names[1:], **about)
         for one in names:
             old = self._entries.get(one.lower())
             if old is not None and (old.name != name or not _same_part(old.target, target)):
@@ -91,35 +113,72 @@ class Registry(Mapping[str, T], Generic[T]):
         """The entry behind *name* or one of its aliases, not yet imported."""
         if not isinstance(name, str):
             raise InvalidType(f"{self.kind} {name!r}: expected a name (str), got {type(name).__name__}.")
+        family, member = self._family(name)
+        if family is not None:
+            one = self._checked_member(family, member)
+            return replace(family, name=family.name[:-1] + one, member=one)
         try:
             return self._entries[name.lower()]
         except KeyError:
             raise UnknownName(self.kind, name, self) from None
 
+    def _family(self, name: str) -> tuple[Entry | None, str]:
+        """The family of *name*, if it belongs to one, and the name after the slash."""
+        source, slash, member = name.partition("/")
+        family = self._entries.get(f"{source.lower()}/*") if slash else None
+        return family, member
+
+    def _checked_member(self, family: Entry, member: str) -> str:
+        known = {name.lower(): name for name in _members(family)}
+        name, dot, tag = member.lower().partition(".")  # timm's way to name pretrained weights
+        if name not in known:
+            source = family.name[:-1]
+            raise UnknownName(self.kind, source + member, (source + name for name in known.values()))
+        return known[name] + dot + tag
+
     def __getitem__(self, name: str) -> T:
         entry = self.entry(name)
-        if isinstance(entry.target, str):
-            module, _, attribute = entry.target.partition(":")
-            try:
-                return cast(T, getattr(import_module(module), attribute))
-            except (ImportError, AttributeError) as error:
-                raise FeedbackError(
-                    f"{self.kind} {entry.name!r} of {entry.origin} is not at {entry.target!r}: {error}"
-                ) from error
-        return cast(T, entry.target)
+        part = self._imported(entry) if isinstance(entry.target, str) else entry.target
+        if entry.member is not None:
+            part = functools.partial(cast("Callable[..., Any]", part), entry.member)
+        return cast(T, part)
+
+    def _imported(self, entry: Entry) -> object:
+        module, _, attribute = cast(str, entry.target).partition(":")
+        try:
+            return getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise FeedbackError(
+                f"{self.kind} {entry.name!r} of {entry.origin} is not at {entry.target!r}: {error}"
+            ) from error
 
     def __iter__(self) -> Iterator[str]:
-        return (e.name for key, e in sorted(self._entries.items()) if key == e.name.lower())
+        """Every name but those of families."""
+        return (e.name for key, e in sorted(self._entries.items()) if key == e.name.lower() and not key.endswith("/*"))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self._entries
+        if not isinstance(name, str):
+            return False
+        family, member = self._family(name)
+        if family is not None:
+            return member.lower().partition(".")[0] in {known.lower() for known in _members(family)}
+        return name.lower() in self._entries and not name.endswith("/*")
 
     def names(self, pattern: str = "*") -> list[str]:
-        """The names that match *pattern* (shell wildcards, case-insensitive), sorted."""
-        return [name for name in self if fnmatchcase(name.lower(), pattern.lower())]
+        """The names that match *pattern* (shell wildcards, case-insensitive), sorted.
+
+        Those of families, of which there may be a thousand, only if the pattern has a slash: ``"timm/*"``.
+        """
+        families = self.families() if "/" in pattern else []
+        members = [family.name[:-1] + name for family in families for name in _members(family)]
+        return [name for name in [*self, *sorted(members)] if fnmatchcase(name.lower(), pattern.lower())]
+
+    def families(self) -> list[Entry]:
+        """The families, ``source/*``."""
+        return [entry for key, entry in sorted(self._entries.items()) if key.endswith("/*")]
 
     def origin(self, name: str) -> str:
         """Who brought *name*: a distribution with its version, or a module."""
@@ -134,6 +193,10 @@ class Registry(Mapping[str, T], Generic[T]):
     def replace(self, other: Registry[T]) -> None:
         """Take over the entries of *other*."""
         self._entries = dict(other._entries)
+
+
+def _members(family: Entry) -> Iterable[str]:
+    return () if family.members is None else family.members()
 
 
 def _home(kind: str, name: str, target: object) -> str:

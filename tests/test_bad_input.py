@@ -378,14 +378,14 @@ class Says(SpaceToDepth):
         self.config = {"in_channels": 3}
 
 
-class Tokens(Net):
-    """Its features are a sequence, as a Vision Transformer's."""
+class Vector(Net):
+    """Its features are pooled already."""
 
     def forward_features(self, image):
-        return super().forward_features(image).flatten(2).mT
+        return super().forward_features(image).mean((2, 3))
 
     def forward_head(self, features):
-        return features.mean(1)
+        return features
 
 
 class Listed(Net):
@@ -452,8 +452,8 @@ def test_a_base_without_any_convolution_is_told_that_nothing_can_read_the_feedba
 
 
 def test_features_that_are_no_map_are_refused_with_their_shape():
-    words = ["Tokens", "(B, S, h, w)", "(1, 4096, 4)"]
-    assert len(str(refused(SurgeryError, words, smpf.wrap, Tokens()))) < 200
+    words = ["Vector", "(B, S, h, w)", "(1, 4)"]
+    assert len(str(refused(SurgeryError, words, smpf.wrap, Vector()))) < 200
 
 
 def test_features_in_a_list_are_refused_with_their_type():

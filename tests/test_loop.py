@@ -170,7 +170,7 @@ def test_the_gradient_of_the_last_k_steps_is_that_of_a_loop_that_starts_there():
     for t in (3, 4):
         state = turn(state, t).state
     target = torch.arange(2 * 64 * 64).reshape(-1, 64, 64) % 3
-    F.cross_entropy(full._logits(state), target).backward()
+    F.cross_entropy(full._logits(state, (64, 64)), target).backward()
     same(ours, {n: p.grad for n, p in full.named_parameters() if p.grad is not None})
 
 

@@ -100,7 +100,7 @@ class FeedbackModel(OnDisk, FeedforwardWeights, Extension):
         """
         for _, turned in self._turns(x, steps):  # noqa: B007
             pass
-        logits, labels = self._answer(turned)
+        logits, labels = self._answer(turned, size_of(x))
         return logits if labels is None else (logits, labels)
 
     def iterate(self, x: Tensor, steps: int | None = None) -> Iterator[Step]:
@@ -112,17 +112,17 @@ class FeedbackModel(OnDisk, FeedforwardWeights, Extension):
 
         Args, raises: As :meth:`forward`; bad input raises at once, not at the first look.
         """
-        return self._as_steps(self._turns(x, steps, share=reusable))
+        return self._as_steps(self._turns(x, steps, share=reusable), size_of(x))
 
-    def _as_steps(self, turns: Iterator[tuple[int, Turned]]) -> Iterator[Step]:
+    def _as_steps(self, turns: Iterator[tuple[int, Turned]], size: tuple[int, int]) -> Iterator[Step]:
         before: Tensor | None = None
         for t, turned in turns:
-            yield Step(t, turned.state, before, functools.partial(self._answer, turned))
+            yield Step(t, turned.state, before, functools.partial(self._answer, turned, size))
             before = turned.state
 
     def trajectory(self, x: Tensor, steps: int | None = None) -> Tensor:
         """The logits of every look (T, B, classes, H, W); the last is what ``forward`` returns."""
-        return torch.stack([self._answer(turned)[0] for _, turned in self._turns(x, steps)])
+        return torch.stack([self._answer(turned, size_of(x))[0] for _, turned in self._turns(x, steps)])
 
     @torch.inference_mode()
     def predict(self, x: Tensor, steps: int | None = None) -> Any:
@@ -190,7 +190,8 @@ class FeedbackModel(OnDisk, FeedforwardWeights, Extension):
             return value.detach()
 
         # map, unlike a loop, lets go of a step before it asks for the next
-        losses = list(map(send_back, self._as_steps(self._turns(x, steps, GradientFlow(detach=True), share))))
+        turns = self._turns(x, steps, GradientFlow(detach=True), share)
+        losses = list(map(send_back, self._as_steps(turns, size_of(x))))
         reached = [(tensor, leaf.grad) for tensor, leaf in zip(made, leaves, strict=True) if leaf.grad is not None]
         torch.autograd.backward([tensor for tensor, _ in reached], [gradient for _, gradient in reached])
         return torch.stack(losses)
@@ -209,9 +210,14 @@ class FeedbackModel(OnDisk, FeedforwardWeights, Extension):
         """
         raise NotImplementedError
 
-    def _answer(self, turned: Turned) -> tuple[Tensor, Tensor | None]:
-        """Logits, and labels where the base has a classification head."""
+    def _answer(self, turned: Turned, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+        """Logits for an image of *size* (H, W), and labels where the base has a classification head."""
         raise NotImplementedError
+
+
+def size_of(image: Tensor) -> tuple[int, int]:
+    """Its height and width."""
+    return image.shape[-2], image.shape[-1]
 
 
 def check_image(image: object, channels: int) -> None:

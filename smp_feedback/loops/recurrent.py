@@ -7,24 +7,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.builder import Cut, behind_head, check_reads_logits, cut_of
+from smp_feedback.builder import check_reads_logits
 from smp_feedback.checks import check_steps
 from smp_feedback.config import GradientFlow, LoopConfig, Recurrent
+from smp_feedback.cuts import Cut, Size, cut_of
 from smp_feedback.dirichlet import START, check_classes, log_concentration
 from smp_feedback.dynamics import Dynamics, Rule
+from smp_feedback.errors import InvalidValue
 from smp_feedback.insertion import Entry, enter
 from smp_feedback.look import Look, Once, Row, is_replay, looking
 from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.loops.recurrence import Recurrence, at_least_single
 from smp_feedback.loops.settling import Settling
 from smp_feedback.loops.unroll import Share, Turn, Turned, unroll
-from smp_feedback.maps import Mixture, laid_out_as
-from smp_feedback.normalise import normaliser
+from smp_feedback.maps import Mixture, as_map, laid_out_as
+from smp_feedback.normalise import most_groups, normaliser
 from smp_feedback.norms import StepStatistics, add_statistics, adopt, tracking_norms
 from smp_feedback.plugins import catalogue
 from smp_feedback.probe import Probe, in_channels_of, noise, probe, prove
@@ -40,26 +43,32 @@ class RecurrentFeedback(nn.Module):
     Args:
         config: The loop's config.
         seen: What a dry run showed of the base.
+        own_readout: How many channels to be fed back the base makes itself.
     """
 
     entry: Entry  # where the feedback enters
     readers: nn.ModuleList
     statistics: nn.ModuleList
 
-    def __init__(self, config: Recurrent, seen: Probe) -> None:
+    def __init__(self, config: Recurrent, seen: Probe, own_readout: int = 0) -> None:
         super().__init__()
-        self.config, self.stride, self.look = config, seen.stride, look_once
-        self.in_channels, self.state_channels, classes = (x.shape[1] for x in (seen.image, seen.output, seen.logits))
+        self.config, self.cut, self.look = config, seen.cut, look_once
+        self.stride = (seen.stride, seen.image.shape[-1] / seen.output.shape[-1])
+        self.in_channels, classes = seen.image.shape[1], seen.logits.shape[1]
         self.dirichlet = config.output == "dirichlet"
         if self.dirichlet:
             check_classes(classes)
         self.start = START if self.dirichlet else 0.0
-        self.projection: Projection = catalogue().projections[config.fed_back](config, classes)
+        settled = with_norms(config, seen, own_readout)
+        self.projection: Projection = catalogue().projections[config.fed_back](settled, classes)
         k = self.projection.readout
-        self.readout = Mixture(self.state_channels, k) if k else None  # N_in removes a bias
+        if own_readout not in (0, k):
+            raise InvalidValue(f"The base makes {own_readout} channels to be fed back, and the loop feeds back {k}.")
+        self.state_channels = seen.output.shape[1] - own_readout
+        self.readout = Mixture(self.state_channels, k) if k and not own_readout else None  # N_in removes a bias
         channels = self.state_channels + k
-        self.normalise = normaliser(config.norm_error, channels, "norm_error")
-        self.dynamics: Dynamics = catalogue().dynamics[config.dynamics](channels, config)
+        self.normalise = normaliser(cast(Any, settled.norm_error), channels, "norm_error")
+        self.dynamics: Dynamics = catalogue().dynamics[config.dynamics](channels, settled)
 
     def steps(self) -> int:
         """T of a call that names none."""
@@ -90,7 +99,7 @@ class RecurrentFeedback(nn.Module):
         """h_0: None for where the loop starts, or N(start, init_std^2)."""
         if not self.config.init_std:
             return None
-        h, w = (max(1, round(s / self.stride)) for s in image.shape[-2:])
+        h, w = (max(1, round(s / stride)) for s, stride in zip(image.shape[-2:], self.stride, strict=True))
         shape = (len(image), self.dynamics.channels, h, w)
         random = at_least_single(torch.randn(shape, dtype=image.dtype, device=image.device))
         return self.start + self.config.init_std * random
@@ -106,20 +115,21 @@ class RecurrentModel(FeedbackModel):
     def close(cls, base: nn.Module, config: LoopConfig, in_channels: int | None = None) -> RecurrentModel:
         """Close *base* into the loop, in place: probe it, let it read the feedback, prove nothing changed."""
         assert isinstance(config, Recurrent)
-        cut = opened(base, config)
         if config.output == "dirichlet":
             check_reads_logits(base, "output='dirichlet'")
         if catalogue().projections[config.fed_back].reads_logits:
             check_reads_logits(base, f"projection={config.fed_back!r}")
+        cut_of(base)  # what cannot be cut need not be asked anything
         with evaluating(base):
-            seen = probe(base, cut, [in_channels] if in_channels else in_channels_of(base))
+            channels = [in_channels] if in_channels else in_channels_of(base)
+            seen = probe(base, channels, dirichlet=config.output == "dirichlet")
             like = next(base.parameters())
-            feedback = RecurrentFeedback(config, seen).to(like.device, like.dtype)
+            feedback = RecurrentFeedback(config, seen, seen.cut.readout(base)).to(like.device, like.dtype)
             feedback.entry, feedback.readers = enter(base, config, seen, feedback.projection.channels)
             early = feedback.entry.before(base)
             norms = {name: norm for name, norm in tracking_norms(base).items() if norm not in early}
             feedback.statistics = add_statistics(norms, rows=feedback.statistics_rows())
-            feedback.entry = _proven(base, cut, seen, feedback)
+            feedback.entry = _proven(base, seen, feedback)
         for weight in feedback.readers.parameters() if config.feedback_init else ():
             nn.init.normal_(weight, std=config.feedback_init)
         model = extend(base, cls)
@@ -149,7 +159,7 @@ class RecurrentModel(FeedbackModel):
     @property
     def cut(self) -> Cut:
         """Where the base is opened."""
-        return opened(self, self.feedback.config)
+        return self.feedback.cut
 
     def _turns(
         self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, share: Share | None = None
@@ -204,24 +214,46 @@ class RecurrentModel(FeedbackModel):
         if state is None:
             first = image.new_full((len(image), projection.channels, *grid), projection.before())
             return laid_out_as(first, image)
-        view = View(state[:, s:], lambda: self._logits(state), grid)
+        size = (image.shape[-2], image.shape[-1])
+        readout = state[:, s:]
+        if self.cut.spread is not None and projection.readout:
+            readout = self.cut.spread(self, readout, size)
+        view = View(readout, lambda: as_map(self._logits(state, size)), grid)
         return laid_out_as(projection(view).to(image.dtype), image)
 
-    def _logits(self, state: Tensor) -> Tensor:
+    def _logits(self, state: Tensor, size: Size) -> Tensor:
         dtype = cast(Tensor, self.feedback.readers[0].weight).dtype
         read = state[:, : self.feedback.state_channels]
         if self.feedback.dirichlet:
             return log_concentration(read).to(dtype)
-        return self.cut.head(self, read.to(dtype))
+        return self.cut.head(self, read.to(dtype), size)
 
-    def _answer(self, turned: Turned) -> tuple[Tensor, Tensor | None]:
+    def _answer(self, turned: Turned, size: Size) -> tuple[Tensor, Tensor | None]:
         labels = None if turned.features is None else self.cut.labels(self, turned.features)
-        return self._logits(turned.state), labels
+        return self._logits(turned.state, size), labels
 
 
-def opened(base: nn.Module, config: Recurrent) -> Cut:
-    """Where *base* is opened: before its head, or behind it, if the state is what the head gives."""
-    return behind_head(cut_of(base)) if config.output == "dirichlet" else cut_of(base)
+def with_norms(config: Recurrent, seen: Probe, own_readout: int) -> Recurrent:
+    """*config* with its normalisations settled: what suits segmentation would leave a classifier nothing to read.
+
+    Raises:
+        InvalidValue: If each channel were normalised over the space over which a classifier averages.
+    """
+    error: str | int = "instance"
+    feedback: str | int = "instance"
+    if seen.classifies:
+        made = 0 if own_readout else config.state_channels_fed_back
+        error, feedback = most_groups(seen.output.shape[1] + made), "layer"
+    if seen.classifies and config.norm_error == "instance" and seen.cut.spread is None:
+        raise InvalidValue(
+            "norm_error='instance': a classifier averages each channel over space, and so normalised that is zero; "
+            f"give a number of groups, such as {error}, or leave it None."
+        )
+    return replace(
+        config,
+        norm_error=error if config.norm_error is None else config.norm_error,
+        norm_feedback=feedback if config.norm_feedback is None else config.norm_feedback,
+    )
 
 
 def look_once(
@@ -234,14 +266,14 @@ def look_once(
     return ours.with_readout(output), features
 
 
-def _proven(base: nn.Module, cut: Cut, seen: Probe, feedback: RecurrentFeedback) -> Entry:
+def _proven(base: nn.Module, seen: Probe, feedback: RecurrentFeedback) -> Entry:
     """The place where the feedback enters, proven: nothing has changed, and what is kept is exact."""
     entry, stem = feedback.entry, feedback.config.stem
     once = entry.once(base, seen.image)
     u = noise(base, (1, feedback.projection.channels, *entry.grid(seen.image, once)))
     look = Look(entry.carry(base, u), feedback.readers)
-    if not prove(base, cut, seen, look, stem):
+    if not prove(base, seen, look, stem):
         entry, once = entry.forgetful(), once._replace(heard=())
     for _ in range(2 if once.stages else 1):  # the first look must leave what is kept as it was
-        prove(base, cut, seen, look._replace(once=once), stem)
+        prove(base, seen, look._replace(once=once), stem)
     return entry

@@ -1,0 +1,84 @@
+"""Base models of timm and torchvision, by their names there."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import timm
+import torchvision
+from torch import Tensor, nn
+
+from smp_feedback.cuts import cut_of
+from smp_feedback.errors import InvalidValue
+from smp_feedback.keywords import unknown_keyword
+from smp_feedback.surgery import Extension, extend
+
+
+def timm_classifier(
+    name: str, encoder_weights: Any = None, in_channels: int = 3, classes: int = 1000, **kwargs: Any
+) -> nn.Module:
+    """A classifier of timm; its weights are random unless they are asked for, as in timm.
+
+    Args:
+        name: As ``timm.list_models`` has it, with or without the tag of pretrained weights.
+        encoder_weights: None; any other word loads timm's pretrained weights, those of the name's tag if it has one.
+        in_channels: Channels of the image.
+        classes: Length of the logits; 1000 as in timm.
+        **kwargs: As ``timm.create_model`` and the model take them: ``img_size=64``, ``drop_rate=0.1``.
+
+    Raises:
+        InvalidValue: If timm refuses them, in its words.
+
+    >>> timm_classifier("test_resnet", classes=5).num_classes
+    5
+    """
+    shape = {"in_chans": in_channels, "num_classes": classes}
+    pretrained = encoder_weights is not None
+    if isinstance(encoder_weights, str) and encoder_weights not in ("imagenet", "pretrained") and "." not in name:
+        name = f"{name}.{encoder_weights}"
+    try:
+        return cast(nn.Module, timm.create_model(name, pretrained=pretrained, **shape, **kwargs))
+    except TypeError as error:
+        wrong = [key for key in kwargs if "unexpected keyword" in str(error) and repr(key) in str(error)]
+        if not wrong:
+            raise
+        raise unknown_keyword(f"timm/{name}", timm.model_entrypoint(name.partition(".")[0]), wrong[0]) from error
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise InvalidValue(f"timm/{name}: {error}") from error
+
+
+class AnswersLogits(Extension):
+    """A segmentation model of torchvision that answers its logits, not a dict of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, classes, H, W)."""
+        cut = cut_of(self)
+        return cut.head(self, cut.body(self, x)[0], (x.shape[-2], x.shape[-1]))
+
+
+def torchvision_segmenter(
+    name: str, encoder_weights: Any = None, in_channels: int = 3, classes: int = 21, **kwargs: Any
+) -> nn.Module:
+    """A segmentation model of torchvision that answers logits (B, classes, H, W); weights are random unless asked for.
+
+    Args:
+        name: As ``torchvision.models.list_models`` has it.
+        encoder_weights: None; ``imagenet`` for the backbone's weights, or a name of torchvision's weights for the
+            whole model (``COCO_WITH_VOC_LABELS_V1``, of 21 classes).
+        in_channels: 3: torchvision's backbones take no other.
+        classes: Channels of the logits; 21 as in torchvision.
+        **kwargs: As torchvision takes them: ``aux_loss=True``. The loop does not use the auxiliary classifier.
+
+    Raises:
+        InvalidValue: If torchvision refuses them, in its words, or *in_channels* is not 3.
+    """
+    if in_channels != 3:
+        raise InvalidValue(f"torchvision/{name}: in_channels={in_channels}; its backbones take 3.")
+    whole = encoder_weights not in (None, "imagenet")
+    weights = {"weights": encoder_weights if whole else None}
+    weights |= {"weights_backbone": None if whole or encoder_weights is None else "DEFAULT"}
+    try:
+        model = torchvision.models.get_model(name, **weights, num_classes=classes, **kwargs)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidValue(f"torchvision/{name}: {error}") from error
+    return cast(nn.Module, extend(model, AnswersLogits))
