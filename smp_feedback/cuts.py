@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -31,6 +31,10 @@ def _none(model: Any) -> int:
     return 0
 
 
+def _itself(answer: Any) -> Any:
+    return answer
+
+
 @dataclass(frozen=True)
 class Cut:
     """A base model in two parts, each a function of the model: ``head(body(image))`` is its answer.
@@ -47,6 +51,7 @@ class Cut:
             does not read them. 0 where the loop is to make a read-out of its own.
         spread: ``(model, readout (B, K, h, w), size) -> (B, K, h', w')``: lays the fed-back channels out in space,
             where the state is no map (tokens, say). None where it is.
+        answer: Takes the logits, or (masks, labels), out of the base's own answer, where that is more.
 
     >>> import torch, smp_feedback as smpf
     >>> class Net(nn.Module):
@@ -67,6 +72,7 @@ class Cut:
     check: Callable[[Any, Tensor], None] = _any_size
     readout: Callable[[Any], int] = _none
     spread: Callable[[Any, Tensor, Size], Tensor] | None = None
+    answer: Callable[[Any], Any] = _itself
 
 
 def cut_of(model: nn.Module, image: Tensor | None = None) -> Cut:
@@ -191,10 +197,14 @@ def _upsampled(model: Any, output: Tensor, size: Size) -> Tensor:
     return F.interpolate(output, size, mode="bilinear", align_corners=False)
 
 
-TORCHVISION_CUT = Cut(_backbone_and_classifier, _last_convolution)
+def _out(answer: Any) -> Any:
+    return answer["out"] if isinstance(answer, Mapping) else answer
+
+
+TORCHVISION_CUT = Cut(_backbone_and_classifier, _last_convolution, answer=_out)
 """All of DeepLabV3 and FCN but the classifier's last convolution | that convolution, at the image's size."""
 
-LRASPP_CUT = Cut(_backbone_and_scores, _upsampled)
+LRASPP_CUT = Cut(_backbone_and_scores, _upsampled, answer=_out)
 """Its classifier adds scores of two resolutions: the state is the scores."""
 
 

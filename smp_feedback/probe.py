@@ -59,10 +59,10 @@ def probe(base: nn.Module, channels: Iterable[int], *, dirichlet: bool = False) 
         SurgeryError: If it takes none, with its own words, or cannot be cut.
     """
     refused: Exception | None = None
-    tried = sizes(base)
+    tried = [*rectangles(base), *((size, size) for size in sizes(base))]
     counts = list(channels)
     for count, size in itertools.product(counts, tried):
-        image = noise(base, (1, count, size, size))
+        image = noise(base, (1, count, *size))
         try:
             found, answer = image_readers(base, image)
             cut = behind_head(cut_of(base, image)) if dirichlet else cut_of(base, image)
@@ -78,6 +78,7 @@ def probe(base: nn.Module, channels: Iterable[int], *, dirichlet: bool = False) 
                 f"{type(base).__name__}: what the head reads (with output='dirichlet', what it gives) must be one "
                 f"(B, S, h, w) tensor, got {got}."
             )
+        answer = cut.answer(answer)
         logits, *labels = answer if isinstance(answer, tuple) else (answer,)
         if not isinstance(logits, Tensor):
             raise SurgeryError(
@@ -85,7 +86,8 @@ def probe(base: nn.Module, channels: Iterable[int], *, dirichlet: bool = False) 
             )
         return Probe(cut, image, logits, output, found, labels[0] if labels else None)
     raise SurgeryError(
-        f"{type(base).__name__} answered no dry run at {tried} px with {counts} channels. Its first words: {refused!r}"
+        f"{type(base).__name__} answered no dry run at {_in_words(tried)} px with {counts} channels. Its first words: "
+        f"{refused!r}"
     )
 
 
@@ -140,6 +142,17 @@ def sizes(base: nn.Module) -> list[int]:
     stride = stride if isinstance(stride, int) else 1
     multiples = [-(-size // stride) * stride for size in SIZES]
     return list(dict.fromkeys([*built_for, *multiples, *trained_at]))
+
+
+def rectangles(base: nn.Module) -> list[tuple[int, int]]:
+    """The sizes (H, W) that modules were built for, where they are not square."""
+    found = [getattr(module, "img_size", None) for module in base.modules()]
+    pairs = [(size[0], size[1]) for size in found if isinstance(size, (tuple, list)) and len(size) == 2]
+    return list(dict.fromkeys((h, w) for h, w in pairs if h != w))
+
+
+def _in_words(sizes: list[tuple[int, int]]) -> str:
+    return ", ".join(str(h) if h == w else f"{h} x {w}" for h, w in sizes)
 
 
 def _side(size: Any) -> int | None:

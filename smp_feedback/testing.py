@@ -82,6 +82,9 @@ def hearing(model: FeedbackModel) -> Iterator[None]:
     for name, parameter in model.feedback.named_parameters():
         if name.startswith("readers.") or name.endswith("gamma"):
             nn.init.normal_(parameter, std=0.1)
+    for parameter in model.parameters():
+        if parameter.ndim > 1 and not parameter.any():  # some heads start at zero
+            nn.init.normal_(parameter, std=0.1)
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from smp_feedback.checks import check_choice, check_steps
 from smp_feedback.errors import ExportError, InvalidInput, InvalidType, InvalidValue
 from smp_feedback.exporting.formats import Run, answers
 from smp_feedback.loops.base import FeedbackModel, check_image
-from smp_feedback.probe import in_channels_of, noise, sizes
+from smp_feedback.probe import in_channels_of, noise, rectangles, sizes
 
 Shape = tuple[int, ...]
 ROOMY = 256  # px: from smaller images some decoders pool down to one pixel, which tracing takes for a constant
@@ -88,7 +88,8 @@ class Served(nn.Module):
     def readable(self) -> Shape:
         """The shape of an image that it reads, a roomy one if it can choose."""
         sides = sorted(sizes(self.model), key=lambda side: side < ROOMY)
-        for height, width in ((side, side + extra) for side in sides for extra in (self.stride, 0)):
+        near_squares = ((side, side + extra) for side in sides for extra in (self.stride, 0))
+        for height, width in (*rectangles(self.model), *near_squares):
             try:
                 self.answer(shape := (1, self.channels, height, width))
                 return shape
