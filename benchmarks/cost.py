@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 import smp_feedback as smpf
-from benchmarks.measure import backward_too, bars, begin, cells, options, plain_and_image, show, timed
+from benchmarks.measure import SMPS, backward_too, bars, begin, cells, options, plain_and_image, show, timed
 
 
 def last_of(steps):
@@ -40,7 +40,7 @@ def in_training(arch, args):
 
 def main():
     """Every architecture, unless some are named."""
-    args = begin(options(__doc__, "cost", archs=smpf.list_architectures()))
+    args = begin(options(__doc__, "cost", archs=SMPS))
     rows, results = [], {}
     for arch in args.archs:
         looks, lazily = in_inference(arch, args)

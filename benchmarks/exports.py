@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 import smp_feedback as smpf
-from benchmarks.measure import show
+from benchmarks.measure import SMPS, show
 
 
 def measure(arch, format, args):
@@ -32,7 +32,7 @@ def measure(arch, format, args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--archs", nargs="*", default=smpf.list_architectures())
+    parser.add_argument("--archs", nargs="*", default=SMPS)
     parser.add_argument("--encoder", default="resnet18")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--size", type=int, default=224)

@@ -22,7 +22,11 @@ from torch.utils._pytree import tree_leaves
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+import smp_feedback as smpf
+
 REPEATS = 15
+SMPS = [name for name in smpf.list_architectures() if hasattr(smp, name)]
+"""smp's own architectures."""
 
 
 def hardware() -> str:

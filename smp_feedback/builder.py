@@ -36,7 +36,7 @@ def arguments_of(arch: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for key, usual in STANDARD.items():
         if key in parameters:
             own = parameters[key].default
-            told.setdefault(key, usual if own is inspect.Parameter.empty or is_smp(builder) else own)
+            told.setdefault(key, usual if own is inspect.Parameter.empty or _smps_own(builder) else own)
         elif takes_all and entry.member is None:
             told.setdefault(key, usual)
     if is_smp(builder):
@@ -45,6 +45,10 @@ def arguments_of(arch: str, given: Mapping[str, Any]) -> dict[str, Any]:
     open_ended = takes_encoder_keywords(builder, str(told.get("encoder_name")))
     check_keywords(entry.name, builder, further, open_ended=open_ended)
     return {key: told[key] for key in (*(k for k in STANDARD if k in told), *(k for k in told if k not in STANDARD))}
+
+
+def _smps_own(builder: Any) -> bool:
+    return is_smp(builder) and str(builder.__module__).startswith("segmentation_models_pytorch.")
 
 
 def build_base(arch: str, arguments: Mapping[str, Any]) -> nn.Module:

@@ -25,13 +25,20 @@ def takes_encoder_keywords(builder: object, encoder_name: str) -> bool:
 
 def check_keywords(arch: str, builder: Callable[..., Any], given: Mapping[str, Any], *, open_ended: bool) -> None:
     """Every keyword in *given* is one that *builder* takes."""
-    parameters = inspect.signature(builder).parameters.values()
+    parameters = _parameters(builder)
     if open_ended and any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     for key in given:
         if key not in named and key not in popped_keywords(builder):
             raise unknown_keyword(arch, builder, key)
+
+
+def _parameters(builder: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Those of *builder*; a subclass of an smp model hands on to it what it does not name itself."""
+    classes = [cls for cls in builder.__mro__ if is_smp(cls)] if isinstance(builder, type) else [builder]
+    found = {p.name: p for cls in reversed(classes) for p in inspect.signature(cls).parameters.values()}
+    return list(found.values())
 
 
 def popped_keywords(builder: Callable[..., Any]) -> set[str]:
@@ -54,7 +61,7 @@ def popped_keywords(builder: Callable[..., Any]) -> set[str]:
 
 def unknown_keyword(who: str, builder: Callable[..., Any], key: str) -> UnknownKeyword:
     """The error for *key*, with what was probably meant or where it belongs."""
-    parameters = inspect.signature(builder).parameters.values()
+    parameters = _parameters(builder)
     known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     hint = _loop_hint(key) or suggestion(did_you_mean(key, known), known)
     return UnknownKeyword(f"{who} takes no {key!r}. {hint}")

@@ -22,6 +22,7 @@ from smp_feedback.registry import Registry
 BUILT_IN = (
     "smp_feedback.builder",
     "smp_feedback.cuts",
+    "smp_feedback.recipes",
     "smp_feedback.dynamics",
     "smp_feedback.projections",
     "smp_feedback.loops",

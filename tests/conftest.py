@@ -7,10 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
+
+import smp_feedback as smpf
 
 GOLDEN = Path(__file__).parents[1].parent / "shared" / "golden"
 CAMVID = Path(__file__).parents[1].parent / "shared" / "data" / "camvid"
+SMPS = [name for name in smpf.list_architectures() if hasattr(smp, name)]
+"""smp's own architectures, whatever plugins are installed."""
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from conftest import SMPS
 from torch import nn
 from torch.nn import functional as F
 
@@ -26,7 +27,6 @@ from smp_feedback.plugins import catalogue
 
 SMALL = {"encoder": "resnet18", "encoder_weights": None}
 SHALLOW = {"encoder_name": "resnet18", "encoder_weights": None, "encoder_depth": 3, "decoder_channels": (16, 8, 4)}
-ARCHITECTURES = [name for name in smpf.list_architectures() if catalogue().architectures.origin(name) == "smp_feedback"]
 ENCODERS = {"DPT": "tu-vit_tiny_patch16_224"}  # takes no other kind
 
 
@@ -91,7 +91,7 @@ def test_an_unknown_architecture_is_answered_with_what_was_meant(built, arch, me
 
 @pytest.mark.parametrize("arch", ["", "xyz"])
 def test_an_architecture_like_no_other_is_answered_with_all_there_are(built, arch):
-    refused(UnknownName, [f"No architecture is called {arch!r}", *ARCHITECTURES], smpf.create, arch, **SMALL)
+    refused(UnknownName, [f"No architecture is called {arch!r}", *SMPS], smpf.create, arch, **SMALL)
     assert not built
 
 
@@ -173,7 +173,7 @@ def test_every_encoder_of_smp_is_taken_as_it_is_and_in_capitals(name):
 
 
 @pytest.mark.parametrize("feedback", [True, False])
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", SMPS)
 def test_a_keyword_that_smp_would_swallow_is_refused_by_every_architecture(built, arch, feedback):
     words = [f"{arch} takes no 'foo'", "encoder_name"]
     error = refused(UnknownKeyword, words, smpf.create, arch, encoder="resnet18", foo=1, feedback=feedback)
@@ -539,7 +539,7 @@ def test_the_channels_expected_are_those_of_this_model():
     refused(InvalidInput, ["has 3 channels", "expected 1", "in_channels=1"], grey, torch.rand(1, 3, 64, 64))
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", SMPS)
 def test_a_size_that_does_not_divide_is_refused_or_taken_exactly_as_by_smp(arch):
     net = getattr(smp, arch)(ENCODERS.get(arch, "resnet18"), encoder_weights=None).eval()
     model, odd = smpf.wrap(net), torch.rand(1, 3, 70, 72)

@@ -8,6 +8,7 @@ import inspect
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from conftest import SMPS
 from segmentation_models_pytorch.base import ClassificationHead
 
 import smp_feedback as smpf
@@ -16,7 +17,6 @@ from smp_feedback.errors import NotScriptable, UnknownKeyword
 from smp_feedback.keywords import popped_keywords
 from smp_feedback.testing import check_lossless
 
-ARCHITECTURES = [name for name in smpf.list_architectures() if hasattr(smp, name)]
 TINY = {"encoder_name": "tu-test_resnet.r160_in1k", "encoder_weights": None}
 VIT = {
     "encoder_name": "tu-test_vit.r160_in1k",
@@ -26,9 +26,9 @@ VIT = {
     "dynamic_img_size": True,
 }
 AUX = {"pooling": "avg", "classes": 10, "dropout": 0.5, "activation": "sigmoid"}
-DEPRECATED = [(arch, key) for arch in ARCHITECTURES for key in sorted(popped_keywords(getattr(smp, arch)))]
+DEPRECATED = [(arch, key) for arch in SMPS for key in sorted(popped_keywords(getattr(smp, arch)))]
 RENAMED = {"decoder_use_batchnorm": False, "psp_use_batchnorm": False, "upscale_mode": "nearest"}
-every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES)
+every_architecture = pytest.mark.parametrize("arch", SMPS)
 
 
 def arguments(arch):

@@ -7,12 +7,12 @@ import copy
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from conftest import SMPS
 
 import smp_feedback as smpf
 from smp_feedback.plugins import catalogue
 from smp_feedback.testing import check_agreement, check_heard, check_lossless, check_same_keys
 
-ARCHITECTURES = [name for name in smpf.list_architectures() if name != "SlimUnet"]  # a doctest's
 SIZE = {"DPT": 224, "PAN": 128}
 DPT = {"decoder_intermediate_channels": (16, 16, 16, 16), "decoder_fusion_channels": 16}
 
@@ -27,7 +27,7 @@ def image(arch, channels=3):
     return torch.rand(2, channels, size, size)
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", SMPS)
 def test_looking_again_keeps_every_promise(arch):
     model = smpf.create(arch, **arguments(arch), feedback=smpf.Recurrent(steps=3))
     plain = smp.create_model(arch, **arguments(arch))
@@ -38,7 +38,7 @@ def test_looking_again_keeps_every_promise(arch):
     check_heard(model, image(arch))
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", SMPS)
 def test_wrapping_a_trained_model_keeps_its_answers(arch):
     plain = smp.create_model(arch, **arguments(arch))
     before = copy.deepcopy(plain.state_dict())
@@ -47,7 +47,7 @@ def test_wrapping_a_trained_model_keeps_its_answers(arch):
     assert type(plain).__name__ == arch
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", SMPS)
 def test_without_feedback_it_is_smps_own_model(arch):
     torch.manual_seed(3)
     plain = smp.create_model(arch, **arguments(arch)).eval()
@@ -60,7 +60,7 @@ def test_without_feedback_it_is_smps_own_model(arch):
         assert torch.equal(ours(x), plain(x))
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", SMPS)
 def test_one_training_step_moves_the_feedback(arch):
     model = smpf.create(arch, **arguments(arch, in_channels=1), feedback=smpf.Recurrent(steps=2)).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -72,7 +72,7 @@ def test_one_training_step_moves_the_feedback(arch):
     assert not torch.equal(model.feedback.readers[0].weight, before)
 
 
-@pytest.mark.parametrize("arch", [a for a in ARCHITECTURES if a != "DPT"])
+@pytest.mark.parametrize("arch", [a for a in SMPS if a != "DPT"])
 def test_labels_are_given_where_smp_gives_them(arch):
     more = {"aux_params": {"classes": 5, "dropout": None}}
     plain = smp.create_model(arch, **arguments(arch, **more)).eval()

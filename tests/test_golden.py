@@ -8,7 +8,6 @@ import zlib
 import numpy as np
 import pytest
 import reference as ref
-import segmentation_models_pytorch as smp
 import torch
 from conftest import GOLDEN
 from torch import nn
@@ -270,76 +269,6 @@ def det_fill(key, shape):
     else:
         r = 1 + 0.1 * r if key.endswith("weight") else 0.1 * r
     return torch.from_numpy(np.asarray(r, dtype=np.float32))
-
-
-def published_unet(meta):
-    """The published U-Net, made by ``create``: its 16 + 2 decoder channels are all read by our head and readout.
-
-    The state holds the 18 channels and the readout's copy of the last two; the copy is carried through the
-    decay by repeating their rows, and the head's weights for the two are zero.
-    """
-    weights = {key: det_fill(key, shape) for key, shape in meta["keys"]}
-    config = smpf.Recurrent(
-        dynamics="fractional", tau=meta["tau"], order=meta["alpha"], basis="free", norm_error="instance"
-    )
-    model = smpf.create("Unet", "resnet34", None, classes=2, feedback=config, decoder_channels=(256, 128, 64, 32, 18))
-    plain = {k.removeprefix("function."): v for k, v in weights.items() if k.startswith("function.")}
-    stem = plain["encoder.conv1.weight"]
-    plain["encoder.conv1.weight"] = stem[:, :3]
-    plain["segmentation_head.0.weight"] = F.pad(plain["segmentation_head.0.weight"], (0, 0, 0, 0, 0, 2))
-    counters = {k: v for k, v in model.feedforward_state_dict().items() if k.endswith("num_batches_tracked")}
-    model.load_feedforward(plain | counters)
-    q, q_inv = weights["error_head.Q"], weights["error_head.Qinv"]
-    with torch.no_grad():
-        model.feedback.readers[0].weight.copy_(stem[:, 3:])
-        model.feedback.readout.weight.copy_(F.pad(torch.eye(2), (16, 0))[:, :, None, None])
-        model.feedback.dynamics.basis.weight.copy_(F.pad(q, (0, 2, 0, 2)))
-        model.feedback.dynamics.inverse.weight.copy_(F.pad(torch.cat([q_inv, q_inv[16:]]), (0, 2)))
-    return model.eval()
-
-
-@needs_golden
-def test_the_published_unet_is_one_call_away():
-    a, meta = golden("d_neumann_unet_full")
-    model = published_unet(meta)
-    with torch.no_grad():
-        for steps in (1, 3, 5):
-            agree(model(a["x"], steps=steps), a[f"logits_T{steps}"], 2e-5)
-        *_, last = model.iterate(a["x"], steps=5)
-    agree(last.state[:, :18], a["h_T5"], 2e-5)
-
-
-def published_deeplab(meta):
-    """The published DeepLab: the feedback enters after the stem, and two of its 258 decoder channels are fed back.
-
-    Its first residual block widens its shortcut too, so the base has one there; our readout copies the two channels.
-    """
-    weights = {key.replace("frontend.0", "encoder.conv1"): det_fill(key, shape) for key, shape in meta["keys"]}
-    weights = {key.replace("frontend.1", "encoder.bn1"): value for key, value in weights.items()}
-    plain = smp.DeepLabV3Plus("resnet18", encoder_weights=None, decoder_channels=258, classes=meta["classes"])
-    plain.encoder.layer1[0].downsample = nn.Sequential(nn.Conv2d(64, 64, 1, bias=False), nn.BatchNorm2d(64))
-    model = smpf.wrap(plain, smpf.Recurrent(insert="stem", tau=meta["tau"], channels=meta["fb_filters"]))
-    wide = [f"encoder.layer1.0.{name}.weight" for name in ("conv1", "downsample.0")]
-    fed = [weights[key][:, 64:] for key in wide]
-    weights |= {key: weights[key][:, :64] for key in wide}
-    head = "segmentation_head.0.weight"
-    weights[head] = F.pad(weights[head], (0, 0, 0, 0, 0, 2))
-    counters = {k: v for k, v in model.feedforward_state_dict().items() if k.endswith("num_batches_tracked")}
-    model.load_feedforward(weights | counters)
-    with torch.no_grad():
-        for reader, weight in zip(model.feedback.readers, fed, strict=True):
-            reader.weight.copy_(weight)
-        model.feedback.readout.weight.copy_(F.pad(torch.eye(2), (256, 0))[:, :, None, None])
-    return model.eval()
-
-
-@needs_golden
-@torch.no_grad()
-def test_the_published_deeplab_is_fed_back_after_its_stem():
-    a, meta = golden("b_dfm_deeplab_full")
-    model = published_deeplab(meta)
-    for steps in (2, 3, 5):
-        agree(model(a["x"], steps=steps)[..., ::2, ::2], a[f"logits_T{steps}"], 3e-5)
 
 
 # --- Dirichlet predictions and the losses on masks

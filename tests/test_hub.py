@@ -16,6 +16,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from conftest import SMPS
 from huggingface_hub import ModelCard, hub_mixin
 from huggingface_hub.errors import EntryNotFoundError
 from safetensors import safe_open
@@ -36,7 +37,6 @@ from smp_feedback.loops.recurrent import RecurrentModel
 from smp_feedback.plugins import Plugin, catalogue
 from smp_feedback.saving import files, provenance
 
-ARCHITECTURES = [name for name in smpf.list_architectures() if catalogue().architectures.origin(name) == "smp_feedback"]
 SIZE = {"DPT": 224, "PAN": 128}
 DPT = {"decoder_intermediate_channels": (16, 16, 16, 16), "decoder_fusion_channels": 16}
 IMAGE = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -138,7 +138,7 @@ def body(restored):
 # --- there and back
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", SMPS)
 def test_every_architecture_comes_back_the_same(arch, tmp_path):
     model = made(arch, smpf.Recurrent(steps=2, projection="probabilities"))
     again = smpf.from_pretrained(model.save_pretrained(tmp_path))
@@ -148,7 +148,7 @@ def test_every_architecture_comes_back_the_same(arch, tmp_path):
     assert not again.training
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", SMPS)
 def test_every_wrapped_architecture_comes_back_the_same(arch, tmp_path):
     model = shaken(smpf.wrap(smp.create_model(arch, **arguments(arch)), feedback=smpf.Recurrent(steps=2)))
     again = smpf.from_pretrained(model.save_pretrained(tmp_path))

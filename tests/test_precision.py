@@ -7,6 +7,7 @@ import math
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from conftest import SMPS
 from torch import nn
 
 import smp_feedback as smpf
@@ -21,11 +22,10 @@ VIT = {
     "dynamic_img_size": True,
 }
 SLIM = {"decoder_channels": (32, 16, 16, 16, 8)}  # half precision is slow on a CPU
-ARCHITECTURES = [name for name in smpf.list_architectures() if hasattr(smp, name)]
 LAST = torch.channels_last
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
-every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES)
+every_architecture = pytest.mark.parametrize("arch", SMPS)
 every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NO_GPU)])
 each_half = pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 
