@@ -41,8 +41,7 @@ class Served(nn.Module):
         self.steps, self.outputs = looks_of(model, steps, outputs), outputs
         self.loops = isinstance(model, FeedbackModel)
         self.channels = model.feedback.in_channels if isinstance(model, FeedbackModel) else in_channels_of(model)[0]
-        stride = getattr(getattr(model, "encoder", None), "output_stride", 1)
-        self.stride = stride if isinstance(stride, int) else 1
+        self.stride = stride_of(model)
         self.model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> Any:
@@ -104,6 +103,15 @@ class Served(nn.Module):
             raise InvalidInput(f"image of shape {tuple(image.shape)} is empty.")
         self.answer(tuple(image.shape))
         return tuple(image.shape)
+
+
+def stride_of(model: nn.Module) -> int:
+    """Of what the sizes that stay open are multiples: smp's output stride, else that of the state, else 1."""
+    stride = getattr(getattr(model, "encoder", None), "output_stride", None)
+    if isinstance(stride, int):
+        return stride
+    own = getattr(getattr(model, "feedback", None), "stride", (1, 1))
+    return max(1, *(round(side) for side in own))
 
 
 def looks_of(model: nn.Module, steps: int | None, outputs: str) -> int:
