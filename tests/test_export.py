@@ -218,6 +218,26 @@ def test_a_base_made_for_one_size_keeps_its_size_and_an_open_batch(tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "more", "image"),
+    [
+        ("timm/test_resnet", {}, ("batch", 3, "32*height", "32*width")),
+        ("timm/vit_tiny_patch16_224", {"img_size": 64, "depth": 1}, ("batch", 3, 64, 64)),
+        ("torchvision/lraspp_mobilenet_v3_large", {}, ("batch", 3, "8*height", "8*width")),
+    ],
+)
+def test_bases_that_are_not_smps_keep_open_what_they_can(name, more, image, tmp_path):
+    model = in_use(smpf.create(name, classes=3, feedback={"steps": 2}, **more))
+    written = smpf.export(model, tmp_path / "model.onnx")
+    assert written.image == image
+    other = torch.rand(3, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(other)
+    assert torch.allclose(
+        in_onnxruntime(written.path, other)["logits"], expected, atol=1e-4 * float(expected.abs().max())
+    )
+
+
 def test_an_axis_on_which_the_file_fails_is_fixed(tmp_path):
     model = small(AsWide())
     with pytest.raises(
