@@ -77,10 +77,3 @@ def check_norm(name: str, value: object) -> None:
     if not (whole and cast(int, value) >= 1) and value not in words:
         close = suggestion(did_you_mean(str(value), words), list(words))
         raise InvalidValue(f"{name}={value!r}: {close} Or a number of groups >= 1.")
-
-
-def check_part(field: str, name: str, part: object, needs: str) -> None:
-    """*part*, registered under *name*, can be what *field* asks for."""
-    if not hasattr(part, needs):
-        base = {"projection": "projections.Projection", "dynamics": "dynamics.Dynamics"}[field]
-        raise InvalidType(f"{field}={name!r} is {part!r:.80}: expected a subclass of smp_feedback.{base}.")

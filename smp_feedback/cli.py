@@ -136,8 +136,39 @@ def predict(parser: ArgumentParser) -> Run:
     return _training(parser, "predict")
 
 
+def list(parser: ArgumentParser) -> Run:
+    """List what there is, by name, and who brought it: architectures, encoders, losses, ..."""
+    from smp_feedback.listing import LISTED
+
+    parser.add_argument("kind", metavar="KIND", help=", ".join(LISTED))
+    parser.add_argument(
+        "pattern", metavar="PATTERN", nargs="?", default="*", help="as in 'timm/resnet*'; without it, all"
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+    def run(args: Any) -> None:
+        from smp_feedback.listing import list_aloud
+
+        list_aloud(args.kind, args.pattern, as_json=args.json)
+
+    return run
+
+
+def plugins(parser: ArgumentParser) -> Run:
+    """Show the installed plugins: what each brings, and which are left out and why."""
+    parser.add_argument("--json", action="store_true", help="for programs; with tracebacks")
+    parser.add_argument("--traceback", action="store_true", help="show where a broken plugin failed")
+
+    def run(args: Any) -> None:
+        from smp_feedback.listing import plugins_aloud
+
+        plugins_aloud(as_json=args.json, traceback=args.traceback)
+
+    return run
+
+
 TRAINING = (fit, validate, test, predict)
-VERBS = (compare, *TRAINING, plot, export, info)
+VERBS = (compare, *TRAINING, plot, export, info, list, plugins)
 DEBUG = "SMP_FEEDBACK_DEBUG"  # set to anything, errors come with their traceback
 
 
@@ -149,7 +180,7 @@ def _training(parser: ArgumentParser, verb: str) -> Run:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the process's exit status: 2, and one line on stderr, for what cannot be done."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = [*(sys.argv[1:] if argv is None else argv)]
     verb = next((one for one in VERBS if words and one.__name__ == words[0]), None)
     try:
         require("jsonargparse", extra="cli")
@@ -163,7 +194,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if run is None or verb is None:
             parser.print_help()
         else:
-            run(args[verb.__name__])
+            from smp_feedback.listing import warnings_on_a_line
+
+            with warnings_on_a_line():
+                run(args[verb.__name__])
     except (FeedbackError, OSError, argparse.ArgumentError) as error:
         if DEBUG in os.environ:
             raise
@@ -206,7 +240,7 @@ def _one_line(error: Exception, verb: Verb | None) -> str:
     return text
 
 
-def _options(verb: Verb) -> list[str]:
+def _options(verb: Verb) -> Sequence[str]:
     from jsonargparse import ArgumentParser
 
     own = ArgumentParser(exit_on_error=False)

@@ -13,7 +13,6 @@ from smp_feedback.checks import (
     check_insert,
     check_norm,
     check_number,
-    check_part,
     check_steps,
     check_whole,
 )
@@ -179,8 +178,7 @@ class Recurrent(LoopConfig):
         if self.tolerance is not None:
             check_number("tolerance", self.tolerance, above=0)
         check_insert(self.insert, self.stem)
-        check_part("projection", self.fed_back, catalogue().projections[self.fed_back], "before")
-        check_part("dynamics", self.dynamics, catalogue().dynamics[self.dynamics], "check")
+        _ = catalogue().projections[self.fed_back]
         catalogue().dynamics[self.dynamics].check(self)
 
     def _check_gradients(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smp_feedback.catalogue import SETTLED
 from smp_feedback.errors import InvalidType, SurgeryError
 from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.layouts import Layout, layout_of
@@ -85,12 +86,12 @@ def cut_of(model: nn.Module, image: Tensor | None = None) -> Cut:
     Raises:
         SurgeryError: If no class has one, and it has no ``forward_features`` and ``forward_head``.
     """
-    for name in _classes(model):
-        if name in catalogue().cuts:
-            cut = catalogue().cuts[name]
-            if not isinstance(cut, Cut):
-                raise InvalidType(f"The cut of {name} is {cut!r:.80}: expected a smp_feedback.Cut.")
-            return cut
+    name = cut_name(model)
+    if name is not None:
+        cut = catalogue().cuts[name]
+        if not isinstance(cut, Cut):
+            raise InvalidType(f"The cut of {name} is {cut!r:.80}: expected a smp_feedback.Cut.")
+        return cut
     if callable(getattr(model, "forward_features", None)) and callable(getattr(model, "forward_head", None)):
         return FEATURES_CUT if image is None else _cut_by_layout(layout_of(model, image))
     raise SurgeryError(
@@ -100,8 +101,16 @@ def cut_of(model: nn.Module, image: Tensor | None = None) -> Cut:
     )
 
 
-def _classes(model: nn.Module) -> list[str]:
-    return [f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__]
+def cut_name(model: nn.Module) -> str | None:
+    """The class whose cut opens *model*, by its full name; None where no class of it has one.
+
+    >>> import segmentation_models_pytorch as smp
+    >>> cut_name(smp.Unet("resnet18", encoder_weights=None))
+    'segmentation_models_pytorch.base.model.SegmentationModel'
+    """
+    cuts = catalogue().cuts
+    names = [f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__]
+    return next((name for name in names if (cuts.is_here(name) if name.startswith(SETTLED) else name in cuts)), None)
 
 
 def behind_head(cut: Cut) -> Cut:

@@ -55,12 +55,13 @@ class UnknownName(FeedbackError, KeyError):
         name: What was asked for.
         known: Every name that exists.
         hint: One more sentence, if there is something else to say.
+        why: Why there is none, where that is known: said in place of a suggestion.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        self.kind, self.name, self.known = kind, name, sorted(known)
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "", *, why: str = "") -> None:
+        self.kind, self.name, self.known, self.why = kind, name, sorted(known), why
         self.close = did_you_mean(name, self.known)
-        super().__init__(f"No {kind} is called {name!r}. {suggestion(self.close, self.known)} {hint}".strip())
+        super().__init__(f"No {kind} is called {name!r}. {why or suggestion(self.close, self.known)} {hint}".strip())
 
     def __str__(self) -> str:
         """The sentence itself (``KeyError`` would print its repr)."""
@@ -83,6 +84,21 @@ def require(library: str, extra: str) -> None:
     """
     if find_spec(library) is None:
         raise MissingExtra(f'This needs {library}: pip install "smp_feedback[{extra}]".')
+
+
+def one_line(error: BaseException) -> str:
+    """What *error* says, on one line: its type first, unless it is ours and speaks for itself.
+
+    >>> one_line(KeyError("three")), one_line(InvalidValue("tau=-1: expected > 0.")), one_line(SystemExit())
+    ("KeyError: 'three'", 'tau=-1: expected > 0.', 'SystemExit')
+    """
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # a stranger's error may fail to say what it is
+        text = ""
+    if isinstance(error, FeedbackError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> list[str]:

@@ -194,11 +194,11 @@ def close(base: nn.Module, config: LoopConfig, origin: Mapping[str, Any] | None)
 
 def _origin(model: nn.Module) -> dict[str, Any] | None:
     """How to build *model* again, if a registered architecture does and it kept its arguments (smp does)."""
-    architectures, config = catalogue().architectures, getattr(model, "config", None)
-    for name in architectures:
-        if architectures.entry(name).target is type(model) and isinstance(config, dict):
-            kept = {k: v for k, v in config.items() if not k.startswith("_")}
-            norm = base_norm_of(model)
-            kept |= {"encoder_weights": None} | ({} if norm is None else {"base_norm": norm})
-            return {"architecture": name, "arguments": kept}
-    return None
+    config = getattr(model, "config", None)
+    name = catalogue().architectures.name_of(type(model)) if isinstance(config, dict) else None
+    if name is None or config is None:
+        return None
+    kept = {k: v for k, v in config.items() if not k.startswith("_")}
+    norm = base_norm_of(model)
+    kept |= {"encoder_weights": None} | ({} if norm is None else {"base_norm": norm})
+    return {"architecture": name, "arguments": kept}

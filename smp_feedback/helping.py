@@ -66,7 +66,8 @@ def union(kind: str) -> str:
 def usage(parser: ArgumentParser, verb: str) -> str:
     """The line above the help: the words that must be there, and that there are options."""
     words = [action for action in parser._actions if not action.option_strings]
-    named = [f"{action.metavar}{' ...' * (action.nargs == '+')}" for action in words]
+    manner = {"+": "{} ...", "?": "[{}]"}
+    named = [manner.get(str(action.nargs), "{}").format(action.metavar) for action in words]
     return " ".join(["smp-feedback", verb, *named, "[options]"])
 
 

@@ -1,23 +1,15 @@
-"""Opening the door: built-ins first, then whatever is installed; a broken plugin is reported, not fatal."""
+"""Every part by its name: built-ins, what is installed, and what a script registers itself."""
 
 from __future__ import annotations
 
-import functools
 import threading
-import traceback
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
-import pluggy
-
-from smp_feedback import hookspecs
-from smp_feedback.errors import FeedbackError, PluginWarning
-from smp_feedback.registry import Registry
+from smp_feedback.catalogue import Catalogue
+from smp_feedback.installed import Plugin, installed_points
 
 BUILT_IN = (
     "smp_feedback.builder",
@@ -31,94 +23,24 @@ BUILT_IN = (
 )
 
 
-@dataclass(frozen=True)
-class Plugin:
-    """One plugin as found: its name, the distribution that brought it, and what went wrong, if anything."""
-
-    name: str
-    distribution: str
-    error: str | None = None
-    traceback: str | None = field(default=None, repr=False)
-
-
-@dataclass
-class Catalogue:
-    """Every registry, filled by one pass over the plugins."""
-
-    architectures: Registry[Callable[..., Any]] = field(default_factory=lambda: Registry("architecture"))
-    cuts: Registry[Any] = field(default_factory=lambda: Registry("cut"))
-    loops: Registry[Any] = field(default_factory=lambda: Registry("loop"))
-    dynamics: Registry[Any] = field(default_factory=lambda: Registry("dynamics"))
-    projections: Registry[Any] = field(default_factory=lambda: Registry("projection"))
-    losses: Registry[Any] = field(default_factory=lambda: Registry("loss"))
-    datasets: Registry[Callable[..., Any]] = field(default_factory=lambda: Registry("dataset"))
-    corruptions: Registry[Callable[..., Any]] = field(default_factory=lambda: Registry("corruption"))
-    plugins: list[Plugin] = field(default_factory=list)
-
-    def admit(self, plugin: object, name: str, origin: str) -> None:
-        """Let *plugin* register everything it brings; raises if it misspells a hook or forgot to mark one."""
-        manager = pluggy.PluginManager(hookspecs.PROJECT)
-        manager.add_hookspecs(hookspecs)
-        manager.register(plugin, name)
-        manager.check_pending()
-        for kind, registry in self.registries().items():
-            hook = f"register_{kind}"
-            _check_marked(plugin, hook)
-            getattr(manager.hook, hook)(register=functools.partial(registry.register, origin=origin))
-
-    @contextmanager
-    def all_or_nothing(self) -> Iterator[None]:
-        """Whatever was registered inside is forgotten if it ends in an error."""
-        before = {kind: registry.copy() for kind, registry in self.registries().items()}
-        try:
-            yield
-        except BaseException:
-            for kind, registry in self.registries().items():
-                registry.replace(before[kind])
-            raise
-
-    def admit_installed(self, found: Iterable[EntryPoint] | None = None) -> None:
-        """Admit *found*, or the installed entry points, each on its own."""
-        for point in entry_points(group=hookspecs.PROJECT) if found is None else found:
-            self.plugins.append(_admit_safely(self, point))
-
-    def registries(self) -> dict[str, Registry[Any]]:
-        """The registries by the name of their hook."""
-        kinds = ("architectures", "cuts", "loops", "dynamics", "projections", "losses", "datasets", "corruptions")
-        return {kind: getattr(self, kind) for kind in kinds}
-
-
 def open_catalogue(*, installed: bool = True, found: Iterable[EntryPoint] | None = None) -> Catalogue:
-    """A fresh catalogue: built-ins, then the entry points of group ``smp_feedback``, each on its own.
+    """A fresh catalogue: built-ins, then the plugins, each on its own.
 
     Args:
-        installed: Whether installed third-party plugins are admitted.
-        found: The entry points to admit instead of the installed ones (tests).
+        installed: Whether installed third-party plugins are loaded.
+        found: The entry points to load instead of the installed ones (tests).
     """
-    catalogue = Catalogue()
-    for module in BUILT_IN:
-        catalogue.admit(import_module(module), module, origin="smp_feedback")
-    if installed:
-        catalogue.admit_installed(found)
+    points = installed_points() if installed and found is None else found or ()
+    catalogue = _built_in(lambda: points)
+    catalogue.load()
     return catalogue
 
 
-def _check_marked(plugin: object, hook: str) -> None:
-    said = getattr(plugin, hook, None)  # the public function of the same name, imported there, is no hook
-    own = getattr(said, "__module__", None) == getattr(plugin, "__name__", "")
-    if own and not hasattr(said, f"{hookspecs.PROJECT}_impl"):
-        raise FeedbackError(f"{hook} is not marked: decorate it with smp_feedback.hookspecs.hookimpl.")
-
-
-def _admit_safely(catalogue: Catalogue, point: EntryPoint) -> Plugin:
-    origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
-    try:
-        with catalogue.all_or_nothing():
-            catalogue.admit(point.load(), point.name, origin)
-    except (Exception, SystemExit) as error:  # a plugin may do anything at import
-        warnings.warn(f"Plugin {point.name!r} of {origin} is left out: {error!r}", PluginWarning, stacklevel=2)
-        return Plugin(point.name, origin, repr(error), traceback.format_exc())
-    return Plugin(point.name, origin)
+def _built_in(points: Callable[[], Iterable[EntryPoint]]) -> Catalogue:
+    catalogue = Catalogue(points)
+    for module in BUILT_IN:
+        catalogue.admit_built_in(import_module(module), module)
+    return catalogue
 
 
 _opening = threading.RLock()
@@ -126,27 +48,21 @@ _process: list[Catalogue] = []
 
 
 def catalogue() -> Catalogue:
-    """The catalogue of this process, opened at the first look-up.
-
-    A plugin that uses the public interface while it is imported finds the built-ins and the plugins before it.
-    """
-    with _opening:
-        if not _process:
-            _process.append(open_catalogue(installed=False))
-            try:
-                _process[0].admit_installed()
-            except BaseException:  # interrupted: the next look-up begins anew
-                _process.clear()
-                raise
-        return _process[0]
+    """The catalogue of this process; the first look-up that built-in names do not answer loads the plugins."""
+    if not _process:
+        with _opening:
+            if not _process:
+                _process.append(_built_in(installed_points))
+    return _process[0]
 
 
 def list_plugins() -> list[Plugin]:
-    """Every third-party plugin that was found, the broken ones with their error.
+    """Every installed plugin, those that are broken or disabled too, with what each brought.
 
-    >>> isinstance(list_plugins(), list)
-    True
+    >>> [plugin.name for plugin in list_plugins() if plugin.state == "broken"]
+    []
     """
+    catalogue().load()
     return list(catalogue().plugins)
 
 
@@ -221,7 +137,9 @@ def register_cut(name: str | type, cut: Any = None) -> Any:
         cut: The cut.
     """
     full = name if isinstance(name, str) else f"{name.__module__}.{name.__qualname__}"
-    return catalogue().cuts.register(full, cut)
+    body = getattr(cut, "body", None)
+    home = getattr(getattr(body, "func", body), "__module__", "")  # of a Cut itself it is always smp_feedback
+    return catalogue().cuts.register(full, cut, origin=home)
 
 
 def register_dynamics(name: str, dynamics: Any = None, *, aliases: Iterable[str] = ()) -> Any:

@@ -7,37 +7,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from importlib import import_module
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
-from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue, NameTaken, UnknownName
+from smp_feedback.entry import Entry, checked_about, checked_names, home_of
+from smp_feedback.errors import InvalidType, NameTaken, UnknownName
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One registered part: its name as its author spells it, the part or its address, who brought it.
+class Supply(Protocol):
+    """Where names come from that are not there yet: the installed plugins."""
 
-    Attributes:
-        name: The name.
-        target: The part, or its address.
-        origin: Who brought it.
-        aliases: What else it is called.
-        feedback: The loop that ``feedback=True`` means for this architecture, as a dict; None is the usual one.
-        members: Of a family ``source/*``, what gives the names after the slash.
-        member: Of one of a family, its name after the slash.
-    """
+    def load(self) -> None:
+        """Register them all; the second time nothing is left to do."""
 
-    name: str
-    target: object
-    origin: str
-    aliases: tuple[str, ...] = ()
-    feedback: Mapping[str, Any] | None = None
-    members: Callable[[], Iterable[str]] | None = None
-    member: str | None = None
+    def explain(self, kind: str, name: str) -> dict[str, str]:
+        """Why *name* is not among them: further arguments of :class:`UnknownName`."""
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -48,6 +35,9 @@ class Registry(Mapping[str, T], Generic[T]):
 
     Args:
         kind: What the names stand for, singular; error messages use it.
+        expected: What a part is, in words.
+        needs: Attributes that every part has; ``__call__`` where it is called.
+        supply: Brings more names when one is asked for that is not here, or when all are.
 
     Raises:
         UnknownName: On look-up of a name nobody registered; it suggests the closest ones.
@@ -63,8 +53,10 @@ class Registry(Mapping[str, T], Generic[T]):
     smp_feedback.errors.UnknownName: No number is called 'twoo'. Did you mean 'Two'?
     """
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(
+        self, kind: str, expected: str = "", needs: tuple[str, ...] = (), supply: Supply | None = None
+    ) -> None:
+        self.kind, self._expected, self._needs, self._supply = kind, expected, needs, supply
         self._entries: dict[str, Entry] = {}
 
     @overload
@@ -85,34 +77,41 @@ class Registry(Mapping[str, T], Generic[T]):
 
         *about* is what else an :class:`Entry` says: ``feedback=``, ``members=``.
         """
-        names = self._checked_names(name, aliases)
+        names, about = checked_names(self.kind, name, aliases), dict(checked_about(self.kind, name, about))
         if target is None:
             return lambda part: self.register(name, part, aliases=names[1:], origin=origin, **about)
-        home = _home(self.kind, name, target)
+        home = home_of(self.kind, name, target)
         entry = Entry(name, target, origin or home, names[1:], **about)
-        for one in names:
-            old = self._entries.get(one.lower())
-            if old is not None and (old.name != name or not _same_part(old.target, target)):
-                raise NameTaken(
-                    f"{self.kind} {one!r} belongs to {old.origin} (as {old.name!r}); {entry.origin} needs another name."
-                )
+        if not isinstance(target, str):
+            self._check_part(entry, target)
+        self._check_free(entry)
         kept = {key: old for key, old in self._entries.items() if old.name != name}  # a redefinition takes all along
         self._entries = kept | dict.fromkeys(map(str.lower, names), entry)
         return target
 
-    def _checked_names(self, name: str, aliases: Iterable[str]) -> tuple[str, ...]:
-        if isinstance(aliases, str):
-            raise InvalidType(f"aliases={aliases!r}: give a tuple of names, as in aliases=({aliases!r},).")
-        names = (name, *aliases)
-        for one in names:
-            if not isinstance(one, str) or not one.strip():
-                raise InvalidValue(f"{self.kind} name {one!r}: a name is a non-empty string, as in register('name').")
-        return names
+    def _check_part(self, entry: Entry, part: object) -> None:
+        if any(not hasattr(part, need) for need in self._needs):
+            who = f"{self.kind} {entry.name!r} of {entry.origin}"
+            raise InvalidType(f"{who} is {part!r:.80}: expected {self._expected}.")
+
+    def _check_free(self, entry: Entry) -> None:
+        """Its names are nobody else's, and of nobody's family: who asks for one of those is led to the family."""
+        for one in (entry.name, *entry.aliases):
+            old = self._entries.get(one.lower()) or self._family(one)[0]
+            if old is None and one.endswith("/*"):
+                source = one[:-1].lower()
+                old = next((other for key, other in self._entries.items() if key.startswith(source)), None)
+            if old is not None and (old.name != entry.name or not old.is_same_part(entry)):
+                raise NameTaken(
+                    f"{self.kind} {one!r} belongs to {old.origin} (as {old.name!r}); {entry.origin} needs another name."
+                )
 
     def entry(self, name: str) -> Entry:
         """The entry behind *name* or one of its aliases, not yet imported."""
         if not isinstance(name, str):
             raise InvalidType(f"{self.kind} {name!r}: expected a name (str), got {type(name).__name__}.")
+        if not self.is_here(name):
+            self._load()
         family, member = self._family(name)
         if family is not None:
             one = self._checked_member(family, member)
@@ -120,7 +119,26 @@ class Registry(Mapping[str, T], Generic[T]):
         try:
             return self._entries[name.lower()]
         except KeyError:
-            raise UnknownName(self.kind, name, self) from None
+            told = {} if self._supply is None else self._supply.explain(self.kind, name)
+            raise UnknownName(self.kind, name, self, **told) from None
+
+    def is_here(self, name: str) -> bool:
+        """Whether *name*, or the family it is of, is registered so far; loads no plugin."""
+        return name.lower() in self._entries or self._family(name)[0] is not None
+
+    def name_of(self, part: object) -> str | None:
+        """The name under which *part* itself is registered; that of a built-in comes before that of a plugin."""
+        for load in (False, True):
+            if load:
+                self._load()
+            for entry in self._entries.values():
+                if entry.target is part:
+                    return entry.name
+        return None
+
+    def _load(self) -> None:
+        if self._supply is not None:
+            self._supply.load()
 
     def _family(self, name: str) -> tuple[Entry | None, str]:
         """The family of *name*, if it belongs to one, and the name after the slash."""
@@ -129,7 +147,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return family, member
 
     def _checked_member(self, family: Entry, member: str) -> str:
-        known = {name.lower(): name for name in _members(family)}
+        known = {name.lower(): name for name in family.listed()}
         name, dot, tag = member.lower().partition(".")  # timm's way to name pretrained weights
         if name not in known:
             source = family.name[:-1]
@@ -138,23 +156,15 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         entry = self.entry(name)
-        part = self._imported(entry) if isinstance(entry.target, str) else entry.target
+        part = entry.part(self.kind)
+        self._check_part(entry, part)
         if entry.member is not None:
             part = functools.partial(cast("Callable[..., Any]", part), entry.member)
         return cast(T, part)
 
-    def _imported(self, entry: Entry) -> object:
-        module, _, attribute = cast(str, entry.target).partition(":")
-        try:
-            return getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise FeedbackError(
-                f"{self.kind} {entry.name!r} of {entry.origin} is not at {entry.target!r}: {error}"
-            ) from error
-
     def __iter__(self) -> Iterator[str]:
         """Every name but those of families."""
-        return (e.name for key, e in sorted(self._entries.items()) if key == e.name.lower() and not key.endswith("/*"))
+        return (entry.name for entry in self._sorted() if not entry.is_family)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -162,9 +172,11 @@ class Registry(Mapping[str, T], Generic[T]):
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
             return False
+        if not self.is_here(name):
+            self._load()
         family, member = self._family(name)
         if family is not None:
-            return member.lower().partition(".")[0] in {known.lower() for known in _members(family)}
+            return member.lower().partition(".")[0] in map(str.lower, family.listed())
         return name.lower() in self._entries and not name.endswith("/*")
 
     def names(self, pattern: str = "*") -> list[str]:
@@ -172,48 +184,40 @@ class Registry(Mapping[str, T], Generic[T]):
 
         Those of families, of which there may be a thousand, only if the pattern has a slash: ``"timm/*"``.
         """
-        families = self.families() if "/" in pattern else []
-        members = [family.name[:-1] + name for family in families for name in _members(family)]
-        return [name for name in [*self, *sorted(members)] if fnmatchcase(name.lower(), pattern.lower())]
+        return [entry.name for entry in self.entries(pattern) if not entry.is_family]
 
-    def families(self) -> list[Entry]:
-        """The families, ``source/*``."""
-        return [entry for key, entry in sorted(self._entries.items()) if key.endswith("/*")]
+    def entries(self, pattern: str = "*") -> list[Entry]:
+        """The entries behind :meth:`names`; where the pattern has no slash, a family stands for its members."""
+        found = self._sorted()
+        if "/" in pattern:
+            families = [entry for entry in found if entry.is_family]
+            found = [entry for entry in found if not entry.is_family]
+            members = [
+                replace(one, name=one.name[:-1] + name, member=name) for one in families for name in one.listed()
+            ]
+            found += sorted(members, key=lambda entry: entry.name)
+        return [entry for entry in found if fnmatchcase(entry.name.lower(), pattern.lower())]
+
+    def _sorted(self) -> list[Entry]:
+        self._load()
+        return [entry for key, entry in sorted(self._entries.items()) if key == entry.name.lower()]
 
     def origin(self, name: str) -> str:
         """Who brought *name*: a distribution with its version, or a module."""
         return self.entry(name).origin
 
+    def attribute(self, package: str, origin: str) -> None:
+        """What modules of *package* registered by themselves was brought by *origin*."""
+        theirs = {key: one for key, one in self._entries.items() if f"{one.origin}.".startswith(f"{package}.")}
+        self._entries = self._entries | {key: replace(one, origin=origin) for key, one in theirs.items()}
+
     def copy(self) -> Registry[T]:
         """A registry with the same entries, to be filled on trial."""
-        twin: Registry[T] = Registry(self.kind)
+        self._load()
+        twin: Registry[T] = Registry(self.kind, self._expected, self._needs)
         twin.replace(self)
         return twin
 
     def replace(self, other: Registry[T]) -> None:
         """Take over the entries of *other*."""
         self._entries = dict(other._entries)
-
-
-def _members(family: Entry) -> Iterable[str]:
-    return () if family.members is None else family.members()
-
-
-def _home(kind: str, name: str, target: object) -> str:
-    """The module that *target* comes from; an address names it."""
-    if not isinstance(target, str):
-        return getattr(target, "__module__", "") or "unknown"
-    module, _, attribute = target.partition(":")
-    if not module or not attribute:
-        raise InvalidValue(
-            f"{kind} {name!r}: {target!r} is no address; expected 'module:attribute', or the part itself."
-        )
-    return module
-
-
-def _same_part(old: object, new: object) -> bool:
-    """Whether *new* is *old*, or its redefinition (a notebook cell that ran twice)."""
-    if old is new or (isinstance(old, str) and old == new):
-        return True
-    where = [(getattr(part, "__module__", None), getattr(part, "__qualname__", "<")) for part in (old, new)]
-    return where[0] == where[1] and "<" not in str(where[0][1])

@@ -594,8 +594,8 @@ def test_a_part_whose_plugin_is_not_installed_says_what_to_install(kind, restore
     with pytest.raises(UnknownName, match=rf"No {kind} is called '{name}'.*pip install loud-parts==1\.2\.3$"):
         smpf.from_pretrained(tmp_path)
 
-    catalogue().plugins.append(Plugin("loud", "loud-parts 1.2.3", "ZeroDivisionError()"))
-    with pytest.raises(UnknownName, match=r"loud-parts 1\.2\.3 is installed, and broken: ZeroDivisionError"):
+    catalogue().plugins.append(Plugin("loud", "Loud_Parts", "1.2.4", state="broken", error="KeyError: 7"))
+    with pytest.raises(UnknownName, match=r"loud-parts 1\.2\.3; Loud_Parts 1\.2\.4 is installed, and left out: Key"):
         smpf.from_pretrained(tmp_path)
 
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-import subprocess
 import sys
 import textwrap
 import warnings
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from distributions import forget_modules_of, install, points_in, process
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import nn
 
 import smp_feedback as smpf
 from smp_feedback import hookspecs, plugins
+from smp_feedback.cuts import SMP_CUT
 from smp_feedback.errors import FeedbackError, InvalidType, NameTaken, PluginWarning, UnknownName
 from smp_feedback.loops.recurrent import RecurrentModel
 from smp_feedback.plugins import BUILT_IN, Plugin, catalogue, open_catalogue
@@ -79,7 +78,7 @@ BROKEN = {
         """,
     ),
     "misspells a hook": (
-        "register_loses",
+        "register_loses is no hook. Did you mean 'register_losses'",
         """
         from smp_feedback.hookspecs import hookimpl
 
@@ -120,7 +119,6 @@ BROKEN = {
 def plugin(tmp_path, monkeypatch):
     """Writes a plugin's module and returns the entry point that names it; the module is forgotten afterwards."""
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    before = set(sys.modules)
 
     def write(name, source):
         (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
@@ -128,9 +126,7 @@ def plugin(tmp_path, monkeypatch):
         return metadata.EntryPoint(name, name, "smp_feedback")
 
     yield write
-    for module in set(sys.modules) - before:
-        if (tmp_path / f"{module}.py").exists():
-            del sys.modules[module]
+    forget_modules_of(tmp_path)
 
 
 @pytest.fixture
@@ -178,16 +174,26 @@ def test_without_the_built_in_plugins_there_is_nothing(monkeypatch):
 
 
 def test_a_built_in_may_come_through_the_door_of_a_stranger(monkeypatch):
+    # all but those with cuts of our own classes, which no stranger may bring
+    modules = [name for name in BUILT_IN if not hasattr(importlib.import_module(name), "register_cuts")]
+    monkeypatch.setattr(plugins, "BUILT_IN", modules)
     ours = open_catalogue(installed=False)
     monkeypatch.setattr(plugins, "BUILT_IN", ())
-    points = [metadata.EntryPoint(module, module, "smp_feedback") for module in BUILT_IN]
+    points = [metadata.EntryPoint(module, module, "smp_feedback") for module in modules]
     strangers = open_catalogue(found=points)
     for kind, registry in strangers.registries().items():
         assert {name: entry.target for name, entry in written(strangers)[kind].items()} == {
             name: entry.target for name, entry in written(ours)[kind].items()
         }
-        assert {registry.origin(name) for name in registry} <= set(BUILT_IN)
-    assert strangers.plugins == [Plugin(module, module) for module in BUILT_IN]
+        assert {registry.origin(name) for name in registry} <= set(modules)
+    assert [(plugin.name, plugin.state) for plugin in strangers.plugins] == [(module, "loaded") for module in modules]
+
+
+def test_smps_own_classes_are_cut_by_nobody_else():
+    point = metadata.EntryPoint("cuts", "smp_feedback.cuts", "smp_feedback")
+    with pytest.warns(PluginWarning, match=r"SegmentationModel': smp_feedback cuts that class; .* of your own"):
+        opened = open_catalogue(found=[point])
+    assert opened.cuts["segmentation_models_pytorch.base.model.SegmentationModel"] is SMP_CUT
 
 
 def test_every_catalogue_is_fresh():
@@ -209,21 +215,27 @@ def test_a_stranger_brings_parts_through_every_hook(plugin, hook):
 
         @hookimpl
         def {hook}(register):
-            register("Brought", "json:dumps", aliases=("carried",))
+            class Part:  # all that any kind of part needs to have
+                begin = body = head = before = check = close = config_class = None
 
-            @register("Made")
-            def made():
-                return 7
+                def __call__(self):
+                    return 7
+
+            register("Brought", "stranger:part", aliases=("carried",))
+            register("Made")(Part())
+            global part
+            part = Part()
         """,
     )
+    kind = hook.removeprefix("register_")
     opened = open_catalogue(found=[point])
-    registry = opened.registries()[hook.removeprefix("register_")]
-    assert registry["CARRIED"] is registry["brought"] is json.dumps
+    registry = opened.registries()[kind]
+    assert registry["CARRIED"] is registry["brought"] is sys.modules["stranger"].part
     assert registry["made"]() == 7
     assert registry.origin("brought") == registry.origin("made") == "stranger"
-    assert opened.plugins == [Plugin("stranger", "stranger")]
+    assert opened.plugins == [Plugin("stranger", brought={kind: ("Brought", "Made")})]
     before, after = written(open_catalogue(found=[])), written(opened)
-    assert [kind for kind in before if before[kind] != after[kind]] == [hook.removeprefix("register_")]
+    assert [kind for kind in before if before[kind] != after[kind]] == [kind]
 
 
 def test_a_plugin_may_be_any_object(plugin):
@@ -244,23 +256,11 @@ def test_a_plugin_may_be_any_object(plugin):
     assert opened.losses["steady"] is nn.L1Loss
 
 
-def installed_at(folder, name, version, source):
-    """An installed distribution in *folder*: a module, its metadata and its entry point."""
-    module = name.replace("-", "_")
-    (folder / f"{module}.py").write_text(textwrap.dedent(source))
-    info = folder / f"{module}-{version}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    (info / "entry_points.txt").write_text(f"[smp_feedback]\n{name} = {module}\n")
-
-
 def test_a_part_is_traced_to_the_distribution_and_version_that_brought_it(plugin, tmp_path):
-    plugin("calm_losses", GOOD)
-    installed_at(tmp_path, "calm-losses", "1.2.3", GOOD)
-    (distribution,) = metadata.distributions(path=[str(tmp_path)])
-    opened = open_catalogue(found=distribution.entry_points)
+    install(tmp_path, "calm-losses", "1.2.3", GOOD)
+    opened = open_catalogue(found=points_in(tmp_path))
     assert opened.losses.origin("calm") == "calm-losses 1.2.3"
-    assert opened.plugins == [Plugin("calm-losses", "calm-losses 1.2.3")]
+    assert opened.plugins == [Plugin("calm-losses", "calm-losses", "1.2.3", brought={"losses": ("steady",)})]
 
 
 def test_the_second_plugin_to_claim_a_name_is_left_out_and_told_whose_it_is(plugin):
@@ -288,7 +288,7 @@ def test_a_broken_plugin_is_reported_listed_and_leaves_nothing_while_others_load
 
     good, bad, last = opened.plugins
     assert (good.error, last.error) == (None, None)
-    assert (bad.name, bad.distribution) == ("broken", "broken")
+    assert (bad.name, bad.distribution, bad.state) == ("broken", None, "broken")
     assert reason in bad.error
     assert "Traceback" in bad.traceback
     assert reason in bad.traceback
@@ -324,22 +324,8 @@ def test_the_user_may_still_interrupt_a_plugin(plugin):
 # --- the catalogue of a process
 
 
-def process(code, *paths):
-    """What *code* prints as JSON, in a process of its own that finds *paths* first."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment,
-        cwd=Path(__file__).parents[1],
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def test_installed_plugins_may_use_the_public_interface_while_the_catalogue_opens(tmp_path):
-    installed_at(
+    install(
         tmp_path,
         "eager-plugin",
         "2.0",
@@ -359,8 +345,8 @@ def test_installed_plugins_may_use_the_public_interface_while_the_catalogue_open
             smpf.register_loss("Inside", "torch.nn:L1Loss")
         """,
     )
-    installed_at(tmp_path, "broken-plugin", "0.1", "import smp_feedback as smpf\nsmpf.list_architectures()\n1 / 0")
-    installed_at(
+    install(tmp_path, "broken-plugin", "0.1", "import smp_feedback as smpf\nsmpf.list_architectures()\n1 / 0")
+    install(
         tmp_path,
         "half-plugin",
         "0.2",
@@ -378,7 +364,7 @@ def test_installed_plugins_may_use_the_public_interface_while_the_catalogue_open
             "names": names,
             "losses": list(catalogue().losses),
             "warnings": [str(w.message) for w in caught if w.category.__name__ == "PluginWarning"],
-            "plugins": {p.name: [p.distribution, p.error] for p in smpf.list_plugins()},
+            "plugins": {p.name: [p.origin, p.error] for p in smpf.list_plugins()},
             "listed": len(smpf.list_plugins()),
         }))
         """,
@@ -397,6 +383,7 @@ def test_installed_plugins_may_use_the_public_interface_while_the_catalogue_open
 
 def test_the_catalogue_of_a_process_is_opened_once():
     assert catalogue() is catalogue()
+    smpf.list_plugins()
     assert smpf.list_plugins() == catalogue().plugins
     smpf.list_plugins().clear()
     assert smpf.list_plugins() == catalogue().plugins
@@ -579,13 +566,21 @@ def test_a_registered_dynamics_is_used_by_name(restored):
     torch.testing.assert_close(path, path[:1].expand_as(path))
 
 
-@pytest.mark.parametrize(
-    ("register", "field"), [(smpf.register_dynamics, "dynamics"), (smpf.register_projection, "projection")]
-)
-def test_a_part_that_cannot_be_what_it_was_registered_as_is_named(restored, register, field):
-    register("mine", lambda *state: state)
-    with pytest.raises(InvalidType, match=rf"{field}.*'mine'"):
-        smpf.wrap(Body(3, 2), feedback=smpf.Recurrent(**{field: "mine"}))
+# a function is no rule, no loop; a dict can be none of them
+WRONG = {"architectures": {}, "losses": {}, "datasets": {}, "corruptions": {}}
+WRONG |= dict.fromkeys(("cuts", "loops", "dynamics", "projections"), json.loads)
+
+
+@pytest.mark.parametrize("kind", catalogue().registries())
+def test_a_part_that_cannot_be_what_it_is_registered_as_is_refused_at_once_or_when_it_is_imported(restored, kind):
+    registry = restored.registries()[kind]
+    before = list(registry)
+    with pytest.raises(InvalidType, match=rf"{registry.kind} 'mine' .*: expected a"):
+        registry.register("mine", WRONG[kind])
+    assert list(registry) == before
+    registry.register("late", "smp_feedback:__all__" if WRONG[kind] == {} else "json:loads")
+    with pytest.raises(InvalidType, match=rf"{registry.kind} 'late' .*: expected a"):
+        registry["late"]
 
 
 def test_plugin_warnings_are_the_only_sign_of_a_broken_plugin(plugin):

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from huggingface_hub import ModelCard, ModelHubMixin
 from torch import nn
 
+from smp_feedback.cuts import cut_name
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
 from smp_feedback.saving.card import model_card
 from smp_feedback.saving.files import Source
@@ -122,4 +123,4 @@ class OnDisk(nn.Module):
                 f"{base_name(self)} was wrapped, and no registered architecture builds it: register one, or save "
                 "state_dict() and wrap the base again."
             )
-        return describe(self.feedback.origin, self.feedback.config.to_dict())
+        return describe(self.feedback.origin, self.feedback.config.to_dict(), cut_name(self))

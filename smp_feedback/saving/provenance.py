@@ -9,11 +9,13 @@ from importlib.metadata import packages_distributions, version
 from typing import Any
 
 from smp_feedback.errors import PluginWarning, UnknownName
-from smp_feedback.plugins import catalogue
+from smp_feedback.installed import normal_name
+from smp_feedback.plugins import catalogue, list_plugins
 from smp_feedback.registry import Registry
 
 BUILT_IN = "smp_feedback"
 KINDS = {"architecture": "architectures", "loop": "loops", "dynamics": "dynamics", "projection": "projections"}
+CUT = {"cut": "cuts"}
 LIBRARIES = (BUILT_IN, "torch", "segmentation_models_pytorch", "timm")
 
 
@@ -26,13 +28,18 @@ def versions() -> dict[str, str]:
     return {name: str(import_module(name).__version__) for name in LIBRARIES}
 
 
-def brought_by_plugins(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """For each part in a saved *config* that is not built in: its name, and who brought it.
+def brought_by_plugins(config: Mapping[str, Any], cut: str | None = None) -> dict[str, dict[str, str]]:
+    """For each part of a saved model that is not built in: its name, and who brought it.
+
+    Args:
+        config: The model's.
+        cut: The class whose cut opens its base.
 
     Returns:
         ``{kind: {"name", "distribution", "version"}}``, or ``{"name", "module"}`` where no distribution is behind it.
     """
-    found = {kind: _record(kind, name) for kind, name in _parts(config).items() if name in _registry(kind)}
+    parts = _parts(config) | ({} if cut is None else {"cut": cut})
+    found = {kind: _record(kind, name) for kind, name in parts.items() if name in _registry(kind)}
     return {kind: record for kind, record in found.items() if record.get("distribution") != BUILT_IN}
 
 
@@ -44,11 +51,11 @@ def check_plugins(config: Mapping[str, Any]) -> None:
     """
     parts = _parts(config)
     for kind, was in config["plugins"].items():
-        name = parts.get(kind)
+        name = was.get("name") if kind == "cut" else parts.get(kind)  # the config names no cut: the base's class does
         if name is None or name != was.get("name"):  # overridden, or edited: not needed
             continue
         if name not in _registry(kind):
-            raise UnknownName(kind, name, _registry(kind), _cure(was))
+            raise UnknownName(kind, name, _registry(kind), why=_cure(was))
         now = _record(kind, name)
         if "distribution" in was and _label(now) != _label(was):
             warnings.warn(
@@ -65,7 +72,7 @@ def _parts(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _registry(kind: str) -> Registry[Any]:
-    return catalogue().registries()[KINDS[kind]]
+    return catalogue().registries()[(KINDS | CUT)[kind]]
 
 
 def _record(kind: str, name: str) -> dict[str, str]:
@@ -91,7 +98,10 @@ def _label(record: Mapping[str, str]) -> str:
 def _cure(record: Mapping[str, str]) -> str:
     if "distribution" not in record:
         return f"It was registered by {_label(record)}: import that first."
-    for plugin in catalogue().plugins:
-        if plugin.error and plugin.distribution.rpartition(" ")[0] == record["distribution"]:
-            return f"It came with {_label(record)}; {plugin.distribution} is installed, and broken: {plugin.error}."
+    theirs = normal_name(record["distribution"])
+    left_out = (
+        one for one in list_plugins() if one.state != "loaded" and normal_name(one.distribution or "") == theirs
+    )
+    for plugin in left_out:
+        return f"It came with {_label(record)}; {plugin.origin} is installed, and {plugin.why}"
     return f"It came with {_label(record)}: pip install {_label(record).replace(' ', '==')}"

@@ -27,18 +27,19 @@ CONFIG, WEIGHTS, CARD, MARK = "config.json", "model.safetensors", "README.md", "
 NEEDED = {"architecture": str, "arguments": dict, "feedback": dict, "versions": dict, "plugins": dict}
 
 
-def describe(origin: Mapping[str, Any], feedback: Mapping[str, Any]) -> dict[str, Any]:
+def describe(origin: Mapping[str, Any], feedback: Mapping[str, Any], cut: str | None = None) -> dict[str, Any]:
     """The config of a model, JSON-ready.
 
     Args:
         origin: How its base is built: ``architecture`` and ``arguments``.
         feedback: Its loop's config as a dict.
+        cut: The class whose cut opens its base, where that has one.
 
     Raises:
         FeedbackError: If an argument of the base cannot be written as JSON.
     """
     config = {**origin, "feedback": dict(feedback), "versions": versions()}
-    config["plugins"] = brought_by_plugins(config)
+    config["plugins"] = brought_by_plugins(config, cut)
     return {**config, MARK: hashlib.sha256(_dump(config).encode()).hexdigest()[:16]}
 
 

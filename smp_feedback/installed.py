@@ -1,0 +1,126 @@
+"""Plugins as they are installed: who brings them, what they need, and what becomes of them. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from smp_feedback import __version__
+from smp_feedback.errors import FeedbackError, PluginWarning, one_line
+from smp_feedback.hookspecs import PROJECT
+
+DISABLE = "SMP_FEEDBACK_DISABLE_PLUGINS"  # 1: all of them; or names of plugins or distributions, with commas between
+State = Literal["loaded", "broken", "disabled"]
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One installed plugin, and what became of it.
+
+    Attributes:
+        name: Of its entry point.
+        distribution: The installed distribution that it belongs to; None where none is known.
+        version: Of the distribution.
+        state: ``loaded``, ``broken`` (left out, with *error*) or ``disabled`` (never imported).
+        error: What went wrong, on one line.
+        traceback: Where it went wrong.
+        brought: The names it brought, by kind ("architectures"). Of one that is left out, the names and aliases it
+            would have brought, as far as it came and as far as its source tells.
+    """
+
+    name: str
+    distribution: str | None = None
+    version: str | None = None
+    state: State = "loaded"
+    error: str | None = None
+    traceback: str | None = field(default=None, repr=False)
+    brought: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+    @property
+    def origin(self) -> str:
+        """Who it is to a reader: its distribution and version, else its own name.
+
+        >>> Plugin("vit", "smp-feedback-vit", "0.1").origin, Plugin("vit").origin
+        ('smp-feedback-vit 0.1', 'vit')
+        """
+        return self.name if self.distribution is None else f"{self.distribution} {self.version or ''}".strip()
+
+    @property
+    def why(self) -> str:
+        """Why it is not loaded, as the end of a sentence."""
+        return f"disabled by {DISABLE}." if self.state == "disabled" else f"left out: {self.error}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every attribute, as JSON has it.
+
+        >>> Plugin("vit", brought={"losses": ("steady",)}).to_dict()["brought"]
+        {'losses': ['steady']}
+        """
+        return {**vars(self), "brought": {kind: list(names) for kind, names in self.brought.items()}}
+
+
+def installed_points() -> list[EntryPoint]:
+    """The entry points of the group ``smp_feedback``; metadata that cannot be read is reported, not fatal."""
+    try:
+        return once(entry_points(group=PROJECT))
+    except Exception as error:  # a damaged installation of anything
+        said = f"No plugins: the installed packages cannot be listed: {one_line(error)}"
+        warnings.warn(said, PluginWarning, stacklevel=2)
+        return []
+
+
+def once(points: Iterable[EntryPoint]) -> list[EntryPoint]:
+    """*points* without those that say the same again, as a wheel's metadata beside an editable install's."""
+    first: dict[tuple[str, str], EntryPoint] = {}
+    for point in points:
+        first.setdefault((point.name, point.value), point)
+    return list(first.values())
+
+
+def found(point: EntryPoint) -> Plugin:
+    """The plugin that *point* names, before it is loaded."""
+    about: Any = {} if point.dist is None else point.dist.metadata
+    return Plugin(point.name, about.get("Name"), about.get("Version"))
+
+
+def is_disabled(plugin: Plugin) -> bool:
+    """Whether the environment says that *plugin* shall not be loaded; case, - and _ do not matter."""
+    words = {normal_name(word) for word in os.environ.get(DISABLE, "").split(",")} - {""}
+    return words == {"1"} or not words.isdisjoint(
+        {normal_name(plugin.name), normal_name(plugin.distribution or "")} - {""}
+    )
+
+
+def check_wanted_version(point: EntryPoint) -> None:
+    """The distribution of *point* can work with this version of smp_feedback.
+
+    Raises:
+        FeedbackError: If its requirements say that it cannot.
+    """
+    for line in (point.dist.requires if point.dist is not None else None) or ():
+        try:
+            wanted = Requirement(line)
+        except InvalidRequirement:  # pip's to complain of
+            continue
+        if normal_name(wanted.name) != normal_name(PROJECT) or (
+            wanted.marker and not wanted.marker.evaluate({"extra": ""})
+        ):
+            continue
+        if not wanted.specifier.contains(__version__, prereleases=True):
+            raise FeedbackError(f"it needs {PROJECT}{wanted.specifier}; this is {PROJECT} {__version__}.")
+
+
+def normal_name(name: str) -> str:
+    """*name* as packages are compared: case, ``-``, ``_`` and ``.`` do not matter.
+
+    >>> normal_name("SMP_Feedback.ViT")
+    'smp-feedback-vit'
+    """
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
