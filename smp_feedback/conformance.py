@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from smp_feedback.config import Recurrent
 from smp_feedback.factory import wrap
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.testing import hearing
+from smp_feedback.testing.promises import hearing
 
 Build = Callable[..., Any]
 ROUNDING = {torch.float64: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}  # of the largest logit, after a few looks

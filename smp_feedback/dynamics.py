@@ -16,7 +16,7 @@ from torch.nn.utils import parametrizations
 
 from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.hookspecs import Register, hookimpl
-from smp_feedback.maps import laid_out_as
+from smp_feedback.maps import as_precise_as, laid_out_as
 
 if TYPE_CHECKING:
     from smp_feedback.config import Recurrent
@@ -252,7 +252,7 @@ class Residual(Decay):
 
 def _in_full(part: nn.Linear) -> Tensor:
     """The matrix, computed in its own precision: under autocast an orthogonal one would not be."""
-    with torch.autocast(part.weight.device.type, enabled=False):
+    with as_precise_as(part.weight):
         return part.weight
 
 

@@ -14,8 +14,10 @@ from smp_feedback.errors import UnknownKeyword, did_you_mean, suggestion
 
 
 def is_smp(builder: object) -> bool:
-    """Whether *builder* is one of smp's own classes."""
-    return isinstance(builder, type) and issubclass(builder, SegmentationModel)
+    """Whether *builder* is one of smp's own architectures, or made of one; its base class alone makes nobody smp's."""
+    classes = builder.__mro__ if isinstance(builder, type) else ()
+    models = [cls for cls in classes if issubclass(cls, SegmentationModel) and cls is not SegmentationModel]
+    return any(cls.__module__.startswith("segmentation_models_pytorch.") for cls in models)
 
 
 def takes_encoder_keywords(builder: object, encoder_name: str) -> bool:
@@ -36,7 +38,7 @@ def check_keywords(arch: str, builder: Callable[..., Any], given: Mapping[str, A
 
 def _parameters(builder: Callable[..., Any]) -> list[inspect.Parameter]:
     """Those of *builder*; a subclass of an smp model hands on to it what it does not name itself."""
-    classes = [cls for cls in builder.__mro__ if is_smp(cls)] if isinstance(builder, type) else [builder]
+    classes = [cls for cls in getattr(builder, "__mro__", ()) if is_smp(cls)] or [builder]
     found = {p.name: p for cls in reversed(classes) for p in inspect.signature(cls).parameters.values()}
     return list(found.values())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,6 +35,11 @@ def laid_out_as(x: Tensor, like: Tensor) -> Tensor:
     True
     """
     return x.contiguous(memory_format=torch.channels_last) if _is_channels_last(like) else x
+
+
+def as_precise_as(x: Tensor) -> AbstractContextManager[object]:
+    """No autocast around what is computed from *x*; the device ``meta``, which computes nothing, knows none."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 class Mixture(nn.Conv2d):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from smp_feedback.dynamics import Rule
 from smp_feedback.loops.unroll import Turned
-from smp_feedback.maps import resize
+from smp_feedback.maps import as_precise_as, resize
 from smp_feedback.normalise import Normalise
 
 
@@ -41,7 +41,7 @@ class Recurrence:
         output = at_least_single(output)
         if t == 0 and self.from_output:
             return Turned(output, features)
-        with torch.autocast(output.device.type, enabled=False):
+        with as_precise_as(output):
             error = self.normalise(output)
             del output  # its memory takes the new state
             first = error.new_full((), self.start).expand_as(error)  # without memory of its own

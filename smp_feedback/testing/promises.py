@@ -1,6 +1,4 @@
-"""The promises, as checks: every architecture here passes them, and a plugin's can be held to them too.
-
-Each takes what it needs and raises ``AssertionError`` with the promise that was broken.
+"""What every model that looks again promises, whatever its base and its loop.
 
 >>> import segmentation_models_pytorch as smp
 >>> plain = smp.Unet("resnet18", encoder_weights=None)
@@ -11,33 +9,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from smp_feedback.config import Recurrent
+from smp_feedback.cuts import cut_of
 from smp_feedback.factory import wrap
 from smp_feedback.loops.base import FeedbackModel
 
 
-def check_lossless(plain: nn.Module, image: Tensor, *, tolerance: float = 1e-4) -> None:
+def check_lossless(
+    plain: nn.Module, image: Tensor, *, tolerance: float = 1e-4, config: Recurrent | None = None
+) -> None:
     """Wrapped with ``dynamics="residual"``, *plain* answers as before for every number of steps, and back again.
 
     Args:
         plain: The base model; left as it was.
         image: (B, C, H, W) of a size it takes.
         tolerance: Largest difference allowed, relative to the largest logit if that exceeds 1.
+        config: The loop's other settings, such as where the feedback enters.
     """
     plain.eval()
-    model = wrap(plain, Recurrent(dynamics="residual"))
+    model = wrap(plain, _keeping(config or Recurrent()))
     with torch.no_grad():
-        expected = _masks(plain(image))
+        expected = masks_of(cut_of(plain, image).answer(plain(image)))
         for steps in (1, 3):
-            difference = float((_masks(model(image, steps=steps)) - expected).abs().max())
+            difference = float((masks_of(model(image, steps=steps)) - expected).abs().max())
             allowed = tolerance * max(1.0, float(expected.abs().max()))
             assert difference <= allowed, f"steps={steps}: outputs moved by {difference:.1e}"
     plain.load_state_dict(model.feedforward_state_dict(), strict=True)
+
+
+def _keeping(config: Recurrent) -> Recurrent:
+    """*config* with the dynamics that keeps answers, and answers that are the plain model's: logits."""
+    if config.output == "dirichlet":
+        config = replace(config, output="logits", projection=None)
+    return replace(config, dynamics="residual")
 
 
 @torch.no_grad()
@@ -46,8 +56,8 @@ def check_agreement(model: FeedbackModel, image: Tensor) -> None:
     model.eval()
     path = model.trajectory(image)
     assert path.isfinite().all(), "an answer is not finite"
-    assert torch.equal(path[-1], _masks(model(image))), "trajectory[-1] is not forward"
-    assert torch.equal(path[-1], _masks(model.predict(image))), "predict is not forward"
+    assert torch.equal(path[-1], masks_of(model(image))), "trajectory[-1] is not forward"
+    assert torch.equal(path[-1], masks_of(model.predict(image))), "predict is not forward"
     first, second = model.iterate(image), model.iterate(image.flip(-1))
     for expected in path:
         assert torch.equal(next(first).logits, expected), "an interleaved loop disturbed this one"
@@ -62,8 +72,8 @@ def check_heard(model: FeedbackModel, image: Tensor) -> None:
     model.eval()
     with hearing(model):
         path = model.trajectory(image)
-        moved = float((path[-1] - path[-2]).detach().abs().max())
-        assert moved > 0, "the last look gave the answer of the one before"
+        moved = float(path.detach().diff(dim=0).abs().max())
+        assert moved > 0, "every look gave the answer of the one before"
         model.zero_grad(set_to_none=True)
         path.square().mean().backward()  # type: ignore[no-untyped-call]
         for name, parameter in model.feedback.named_parameters():
@@ -80,7 +90,7 @@ def hearing(model: FeedbackModel) -> Iterator[None]:
     """
     before = {key: value.clone() for key, value in model.state_dict().items()}
     for name, parameter in model.feedback.named_parameters():
-        if name.startswith("readers.") or name.endswith("gamma"):
+        if name.startswith("readers.") or not parameter.any():
             nn.init.normal_(parameter, std=0.1)
     for parameter in model.parameters():
         if parameter.ndim > 1 and not parameter.any():  # some heads start at zero
@@ -98,6 +108,7 @@ def check_same_keys(model: FeedbackModel, plain: nn.Module) -> None:
     assert all(key.startswith("feedback.") for key in ours.keys() - theirs.keys())
 
 
-def _masks(answer: Any) -> Tensor:
+def masks_of(answer: Any) -> Tensor:
+    """The logits of an answer that may be ``(masks, labels)``."""
     masks: Tensor = answer[0] if isinstance(answer, tuple) else answer
     return masks

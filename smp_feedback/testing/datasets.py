@@ -1,0 +1,89 @@
+"""Datasets by name."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+import torch
+
+from smp_feedback.data.checking import check_dataset as check_items
+from smp_feedback.data.opening import open_dataset
+from smp_feedback.errors import FeedbackError, UnknownKeyword
+
+SPLITS = ("train", "val", "test")
+
+
+def check_dataset(name: str, *, splits: Sequence[str] = SPLITS, **arguments: Any) -> None:
+    """The dataset *name* opens, every item of every split is one, and is the same each time.
+
+    ``val`` and ``test`` are the same for every seed, ``count=`` and ``size=`` are obeyed, an option that it does not
+    have is refused, it ends where its length says, and travels to a loader's workers. Augmentation belongs to
+    training: give no *transform* here.
+
+    Args:
+        name: A registered name.
+        splits: Those that it has.
+        **arguments: As for :func:`smp_feedback.data.open_dataset`: ``root="path/to/files"``, ``count=8`` (all items are
+            looked at).
+
+    >>> check_dataset("polygons", count=4, size=32)
+    """
+    for split in splits:
+        dataset = open_dataset(name, split, **arguments)
+        try:
+            check_items(dataset)
+        except FeedbackError as error:
+            raise AssertionError(f"{split}: {error}") from error
+        check_described(dataset)
+        check_repeats(dataset)
+        if split != "train":
+            check_seed(name, split, arguments)
+    check_options(name, splits[0], arguments)
+
+
+def check_described(dataset: Any) -> None:
+    """It names its classes, the label that counts for nothing (or None), and each item; and it ends."""
+    classes = getattr(dataset, "classes", None)
+    named = isinstance(classes, tuple | list) and all(isinstance(label, str) for label in classes)
+    assert named, f"classes is {classes!r:.80}: expected the names of the labels"
+    ignored = getattr(dataset, "ignore_index", "missing")
+    assert ignored is None or isinstance(ignored, int), f"ignore_index is {ignored!r}: expected a label, or None"
+    names = [str(dataset.name(i)) for i in range(len(dataset))]
+    assert len(set(names)) == len(names), "two items have one name"
+    with suppress(IndexError):
+        dataset[len(dataset)]
+        raise AssertionError(f"it has {len(dataset)} items, and one more: expected an IndexError")
+
+
+def check_repeats(dataset: Any) -> None:
+    """An item is the same each time, also after somebody wrote into it, and in a worker's copy."""
+    image, target = (part.clone() for part in dataset[0])
+    for part in dataset[0]:
+        part.zero_()
+    for which, source in (("asked again", dataset), ("in a worker", pickle.loads(pickle.dumps(dataset)))):
+        same = torch.equal(source[0][0], image) and torch.equal(source[0][1], target)
+        assert same, f"{which}, an item is another"
+
+
+def check_seed(name: str, split: str, arguments: dict[str, Any]) -> None:
+    """What is scored does not depend on a seed."""
+    one, other = (cast(Any, open_dataset(name, split, **{**arguments, "seed": seed})) for seed in (0, 1))
+    same = len(one) == len(other) and torch.equal(one[0][0], other[0][0])
+    assert same, f"{split} is another with another seed: models of two seeds are scored on different images"
+
+
+def check_options(name: str, split: str, arguments: dict[str, Any]) -> None:
+    """``count=`` items of ``size=``, and no option that it does not have."""
+    dataset: Any = open_dataset(name, split, **{**arguments, "count": 1, "size": (16, 24)})
+    assert len(dataset) == 1, f"count=1 gives {len(dataset)} items"
+    image, target = dataset[0]
+    assert image.shape == (3, 16, 24), f"size=(16, 24) gives an image {tuple(image.shape)}"
+    assert target.shape in ((), (16, 24)), f"size=(16, 24) gives a target {tuple(target.shape)}"
+    try:
+        open_dataset(name, split, **arguments, no_such_option=1)
+    except (UnknownKeyword, TypeError):
+        return
+    raise AssertionError("it takes an option that it does not have")
