@@ -1,106 +1,132 @@
-"""Handwritten digits, looked at five times: does looking again help a classifier, on clean digits and on noisy ones?
+"""Digits, classified by a ResNet-18 that looks five times (Deep Feedback Models, arXiv 2509.15905), and by its twin.
+
+The twin is the same network without the loop, trained on the same batches. Both are scored on the test digits after
+1 to 10 looks, clean and under noise that neither was trained on.
 
 python examples/mnist.py --root path/to/mnist
 
-The classifier of Deep Feedback Models (arXiv 2509.15905) and its feed-forward twin see the same images in the same
-order; both are then scored over looks and over noise. --root holds the files as torchvision keeps them; --download
-fetches them.
+That folder holds ``MNIST/raw/``, as torchvision keeps it; without ``--root``, torchvision downloads it to ``data/``.
+``pip install "smp_feedback[train,plot]"`` brings what this needs.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from torch import nn
 
 import smp_feedback as smpf
-from smp_feedback.data import Corrupted, open_dataset
-from smp_feedback.evaluation import evaluate_all, robustness, save_result
+from smp_feedback.data import open_dataset
+from smp_feedback.evaluation import robustness, save_result
 from smp_feedback.evaluation.plotting import plot
 from smp_feedback.training import FeedbackModule, PairsModule, fit
 
-NOISE, SEVERITIES = "gaussian_noise", (1, 2, 3, 4, 5)
-LOOKS = tuple(range(1, 11))
+CLASSES, NOISE = 10, "gaussian_noise"
+MODELS = ("feedback", "feed-forward")
 
 
-def options() -> argparse.Namespace:
-    """What can be chosen."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--root", type=Path, default=Path("runs/mnist/data"), help="where the files are")
-    parser.add_argument("--download", action="store_true", help="fetch what is not under --root")
-    parser.add_argument("--arch", default="DFMResNet18", help="any classifier, such as timm/resnet18")
-    parser.add_argument("--steps", type=int, default=5, help="looks, T")
-    parser.add_argument("--epochs", type=int, default=4, help="times that each image is seen")
-    parser.add_argument("--batch", type=int, default=64, help="images at a time")
-    parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
-    parser.add_argument("--size", type=int, default=32, help="side to which images are resized, in pixels")
-    parser.add_argument("--images", type=int, help="train and test on so many; without it, on all")
-    parser.add_argument("--noise", type=int, default=0, help="severity of noise on the training images, 0 to 5")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order and noise")
-    parser.add_argument("--out", type=Path, default=Path("runs/mnist"), help="where results go")
-    return parser.parse_args()
+def options(argv: list[str] | None) -> argparse.Namespace:
+    """What can be said; the defaults are those of the numbers in examples/README.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    told = parser.add_argument
+    told("--root", help="folder with MNIST/raw/ in it; torchvision downloads to data/ without")
+    told("--out", default="runs/mnist", help="folder for models, numbers and figures (default: %(default)s)")
+    told("--models", nargs="+", choices=MODELS, default=[*MODELS], help="train only these")
+    told("--arch", default="DFMResNet18", help="or timm/<name>, any classifier (default: %(default)s)")
+    told("--steps", type=int, default=5, help="looks in training, T (default: %(default)s)")
+    told("--looks", type=int, default=10, help="test after 1 to this many looks (default: %(default)s)")
+    told("--noise", nargs="*", type=int, default=[1, 3, 5], help=f"severities of {NOISE} in the test")
+    told("--size", type=int, default=32, help="side of the images in pixels (default: %(default)s)")
+    told("--images", type=int, help="so many training images (default: all)")
+    told("--test_images", type=int, help="so many test images (default: all)")
+    told("--epochs", type=int, default=2, help="times that every image is seen (default: %(default)s)")
+    told("--batch_size", type=int, default=32, help="images in a step (default: %(default)s)")
+    told("--lr", type=float, default=2e-3, help="peak learning rate of AdamW under one cycle (default: %(default)s)")
+    told("--seeds", nargs="+", type=int, default=[0], help="a repetition each: other weights, another order")
+    return parser.parse_args(argv)
 
 
-def digits(split: str, args: argparse.Namespace) -> torch.utils.data.Dataset:
-    """The images of *split*; torchvision's 60,000 are split nine to one into train and val."""
-    told = {"root": args.root, "size": args.size, "download": args.download, "seed": args.seed}
-    return open_dataset("torchvision/MNIST", split, count=args.images, **told)
+def digits(split: str, args: argparse.Namespace, seed: int = 0) -> Any:
+    """Pairs (image (3, size, size) in [0, 1], label); the library keeps a tenth of the training digits as ``val``."""
+    count = args.test_images if split == "test" else args.images
+    where = {"root": args.root or "data", "download": args.root is None}
+    return open_dataset("torchvision/MNIST", split, size=args.size, seed=seed, count=count, **where)
 
 
-def trained(feedback: dict[str, int] | bool, args: argparse.Namespace) -> torch.nn.Module:
-    """A classifier, trained; the loop's and its twin's images, order and steps are the same."""
-    images = digits("train", args)
-    shown = Corrupted(images, NOISE, args.noise, fresh=True) if args.noise else images
-    torch.manual_seed(args.seed)
-    model = smpf.create(args.arch, classes=10, feedback=feedback)
-    module = FeedbackModule(model, classes=10, task="classification", supervise="mean", lr=args.lr)
-    steps = args.epochs * max(1, len(images) // args.batch)
-    return fit(module, PairsModule(shown, batch_size=args.batch), steps=steps, seed=args.seed).model.eval()
+def make(name: str, args: argparse.Namespace) -> nn.Module:
+    """The architecture, closed into its loop or as it is."""
+    return smpf.create(args.arch, classes=CLASSES, feedback={"steps": args.steps} if name == "feedback" else False)
 
 
-def main() -> None:
-    """Train both, then score them over looks and over noise."""
-    args, console, models = options(), Console(), {}
-    for name, feedback in (("feedback", {"steps": args.steps}), ("feed-forward", False)):
-        begin = time.perf_counter()
-        models[name] = trained(feedback, args)
-        console.print(f"{name}: trained in {time.perf_counter() - begin:.0f} s, {args.epochs} epochs")
-    told = {"classes": 10, "task": "classification"}
-    found = evaluate_all(models, test := digits("test", args), looks=LOOKS, **told)
-    console.print(over_looks(found, args.steps))
+def train(name: str, seed: int, args: argparse.Namespace) -> nn.Module:
+    """One model from random weights; models of one seed see the same batches."""
+    data = PairsModule(digits("train", args, seed), batch_size=args.batch_size)
+    steps = args.epochs * (len(data.train) // args.batch_size)
+    torch.manual_seed(seed)
+    module = FeedbackModule(make(name, args), classes=CLASSES, task="classification", lr=args.lr)
+    begin, used = time.perf_counter(), time.process_time()
+    fit(module, data, steps=steps, seed=seed)
+    took, used = time.perf_counter() - begin, time.process_time() - used
+    print(f"{name}, seed {seed}: {steps} steps on {len(data.train)} digits in {took:.0f} s ({used:.0f} s of CPU)")
+    return module.model
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """Accuracy in per cent, the mean over seeds: a row for each model and noise, a column for each number of looks."""
+    looks = sorted({row["looks"] for row in rows})
+    shown = Table("model", "noise", *map(str, looks), title="test accuracy in per cent, by looks", box=SIMPLE)
+    for (model, severity), own in sorted(grouped(rows, "model", "severity").items()):
+        by_looks = grouped(own, "looks")
+        cells = (f"{100 * mean(by_looks[t,]):.1f}" if (t,) in by_looks else "" for t in looks)
+        shown.add_row(model, str(severity or "none"), *cells)
+    return shown
+
+
+def grouped(rows: list[dict[str, Any]], *names: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """The rows by their values of *names*."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return groups
+
+
+def mean(rows: list[dict[str, Any]]) -> float:
+    """Of their scores."""
+    return statistics.fmean(row["score"] for row in rows)
+
+
+def score(models: dict[str, list[nn.Module]], args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """All models on the same images: every number of looks, clean and under each noise."""
     with Progress(console=console) as progress:
-        task = progress.add_task("noise", total=1 + len(SEVERITIES))
-        told |= {"looks": (args.steps,), "corruptions": (NOISE,), "severities": SEVERITIES}
-        result = robustness(models, test, **told, advance=lambda: progress.advance(task))
-    console.print(over_noise(result))
-    print(f"wrote {save_result(result, args.out / 'noise.json')}")
-    for path in plot([args.out / "noise.json"]):
-        print(f"wrote {path}")
-    print(f"wrote {models['feedback'].save_pretrained(args.out / 'model', dataset='MNIST')}")
+        task = progress.add_task("scoring", total=1 + len(args.noise))
+        told: Any = {"classes": CLASSES, "task": "classification", "batch_size": 100}
+        told |= {"looks": range(1, args.looks + 1), "corruptions": [NOISE], "severities": args.noise}
+        return robustness(models, digits("test", args), **told, advance=lambda: progress.advance(task))
 
 
-def over_looks(found: dict, steps: int) -> Table:
-    """Accuracy after each number of looks; the twin has one."""
-    table = Table(
-        "looks", *map(str, LOOKS), title=f"accuracy after so many looks at clean images, % (trained with {steps})"
-    )
-    for name, scores in found.items():
-        table.add_row(name, *(f"{100 * score.accuracy:.1f}" for score in scores))
-    return table
-
-
-def over_noise(result: dict) -> Table:
-    """Accuracy under noise of each severity."""
-    table = Table("severity", "0", *map(str, SEVERITIES), title=f"accuracy under {NOISE}, %")
-    for name in dict.fromkeys(row["model"] for row in result["rows"]):
-        own = sorted((row["severity"], row["accuracy"]) for row in result["rows"] if row["model"] == name)
-        table.add_row(name, *(f"{100 * accuracy:.1f}" for _, accuracy in own))
-    return table
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Train, score, draw; returns the scores."""
+    args, console = options(argv), Console()
+    out = Path(args.out)
+    models = {name: [train(name, seed, args) for seed in args.seeds] for name in args.models}
+    result = score(models, args, console)
+    console.print(table(result["rows"]))
+    written = [save_result(result, out / "mnist.json")]
+    written += plot(written)
+    for seed, model in zip(args.seeds, models.get("feedback", []), strict=False):
+        written.append(model.save_pretrained(out / f"model-{seed}", dataset="MNIST"))
+    for path in written:
+        console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+    return result
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch import nn
 
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownName
 from smp_feedback.hookspecs import Register, hookimpl
-from smp_feedback.keywords import check_keywords, is_smp, takes_encoder_keywords, unknown_keyword
+from smp_feedback.keywords import check_keywords, is_smp, is_smps_own, takes_encoder_keywords, unknown_keyword
 from smp_feedback.plugins import catalogue
 
 STANDARD = {"encoder_name": "resnet34", "encoder_weights": "imagenet", "in_channels": 3, "classes": 1}
@@ -36,7 +36,7 @@ def arguments_of(arch: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for key, usual in STANDARD.items():
         if key in parameters:
             own = parameters[key].default
-            told.setdefault(key, usual if own is inspect.Parameter.empty or _smps_own(builder) else own)
+            told.setdefault(key, usual if own is inspect.Parameter.empty or is_smps_own(builder) else own)
         elif takes_all and entry.member is None:
             told.setdefault(key, usual)
     if is_smp(builder):
@@ -45,10 +45,6 @@ def arguments_of(arch: str, given: Mapping[str, Any]) -> dict[str, Any]:
     open_ended = takes_encoder_keywords(builder, str(told.get("encoder_name")))
     check_keywords(entry.name, builder, further, open_ended=open_ended)
     return {key: told[key] for key in (*(k for k in STANDARD if k in told), *(k for k in told if k not in STANDARD))}
-
-
-def _smps_own(builder: Any) -> bool:
-    return is_smp(builder) and str(builder.__module__).startswith("segmentation_models_pytorch.")
 
 
 def build_base(arch: str, arguments: Mapping[str, Any]) -> nn.Module:

@@ -20,6 +20,15 @@ def is_smp(builder: object) -> bool:
     return any(cls.__module__.startswith("segmentation_models_pytorch.") for cls in models)
 
 
+def is_smps_own(builder: object) -> bool:
+    """Whether *builder* comes with smp itself; a subclass of another package may have defaults of its own.
+
+    >>> is_smps_own(smp.Unet), is_smps_own(type("Mine", (smp.Unet,), {"__module__": "mine"}))
+    (True, False)
+    """
+    return is_smp(builder) and str(getattr(builder, "__module__", "")).startswith("segmentation_models_pytorch.")
+
+
 def takes_encoder_keywords(builder: object, encoder_name: str) -> bool:
     """Whether further keywords reach someone: timm's encoders take them, smp's own drop them in silence."""
     return not is_smp(builder) or encoder_name.startswith(("tu-", "timm-"))

@@ -234,7 +234,7 @@ def test_labels_are_learnt_by_a_classifier_of_timm(feedback, config, mnist, tmp_
     line = f"fit --config {config} {digits} --model.feedback {feedback} --model.arguments null --out {tmp_path}"
     assert smp_feedback(f"{line}/map") == 2
     assert "labels want a classifier (arch: timm/<name>)" in capsys.readouterr().err
-    assert smp_feedback(f"{line}/label --model.arch timm/test_resnet.r160_in1k") == 0
+    assert smp_feedback(f"{line}/label --model.arch timm/test_resnet.r160_in1k --model.encoder null") == 0
     assert smp_feedback(f"test --run {tmp_path}/label --out {tmp_path}/scores") == 0
     assert "accuracy" in capsys.readouterr().out
 
@@ -272,7 +272,7 @@ def test_the_settings_of_a_run_come_before_all_words(fitted):
         ("fit --seed -1", "seed=-1"),
         ("fit --model.backward per_step --trainer.gradient_clip_val 1", "neither clips"),
         ("fit --resume {tmp}/none", "expected the folder of a run"),
-        ("fit --model.arch timm/none", "arch='timm/none'"),
+        ("fit --model.arch timm/none", "No architecture is called 'timm/none'"),
         ("test", "Whose weights?"),
         ("test --run {tmp}/none", "expected the folder of a run"),
         ("validate --weights {tmp}/none.ckpt", "expected a checkpoint"),

@@ -9,6 +9,7 @@ from typing import Any
 from smp_feedback.checks import check_choice, check_number, check_whole
 from smp_feedback.config import LoopConfig, as_config
 from smp_feedback.errors import InvalidType, InvalidValue
+from smp_feedback.keywords import is_smps_own
 from smp_feedback.plugins import catalogue
 
 MODELS = ("feedback", "plain", "one-step", "equal-compute")
@@ -16,6 +17,7 @@ CLEAN = "clean"
 OWN = {"root", "size", "seed", "count", "transform"}  # of a dataset's options, what a comparison sets itself
 LOOP = {"dynamics": "leaky", "tau": 1.0, "projection": "probabilities"}
 SYNTHETIC = {"size": 64, "images": [4, 64], "train": ["rescaled_noise:4"], "train_steps": 200}
+SMALL = "resnet18"  # of smp's encoders
 FILES = {"size": [96, 128], "images": [16, 0], "train": [CLEAN], "train_steps": 150}
 
 
@@ -59,12 +61,12 @@ class Settings:
         size: Side of the images in pixels, or height and width; None is 64 for synthetic data, 96 x 128 for files.
         data_options: The dataset's own options.
         arch: The base's architecture; ``timm/<name>`` for a classifier of timm.
-        encoder: Its encoder.
+        encoder: Its encoder. None is resnet18 for smp's architectures, and any other's own.
         arch_options: The architecture's own keywords.
         encoder_weights: As in smp; None is random.
         base_norm: ``group`` puts GroupNorm in the place of BatchNorm in every model, twins included; None leaves it.
-        feedback: The loop: True, its name, or its settings. The default, each look seeing the answer of the one
-            before, did best in docs/comparison.md; ``Recurrent()`` is as published.
+        feedback: The loop: True (the architecture's usual one), its name, or its settings. The default, each look
+            seeing the answer of the one before, did best in docs/comparison.md; ``Recurrent()`` is as published.
         models: Which of ``feedback``, ``plain``, ``one-step`` and ``equal-compute``.
         images: Numbers of training images; 0 is all there are. None is 4 and 64 for synthetic data, 16 and all for
             files.
@@ -98,7 +100,7 @@ class Settings:
     size: int | list[int] = None  # type: ignore[assignment]  # None is filled in at birth
     data_options: dict[str, Any] = field(default_factory=dict)
     arch: str = "Unet"
-    encoder: str = "resnet18"
+    encoder: str | None = None
     arch_options: dict[str, Any] = field(default_factory=dict)
     encoder_weights: str | None = None
     base_norm: str | None = "group"
@@ -137,12 +139,14 @@ class Settings:
             raise InvalidValue(f"data_options={self.data_options}: {', '.join(sorted(own))} belongs to the comparison.")
         catalogue().losses.entry(self.loss)
         catalogue().datasets.entry(self.data)
+        if self.encoder is None and is_smps_own(catalogue().architectures[self.arch]):
+            object.__setattr__(self, "encoder", SMALL)
         self.looks, self.conditions, self.tests  # noqa: B018  (each raises)
 
     @property
     def config(self) -> LoopConfig:
         """The loop's config."""
-        config = as_config(self.feedback)
+        config = as_config(self.feedback, usual=catalogue().architectures.entry(self.arch).feedback)
         if config is None:
             raise InvalidValue(f"feedback={self.feedback!r}: there is nothing to compare; give True or a config.")
         return config

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from smp_feedback.comparison.settings import Settings
 from smp_feedback.config import LoopConfig
 from smp_feedback.dirichlet import check_classes, log_concentration
-from smp_feedback.factory import create, wrap
-from smp_feedback.training.settings import TIMM, classifier
+from smp_feedback.factory import create
+from smp_feedback.training.settings import shape_told
 
 
 class Twin(NamedTuple):
@@ -48,12 +48,12 @@ def make_twin(name: str, settings: Settings, classes: int, seed: int) -> Twin:
     (30, 1)
     """
     torch.manual_seed(seed)
-    base = make_base(settings, classes)
     looks = settings.looks
     if name == "feedback":
-        return Twin(wrap(base, settings.config), settings.train_steps, looks)
+        return Twin(make(settings, classes, settings.config), settings.train_steps, looks)
     if name == "one-step":
-        return Twin(wrap(base, once(settings.config)), settings.train_steps, 1)
+        return Twin(make(settings, classes, once(settings.config)), settings.train_steps, 1)
+    base = make(settings, classes, None)
     if getattr(settings.config, "output", "") == "dirichlet":  # the evidential loss means nothing to bare logits
         check_classes(classes)
         base.register_forward_hook(_as_dirichlet)
@@ -67,13 +67,18 @@ def _as_dirichlet(base: nn.Module, args: Any, answer: Any) -> Any:
     return log_concentration(masks), labels
 
 
-def make_base(settings: Settings, classes: int) -> nn.Module:
-    """The feed-forward model that all of them are made of."""
-    told: Any = {"classes": classes, "base_norm": settings.base_norm, **settings.arch_options}
-    if settings.arch.lower().startswith(TIMM):
-        return classifier(settings.arch[len(TIMM) :], settings.encoder_weights, False, in_channels=3, **told)
-    base: nn.Module = create(settings.arch, settings.encoder, settings.encoder_weights, feedback=False, **told)
-    return base
+def make(settings: Settings, classes: int, config: LoopConfig | None) -> nn.Module:
+    """The architecture of the comparison, closed into *config*'s loop, or as it is."""
+    told: dict[str, Any] = {**shape_told(settings.arch, 3, classes), **settings.arch_options}
+    told |= {} if settings.encoder is None else {"encoder_name": settings.encoder}
+    model: nn.Module = create(
+        settings.arch,
+        encoder_weights=settings.encoder_weights,
+        feedback=cast(Any, config),
+        base_norm=cast(Any, settings.base_norm),
+        **told,
+    )
+    return model
 
 
 def once(config: LoopConfig) -> LoopConfig:

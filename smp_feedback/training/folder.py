@@ -13,7 +13,6 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from smp_feedback.errors import InvalidValue
-from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.reliability import LAST, read_checkpoint
@@ -116,11 +115,10 @@ def load_weights(module: FeedbackModule, path: Path) -> None:
 def save_model(module: FeedbackModule, folder: Path, dataset: str) -> list[Path]:
     """The model alone, for ``from_pretrained`` and ``smp-feedback export``; smp's own way for smp's own model.
 
-    A classifier of timm, which no registered architecture builds, is left in its checkpoints.
+    A feed-forward model that is not smp's has no such way, and is left in its checkpoints.
     """
-    model: Any = module.model
-    save = getattr(model, "save_pretrained", None)
-    if save is None or (isinstance(model, FeedbackModel) and model.feedback.origin is None):  # timm's
+    save = getattr(module.model, "save_pretrained", None)
+    if save is None:
         return []
     module.cpu().eval()
     save(folder / MODEL, dataset=dataset)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any, cast
 
 import lightning
+import torch
 from torch import nn
 
-from smp_feedback.base_norm import check_base_norm, with_group_norm
 from smp_feedback.checks import check_whole
 from smp_feedback.errors import FeedbackError, InvalidInput, InvalidValue
-from smp_feedback.factory import create, wrap
+from smp_feedback.factory import create
+from smp_feedback.plugins import catalogue
+from smp_feedback.surgery import evaluating
 from smp_feedback.training.data import PairsModule
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.scores import task_of
 
-TIMM = "timm/"
+AUTO = "auto"
 SPLITS = {"fit": ("val", "train"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
 
@@ -97,8 +100,8 @@ def build_module(
     facts: Facts,
     *,
     arch: str = "Unet",
-    encoder: str = "resnet34",
-    encoder_weights: str | None = "imagenet",
+    encoder: str | None = None,
+    encoder_weights: str | None = AUTO,
     feedback: bool | str | dict[str, Any] = True,
     base_norm: str | None = None,
     arguments: dict[str, Any] | None = None,
@@ -108,59 +111,50 @@ def build_module(
 
     Args:
         facts: What to know of the data.
-        arch: A name from ``list_architectures``, or ``timm/<name>`` for a classifier of timm.
-        encoder: A name from ``list_encoders``.
-        encoder_weights: ``imagenet`` downloads; null is random.
-        feedback: true, false, a loop's name, or its config such as ``{steps: 4, tau: 2.0}``.
+        arch: A name from ``list_architectures``, such as ``timm/<name>`` for a classifier of timm.
+        encoder: A name from ``list_encoders``; null is the architecture's own (smp's: resnet34), if it has one.
+        encoder_weights: ``auto`` is the architecture's own usage: smp's models download ``imagenet``, those of timm
+            and torchvision begin at random; null is random.
+        feedback: true (the architecture's usual loop), false, a loop's name, or its config such as
+            ``{steps: 4, tau: 2.0}``.
         base_norm: ``group`` puts GroupNorm in the place of BatchNorm; null leaves the base as it is.
         arguments: What else the architecture takes, such as ``{encoder_depth: 4}``.
         **training: See :class:`FeedbackModule`.
     """
-    told = {"in_channels": facts.image[0], "classes": len(facts.classes), "base_norm": base_norm, **(arguments or {})}
-    if arch.lower().startswith(TIMM):
-        model = classifier(arch[len(TIMM) :], encoder_weights, feedback, **told)
-    else:
-        model = create(arch, encoder, encoder_weights, feedback=cast(Any, feedback), **told)
+    told = shape_told(arch, facts.image[0], len(facts.classes)) | {"base_norm": base_norm, **(arguments or {})}
+    told |= {} if encoder is None else {"encoder_name": encoder}
+    told |= {} if encoder_weights == AUTO else {"encoder_weights": encoder_weights}
+    model = create(arch, feedback=cast(Any, feedback), **told)
     check_size(model, facts.image)
     return FeedbackModule(
         model, classes=len(facts.classes), ignore_index=facts.ignore_index, task=facts.task, **training
     )
 
 
-def classifier(
-    name: str, weights: str | None, feedback: Any, *, in_channels: int, classes: int, base_norm: Any, **arguments: Any
-) -> nn.Module:
-    """A classifier of timm, closed into a loop unless *feedback* says false.
+def shape_told(arch: str, in_channels: int, classes: int) -> dict[str, Any]:
+    """What *arch* is told of the data; an architecture whose channels are fixed is not told theirs.
 
-    Raises:
-        InvalidValue: If timm has no such model, or refuses its arguments.
+    >>> shape_told("Unet", in_channels=3, classes=5)
+    {'classes': 5, 'in_channels': 3}
     """
-    import timm
-
-    check_base_norm(base_norm, weights)
-    shape = {"in_chans": in_channels, "num_classes": classes}
-    try:
-        model: nn.Module = timm.create_model(name, pretrained=weights is not None, **shape, **arguments)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise InvalidValue(f"arch='{TIMM}{name}': {error}") from error
-    model = model if base_norm is None else with_group_norm(model)
-    return model if feedback in (False, None) else wrap(model, feedback)
+    parameters = inspect.signature(catalogue().architectures[arch]).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return {"classes": classes} | ({"in_channels": in_channels} if takes_all or "in_channels" in parameters else {})
 
 
 def check_size(model: nn.Module, image: tuple[int, ...]) -> None:
     """Images of this size are ones that *model* takes.
 
     Raises:
-        InvalidInput: With the size to pad to.
+        InvalidInput: With the size to pad to, or in the model's own words.
     """
-    check = getattr(model, "check_input_shape", None)
-    if check is None or not getattr(model, "requires_divisible_input_shape", True):
+    check: Any = getattr(model, "check_input_shape", None)
+    if check is not None and not getattr(model, "requires_divisible_input_shape", True):
         return
-    import torch
-
     try:
-        check(torch.empty(1, *image, device="meta"))
-    except RuntimeError as error:
+        with evaluating(model):
+            model(torch.zeros(1, *image)) if check is None else check(torch.empty(1, *image, device="meta"))
+    except (RuntimeError, ValueError, AssertionError) as error:
         raise InvalidInput(f"{error} Or set data.size.") from None
 
 

@@ -32,6 +32,7 @@ from smp_feedback.training.folder import (
     tell,
     weights_of,
 )
+from smp_feedback.training.labels import LabelWriter
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.predicting import ImageFiles, PredictionWriter
 from smp_feedback.training.reliability import LAST, WholeCheckpoints, check_room
@@ -143,17 +144,18 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
 
 
 def predict(verb: str, parser: ArgumentParser, args: Any) -> None:
-    """Write one label map a picture."""
+    """Write a label map for each picture, or, of a classifier, all labels as one table."""
     path = weights_of(args)
     data, facts, module, settings = prepare(verb, parser, args)
-    if facts.task != "segmentation":
-        raise InvalidValue(f"predict writes label maps, and {args.data.name} has one label an image: use test.")
     if args.images is not None:
         files = ImageFiles(Path(args.images), args.data.size)
         data = PairsModule(test=files, batch_size=args.data.batch_size if args.data.size else 1)
     load_weights(module, path)
     folder = check_room(free_folder(args.out, verb), 1 << 20)
-    writer = PredictionWriter(folder, data.test, looks=args.looks, uncertainty=args.uncertainty)
+    shown: dict[str, Any] = {"looks": args.looks, "uncertainty": args.uncertainty}
+    writer: Callback = PredictionWriter(folder, data.test, **shown)
+    if facts.task == "classification":
+        writer = LabelWriter(folder, data.test, facts.classes, **shown)
     trainer = trainer_of(settings, folder, [writer])
     trainer.predict(module, data, return_predictions=False)
     if trainer.is_global_zero:

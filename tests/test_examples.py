@@ -1,0 +1,133 @@
+"""Every example runs as it stands, at small settings; a file without a test fails."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+pytest.importorskip("matplotlib")
+import smp_feedback as smpf
+from smp_feedback.plugins import catalogue
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+REAL = Path(__file__).parents[1].parent / "shared" / "data" / "mnist"
+WORDS = {
+    "mnist": "--arch timm/test_resnet.r160_in1k --epochs 1 --batch_size 4 --looks 3 --steps 2 --noise 3 --root {root}",
+    "wrap_smp": "--train_steps 2 --images 4",
+    "wrap_torchvision": "--name lraspp_mobilenet_v3_large --size 64",
+    "write_a_plugin": "--train_steps 2",
+}
+FILES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    """What an example registers is gone, afterwards."""
+    registries = catalogue().registries().values()
+    before = [registry.copy() for registry in registries]
+    yield
+    for registry, was in zip(registries, before, strict=True):
+        registry.replace(was)
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def words(name, root, out):
+    return [word.format(root=root) for word in WORDS[name].split()] + ["--out", str(out)]
+
+
+def test_every_example_is_run_here():
+    assert set(FILES) == set(WORDS)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_example_is_described(name):
+    page = (EXAMPLES / "README.md").read_text()
+    assert f"]({name}.py)" in page
+    assert f"python examples/{name}.py" in (EXAMPLES / f"{name}.py").read_text().partition("from __future__")[0]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_example_runs(name, mnist, tmp_path, capsys):
+    example(name).main(words(name, mnist, tmp_path / "out"))
+    printed = capsys.readouterr().out
+    assert f"wrote {tmp_path / 'out'}" in printed
+    folder = tmp_path / ("out/model-0" if name == "mnist" else "out")
+    assert isinstance(smpf.from_pretrained(folder), smpf.FeedbackModel)
+
+
+def test_an_example_runs_as_a_command(tmp_path):
+    command = [sys.executable, "-W", "error", str(EXAMPLES / "write_a_plugin.py"), "--train_steps", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXAMPLES.parent)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "wrote runs/write_a_plugin; loaded, it answers the same: True" in done.stdout
+
+
+def test_a_plugin_of_the_example_says_the_same_from_disk_and_learns(tmp_path, capsys):
+    example("write_a_plugin").main(["--out", str(tmp_path), "--train_steps", "40"])
+    printed = capsys.readouterr().out
+    assert "mine: ['Pyramid']" in printed
+    assert "loaded, it answers the same: True" in printed
+    before, after = (float(part.split()[-1]) for part in printed.split("not seen:")[1].split(" %")[:2])
+    assert after > before + 5
+
+
+def test_a_wrapped_model_of_the_examples_keeps_its_answers(tmp_path, capsys):
+    example("wrap_smp").main(["--out", str(tmp_path), "--train_steps", "1", "--images", "2"])
+    assert float(capsys.readouterr().out.split("any logit is ")[1].split()[0]) < 1e-4
+    example("wrap_torchvision").main(words("wrap_torchvision", "", tmp_path / "torchvision"))
+    printed = capsys.readouterr().out
+    assert float(printed.split("moved by more than ")[1].split()[0]) < 1e-4
+    moves = [float(line.split("by ")[1].split()[0]) for line in printed.splitlines() if line.startswith("look ")]
+    assert len(moves) == 4
+    assert 0 < moves[1] < moves[0] == 1, "heard, and fading"
+
+
+def test_digits_are_scored_over_looks_and_noise_for_each_model_and_seed(mnist, tmp_path):
+    out = tmp_path / "out"
+    result = example("mnist").main([*words("mnist", mnist, out), "--seeds", "0", "1"])
+    assert {(row["model"], row["seed"], row["severity"], row["looks"]) for row in result["rows"]} == {
+        *(("feedback", seed, severity, looks) for seed in (0, 1) for severity in (0, 3) for looks in (1, 2, 3)),
+        *(("feed-forward", seed, severity, 1) for seed in (0, 1) for severity in (0, 3)),
+    }
+    assert json.loads((out / "mnist.json").read_text())["task"] == "classification"
+    assert {path.name for path in out.glob("mnist*.png")} >= {"mnist-severity.png", "mnist-looks.png"}
+    zero, one = (next(smpf.from_pretrained(out / f"model-{seed}").parameters()) for seed in (0, 1))
+    assert not torch.equal(zero, one), "another seed, other weights"
+
+
+def test_the_table_of_digits_is_the_mean_over_seeds():
+    module = example("mnist")
+    rows = [
+        {"model": "feedback", "seed": seed, "severity": 0, "looks": looks, "score": 0.9 + 0.02 * seed + 0.01 * looks}
+        for seed in (0, 1)
+        for looks in (1, 2)
+    ]
+    rows += [{"model": "feed-forward", "seed": 0, "severity": 5, "looks": 1, "score": 0.5}]
+    cells = [list(column.cells) for column in module.table(rows).columns]
+    assert cells == [["feed-forward", "feedback"], ["5", "none"], ["50.0", "92.0"], ["", "93.0"]]
+
+
+def test_a_few_real_digits_are_learnt(tmp_path):
+    if not REAL.is_dir():
+        pytest.skip("shared/data/mnist is not here; made-up digits run the same code")
+    told = "--arch timm/test_resnet.r160_in1k --epochs 4 --batch_size 16 --images 256 --test_images 100 --noise"
+    result = example("mnist").main([*told.split(), "--root", str(REAL), "--out", str(tmp_path), "--models", "feedback"])
+    last = max(result["rows"], key=lambda row: row["looks"])
+    assert last["looks"] == 10
+    assert last["score"] > 0.4, "guessing is 0.1"
