@@ -33,6 +33,7 @@ bench: .venv/.dev
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.gains
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.recipes
 
 # A stamp per set of extras: nothing is installed again until the requirements change.
 .venv/.demo: pyproject.toml constraints.txt | .venv

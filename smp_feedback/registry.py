@@ -127,12 +127,13 @@ class Registry(Mapping[str, T], Generic[T]):
         return name.lower() in self._entries or self._family(name)[0] is not None
 
     def name_of(self, part: object) -> str | None:
-        """The name under which *part* itself is registered; that of a built-in comes before that of a plugin."""
+        """The name under which *part*, or its address, is registered; a built-in's comes before a plugin's."""
+        address = f"{getattr(part, '__module__', '')}:{getattr(part, '__qualname__', '')}"
         for load in (False, True):
             if load:
                 self._load()
             for entry in self._entries.values():
-                if entry.target is part:
+                if entry.target is part or entry.target == address:
                     return entry.name
         return None
 

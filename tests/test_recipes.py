@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import reference as ref
 import segmentation_models_pytorch as smp
 import torch
 import torchvision
@@ -220,6 +221,44 @@ def test_its_shortcut_begins_as_the_identity():
         agree(ours(IMAGE), theirs(IMAGE), 1e-3)
 
 
+def as_if_trained(model):
+    """*model* in float64, evaluating, its feedback heard; the weights of its readers side by side with their own."""
+    model = model.double().eval()
+    for reader in model.feedback.readers:
+        nn.init.normal_(reader.weight, std=0.1)
+    return model
+
+
+def test_a_small_deeplabs_looks_are_those_of_our_own_derivation():
+    """The feedback goes through the stem's pooling, into the first block and its shortcut, as one wider map."""
+    model = as_if_trained(made("DFMDeepLabV3Plus", feedback={"steps": 3, "tau": 1.4, "channels": 3}))
+    encoder, image = model.encoder, IMAGE.double()
+    block, readers = encoder.layer1[0], model.feedback.readers
+    first, shortcut = (
+        torch.cat([c.weight, r.weight], 1) for c, r in zip((block.conv1, block.downsample[0]), readers, strict=True)
+    )
+    with torch.no_grad():
+        front = F.relu(encoder.bn1(encoder.conv1(image)))
+
+    def body(u):
+        z = F.max_pool2d(torch.cat([front, torch.from_numpy(u)], 1), 3, 2, 1)
+        y = F.relu(block.bn1(F.conv2d(z, first, padding=1)))
+        y = encoder.layer1[1](F.relu(block.bn2(block.conv2(y)) + block.downsample[1](F.conv2d(z, shortcut))))
+        features = [image, front, y]
+        for layer in (encoder.layer2, encoder.layer3, encoder.layer4):
+            features.append(layer(features[-1]))
+        return model.decoder(features).numpy()
+
+    h, head = np.zeros((2, 19, 16, 16)), [p.detach().numpy() for p in model.segmentation_head[0].parameters()]
+    with torch.no_grad():
+        for t, step in enumerate(model.iterate(image)):
+            u = ref.softmax(ref.instance_norm(ref.resize_bilinear(h[:, 16:], (32, 32))))
+            h = h + np.exp(-t / 1.4) * ref.instance_norm(body(u))
+            agree(step.state, torch.from_numpy(h), 1e-9)
+            logits = ref.resize_bilinear(ref.conv2d(h[:, :16], *head), (64, 64), align_corners=True)
+            agree(step.logits, torch.from_numpy(logits), 1e-9)
+
+
 # --- Deep Recurrence
 
 
@@ -250,6 +289,46 @@ def test_the_published_unet_is_one_call_away():
     agree(last.state, a["h_T5"], 2e-5)
 
 
+def wide_unet(model, channels, last):
+    """smp's U-Net with *model*'s weights that reads [x, u] with one wide convolution: u -> what its decoder gives."""
+    reader, image = model.feedback.readers[0], IMAGE.double()
+    widths = (32, 16, 16, 8, last)
+    wide = smp.Unet("resnet18", encoder_weights=None, in_channels=3 + channels, decoder_channels=widths).double().eval()
+    weights = model.feedforward_state_dict()
+    weights["encoder.conv1.weight"] = torch.cat([weights["encoder.conv1.weight"], reader.weight], 1)
+    wide.load_state_dict({k: v for k, v in weights.items() if "head" not in k}, strict=False)
+    return lambda u: wide.decoder(wide.encoder(torch.cat([image, torch.from_numpy(u)], 1)))
+
+
+def decayed(model, e, t, tau):
+    """The correction of step t of 3, in the model's own free basis, with its fractional weight."""
+    q, q_inv = (getattr(model.feedback.dynamics, name).weight.numpy() for name in ("basis", "inverse"))
+    return ref.fractional_weight(t, 3, 1.5) * ref.decay(e, t, tau, np.ones(len(q)), q, q_inv)
+
+
+@torch.no_grad()
+def test_a_small_neumann_unets_looks_are_those_of_our_own_derivation():
+    model = as_if_trained(made("NeumannUnet", feedback={"steps": 3, "tau": 0.8, "channels": 3}))
+    body, h = wide_unet(model, 3, 8 + 3), np.zeros((2, 11, 64, 64))
+    head = [p.numpy() for p in model.segmentation_head[0].parameters()]
+    for t, step in enumerate(model.iterate(IMAGE.double())):
+        u = ref.softmax(ref.instance_norm(h[:, 8:]))
+        h = h + decayed(model, ref.instance_norm(body(u).numpy()), t, 0.8)
+        agree(step.state, torch.from_numpy(h), 1e-9)
+        agree(step.logits, torch.from_numpy(ref.conv2d(h[:, :8], *head, padding=1)), 1e-9)
+
+
+@torch.no_grad()
+def test_a_small_dirichlet_unets_looks_are_those_of_our_own_derivation():
+    model = as_if_trained(made("DirichletUnet", feedback={"steps": 3, "tau": 0.8}))
+    body, h = wide_unet(model, 1, 8), np.ones((2, 3, 64, 64))
+    for t, step in enumerate(model.iterate(IMAGE.double())):
+        y = model.segmentation_head(body(ref.dirichlet_entropy(h))).numpy()
+        h = h + decayed(model, y, t, 0.8)
+        agree(step.state, torch.from_numpy(h), 1e-9)
+        agree(step.logits, torch.from_numpy(np.log(1 + np.logaddexp(0, h))), 1e-9)
+
+
 # --- all of them
 
 
@@ -275,6 +354,18 @@ def test_every_recipe_comes_back_from_disk_the_same(name, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["architecture"] == name
     assert again.loop_config == model.loop_config
     assert again.loop_config.steps == 2
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_one_training_step_moves_what_reads_the_feedback(name):
+    model = made(name, in_channels=1, feedback={"steps": 2}).train()
+    readers = [reader.weight for reader in model.feedback.readers]
+    loss = sum(step.logits.square().mean() for step in model.iterate(IMAGE[:, :1]))  # one backward, as published
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss.backward()
+    optimizer.step()
+    assert readers
+    assert all(weight.any() for weight in readers)
 
 
 @pytest.mark.parametrize("name", RECIPES)
