@@ -3,6 +3,7 @@
 PYTHON ?= python3
 OUT ?= runs/demo
 WORKERS ?= auto
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -40,8 +41,8 @@ bench: .venv/.dev
 	$(PIP) --editable ".[train,plot]"
 	@touch $@
 
-.venv/.dev: pyproject.toml constraints.txt | .venv
-	$(PIP) --editable ".[all]"
+.venv/.dev: pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml) | .venv
+	$(PIP) --editable ".[all]" $(PLUGINS:%=--editable ./%)
 	@touch $@ .venv/.demo
 
 .venv:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from smp_feedback import hookspecs
+from smp_feedback import hookspecs, testing
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+HOOKS = [name for name in vars(hookspecs) if name.startswith("register_")]
 CODE = [
     pytest.param(block, id=f"{page.name}-{i}")
     for page in PAGES
@@ -30,9 +31,23 @@ def test_there_is_code_in_the_readme():
     assert any("README" in case.id for case in CODE)
 
 
-@pytest.mark.parametrize("hook", [name for name in vars(hookspecs) if name.startswith("register_")])
-def test_every_hook_has_a_section(hook):
-    assert f"## `{hook}`" in (ROOT / "docs" / "plugins.md").read_text()
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_has_a_page_with_its_signature_an_example_and_its_check(hook):
+    kind = hook.removeprefix("register_")
+    overview, page = ROOT / "docs" / "plugins.md", ROOT / "docs" / "plugins" / f"{kind}.md"
+    (check,) = re.findall(rf"\[`{hook}`\]\(plugins/{kind}.md\) .*`(check_\w+)`", overview.read_text())
+    title, _, signature, *_ = page.read_text().splitlines()
+    assert title == f"# `{hook}`"
+    said = re.search(r"``(register\(.*?)\)?``", getattr(hookspecs, hook).__doc__)[1]
+    assert signature.startswith("`register(")
+    assert signature.endswith(")`")
+    assert len(signature.split(",")) >= len(said.split(",")), "the page says less than the hook"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert f"@hookimpl\ndef {hook}(register):" in example
+    assert f"\n{check}(" in example, "the example is not checked"
+    assert hasattr(testing, check)
+    for section in ("## Example", "## Test", "## What the errors catch"):
+        assert section in page.read_text()
 
 
 def test_every_command_in_the_documents_exists():

@@ -24,7 +24,7 @@ def test_other_settings_keep_them_too():
 
 
 def test_the_net_is_made_by_its_name_with_its_own_keywords():
-    net = smpf.create("templatenet", in_channels=2, classes=5, width=8, feedback=False)
+    net = smpf.create("TemplateNet", in_channels=2, classes=5, width=8, feedback=False)
     assert isinstance(net, TemplateNet)
     assert net.first.weight.shape == (8, 2, 3, 3)
     assert net(torch.rand(1, 2, 16, 24)).shape == (1, 5, 16, 24)
