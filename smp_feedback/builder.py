@@ -13,7 +13,7 @@ from segmentation_models_pytorch.base import SegmentationModel
 from segmentation_models_pytorch.base.modules import Activation
 from torch import nn
 
-from smp_feedback.errors import InvalidType, InvalidValue, UnknownName
+from smp_feedback.errors import InvalidType, InvalidValue, UnknownKeyword, UnknownName
 from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.keywords import check_keywords, is_smp, is_smps_own, takes_encoder_keywords, unknown_keyword
 from smp_feedback.plugins import catalogue
@@ -39,6 +39,8 @@ def arguments_of(arch: str, given: Mapping[str, Any]) -> dict[str, Any]:
             told.setdefault(key, usual if own is inspect.Parameter.empty or is_smps_own(builder) else own)
         elif takes_all and entry.member is None:
             told.setdefault(key, usual)
+    if entry.member is not None and not told.keys() & STANDARD.keys() <= parameters.keys():
+        raise UnknownKeyword(f"{entry.name} takes no 'encoder_name': its own name says all.")
     if is_smp(builder):
         told["encoder_name"] = checked_encoder(told["encoder_name"])
     further = {k: v for k, v in told.items() if k not in STANDARD or not (k in parameters or takes_all)}

@@ -71,9 +71,7 @@ class ViTSegmenter(SegmentationModel):  # type: ignore[misc]  # smp is not typed
         check_whole("classes", classes)
         check_whole("decoder_layers", decoder_layers)
         super().__init__()
-        self.encoder = ViTEncoder(
-            encoder_name, encoder_weights, in_channels, img_size=img_size, sizes=sizes, **kwargs
-        )
+        self.encoder = ViTEncoder(encoder_name, encoder_weights, in_channels, img_size=img_size, sizes=sizes, **kwargs)
         width = self.encoder.out_channels[-1]
         score: nn.Module = nn.Identity()
         if decoder == "linear":

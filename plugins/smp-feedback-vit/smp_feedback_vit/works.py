@@ -109,7 +109,10 @@ def _why(error: Exception) -> str:
 
 def as_markdown(rows: Iterable[Row]) -> str:
     """A table, one line for each row."""
-    lines = ["| encoder | patch | sizes | segments | classifies | behind the patch embedding |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| encoder | patch | sizes | segments | classifies | behind the patch embedding |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [f"| {' | '.join(str(v).replace('|', '/') for v in asdict(row).values())} |" for row in rows]
     return "\n".join(lines)
 
@@ -117,7 +120,9 @@ def as_markdown(rows: Iterable[Row]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m smp_feedback_vit.works", description=__doc__)
-    parser.add_argument("patterns", nargs="*", help="names of timm's models, * for any letters; default: one of each kind")
+    parser.add_argument(
+        "patterns", nargs="*", help="names of timm's models, * for any letters; default: one of each kind"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     told = parser.parse_args(arguments)
     names = [name for pattern in told.patterns for name in timm.list_models(pattern)] if told.patterns else KINDS
