@@ -151,7 +151,8 @@ def wrap(model: nn.Module, feedback: Feedback = True) -> FeedbackModel:
         model: An smp model, torchvision's for segmentation, anything with ``forward_features`` and ``forward_head``,
             or of a class whose cut is registered.
         feedback: As in :func:`create`, except that True means ``Recurrent(dynamics="residual")``, which keeps
-            every output of the trained model, for every number of steps, until it is trained further.
+            every output of the trained model, for every number of steps, until it is trained further; an
+            architecture's own loop (a plugin's, say) with those dynamics, if it has one.
 
     Raises:
         InvalidType: If *model* is no module.
@@ -168,10 +169,19 @@ def wrap(model: nn.Module, feedback: Feedback = True) -> FeedbackModel:
         raise InvalidType(f"model is a {type(model).__name__}: expected a torch.nn.Module, such as an smp model.")
     if isinstance(model, FeedbackModel):
         raise InvalidValue(f"This {type(model).__name__} looks again already; wrap the plain model.")
-    config = as_config(feedback, default=Recurrent(dynamics="residual"))
+    origin = _origin(model)
+    usual = catalogue().architectures.entry(origin["architecture"]).feedback if origin else None
+    config = as_config(feedback, default=Recurrent(dynamics="residual"), usual=_keeping_outputs(usual))
     if config is None:
         raise InvalidValue(f"feedback={feedback!r}: wrap adds feedback; give True, a loop's name or a config.")
-    return close(copy.deepcopy(model), config, _origin(model))
+    return close(copy.deepcopy(model), config, origin)
+
+
+def _keeping_outputs(usual: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """An architecture's own recurrent loop, by the dynamics that keep a trained model's outputs."""
+    if usual is None or str(usual.get("loop", Recurrent.loop)).lower() != Recurrent.loop:
+        return None
+    return {**usual, "dynamics": "residual"}
 
 
 def close(base: nn.Module, config: LoopConfig, origin: Mapping[str, Any] | None) -> FeedbackModel:

@@ -6,6 +6,7 @@ import inspect
 import json
 
 import pytest
+import segmentation_models_pytorch as smp
 import timm
 import torch
 import torchvision
@@ -114,6 +115,20 @@ def test_a_builder_that_names_it_is_told_how_many_channels_are_fed_back(restored
     assert told == [5, 5, 4, 0, 0]
     with pytest.raises(InvalidValue, match=r"feedback_channels=6: the loop feeds back 5.*'channels': 6"):
         smpf.create("Told", feedback_channels=6)
+
+
+def test_a_wrapped_model_has_its_architectures_own_loop_by_the_dynamics_that_keep_its_outputs(restored):
+    class Slim(smp.Unet):
+        pass
+
+    smpf.register_architecture("Slim", Slim, feedback={"loop": "recurrent", "norm_error": "layer", "tau": 3.0})
+    plain = Slim("resnet18", encoder_weights=None).eval()
+    model = smpf.wrap(plain)
+    assert model.loop_config == smpf.Recurrent(norm_error="layer", tau=3.0, dynamics="residual")
+    assert smpf.wrap(plain, {"steps": 2}).loop_config.tau == 3.0
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(model(image), plain(image), atol=1e-5)
 
 
 # --- timm
