@@ -7,6 +7,8 @@ between the two tokens.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from smp_feedback.errors import InvalidValue
 from timm.models.vision_transformer import Block
@@ -70,7 +72,7 @@ class MaskTransformer(nn.Module):
         patches, classes = tokens.split([patches.shape[1], classes.shape[1]], 1)
         patches, classes = F.normalize(self.of_patch(patches), dim=-1), F.normalize(self.of_class(classes), dim=-1)
         scores = torch.einsum("bnd,bcd->bnc", patches, classes)
-        return self.norm_classes(scores).mT.unflatten(2, x.shape[-2:])
+        return cast(Tensor, self.norm_classes(scores)).mT.reshape(len(x), -1, *x.shape[-2:])
 
 
 def heads(width: int) -> int:

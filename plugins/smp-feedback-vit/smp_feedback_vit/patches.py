@@ -69,7 +69,7 @@ class Patches(NamedTuple):
         h, w = self.padded((height, width))
         if self.size is not None:
             raise InvalidInput(
-                f"image of {height} x {width}: this encoder takes {h} x {w} only, for its positions are of a fixed grid. "
+                f"image of {height} x {width}: this encoder takes {h} x {w} only, its positions being fixed. "
                 "Resize it, make the model with img_size=(H, W), or with sizes='pad' for smaller images."
             )
         raise InvalidInput(
@@ -100,4 +100,5 @@ class Patches(NamedTuple):
         """
         if not self.layout.is_tokens:
             return self.layout.to_state(features)
-        return features[:, self.layout.prefix :].mT.unflatten(2, self.grid(size))
+        tokens = features[:, self.layout.prefix :].mT
+        return tokens.reshape(*tokens.shape[:2], *self.grid(size))

@@ -96,7 +96,7 @@ class ViTSegmenter(SegmentationModel):  # type: ignore[misc]  # smp is not typed
             self.check_input_shape(x)
         tokens, features = _body(self, x)
         masks = _head(self, tokens, (x.shape[-2], x.shape[-1]))
-        return masks if features is None else (masks, self.classification_head(features))
+        return masks if features is None else (masks, _labels(self, features))
 
 
 def _body(model: Any, image: Tensor) -> tuple[Tensor, Tensor | None]:

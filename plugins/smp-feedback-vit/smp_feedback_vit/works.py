@@ -27,7 +27,11 @@ KINDS = (  # one of each kind that timm has, the smallest
     *("cait_xxs24_224", "xcit_nano_12_p16_224", "convit_tiny", "volo_d1_224", "tnt_s_patch16_224"),
     *("mixer_s16_224", "gmlp_s16_224", "resmlp_12_224", "convmixer_768_32", "crossvit_tiny_240"),
 )
-SMALLER = ({"depth": 2, "img_size": 64}, {"img_size": 64}, {})  # the first that timm's model takes
+SMALLER: tuple[dict[str, Any], ...] = (
+    {"depth": 2, "img_size": 64},
+    {"img_size": 64},
+    {},
+)  # the first that timm's model takes
 YES = "yes"
 
 
@@ -80,7 +84,7 @@ def _smaller(encoder: str) -> tuple[ViTSegmenter, dict[str, Any]]:
     for options in SMALLER[:-1]:
         try:
             return ViTSegmenter(encoder, classes=3, **options), options
-        except Exception:  # noqa: S112  (not every model takes every option)
+        except Exception:  # not every model takes every option
             continue
     return ViTSegmenter(encoder, classes=3), {}
 

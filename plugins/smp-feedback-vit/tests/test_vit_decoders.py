@@ -11,10 +11,11 @@ import torch
 from smp_feedback.conformance import check_labels
 from smp_feedback.errors import InvalidValue
 from smp_feedback.testing import check_agreement, check_heard, check_lossless
-from smp_feedback_vit import ViTSegmenter
-from smp_feedback_vit.decoders import MaskTransformer
 from torch import nn
 from torch.nn import functional as F
+
+from smp_feedback_vit import ViTSegmenter
+from smp_feedback_vit.decoders import MaskTransformer
 
 BLOCK_EPS = 1e-6  # timm's layers; 1e-5 is torch's
 

@@ -7,9 +7,10 @@ import smp_feedback as smpf
 import torch
 from smp_feedback.conformance import check_freezing, check_trains
 from smp_feedback.testing import hearing
-from smp_feedback_vit import ViTClassifier, ViTSegmenter
 from torch import nn
 from torch.nn import functional as F
+
+from smp_feedback_vit import ViTClassifier, ViTSegmenter
 
 IMAGE = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
 ARCHS = ("ViTSegmenter", "ViTClassifier")

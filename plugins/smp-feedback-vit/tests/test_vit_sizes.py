@@ -7,8 +7,9 @@ import smp_feedback as smpf
 import torch
 from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.testing import check_agreement, check_heard, check_lossless
-from smp_feedback_vit import ViTClassifier, ViTSegmenter
 from torch.nn import functional as F
+
+from smp_feedback_vit import ViTClassifier, ViTSegmenter
 
 BOTH = pytest.mark.parametrize("cls", [ViTSegmenter, ViTClassifier])
 FREE = {"encoder_name": "test_vit", "classes": 3}
@@ -35,7 +36,7 @@ def test_a_size_that_is_not_taken_is_refused_with_what_is(cls, told, size, words
 
 
 def test_what_may_happen_to_sizes_is_one_of_two():
-    with pytest.raises(InvalidValue, match="sizes='padd'.*Did you mean 'pad'"):
+    with pytest.raises(InvalidValue, match=r"sizes='padd'.*Did you mean 'pad'"):
         smpf.create("ViTSegmenter", "test_vit", sizes="padd")
 
 
