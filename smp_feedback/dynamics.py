@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torch.nn.utils.parametrize import is_parametrized
 
 from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.hookspecs import Register, hookimpl
@@ -252,6 +253,8 @@ class Residual(Decay):
 
 def _in_full(part: nn.Linear) -> Tensor:
     """The matrix, computed in its own precision: under autocast an orthogonal one would not be."""
+    if not is_parametrized(part):  # nothing to compute; ``torch.export`` saves no region without an operation
+        return part.weight
     with as_precise_as(part.weight):
         return part.weight
 

@@ -389,3 +389,11 @@ def test_keywords_of_smps_models_reach_them():
     model = smpf.create("NeumannUnet", encoder="resnet18", encoder_depth=4, decoder_channels=(32, 16, 16, 8))
     assert len(model.decoder.blocks) == 4
     assert cut_of(model).readout(model) == 2
+
+
+@pytest.mark.parametrize("name", ["DFMResNet18", "NeumannUnet"])
+def test_a_recipe_becomes_one_file_that_answers_alike(name, tmp_path):
+    more = {} if name == "DFMResNet18" else {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
+    model = smpf.create(name, **{**SMALL.get(name, {}), **more}, classes=3, feedback={"steps": 2, "channels": 16})
+    written = smpf.export(as_if_trained(model).float(), tmp_path / "model.pt2", image=IMAGE, dynamic=False)
+    assert written.difference < 1e-5

@@ -34,7 +34,7 @@ class DFMDeepLabV3Plus(smp.DeepLabV3Plus):  # type: ignore[misc]
         InvalidValue: If the encoder does not begin as a ResNet.
 
     >>> import torch, smp_feedback as smpf
-    >>> model = smpf.create("DFMDeepLabV3Plus", classes=4)
+    >>> model = smpf.create("DFMDeepLabV3Plus", classes=4).eval()
     >>> model(torch.rand(1, 3, 64, 64), steps=2).shape, model.feedback.readout
     (torch.Size([1, 4, 64, 64]), None)
     """

@@ -25,7 +25,7 @@ class NeumannUnet(smp.Unet):  # type: ignore[misc]
         **kwargs: As smp's Unet takes them.
 
     >>> import torch, smp_feedback as smpf
-    >>> model = smpf.create("NeumannUnet", encoder="resnet18", classes=2, feedback={"steps": 3})
+    >>> model = smpf.create("NeumannUnet", encoder="resnet18", classes=2, feedback={"steps": 3}).eval()
     >>> model.trajectory(torch.rand(1, 3, 32, 32)).shape, model.feedback.dynamics.channels
     (torch.Size([3, 1, 2, 32, 32]), 18)
     """
