@@ -111,6 +111,9 @@ def test_a_token_is_normalised_with_its_neighbours_unless_the_caller_says_otherw
     assert smpf.create("ViTSegmenter", "test_vit").loop_config == smpf.Recurrent(
         norm_error="layer", norm_feedback="layer"
     )
+    assert smpf.wrap(ViTSegmenter("test_vit")).loop_config == smpf.Recurrent(
+        dynamics="residual", norm_error="layer", norm_feedback="layer"
+    )
     assert made("ViTSegmenter", norm_error="instance").loop_config.norm_error == "instance"
 
 
