@@ -47,7 +47,7 @@ def contents(module: nn.Module) -> dict[str, object]:
     >>> _ = norm(torch.rand(3, 2))
     >>> check_unchanged(before, contents(norm))
     Traceback (most recent call last):
-    AssertionError: a call changed ._buffers['running_mean']
+    AssertionError: a call changed ._buffers['running_mean']...
     """
     return {
         path: value
