@@ -162,10 +162,14 @@ def _enter_input(base: nn.Module, config: Recurrent, seen: Probe, channels: int)
     convs = {config.stem: named_stem(base, config.stem)} if config.stem is not None else seen.readers
     if not convs:
         known = [name for name, module in base.named_modules() if isinstance(module, nn.Conv2d)]
+        cure = (
+            f"Name the first convolution: feedback=Recurrent(stem='...'). There is: {', '.join(known[:5])}, ..."
+            if known
+            else "It has none at all; a first module that gives a map or tokens can be entered: insert='after:NAME'."
+        )
         raise SurgeryError(
             f"No convolution of this {type(base).__name__} reads the image itself (a space-to-depth stem, or a "
-            "linear patch embedding?). Name the first convolution: feedback=Recurrent(stem='...'). "
-            f"There is: {', '.join(known[:5])}, ..."
+            f"linear patch embedding?). {cure}"
         )
     readers = add_readers(list(convs.values()), channels, reads_image=config.stem is None)
     return AtInput(tuple(convs) if config.stem is None else ()), readers

@@ -1,0 +1,186 @@
+"""The page that says which models work: from the results alone, so that it can be written again at no cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from benchmarks.working.cases import FIRST, LARGEST, PLACES, VIT, Case, Smallest
+from benchmarks.working.store import reason, works
+
+Results = dict[str, dict[str, Any]]
+
+LENGTH = 260
+"""Of a reason, in characters."""
+
+COLUMNS = {
+    ("smp", "input"): "smp's architectures, beside the image",
+    ("smp", "stem"): "smp's architectures, after the stem",
+    ("smp", "stage:2"): "smp's architectures, at a stage",
+    ("torchvision", "input"): "torchvision's segmentation models, beside the image",
+    ("timm", "input"): "timm's families as classifiers, beside the image",
+    ("timm", FIRST): "timm's families as classifiers, after their first module",
+    ("encoders", "input"): "timm's families as smp's encoders (`tu-`), beside the image",
+    ("vit", "input"): f"timm's isotropic families in `{VIT}`, beside the image",
+}
+"""Every table and place, in words."""
+
+HEAD = """# Which models work
+
+Each model is built with random weights, closed into a loop of two looks and held to this: wrapped, its answers are
+those it gave before, for any number of looks, and its weights go back; the feedback, once it is heard, changes the
+answer, and every new parameter has a gradient; a step of training is finite; saved and loaded, it answers bit for bit
+the same. "yes" means all of it, "-" that it was not asked.
+"""
+
+TIMM = f"""## timm's families
+
+The smallest model of each of timm's modules (its miniatures for tests left out), as `create("timm/<model>")` with 10
+classes, at the size it is fixed to, else the first that it takes of those it was built for and 64, 128, ... (px).
+
+- `input`: the feedback enters beside the image, in the convolutions that read it.
+- `after:`: it enters behind a module that then runs once per image (`insert="after:NAME"`); the name is that of the
+  first small module that is handed the image.
+- encoder of: `tu-<model>` in Unet, or in DPT where smp's Unet refuses it.
+- `{VIT}`: in the plugin for Vision Transformers, if the model keeps one grid of patches all through.
+- s: seconds of one thread's work for all checks beside the image, to compare rows by.
+"""
+
+
+def page(results: Results, smallest: dict[str, Smallest], versions: dict[str, str], *, segmenter: bool) -> str:
+    """The whole page, in Markdown.
+
+    Args:
+        results: By :attr:`benchmarks.working.cases.Case.key`.
+        smallest: The smallest model of each of timm's families.
+        versions: Of the libraries.
+        segmenter: Whether the plugin for Vision Transformers is installed.
+    """
+    found = {Case(*key.split("|")): facts for key, facts in results.items()}
+    libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
+    parts = [
+        HEAD,
+        counts(found),
+        f"Random weights, CPU, float32; {libraries}.\n\n```\npython -m benchmarks.works\n```\n",
+        "## smp's architectures\n\nWith ResNet-18 (DPT: a ViT-Tiny, whose encoder is no chain of stages).\n",
+        table(found, "smp", PLACES),
+        "## torchvision's segmentation models\n\nAs `torchvision/<name>`.\n",
+        table(found, "torchvision", ("input",)),
+        TIMM + ("" if segmenter else f"\nThe plugin was not installed: {VIT} was not asked.\n"),
+        families(found, smallest, segmenter=segmenter),
+        "## What does not work, and why\n",
+        reasons(found),
+        left_out(smallest),
+    ]
+    return "\n".join(part for part in parts if part).rstrip() + "\n"
+
+
+def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table.
+
+    >>> print(markdown(["a", "b"], [["1", "2"]]), end="")
+    | a | b |
+    |---|---|
+    | 1 | 2 |
+    """
+    head = list(header)
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]]) + "\n"
+
+
+def counts(found: dict[Case, dict[str, Any]]) -> str:
+    """How many were asked of each kind, and how many work."""
+    rows = []
+    for (name, place), words in COLUMNS.items():
+        asked = [facts for case, facts in found.items() if (case.table, case.place) == (name, place)]
+        if asked:
+            rows.append([words, str(len(asked)), str(sum(map(works, asked)))])
+        if (name, place) == ("timm", FIRST) and asked:
+            rows.append(_somewhere(found))
+    return markdown(["", "asked", "work"], rows)
+
+
+def _somewhere(found: dict[Case, dict[str, Any]]) -> list[str]:
+    asked = {case.family for case in found if case.table == "timm"}
+    work = {case.family for case, facts in found.items() if case.table == "timm" and works(facts)}
+    return ["timm's families as classifiers, one place or the other", str(len(asked)), str(len(work))]
+
+
+def table(found: dict[Case, dict[str, Any]], name: str, places: Iterable[str]) -> str:
+    """Rows of *name*, a column for each of *places*."""
+    rows = sorted({case.family for case in found if case.table == name}, key=str.lower)
+    cells = [[row, *(_cell(found, name, row, place) for place in places)] for row in rows]
+    return markdown(["", *(f"`{place}`" for place in places)], cells)
+
+
+def _cell(
+    found: dict[Case, dict[str, Any]],
+    table: str,
+    family: str,
+    place: str,
+    yes: Callable[[dict[str, Any]], str] = lambda facts: "yes",
+) -> str:
+    for case, facts in found.items():
+        if (case.table, case.family, case.place) == (table, family, place):
+            return yes(facts) if works(facts) else "no"
+    return "-"
+
+
+def families(found: dict[Case, dict[str, Any]], smallest: dict[str, Smallest], *, segmenter: bool) -> str:
+    """timm's table: all that was asked of a family in one row."""
+    header = ["family", "model", "M parameters", "px", "features", "`input`", "`after:`", "encoder of", f"`{VIT}`", "s"]
+    shown = [column for column in header if segmenter or VIT not in column]
+    rows = []
+    for family, model in smallest.items():
+        if model.parameters > LARGEST:
+            continue
+        facts = found.get(Case("timm", family, model.name, "input"), {})
+        cells = [
+            family,
+            model.name,
+            f"{model.parameters / 1e6:.1f}",
+            str(facts.get("size", "-")),
+            (facts.get("layout") or "other") if facts else "-",
+            _cell(found, "timm", family, "input"),
+            _cell(found, "timm", family, FIRST, lambda f: f"`{f['place'].removeprefix('after:')}`"),
+            _cell(found, "encoders", family, "input", lambda f: str(f["architecture"])),
+            _cell(found, "vit", family, "input"),
+            f"{facts['seconds']:.0f}" if "seconds" in facts else "-",
+        ]
+        rows.append([cell for cell, column in zip(cells, header, strict=True) if column in shown])
+    return markdown(shown, rows)
+
+
+def reasons(found: dict[Case, dict[str, Any]]) -> str:
+    """For each kind, what went wrong and where, the most frequent first."""
+    parts = []
+    for (name, place), title in COLUMNS.items():
+        groups: dict[str, list[str]] = {}
+        for case, facts in found.items():
+            if (case.table, case.place) == (name, place) and not works(facts):
+                groups.setdefault(in_short(reason(facts)), []).append(case.family)
+        if groups:
+            parts.append(f"### {title}\n")
+            ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[1]))
+            parts.append("\n".join(f"- **{', '.join(rows)}**: {words}" for words, rows in ordered) + "\n")
+    return "\n".join(parts) or "Nothing.\n"
+
+
+def in_short(words: str) -> str:
+    """A reason without what differs from model to model, and no longer than a few lines.
+
+    >>> in_short("No convolution of this TResNet reads the image itself. There is: a, b, ...")
+    'No convolution of this model reads the image itself.'
+    """
+    words = re.sub(r"(of this) \w+", r"\1 model", words).partition(" There is: ")[0]
+    words = words.replace("|", "\\|").replace("<", "&lt;")
+    return words if len(words) <= LENGTH else words[:LENGTH].rsplit(" ", 1)[0] + " ..."
+
+
+def left_out(smallest: dict[str, Smallest]) -> str:
+    """The families that were not asked for their size."""
+    large = [f"{family} ({model.name})" for family, model in smallest.items() if model.parameters > LARGEST]
+    if not large:
+        return ""
+    return f"## Left out\n\nThe smallest model has more than {LARGEST / 1e6:.0f} M parameters: {', '.join(large)}.\n"
