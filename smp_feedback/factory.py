@@ -135,13 +135,13 @@ def _with_feedback_channels(arch: str, given: dict[str, Any], config: LoopConfig
     if "feedback_channels" not in inspect.signature(catalogue().architectures[arch]).parameters:
         return given
     channels = 0 if config is None else config.state_channels_fed_back
-    if given.get("feedback_channels", channels) != channels:
+    if given.get("feedback_channels", channels) not in (0, channels):  # 0: the loop makes a read-out of its own
         said = given["feedback_channels"]
         raise InvalidValue(
             f"feedback_channels={said}: the loop feeds back {channels} channels of the state; give "
             f"feedback={{'channels': {said}}} instead."
         )
-    return {**given, "feedback_channels": channels}
+    return {"feedback_channels": channels, **given}
 
 
 def wrap(model: nn.Module, feedback: Feedback = True) -> FeedbackModel:

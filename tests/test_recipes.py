@@ -385,6 +385,16 @@ def test_what_a_recipe_does_not_take_is_refused():
         smpf.create("NeumannUnet", feedback_channels=4)
 
 
+def test_a_wrapped_plain_twin_comes_back_from_disk_the_same(tmp_path):
+    twin = made("NeumannUnet", feedback=False, in_channels=1).eval()
+    model = smpf.wrap(twin).eval()
+    again = smpf.from_pretrained(model.save_pretrained(tmp_path))
+    with torch.no_grad():
+        assert torch.equal(again(IMAGE[:, :1]), model(IMAGE[:, :1]))
+        agree(again(IMAGE[:, :1]), twin(IMAGE[:, :1]))
+    assert again.feedback.readout is not None, "a base without additional channels is read out by the loop"
+
+
 def test_keywords_of_smps_models_reach_them():
     model = smpf.create("NeumannUnet", encoder="resnet18", encoder_depth=4, decoder_channels=(32, 16, 16, 8))
     assert len(model.decoder.blocks) == 4
