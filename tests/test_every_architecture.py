@@ -11,7 +11,7 @@ from conftest import SMPS
 
 import smp_feedback as smpf
 from smp_feedback.plugins import catalogue
-from smp_feedback.testing import check_agreement, check_heard, check_lossless, check_same_keys
+from smp_feedback.testing import check_agreement, check_heard
 
 SIZE = {"DPT": 224, "PAN": 128}
 DPT = {"decoder_intermediate_channels": (16, 16, 16, 16), "decoder_fusion_channels": 16}
@@ -27,22 +27,16 @@ def image(arch, channels=3):
     return torch.rand(2, channels, size, size)
 
 
-@pytest.mark.parametrize("arch", SMPS)
-def test_looking_again_keeps_every_promise(arch):
-    model = smpf.create(arch, **arguments(arch), feedback=smpf.Recurrent(steps=3))
-    plain = smp.create_model(arch, **arguments(arch))
-    assert isinstance(model, type(plain))
-    assert isinstance(model, smp.base.SegmentationModel)
-    check_same_keys(model, plain)
-    check_agreement(model, image(arch))
-    check_heard(model, image(arch))
+# what a loop promises of each of them is in test_testing.py, by check_architecture
 
 
 @pytest.mark.parametrize("arch", SMPS)
-def test_wrapping_a_trained_model_keeps_its_answers(arch):
+def test_a_looping_model_is_still_of_its_smp_class(arch):
     plain = smp.create_model(arch, **arguments(arch))
     before = copy.deepcopy(plain.state_dict())
-    check_lossless(plain, image(arch))
+    for model in (smpf.create(arch, **arguments(arch)), smpf.wrap(plain)):
+        assert isinstance(model, type(plain))
+        assert isinstance(model, smp.base.SegmentationModel)
     assert all(torch.equal(v, before[k]) for k, v in plain.state_dict().items()), "the original was touched"
     assert type(plain).__name__ == arch
 

@@ -238,6 +238,7 @@ def test_bases_that_are_not_smps_keep_open_what_they_can(name, more, image, tmp_
     )
 
 
+@torch.no_grad()
 def test_an_axis_on_which_the_file_fails_is_fixed(tmp_path):
     model = small(AsWide())
     with pytest.raises(
