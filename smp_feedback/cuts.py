@@ -15,6 +15,7 @@ from smp_feedback.errors import InvalidType, SurgeryError
 from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.layouts import Layout, layout_of
 from smp_feedback.plugins import catalogue
+from smp_feedback.surgery import Extension, extend
 
 Size = tuple[int, int]
 Output = tuple[Tensor, Tensor | None]
@@ -52,7 +53,8 @@ class Cut:
             does not read them. 0 where the loop is to make a read-out of its own.
         spread: ``(model, readout (B, K, h, w), size) -> (B, K, h', w')``: lays the fed-back channels out in space,
             where the state is no map (tokens, say). None where it is.
-        answer: Takes the logits, or (masks, labels), out of the base's own answer, where that is more.
+        answer: Takes the logits, or (masks, labels), out of the base's own answer, where that is more; with
+            ``feedback=False`` the base that ``create`` gives answers these, too.
 
     >>> import torch, smp_feedback as smpf
     >>> class Net(nn.Module):
@@ -113,6 +115,22 @@ def cut_name(model: nn.Module) -> str | None:
     return next((name for name in names if (cuts.is_here(name) if name.startswith(SETTLED) else name in cuts)), None)
 
 
+class AnswersLogits(Extension):
+    """A plain base that answers its logits, where its class answers more (a dict of them, say)."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The logits, or (masks, labels)."""
+        return cut_of(self).answer(super().forward(*args, **kwargs))
+
+
+def answering_logits(base: nn.Module) -> nn.Module:
+    """*base*, in place, answering its logits as a looping model does; one whose class answers them is left alone."""
+    name = cut_name(base)
+    if name is not None and cut_of(base).answer is not _itself:
+        extend(base, AnswersLogits)
+    return base
+
+
 def behind_head(cut: Cut) -> Cut:
     """The same base, cut behind its head instead of before it: the head runs at every step."""
     body = functools.partial(_body_and_head, cut)
@@ -171,12 +189,18 @@ def _features_head(layout: Layout, model: Any, output: Tensor, size: Size) -> Te
     return cast(Tensor, model.forward_head(layout.from_state(output)))
 
 
+def _own_check(model: Any, image: Tensor) -> None:
+    check = getattr(model, "check_input_shape", None)
+    if callable(check):
+        check(image)
+
+
 def _tokens_in_space(layout: Layout, model: Any, readout: Tensor, size: Size) -> Tensor:
     return layout.spread(readout, size)
 
 
 def _cut_by_layout(layout: Layout) -> Cut:
-    cut = Cut(functools.partial(_features, layout), functools.partial(_features_head, layout))
+    cut = Cut(functools.partial(_features, layout), functools.partial(_features_head, layout), check=_own_check)
     return replace(cut, spread=functools.partial(_tokens_in_space, layout)) if layout.is_tokens else cut
 
 

@@ -13,6 +13,7 @@ from smp_feedback.base_norm import base_norm_of, check_base_norm, with_group_nor
 from smp_feedback.builder import arguments_of, build_base
 from smp_feedback.checks import check_whole
 from smp_feedback.config import Feedback, LoopConfig, Recurrent, as_config
+from smp_feedback.cuts import answering_logits
 from smp_feedback.errors import InvalidType, InvalidValue, SurgeryError
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.plugins import catalogue
@@ -111,7 +112,7 @@ def create(
     if base_norm is not None:
         base, told = with_group_norm(base), {**told, "base_norm": base_norm}
     if config is None:
-        return base
+        return answering_logits(base)
     return close(base, config, {"architecture": entry.name, "arguments": {**told, "encoder_weights": None}})
 
 

@@ -77,11 +77,14 @@ def installed_points() -> list[EntryPoint]:
 
 
 def once(points: Iterable[EntryPoint]) -> list[EntryPoint]:
-    """*points* without those that say the same again, as a wheel's metadata beside an editable install's."""
+    """*points* without those that say the same again, as a wheel's metadata beside an editable install's.
+
+    In the order of distribution and name: which of two plugins wins a name depends on nothing else.
+    """
     first: dict[tuple[str, str], EntryPoint] = {}
     for point in points:
         first.setdefault((point.name, point.value), point)
-    return list(first.values())
+    return sorted(first.values(), key=lambda point: (point.dist.name.lower() if point.dist else "", point.name))
 
 
 def found(point: EntryPoint) -> Plugin:

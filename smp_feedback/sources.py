@@ -6,12 +6,10 @@ from typing import Any, cast
 
 import timm
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
-from smp_feedback.cuts import cut_of
 from smp_feedback.errors import InvalidValue
 from smp_feedback.keywords import unknown_keyword
-from smp_feedback.surgery import Extension, extend
 
 
 def timm_classifier(
@@ -47,19 +45,10 @@ def timm_classifier(
         raise InvalidValue(f"timm/{name}: {error}") from error
 
 
-class AnswersLogits(Extension):
-    """A segmentation model of torchvision that answers its logits, not a dict of them."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, classes, H, W)."""
-        cut = cut_of(self)
-        return cut.head(self, cut.body(self, x)[0], (x.shape[-2], x.shape[-1]))
-
-
 def torchvision_segmenter(
     name: str, encoder_weights: Any = None, in_channels: int = 3, classes: int = 21, **kwargs: Any
 ) -> nn.Module:
-    """A segmentation model of torchvision that answers logits (B, classes, H, W); weights are random unless asked for.
+    """A segmentation model of torchvision; its weights are random unless they are asked for.
 
     Args:
         name: As ``torchvision.models.list_models`` has it.
@@ -78,7 +67,6 @@ def torchvision_segmenter(
     weights = {"weights": encoder_weights if whole else None}
     weights |= {"weights_backbone": None if whole or encoder_weights is None else "DEFAULT"}
     try:
-        model = torchvision.models.get_model(name, **weights, num_classes=classes, **kwargs)
+        return cast(nn.Module, torchvision.models.get_model(name, **weights, num_classes=classes, **kwargs))
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidValue(f"torchvision/{name}: {error}") from error
-    return cast(nn.Module, extend(model, AnswersLogits))

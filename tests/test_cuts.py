@@ -253,3 +253,24 @@ def test_a_model_of_tokens_can_be_pickled_and_answers_alike():
     again = pickle.loads(pickle.dumps(model))
     with torch.no_grad():
         assert torch.equal(again(image), model(image))
+
+
+# --- answers that are more than logits
+
+
+class Told(Net):
+    """It answers a dict, as torchvision's do."""
+
+    def forward(self, image):
+        return {"out": super().forward(image)}
+
+
+def test_the_plain_model_of_a_base_that_answers_more_answers_its_logits_too(restored):
+    smpf.register_cut(Told, Cut(net_body, net_head, answer=lambda answer: answer["out"]))
+    smpf.register_architecture("Told", lambda: Told())
+    plain, model = smpf.create("Told", feedback=False).eval(), smpf.create("Told", feedback={"dynamics": "residual"})
+    model.load_feedforward(plain.state_dict())
+    assert isinstance(plain, Told)
+    with torch.no_grad():
+        assert torch.equal(plain(IMAGE), Told.forward(plain, IMAGE)["out"])
+        assert torch.allclose(model.eval()(IMAGE), plain(IMAGE), atol=1e-5)

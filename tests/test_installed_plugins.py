@@ -476,3 +476,15 @@ def test_a_process_creates_with_the_good_one_and_says_why_the_others_name_is_mis
     )
     assert said[0] == [1, 2, 8, 8]
     assert "It would have come with half-plugin 0.3, which is left out: it needs smp_feedback>=99" in said[1]
+
+
+def test_plugins_are_let_in_by_the_order_of_their_names_wherever_they_lie(monkeypatch):
+    from types import SimpleNamespace
+
+    from smp_feedback.installed import once
+
+    points = [
+        SimpleNamespace(name=n, value=n, dist=SimpleNamespace(name=d))
+        for n, d in (("b", "Zoo"), ("a", "zoo"), ("c", "ant"))
+    ]
+    assert [point.name for point in once(points)] == ["c", "a", "b"]

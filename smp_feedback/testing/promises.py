@@ -52,10 +52,15 @@ def _keeping(config: Recurrent) -> Recurrent:
 
 @torch.no_grad()
 def check_agreement(model: FeedbackModel, image: Tensor) -> None:
-    """``forward``, ``predict``, ``iterate`` and ``trajectory`` say the same, and none disturbs another."""
+    """``forward``, ``predict``, ``iterate`` and ``trajectory`` say the same, and none disturbs another.
+
+    Maps of logits are of the image's size.
+    """
     model.eval()
     path = model.trajectory(image)
     assert path.isfinite().all(), "an answer is not finite"
+    size, grid = tuple(image.shape[-2:]), tuple(path.shape[3:])
+    assert grid in ((), size), f"logits of {grid} for an image of {size}"
     assert torch.equal(path[-1], masks_of(model(image))), "trajectory[-1] is not forward"
     assert torch.equal(path[-1], masks_of(model.predict(image))), "predict is not forward"
     first, second = model.iterate(image), model.iterate(image.flip(-1))

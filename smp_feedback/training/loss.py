@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import segmentation_models_pytorch.losses as smp_losses
 from torch import nn
 
-from smp_feedback.errors import InvalidType, InvalidValue, UnknownName
+from smp_feedback.errors import InvalidType, InvalidValue, UnknownName, did_you_mean, suggestion
 from smp_feedback.keywords import unknown_keyword
 from smp_feedback.plugins import catalogue
 
@@ -56,9 +56,15 @@ def _find(name: str) -> Maker:
         make: Maker = registry[name]
         return make
     classes = _losses(nn) | _losses(smp_losses)
-    if name not in classes:
-        raise UnknownName("loss", name, [*registry, *classes])
-    return classes[name]
+    if name in classes:
+        return classes[name]
+    try:
+        return cast(Maker, registry[name])  # says why it is missing, if a plugin would have brought it
+    except UnknownName as error:
+        every = [*registry, *classes]
+        why = error.why or ("" if did_you_mean(name, every) else suggestion([], list(registry)))
+        hint = "" if error.why else "Other losses of smp and torch.nn go by their class."
+        raise UnknownName("loss", name, every, hint, why=why) from None
 
 
 def _losses(module: object) -> dict[str, Maker]:

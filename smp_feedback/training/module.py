@@ -244,6 +244,11 @@ def check_answer(logits: Tensor, target: Tensor) -> None:
             f"the model answers {tuple(logits.shape)} where the targets are {tuple(target.shape)}: labels want a "
             "classifier (arch: timm/<name>), label maps a model for segmentation (arch: Unet)."
         )
+    if logits.shape[2:] != target.shape[1:]:
+        raise InvalidValue(
+            f"the model answers {tuple(logits.shape)} where the targets are {tuple(target.shape)}: expected one size; "
+            "give images of a size that the model takes (data.size)."
+        )
 
 
 def _loss(loss: str | nn.Module, ignore_index: int | None, arguments: Mapping[str, Any] | None) -> nn.Module:

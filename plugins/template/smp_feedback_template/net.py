@@ -36,7 +36,14 @@ class TemplateNet(nn.Module):
         """(B, width, h, w) -> logits (B, classes, 2h, 2w): reads the state after the last step."""
         return F.pixel_shuffle(self.last(features), 2)
 
+    def check_input_shape(self, image: Tensor) -> None:
+        """Raise ``RuntimeError`` for odd sides: the head would answer one pixel more."""
+        height, width = image.shape[-2:]
+        if height % 2 or width % 2:
+            raise RuntimeError(f"image of {height} x {width}: expected even sides.")
+
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W), sides even, -> logits (B, classes, H, W)."""
+        self.check_input_shape(image)
         logits: Tensor = self.forward_head(self.forward_features(image))
         return logits
