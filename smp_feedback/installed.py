@@ -69,7 +69,7 @@ class Plugin:
 def installed_points() -> list[EntryPoint]:
     """The entry points of the group ``smp_feedback``; metadata that cannot be read is reported, not fatal."""
     try:
-        return once(entry_points(group=PROJECT))
+        return in_order(once(entry_points(group=PROJECT)))
     except Exception as error:  # a damaged installation of anything
         said = f"No plugins: the installed packages cannot be listed: {one_line(error)}"
         warnings.warn(said, PluginWarning, stacklevel=2)
@@ -77,14 +77,16 @@ def installed_points() -> list[EntryPoint]:
 
 
 def once(points: Iterable[EntryPoint]) -> list[EntryPoint]:
-    """*points* without those that say the same again, as a wheel's metadata beside an editable install's.
-
-    In the order of distribution and name: which of two plugins wins a name depends on nothing else.
-    """
+    """*points* without those that say the same again, as a wheel's metadata beside an editable install's."""
     first: dict[tuple[str, str], EntryPoint] = {}
     for point in points:
         first.setdefault((point.name, point.value), point)
-    return sorted(first.values(), key=lambda point: (point.dist.name.lower() if point.dist else "", point.name))
+    return list(first.values())
+
+
+def in_order(points: Iterable[EntryPoint]) -> list[EntryPoint]:
+    """*points* by distribution and name: which of two plugins wins a name depends on nothing else."""
+    return sorted(points, key=lambda point: (point.dist.name.lower() if point.dist else "", point.name))
 
 
 def found(point: EntryPoint) -> Plugin:

@@ -481,10 +481,10 @@ def test_a_process_creates_with_the_good_one_and_says_why_the_others_name_is_mis
 def test_plugins_are_let_in_by_the_order_of_their_names_wherever_they_lie(monkeypatch):
     from types import SimpleNamespace
 
-    from smp_feedback.installed import once
+    from smp_feedback.installed import in_order
 
     points = [
         SimpleNamespace(name=n, value=n, dist=SimpleNamespace(name=d))
         for n, d in (("b", "Zoo"), ("a", "zoo"), ("c", "ant"))
     ]
-    assert [point.name for point in once(points)] == ["c", "a", "b"]
+    assert [point.name for point in in_order(points)] == ["c", "a", "b"]
