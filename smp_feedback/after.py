@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from smp_feedback.errors import SurgeryError, did_you_mean, suggestion
 from smp_feedback.layouts import Layout, grid_of
-from smp_feedback.look import Once, current_look
+from smp_feedback.look import Once, current_look, listening, tell
 from smp_feedback.maps import Mixture
 from smp_feedback.surgery import Extension, extend
 
@@ -24,9 +24,13 @@ class AddsFeedback(Extension):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As ever outside a loop; in a look, what it gave before the first, and the feedback."""
         look = current_look()
+        if look is not None and look.once.stages:
+            made = look.once.stages[0]
+        else:
+            made = cast(Tensor, super().forward(*args, **kwargs))
         if look is None:
-            return super().forward(*args, **kwargs)
-        made = look.once.stages[0] if look.once.stages else cast(Tensor, super().forward(*args, **kwargs))
+            tell(made)  # what its hooks make of it is made again in every look
+            return made
         return made + as_laid_out(self.layout, look.readers[0](look.feedback))
 
 
@@ -60,7 +64,9 @@ class AfterModule(NamedTuple):
                 f"{self.name} was replaced since the model was made, so the feedback is no longer read there. "
                 "Replace parts of the base before it is closed into a loop, with wrap."
             )
-        return Once(stages=(module(image),))
+        with listening() as told:
+            module(image)
+        return Once(stages=(told[0],))
 
     def grid(self, image: Tensor, once: Once) -> tuple[int, int]:
         """That of what it gives."""

@@ -208,6 +208,8 @@ class Recurrent(LoopConfig):
         >>> Recurrent(channels=3).state_channels_fed_back, Recurrent(projection="entropy").state_channels_fed_back
         (3, 0)
         """
+        if self.output == "dirichlet":  # its state is the classes' evidence, and a read-out is made of that
+            return 0
         return int(catalogue().projections[self.fed_back](replace(self, norm_feedback="none"), 2).readout)
 
     @property

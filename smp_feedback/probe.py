@@ -84,6 +84,11 @@ def probe(base: nn.Module, channels: Iterable[int], *, dirichlet: bool = False) 
             raise SurgeryError(
                 f"{type(base).__name__}: expected a tensor or (masks, labels) as answer, got {type(logits).__name__}."
             )
+        if logits.ndim not in (2, 4):
+            raise SurgeryError(
+                f"{type(base).__name__} answers {tuple(logits.shape)}: expected logits (B, classes, H, W), or "
+                "(B, classes) of a classifier."
+            )
         return Probe(cut, image, logits, output, found, labels[0] if labels else None)
     raise SurgeryError(
         f"{type(base).__name__} answered no dry run at {_in_words(tried)} px with {counts} channels. Its first words: "

@@ -8,8 +8,8 @@ import timm
 import torchvision
 from torch import nn
 
-from smp_feedback.errors import InvalidValue
-from smp_feedback.keywords import unknown_keyword
+from smp_feedback.errors import InvalidType, InvalidValue, UnknownKeyword
+from smp_feedback.keywords import check_keywords, unknown_keyword
 
 
 def timm_classifier(
@@ -30,6 +30,7 @@ def timm_classifier(
     >>> timm_classifier("test_resnet", classes=5).num_classes
     5
     """
+    _check_told(f"timm/{name}", encoder_weights, kwargs, ("in_chans", "num_classes", "pretrained"))
     shape = {"in_chans": in_channels, "num_classes": classes}
     pretrained = encoder_weights is not None
     if isinstance(encoder_weights, str) and encoder_weights not in ("imagenet", "pretrained") and "." not in name:
@@ -61,6 +62,9 @@ def torchvision_segmenter(
     Raises:
         InvalidValue: If torchvision refuses them, in its words, or *in_channels* is not 3.
     """
+    _check_told(f"torchvision/{name}", encoder_weights, kwargs, ("num_classes", "weights", "weights_backbone"))
+    builder = torchvision.models.get_model_builder(name)
+    check_keywords(f"torchvision/{name}", builder, kwargs, open_ended=False)  # it drops what it does not know
     if in_channels != 3:
         raise InvalidValue(f"torchvision/{name}: in_channels={in_channels}; its backbones take 3.")
     whole = encoder_weights not in (None, "imagenet")
@@ -68,5 +72,14 @@ def torchvision_segmenter(
     weights |= {"weights_backbone": None if whole or encoder_weights is None else "DEFAULT"}
     try:
         return cast(nn.Module, torchvision.models.get_model(name, **weights, num_classes=classes, **kwargs))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, NotImplementedError) as error:
         raise InvalidValue(f"torchvision/{name}: {error}") from error
+
+
+def _check_told(who: str, weights: Any, kwargs: dict[str, Any], theirs: tuple[str, ...]) -> None:
+    """*weights* are None or named, and nothing is said in the library's own words that ``create`` says in smp's."""
+    if weights is not None and not (isinstance(weights, str) and weights):
+        raise InvalidType(f"{who}: encoder_weights={weights!r}: expected None or a name, such as 'imagenet'.")
+    for key in theirs:
+        if key in kwargs:
+            raise UnknownKeyword(f"{who} takes no {key!r}: say in_channels=, classes= or encoder_weights=, as in smp.")

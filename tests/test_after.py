@@ -132,3 +132,12 @@ def test_a_place_that_is_none_is_refused_with_what_to_do(place, words):
 def test_a_place_without_a_name_is_refused_at_once(insert):
     with pytest.raises(InvalidValue, match="after:NAME"):
         smpf.Recurrent(insert=insert)
+
+
+def test_a_hook_on_the_module_is_heard_once_in_each_look():
+    net, insert = base("tokens")
+    model = smpf.wrap(net, smpf.Recurrent(insert=insert, dynamics="residual")).eval()
+    for one in (net, model):
+        one.patch_embed.register_forward_hook(lambda module, inputs, gave: 2 * gave)
+    with torch.no_grad():
+        assert torch.allclose(model(IMAGE), net(IMAGE), atol=1e-5)

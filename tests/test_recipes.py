@@ -407,3 +407,10 @@ def test_a_recipe_becomes_one_file_that_answers_alike(name, tmp_path):
     model = smpf.create(name, **{**SMALL.get(name, {}), **more}, classes=3, feedback={"steps": 2, "channels": 16})
     written = smpf.export(as_if_trained(model).float(), tmp_path / "model.pt2", image=IMAGE, dynamic=False)
     assert written.difference < 1e-5
+
+
+def test_a_saved_recipe_is_built_again_with_other_channels_fed_back(tmp_path):
+    made("NeumannUnet").save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="decoder"):
+        again = smpf.from_pretrained(tmp_path, strict=False, feedback={"channels": 4})
+    assert again.feedback.dynamics.channels == 8 + 4

@@ -12,7 +12,7 @@ import torch
 import torchvision
 
 import smp_feedback as smpf
-from smp_feedback.errors import InvalidValue, UnknownKeyword, UnknownName
+from smp_feedback.errors import InvalidType, InvalidValue, SurgeryError, UnknownKeyword, UnknownName
 from smp_feedback.plugins import catalogue
 from smp_feedback.testing import check_agreement, check_heard
 
@@ -210,3 +210,23 @@ def test_a_torchvision_model_comes_back_from_disk_the_same(tmp_path):
 def test_what_torchvision_does_not_take_is_refused(more, words):
     with pytest.raises(InvalidValue, match=words):
         smpf.create("torchvision/fcn_resnet50", **more)
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "error"),
+    [
+        ("torchvision/lraspp_mobilenet_v3_large", {"foo": 1}, UnknownKeyword),
+        ("torchvision/lraspp_mobilenet_v3_large", {"num_classes": 2}, UnknownKeyword),
+        ("torchvision/lraspp_mobilenet_v3_large", {"aux_loss": True}, InvalidValue),
+        ("timm/test_resnet", {"num_classes": 2}, UnknownKeyword),
+        ("timm/test_resnet", {"encoder_weights": False}, InvalidType),
+    ],
+)
+def test_words_of_the_library_and_unknown_ones_are_refused_in_ours(name, more, error):
+    with pytest.raises(error, match=name):
+        smpf.create(name, **more)
+
+
+def test_logits_of_no_known_kind_are_refused():
+    with pytest.raises(SurgeryError, match=r"answers \(1, 17, 3\)"):
+        smpf.create("timm/vit_tiny_patch16_224", classes=3, img_size=64, depth=1, global_pool="")

@@ -75,6 +75,8 @@ def _build(saved: Mapping[str, Any], feedback: Feedback, overrides: dict[str, An
     wanted = {**saved, "feedback": _changed(saved["feedback"], feedback)}
     check_plugins(wanted)
     arguments = _arguments(saved["arguments"], overrides)
+    if "feedback_channels" not in overrides and arguments.get("feedback_channels"):
+        del arguments["feedback_channels"]  # the loop's, which may be another now
     model: FeedbackModel = create(saved["architecture"], feedback=wanted["feedback"], **arguments)
     return model
 
