@@ -36,10 +36,12 @@ if TYPE_CHECKING:
         register_projection,
     )
     from smp_feedback.saving.loading import from_pretrained
+    from smp_feedback.score_config import Score
 
 _HOMES = {
     "list_encoders": "builder",
     "Recurrent": "config",
+    "Score": "score_config",
     "Cut": "cuts",
     "FeedbackError": "errors",
     "Exported": "exporting.export",
@@ -69,6 +71,7 @@ __all__ = [
     "FeedbackError",
     "FeedbackModel",
     "Recurrent",
+    "Score",
     "Step",
     "create",
     "export",

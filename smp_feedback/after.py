@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.errors import SurgeryError, did_you_mean, suggestion
+from smp_feedback.errors import SurgeryError
 from smp_feedback.layouts import Layout, grid_of
 from smp_feedback.look import Once, current_look, listening, tell
 from smp_feedback.maps import Mixture
-from smp_feedback.surgery import Extension, extend
+from smp_feedback.surgery import Extension, extend, full_name
 
 
 class AddsFeedback(Extension):
@@ -101,7 +101,7 @@ def enter_after(base: nn.Module, name: str, image: Tensor, channels: int) -> tup
     Raises:
         SurgeryError: If there is no such module, or it is not handed the image itself.
     """
-    full = _full_name(base, name)
+    full = full_name(base, name, f"insert='after:{name}'")
     module = base.get_submodule(full)
     with _watching(module) as calls, torch.no_grad():
         base(image)
@@ -116,20 +116,6 @@ def enter_after(base: nn.Module, name: str, image: Tensor, channels: int) -> tup
     nn.init.zeros_(reader.weight)
     extend(module, AddsFeedback).layout = layout
     return AfterModule(full, layout), nn.ModuleList([reader])
-
-
-def _full_name(base: nn.Module, name: str) -> str:
-    names = [str(full) for full, _ in base.named_modules() if full]
-    found = [full for full in names if full == name] or [full for full in names if full.endswith(f".{name}")]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise SurgeryError(f"insert='after:{name}' may be {', '.join(found[:5])}: give the whole name of one.")
-    close = did_you_mean(name, [*names, *(full.rpartition(".")[2] for full in names)])
-    raise SurgeryError(
-        f"insert='after:{name}': no module of this {type(base).__name__} is called that. "
-        f"{suggestion(close, [child for child, _ in base.named_children()])}"
-    )
 
 
 @contextmanager

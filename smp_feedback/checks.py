@@ -13,13 +13,25 @@ def check_steps(steps: object, hint: str = "") -> int:
     return check_whole("steps", steps, hint=f"; steps=1 looks once{hint}")
 
 
-def check_whole(name: str, value: object, hint: str = "") -> int:
-    """*value* if it is a whole number >= 1 (bool is none)."""
+def check_whole(name: str, value: object, hint: str = "", *, least: int = 1) -> int:
+    """*value* if it is a whole number >= *least* (bool is none)."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidType(f"{name}={value!r} ({type(value).__name__}): expected a whole number >= 1{hint}.")
-    if value < 1:
-        raise InvalidValue(f"{name}={value!r}: expected a whole number >= 1{hint}.")
+        raise InvalidType(f"{name}={value!r} ({type(value).__name__}): expected a whole number >= {least}{hint}.")
+    if value < least:
+        raise InvalidValue(f"{name}={value!r}: expected a whole number >= {least}{hint}.")
     return value
+
+
+def check_gradients(grad_steps: object, detach: bool) -> None:
+    """*grad_steps* is None or a whole number >= 1, and not said together with *detach*."""
+    if grad_steps is None:
+        return
+    check_whole("grad_steps", grad_steps)
+    if detach:
+        raise InvalidValue(
+            f"grad_steps={grad_steps} with detach=True, which lets every step carry its own gradient: "
+            "leave grad_steps=None."
+        )
 
 
 def check_number(

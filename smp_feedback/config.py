@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 from smp_feedback.checks import (
     check_bool,
     check_choice,
+    check_gradients,
     check_insert,
     check_norm,
     check_number,
@@ -45,6 +46,11 @@ class LoopConfig:
     def state_channels_fed_back(self) -> int:
         """How many channels of a state are fed back; none for a loop without such a state."""
         return 0
+
+    @property
+    def is_data_dependent(self) -> bool:
+        """Whether the images decide how many steps are run, so that they are no fixed graph."""
+        return getattr(self, "tolerance", None) is not None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: the loop's name and every field."""
@@ -174,21 +180,12 @@ class Recurrent(LoopConfig):
         for name in ("norm_error", "norm_feedback"):
             if getattr(self, name) is not None:
                 check_norm(name, getattr(self, name))
-        self._check_gradients()
+        check_gradients(self.grad_steps, self.detach)
         if self.tolerance is not None:
             check_number("tolerance", self.tolerance, above=0)
         check_insert(self.insert, self.stem)
         _ = catalogue().projections[self.fed_back]
         catalogue().dynamics[self.dynamics].check(self)
-
-    def _check_gradients(self) -> None:
-        if self.grad_steps is not None:
-            check_whole("grad_steps", self.grad_steps)
-            if self.detach:
-                raise InvalidValue(
-                    f"grad_steps={self.grad_steps} with detach=True, which lets every step carry its own gradient: "
-                    "leave grad_steps=None."
-                )
 
     @property
     def fed_back(self) -> str:

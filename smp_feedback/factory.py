@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, cast, overload
 
 from torch import nn
@@ -157,7 +158,7 @@ def wrap(model: nn.Module, feedback: Feedback = True) -> FeedbackModel:
 
     Raises:
         InvalidType: If *model* is no module.
-        InvalidValue: If it looks again already, or *feedback* is False.
+        InvalidValue: If it looks again already and *feedback* is no loop around another, or *feedback* is False.
         SurgeryError: If it cannot be cut.
 
     >>> import torch, segmentation_models_pytorch as smp, smp_feedback as smpf
@@ -169,13 +170,26 @@ def wrap(model: nn.Module, feedback: Feedback = True) -> FeedbackModel:
     if not isinstance(model, nn.Module):
         raise InvalidType(f"model is a {type(model).__name__}: expected a torch.nn.Module, such as an smp model.")
     if isinstance(model, FeedbackModel):
-        raise InvalidValue(f"This {type(model).__name__} looks again already; wrap the plain model.")
+        return close(copy.deepcopy(model), _around(model, feedback), model.feedback.origin)
     origin = _origin(model)
     usual = catalogue().architectures.entry(origin["architecture"]).feedback if origin else None
     config = as_config(feedback, default=Recurrent(dynamics="residual"), usual=_keeping_outputs(usual))
     if config is None:
         raise InvalidValue(f"feedback={feedback!r}: wrap adds feedback; give True, a loop's name or a config.")
     return close(copy.deepcopy(model), config, origin)
+
+
+def _around(model: FeedbackModel, feedback: Feedback) -> LoopConfig:
+    """*feedback* as a loop around that of *model*."""
+    config, own = as_config(feedback), model.loop_config
+    if config is None or not hasattr(config, "base") or hasattr(own, "base"):
+        raise InvalidValue(
+            f"This {type(model).__name__} looks again already: wrap the plain model, or a recurrent one by "
+            "feedback='score', which refines its last look."
+        )
+    if config.base not in (None, own):
+        raise InvalidValue(f"base={config.base}: this model's own loop is {own}; leave base=None.")
+    return cast(LoopConfig, replace(cast(Any, config), base=own))
 
 
 def _keeping_outputs(usual: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -187,12 +201,15 @@ def _keeping_outputs(usual: Mapping[str, Any] | None) -> Mapping[str, Any] | Non
 
 def close(base: nn.Module, config: LoopConfig, origin: Mapping[str, Any] | None) -> FeedbackModel:
     """Close *base* into the loop of *config*, in place; *origin* is how to build the base again."""
-    loop = catalogue().loops[config.loop]
-    if isinstance(base, FeedbackModel):
+    loop, inner = catalogue().loops[config.loop], getattr(config, "base", None)
+    if inner is not None and not isinstance(base, FeedbackModel):
+        base = close(base, inner, origin)
+    elif isinstance(base, FeedbackModel) and inner is None:
         who = origin["architecture"] if origin else type(base).__name__
         raise InvalidValue(f"{who}: this {type(base).__name__} looks again already; its builder must make a new one.")
     ours = {"feedback"}.union(*(vars(c) for c in loop.__mro__ if not issubclass(nn.Module, c)))
     taken = {*base._modules, *base._parameters, *base._buffers, *vars(base)} - {"config"}
+    taken -= {"feedback"} if inner is not None else set()
     for name in sorted(ours & taken):
         raise SurgeryError(
             f"{type(base).__name__} has a part called {name!r}, and so has every looping model: rename it."

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -52,6 +52,7 @@ class _Surroundings(threading.local):
     look: Look | None = None
     replay: bool = False
     told: list[Tensor] | None = None
+    notes: dict[str, Any] | None = None
 
 
 _here = _Surroundings()
@@ -103,6 +104,26 @@ def tell(answer: Tensor) -> None:
     """Say *answer* to whoever is listening in this thread."""
     if _here.told is not None:
         _here.told.append(answer)
+
+
+class noting:  # noqa: N801
+    """Context: modules that are noted, called inside, leave what they gave last, by name."""
+
+    def __enter__(self) -> dict[str, Any]:
+        notes: dict[str, Any] = {}
+        self.before, _here.notes = _here.notes, notes
+        return notes
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _here.notes = self.before
+
+
+def note(name: str, gave: Any) -> None:
+    """Leave what the module *name* gave to whoever takes notes in this thread."""
+    if _here.notes is not None:
+        _here.notes[name] = gave
 
 
 class replaying:  # noqa: N801

@@ -35,8 +35,8 @@ class Extension(nn.Module):
     _extension: type[nn.Module]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # the extended class has no importable name: copies and pickles are built from its two halves
-        return _blank, (self._base_class, self._extension), self.__dict__.copy()
+        # the extended class has no importable name: copies and pickles are built from its parts
+        return _blank, (plain_class(self), *extensions(self)), self.__dict__.copy()
 
 
 def extended(base: type[nn.Module], extension: type[nn.Module]) -> type[nn.Module]:
@@ -72,8 +72,21 @@ def plain_class(module: nn.Module) -> type[nn.Module]:
     return cls
 
 
-def _blank(base: type[nn.Module], extension: type[nn.Module]) -> nn.Module:
-    cls = extended(base, extension)
+def extensions(module: nn.Module) -> list[type[nn.Module]]:
+    """What was added to the class of *module*, the first first.
+
+    >>> extensions(extend(nn.ReLU(), Extension)) == [Extension]
+    True
+    """
+    cls, found = type(module), list[type[nn.Module]]()
+    while issubclass(cls, Extension):
+        found.insert(0, cls._extension)
+        cls = cls._base_class
+    return found
+
+
+def _blank(base: type[nn.Module], *added: type[nn.Module]) -> nn.Module:
+    cls = functools.reduce(extended, added, base)
     return nn.Module.__new__(cls)
 
 
@@ -169,6 +182,25 @@ def asking(modules: Iterable[tuple[str, M]], before: Callable[[str, M, tuple[Any
 
 def _told(before: Callable[..., None], name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
     before(name, module, inputs)
+
+
+def full_name(model: nn.Module, name: str, asked: str) -> str:
+    """The dotted name of the module of *model* that is called *name*, or whose name ends so; *asked* is how.
+
+    Raises:
+        SurgeryError: If none is, or several are.
+    """
+    names = [str(full) for full, _ in model.named_modules() if full]
+    found = [full for full in names if full == name] or [full for full in names if full.endswith(f".{name}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise SurgeryError(f"{asked} may be {', '.join(found[:5])}: give the whole name of one.")
+    close = did_you_mean(name, [*names, *(full.rpartition(".")[2] for full in names)])
+    raise SurgeryError(
+        f"{asked}: no module of this {type(model).__name__} is called that. "
+        f"{suggestion(close, [child for child, _ in model.named_children()])}"
+    )
 
 
 def named_stem(model: nn.Module, stem: str) -> nn.Conv2d:

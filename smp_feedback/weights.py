@@ -13,9 +13,9 @@ from smp_feedback.errors import FeedbackError
 from smp_feedback.norms import StatisticsPerStep, reset_statistics
 from smp_feedback.saving.files import Source, find_file
 from smp_feedback.saving.saved import WEIGHTS, read_tensors
+from smp_feedback.surgery import plain_class
 
 PREFIX = "feedback."
-STATISTICS = f"{PREFIX}statistics."
 
 
 class FeedforwardWeights(nn.Module):
@@ -63,8 +63,13 @@ class FeedforwardWeights(nn.Module):
 
 def base_name(model: nn.Module) -> str:
     """What the class of *model* was called before it looked again."""
-    base: type[nn.Module] = getattr(type(model), "_base_class", type(model))
-    return base.__name__
+    return plain_class(model).__name__
+
+
+def _statistics(model: FeedforwardWeights) -> str:
+    """The prefix of BatchNorm's statistics per step; those of a loop inside another lie deeper."""
+    inner = getattr(model.feedback, "inner", None) is not None
+    return f"{PREFIX}inner.statistics." if inner else f"{PREFIX}statistics."
 
 
 def load_saved(model: FeedforwardWeights, saved: Mapping[str, Tensor], *, strict: bool) -> None:
@@ -94,11 +99,11 @@ def with_rows(model: FeedforwardWeights, saved: Mapping[str, Tensor]) -> dict[st
 
     A step beyond the saved ones takes the last, as it does in a call with more steps than were trained.
     """
-    weights = dict(saved)
+    weights, statistics = dict(saved), _statistics(model)
     for name, norm in model.named_modules():
         if isinstance(norm, StatisticsPerStep):
             for buffer, wanted in norm.rows[0].state_dict().items():
-                key = f"{STATISTICS}{norm.norm}.{buffer}"
+                key = f"{statistics}{norm.norm}.{buffer}"
                 first, later = saved.get(f"{name}.{buffer}"), saved.get(key)
                 if first is not None and later is not None and first.shape == later.shape[1:]:
                     steps = torch.arange(1, len(wanted) + 1).clamp(max=len(later))
@@ -108,7 +113,8 @@ def with_rows(model: FeedforwardWeights, saved: Mapping[str, Tensor]) -> dict[st
 
 def _load_fitting(model: FeedforwardWeights, weights: Mapping[str, Tensor]) -> None:
     own = model.state_dict()
-    numbered = [{key for key in keys if key.startswith(STATISTICS)} for keys in (own, weights)]
+    statistics = _statistics(model)
+    numbered = [{key for key in keys if key.startswith(statistics)} for keys in (own, weights)]
     renumbered = numbered[0] != numbered[1]  # feedback that enters elsewhere: the same number is another BatchNorm's
     if renumbered:
         weights = {key: value for key, value in weights.items() if key not in numbered[1]}

@@ -126,7 +126,7 @@ def looks_of(model: nn.Module, steps: int | None, outputs: str) -> int:
             raise InvalidValue(f"{asked}: a plain {type(model).__name__} looks once; close it into a loop with wrap().")
         return 1
     config: Any = model.loop_config
-    if getattr(config, "tolerance", None) is not None:
+    if config.is_data_dependent:
         raise InvalidValue(SETTLES.format(config.tolerance) + REPLACE.format("tolerance=None"))
     if getattr(config, "init_std", 0):
         raise InvalidValue(DRAWN.format(config.init_std) + REPLACE.format("init_std=0.0"))

@@ -17,6 +17,9 @@ from smp_feedback.saving.hub import OnDisk
 from smp_feedback.surgery import Extension
 from smp_feedback.weights import FeedforwardWeights
 
+Answer = Callable[[], tuple[Tensor, Tensor | None]]
+"""Computes the logits, and the labels of a model that has some."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -30,7 +33,7 @@ class Step:
     index: int
     state: Tensor
     _before: Tensor | None
-    _answer: Callable[[], tuple[Tensor, Tensor | None]]
+    _answer: Answer
 
     @functools.cached_property
     def _answers(self) -> tuple[Tensor, Tensor | None]:
@@ -117,8 +120,12 @@ class FeedbackModel(OnDisk, FeedforwardWeights, Extension):
     def _as_steps(self, turns: Iterator[tuple[int, Turned]], size: tuple[int, int]) -> Iterator[Step]:
         before: Tensor | None = None
         for t, turned in turns:
-            yield Step(t, turned.state, before, functools.partial(self._answer, turned, size))
+            yield self._step(t, turned, before, functools.partial(self._answer, turned, size))
             before = turned.state
+
+    def _step(self, t: int, turned: Turned, before: Tensor | None, answer: Answer) -> Step:
+        """A turn as it is shown; a loop that says more of its turns has steps of its own."""
+        return Step(t, turned.state, before, answer)
 
     def trajectory(self, x: Tensor, steps: int | None = None) -> Tensor:
         """The logits of every look (T, B, classes, H, W); the last is what ``forward`` returns."""

@@ -153,46 +153,51 @@ class RecurrentModel(FeedbackModel):
         ...     model(torch.rand(1, 3, 32, 32), steps=3).shape
         torch.Size([1, 1, 32, 32])
         """
-        self.feedback.look = torch.compile(look_once, **options)
+        self.recurrent.look = torch.compile(look_once, **options)
         return self
+
+    @property
+    def recurrent(self) -> RecurrentFeedback:
+        """This loop's part of ``feedback``, which may be that of a loop around this one."""
+        return cast(RecurrentFeedback, getattr(self.feedback, "inner", None) or self.feedback)
 
     @property
     def cut(self) -> Cut:
         """Where the base is opened."""
-        return self.feedback.cut
+        return self.recurrent.cut
 
     def _turns(
         self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, share: Share | None = None
     ) -> Iterator[tuple[int, Turned]]:
         self._check_input(image)
-        count = self.feedback.steps() if steps is None else check_steps(steps)
-        through = self.feedback.config.flow if flow is None else flow
+        count = self.recurrent.steps() if steps is None else check_steps(steps)
+        through = self.recurrent.config.flow if flow is None else flow
         once = self._once(image, through)
         if through.detach and share is not None:  # no convolution's answer is kept then
             image, *stages = share([image, *once.stages])
             once = once._replace(stages=tuple(stages))
-        tolerance = self.feedback.config.tolerance
+        tolerance = self.recurrent.config.tolerance
         turn: Turn
         if tolerance is None or self.training:
             turn = self._recurrence(image, once, count, through)
         else:
             turn = Settling(lambda x, seen: self._recurrence(x, seen, count, through), image, once, tolerance)
             through = through._replace(recompute=False)  # run again, it would decide again which images are left
-        return unroll(turn, self.feedback.first_state(image), steps=count, flow=through)
+        return unroll(turn, self.recurrent.first_state(image), steps=count, flow=through)
 
     def _check_input(self, image: Tensor) -> None:
-        check_image(image, self.feedback.in_channels)
+        check_image(image, self.recurrent.in_channels)
         if not torch.compiler.is_compiling():
-            adopt(self, self.feedback.statistics)
+            adopt(self, self.recurrent.statistics)
             self.cut.check(self, image)
 
     def _once(self, image: Tensor, flow: GradientFlow) -> Once:
-        entry = self.feedback.entry
+        entry = self.recurrent.entry
         # one convolution is run again rather than kept where each step's memory shall be its own
         return (entry.forgetful() if flow.detach and torch.is_grad_enabled() else entry).once(self, image)
 
     def _recurrence(self, image: Tensor, once: Once, steps: int, flow: GradientFlow) -> Recurrence:
-        feedback, dynamics = self.feedback, self.feedback.dynamics
+        feedback, dynamics = self.recurrent, self.recurrent.dynamics
         grid = feedback.entry.grid(image, once)
 
         def body(u: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
@@ -210,7 +215,7 @@ class RecurrentModel(FeedbackModel):
         )
 
     def _project(self, state: Tensor | None, image: Tensor, grid: tuple[int, int]) -> Tensor:
-        projection, s = self.feedback.projection, self.feedback.state_channels
+        projection, s = self.recurrent.projection, self.recurrent.state_channels
         if state is None:
             first = image.new_full((len(image), projection.channels, *grid), projection.before())
             return laid_out_as(first, image)
@@ -222,9 +227,9 @@ class RecurrentModel(FeedbackModel):
         return laid_out_as(projection(view).to(image.dtype), image)
 
     def _logits(self, state: Tensor, size: Size) -> Tensor:
-        dtype = cast(Tensor, self.feedback.readers[0].weight).dtype
-        read = state[:, : self.feedback.state_channels]
-        if self.feedback.dirichlet:
+        dtype = cast(Tensor, self.recurrent.readers[0].weight).dtype
+        read = state[:, : self.recurrent.state_channels]
+        if self.recurrent.dirichlet:
             return log_concentration(read).to(dtype)
         return self.cut.head(self, read.to(dtype), size)
 
@@ -260,7 +265,7 @@ def look_once(
     model: RecurrentModel, image: Tensor, feedback: Tensor, once: Once, statistics: list[Row]
 ) -> tuple[Tensor, Tensor | None]:
     """One look of *model*: what moves the state (B, S + K, h, w), with the readout, and the encoder's features."""
-    ours = model.feedback
+    ours = model.recurrent
     with looking(Look(ours.entry.carry(model, feedback), ours.readers, statistics, once)):
         output, features = model.cut.body(model, image)
     return ours.with_readout(output), features

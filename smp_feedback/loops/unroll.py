@@ -18,10 +18,17 @@ Share = Callable[[Sequence[Tensor]], list[Tensor]]
 
 
 class Turned(NamedTuple):
-    """What one turn gives: the new state, and the encoder's deepest features where a classifier reads them."""
+    """What one turn gives.
+
+    Attributes:
+        state: The new state.
+        features: The encoder's deepest features, where a classifier reads them.
+        more: What else this loop's turns say.
+    """
 
     state: Tensor
     features: Tensor | None = None
+    more: Any = None
 
 
 class Turn(Protocol):

@@ -66,8 +66,14 @@ def check_plugins(config: Mapping[str, Any]) -> None:
 
 
 def _parts(config: Mapping[str, Any]) -> dict[str, str]:
-    """What *config* names, by kind; a plugin's loop need not know dynamics and projections."""
-    named = {"loop": "recurrent"} | dict(config["feedback"]) | {"architecture": config["architecture"]}
+    """What *config* names, by kind; a plugin's loop need not know dynamics and projections.
+
+    A loop around another is ours, so it is the other that may be a plugin's.
+    """
+    loop = dict(config["feedback"])
+    inner = getattr(loop.get("base"), "to_dict", lambda: loop.get("base"))()
+    parts = {"loop": "recurrent"} | loop | (dict(inner) if isinstance(inner, Mapping) else {})
+    named = parts | {"architecture": config["architecture"]}
     return {kind: named[kind] for kind in KINDS if isinstance(named.get(kind), str)}
 
 

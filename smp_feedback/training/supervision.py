@@ -20,7 +20,8 @@ def looks_of(model: nn.Module) -> int:
     if not isinstance(model, FeedbackModel):
         return 1
     steps = getattr(model.feedback, "steps", None)  # "auto" is worked out there
-    return int(steps() if callable(steps) else getattr(model.loop_config, "steps"))  # noqa: B009
+    looks = int(steps() if callable(steps) else getattr(model.loop_config, "steps"))  # noqa: B009
+    return max(1, looks)  # a score loop tuned to no update still answers
 
 
 def step_weights(supervise: Supervise, steps: int) -> list[float]:
