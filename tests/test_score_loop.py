@@ -27,7 +27,8 @@ from smp_feedback.testing import check_loop
 
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden arrays are not part of the project")
 SMALL = {"arch": "Unet", "encoder": "tu-test_resnet", "encoder_weights": None, "decoder_channels": (16, 16, 8, 8, 8)}
-TINY = smpf.Score(filters=4, additional_pools=0, steps=4)
+SMOOTH = {"steps": 3, "filters": 4, "additional_pools": 1, "unpooling": "nearest"}  # no maximum to change by rounding
+TINY = smpf.Score(filters=4, additional_pools=1, steps=4)
 
 
 def create(feedback=TINY, **more):
@@ -136,7 +137,8 @@ def test_stopped_images_are_left_out_of_the_work_on_a_cpu():
     moving = [int((~one.more.norm.isnan()).sum()) for one in path]
     assert len(path) == 30
     assert seen == [n for n in moving if n]
-    assert moving[0] == 3 and moving[-1] == 0
+    assert moving[0] == 3
+    assert moving[-1] == 0
 
 
 @settings(deadline=None, max_examples=30)
@@ -168,7 +170,7 @@ def test_geometric_approach_of_a_fixed_reconstruction():
 
 @pytest.mark.parametrize("name", [None, smpf.Recurrent(steps=2)])
 def test_it_keeps_the_promises_of_a_loop(name):
-    check_loop("score", steps=3, filters=4, additional_pools=0, base=name)
+    check_loop("score", **SMOOTH, base=name)
 
 
 def test_without_an_update_it_is_the_plain_model():
@@ -231,7 +233,8 @@ def test_no_graph_is_kept_in_inference():
     with torch.no_grad():
         assert all(step.state.grad_fn is None and step.norm.grad_fn is None for step in model.iterate(image))
     begun = model.begin(image)
-    assert begun.y.grad_fn is None and all(x.grad_fn is None for x in begun.features), "a frozen base needs no graph"
+    for x in (begun.y, *begun.features):
+        assert x.grad_fn is None, "a frozen base needs no graph"
 
 
 def test_energy_falls_by_the_step_times_the_squared_score():
@@ -245,12 +248,14 @@ def test_energy_falls_by_the_step_times_the_squared_score():
 
 def test_a_frozen_base_stays_as_it_is_in_training():
     model = create(replace(TINY, noise_level=0.1)).train()
-    assert model.training and model.feedback.autoencoder.training
+    assert model.training
+    assert model.feedback.autoencoder.training
     assert not any(m.training for m in model.encoder.modules())
     before = {key: value.clone() for key, value in model.state_dict().items()}
     model(torch.rand(2, 3, 64, 64)).square().mean().backward()
     learns = {name for name, p in model.named_parameters() if p.grad is not None}
-    assert learns and all(name.startswith("feedback.autoencoder.") for name in learns)
+    assert learns
+    assert all(name.startswith("feedback.autoencoder.") for name in learns)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     free = create(replace(TINY, freeze=False)).train()
     assert all(m.training for m in free.modules())
@@ -428,7 +433,7 @@ def test_copies_and_pickles_answer_alike():
 
 @pytest.mark.parametrize("base", [None, smpf.Recurrent(steps=2)])
 def test_it_compiles_exports_and_takes_other_dtypes(base):
-    model, image = create(replace(TINY, base=base, steps=2)).eval(), torch.rand(2, 3, 64, 64)
+    model, image = create(smpf.Score(**SMOOTH, base=base)).eval(), torch.rand(2, 3, 64, 64)
     conformance.check_compiles(model, image, dynamic=False)
     conformance.check_exports(model, image)
     conformance.check_dtypes(model, image)
@@ -471,7 +476,8 @@ def test_its_config_goes_through_json():
     config = smpf.Score(features=["stage:3", "input"], base={"steps": 2}, tolerance=None)
     assert config.features == ("stage:3", "input")
     again = smpf.Score.from_dict(json.loads(json.dumps(config.to_dict())))
-    assert again == config and isinstance(again.base, smpf.Recurrent)
+    assert again == config
+    assert isinstance(again.base, smpf.Recurrent)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -512,5 +518,5 @@ def test_who_looks_again_is_refined_once():
         smpf.wrap(create(smpf.Recurrent()))
     with pytest.raises(InvalidValue, match="this model's own loop is"):
         smpf.wrap(create(smpf.Recurrent(steps=2)), replace(TINY, base=smpf.Recurrent(steps=9)))
-    with pytest.raises(FeedbackError, match="wrap adds feedback|looks again already"):
+    with pytest.raises(FeedbackError, match=r"looks again already"):
         smpf.wrap(create(smpf.Recurrent()), False)

@@ -91,9 +91,13 @@ def test_labels_beside_masks_pass_too():
     testing.check_cut(smp.Unet("tu-test_resnet", encoder_weights=None, aux_params={"classes": 4}, **SLIM), IMAGE)
 
 
+# 64 filters are 45 M parameters; a tracked maximum may be another one after rounding
+LOOPS = {"score": {"steps": 3, "filters": 4, "additional_pools": 1, "unpooling": "nearest"}}
+
+
 @pytest.mark.parametrize("name", OURS["loops"])
 def test_every_loop_passes(name):
-    testing.check_loop(name)
+    testing.check_loop(name, **LOOPS.get(name, {}))
 
 
 @pytest.mark.parametrize("name", OURS["dynamics"])

@@ -1,42 +1,38 @@
-"""Conditional denoising autoencoders. PLACEHOLDER of the core author: the AE slice replaces this file."""
+"""Conditional denoising autoencoders: what the score loop refines a prediction with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
+from smp_feedback.autoencoders.base import Autoencoder
+from smp_feedback.autoencoders.context import Context
+from smp_feedback.autoencoders.features import Feature
+from smp_feedback.autoencoders.standard import Standard
 from smp_feedback.score_config import Score
 
+__all__ = ["Autoencoder", "Feature", "build_autoencoder"]
 
-class Feature(NamedTuple):
-    """A feature that conditions an autoencoder."""
-
-    name: str
-    channels: int
-    stride: float
+KINDS: dict[str, type[Autoencoder]] = {"standard": Standard, "context": Context}
 
 
-class Placeholder(nn.Module):
-    """One convolution over features and y."""
+def build_autoencoder(config: Score, classes: int, features: Sequence[Feature]) -> Autoencoder:
+    """The autoencoder that *config* describes, with fresh weights.
 
-    def __init__(self, classes: int, features: Sequence[Feature]) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(classes + sum(f.channels for f in features), classes, 3, padding=1)
+    Args:
+        config: The loop's config.
+        classes: Channels K of the predictions it denoises, >= 2.
+        features: What conditions it, at least one.
 
-    def condition(self, features: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, ...]:
-        """Resized."""
-        return tuple(F.interpolate(f.to(self.conv.weight.dtype), size, mode="bilinear") for f in features)
+    Raises:
+        InvalidValue: If *features* do not suit the autoencoder.
 
-    def forward(self, y: Tensor, conditions: Sequence[Tensor]) -> Tensor:
-        """Logits."""
-        out: Tensor = self.conv(torch.cat([*conditions, y.to(self.conv.weight.dtype)], 1))
-        return out
-
-
-def build_autoencoder(config: Score, classes: int, features: Sequence[Feature]) -> nn.Module:
-    """The autoencoder of *config*."""
-    return Placeholder(classes, features)
+    >>> import torch
+    >>> config = Score(filters=4, additional_pools=1)
+    >>> autoencoder = build_autoencoder(config, 3, [Feature("stage:2", 8, 4.0)]).eval()
+    >>> conditions = autoencoder.condition([torch.rand(1, 8, 5, 7)], (20, 26))
+    >>> [tuple(condition.shape) for condition in conditions]  # of the third convolution
+    [(1, 16, 6, 8)]
+    >>> autoencoder(torch.rand(1, 3, 20, 26), conditions).shape
+    torch.Size([1, 3, 20, 26])
+    """
+    return KINDS[config.autoencoder](config, classes, features)

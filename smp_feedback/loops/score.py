@@ -105,7 +105,7 @@ class ScoreModel(FeedbackModel):
             steps: Updates, >= 0; None is the config's.
 
         >>> import smp_feedback as smpf
-        >>> settings = smpf.Score(filters=4, additional_pools=0)
+        >>> settings = smpf.Score(filters=4, additional_pools=1)
         >>> model = smpf.create("Unet", "resnet18", None, classes=3, feedback=settings).eval()
         >>> with torch.no_grad():
         ...     begun = model.begin(torch.rand(1, 3, 32, 32))
@@ -121,7 +121,7 @@ class ScoreModel(FeedbackModel):
         """Keep the step size and the number of updates with the model, in place; returns it.
 
         >>> import smp_feedback as smpf
-        >>> settings = smpf.Score(filters=4, additional_pools=0)
+        >>> settings = smpf.Score(filters=4, additional_pools=1)
         >>> model = smpf.create("Unet", "resnet18", None, feedback=settings).choose(step=0.05, steps=7)
         >>> model.loop_config.step, model.loop_config.steps
         (0.05, 7)
