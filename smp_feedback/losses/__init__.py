@@ -21,3 +21,4 @@ def register_losses(register: Register) -> None:
     register("generalized_dice", "smp_feedback.losses.published:GeneralizedDice")
     register("foreground_focal", "smp_feedback.losses.published:ForegroundFocal")
     register("dice_focal", "smp_feedback.losses.published:DiceFocal")
+    register("reconstruction", "smp_feedback.losses.reconstruction:Reconstruction")
