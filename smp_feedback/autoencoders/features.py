@@ -50,16 +50,9 @@ def check_features(given: Sequence[Tensor], expected: Sequence[Feature]) -> None
     for h, feature in zip(given, expected, strict=True):
         if h.ndim != 4 or h.shape[1] != feature.channels:
             raise InvalidInput(f"features: {feature.name!r} has the shape {tuple(h.shape)}; expected {wanted}.")
-<<<<<<< ours
-        if len(h) != len(given[0]):
-            raise InvalidInput(
-                f"features: {feature.name!r} is of {len(h)} images, {expected[0].name!r} of {len(given[0])}."
-            )
-=======
         if h.shape[0] != given[0].shape[0]:  # len() would tie an exported model to its batch
             first = f"{expected[0].name!r} of {given[0].shape[0]}"
             raise InvalidInput(f"features: {feature.name!r} is of {h.shape[0]} images, {first}.")
->>>>>>> theirs
 
 
 def lay_onto(x: Tensor, grid: Size) -> Tensor:
@@ -70,13 +63,7 @@ def lay_onto(x: Tensor, grid: Size) -> Tensor:
     tensor([[[[1., 2.],
               [1., 2.]]]])
     """
-<<<<<<< ours
-    height, width = grid
-    x = x[..., :height, :width]
-    return F.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2]), mode="replicate")
-=======
     return F.pad(x, (0, grid[1] - x.shape[-1], 0, grid[0] - x.shape[-2]), mode="replicate")
->>>>>>> theirs
 
 
 def resized(h: Tensor, size: Size, level: int) -> Tensor:

@@ -114,11 +114,7 @@ class Standard(Autoencoder):
         for p, unpool in zip(reversed(range(len(read))), self.up, strict=True):
             x = unpool(x, read[p], pooled[p + 1])
             x = x + pooled[p] if self.skip and p else x
-<<<<<<< ours
-        return x[..., self.margin : self.margin + size[0], self.margin : self.margin + size[1]]
-=======
         return crop(x, size, self.margin)
->>>>>>> theirs
 
     def _grid(self, size: Size, level: int) -> Size:
         """The grid of what block ``level + 1`` reads, where y is of *size*."""
@@ -148,8 +144,6 @@ class Standard(Autoencoder):
             )
 
 
-<<<<<<< ours
-=======
 def crop(x: Tensor, size: Size, begin: int) -> Tensor:
     """*x* (B, C, H, W) from row and column *begin* on, as large as *size*: a padding of less than nothing.
 
@@ -162,6 +156,5 @@ def crop(x: Tensor, size: Size, begin: int) -> Tensor:
     return F.pad(x, (-begin, -after[1], -begin, -after[0]))
 
 
->>>>>>> theirs
 def _each(size: Size, function: Callable[[int], int]) -> Size:
     return function(size[0]), function(size[1])
