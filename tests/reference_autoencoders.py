@@ -81,10 +81,7 @@ def standard(
     height, width = y.shape[2:]
     pools = sum(name.startswith("down") and name.endswith("conv.weight") for name in w)
     multiple = 2**pools
-    if padding == 1:
-        x = onto(y, (-(-height // multiple) * multiple, -(-width // multiple) * multiple))
-    else:
-        x = y
+    x = onto(y, (-(-height // multiple) * multiple, -(-width // multiple) * multiple)) if padding == 1 else y
     pooled, read = [x], []
     for p in range(pools):
         beside: list[Any] = []

@@ -472,7 +472,9 @@ class Both(nn.Module):
         size = (image.shape[-2], image.shape[-1])
         wide = F.pad(image, (self.padding - 1,) * 4)
         made = {"input": image, "half": F.avg_pool2d(wide, 2, ceil_mode=self.padding == 1)[:, :2]}
-        return self.autoencoder(image.softmax(1), self.autoencoder.condition([made[f.name] for f in self.features], size))
+        return self.autoencoder(
+            image.softmax(1), self.autoencoder.condition([made[f.name] for f in self.features], size)
+        )
 
 
 @every_kind

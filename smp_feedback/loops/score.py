@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from smp_feedback.autoencoders import Feature, build_autoencoder
 from smp_feedback.builder import check_reads_logits
 from smp_feedback.checks import check_number, check_whole
-from smp_feedback.conditioning import taken, what_the_head_reads
+from smp_feedback.conditioning import INPUT, Taken, taken, what_the_head_reads
 from smp_feedback.config import GradientFlow, LoopConfig
 from smp_feedback.cuts import cut_of
 from smp_feedback.errors import SurgeryError
@@ -54,11 +54,7 @@ class ScoreModel(FeedbackModel):
             model.feedback = ScoreFeedback(config, seen, sources, inner)
             begun = model.begin(seen.image)
         like = next(base.parameters())
-        facts = [
-            Feature(source.name, x.shape[1], begun.y.shape[-2] / x.shape[-2])
-            for source, x in zip(sources, begun.features, strict=True)
-        ]
-        autoencoder = build_autoencoder(config, begun.y.shape[1], facts)
+        autoencoder = build_autoencoder(config, begun.y.shape[1], _facts(config, sources, begun))
         if config.freeze:
             model.requires_grad_(False)
         model.feedback.autoencoder = autoencoder.to(like.device, like.dtype)
@@ -193,6 +189,14 @@ class ScoreModel(FeedbackModel):
     def _step(self, t: int, turned: Turned, before: Tensor | None, answer: Answer) -> Step:
         more = cast(Update, turned.more)
         return ScoreStep(t, turned.state, more.before, answer, more)
+
+
+def _facts(config: Score, sources: Sequence[Taken], begun: Begun) -> list[Feature]:
+    """What the autoencoder must know of its features; those of a base that pads its image cover more than y."""
+    height, margin = begun.y.shape[-2], 2 * (config.padding - 1)
+    sizes = [height if source.name == INPUT else height + margin for source in sources]
+    shown = zip(sources, begun.features, sizes, strict=True)
+    return [Feature(source.name, x.shape[1], size / x.shape[-2]) for source, x, size in shown]
 
 
 def _loop(model: FeedbackModel) -> str:
