@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from smp_feedback.hookspecs import Register, hookimpl
 
-# FCN-8s' state is one map of scores for each class: each normalised by itself would lose how often its class occurs
-LOOP = {"loop": "recurrent", "norm_error": "layer"}
-
 
 @hookimpl
 def register_architectures(register: Register) -> None:
     """Imported when they are asked for."""
-    register("FCN8s", "smp_feedback_fcn.fcn8:FCN8s", aliases=("FCN8", "FCN-8s"), feedback=LOOP)
+    register("FCN8s", "smp_feedback_fcn.fcn8:FCN8s", aliases=("FCN8", "FCN-8s"))
     register("FCDenseNet", "smp_feedback_fcn.densenet:FCDenseNet", aliases=("FC-DenseNet", "Tiramisu"))
     for depth in (56, 67, 103):
         aliases = (f"FC-DenseNet{depth}", f"Tiramisu{depth}")
