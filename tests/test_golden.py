@@ -21,6 +21,7 @@ from smp_feedback.loops.recurrence import Recurrence
 from smp_feedback.loops.unroll import unroll
 from smp_feedback.losses.evidential import Evidential, divergence_from_uniform, risk
 from smp_feedback.losses.published import DiceFocal, ForegroundFocal, GeneralizedDice
+from smp_feedback.losses.reconstruction import Reconstruction, cross_entropy, squared_error
 from smp_feedback.normalise import normaliser
 from smp_feedback.projections import dirichlet_entropy, softmax_feedback
 
@@ -419,3 +420,15 @@ def test_the_published_losses_on_masks_and_their_gradients(name):
     if f"{name}_none" in a:
         each = torch.stack([loss(logits[i : i + 1], target[i : i + 1]) for i in range(len(logits))])
         agree(each, a[f"{name}_none"])
+
+
+@needs_golden
+def test_the_published_loss_of_the_autoencoder_and_its_gradients():
+    a, meta = golden("i_dae_losses_metrics")
+    p, y, counted = a["probs"].clone().requires_grad_(), a["onehot"][:, :-1], (a["label"] != meta["void"]).float()
+    for name, loss in (("crossentropy", cross_entropy), ("squared_error", squared_error)):
+        value = loss(p, y, counted)
+        agree(value, a[name].squeeze())
+        agree(torch.autograd.grad(value, p)[0], a[f"grad_{name}"], GRADIENTS)
+    whole = Reconstruction(ignore_index=meta["void"])
+    agree(whole(a["probs"].log(), a["label"]), a["total"].squeeze())

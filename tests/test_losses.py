@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import reference as ref
+import reference_autoencoders as ref_autoencoders
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.losses.evidential import Evidential, divergence_from_uniform, risk, slow_part
 from smp_feedback.losses.pixels import PixelLoss
 from smp_feedback.losses.published import DiceFocal, ForegroundFocal, GeneralizedDice
+from smp_feedback.losses.reconstruction import Reconstruction
 from smp_feedback.plugins import catalogue
 from smp_feedback.training.module import build_loss
 
@@ -26,6 +28,7 @@ OURS = {
     "generalized_dice": GeneralizedDice,
     "foreground_focal": ForegroundFocal,
     "dice_focal": DiceFocal,
+    "reconstruction": Reconstruction,
 }
 every_loss = pytest.mark.parametrize("make", OURS.values(), ids=OURS)
 batches = given(
@@ -44,6 +47,11 @@ def theirs(name, logits, target, **options):
     logits, y = logits.numpy(), ref.one_hot(target.numpy(), logits.shape[1])
     if name == "evidential":
         return ref.evidential_loss(np.exp(logits), y, options.get("weight", 1.0))
+    if name == "reconstruction":
+        parts = ref_autoencoders.reconstruction_loss(ref.softmax(logits), y, np.ones(target.shape, dtype=bool))
+        return sum(
+            options.get(key, 1.0) * part for key, part in zip(("cross_entropy", "squared_error"), parts, strict=True)
+        )
     dice = ref.generalized_dice(logits, y, options.get("kappa", 0.75))
     focal = ref.foreground_focal(logits, y, options.get("alpha", 0.25), options.get("gamma", 2.0))
     return {"generalized_dice": dice, "foreground_focal": focal, "dice_focal": (dice + focal) / 2}[name]
@@ -66,6 +74,9 @@ def theirs(name, logits, target, **options):
         ("foreground_focal", {"alpha": 0.5, "gamma": 0.5}),
         ("dice_focal", {}),
         ("dice_focal", {"kappa": 0.2, "alpha": 0.6, "gamma": 1.0}),
+        ("reconstruction", {}),
+        ("reconstruction", {"cross_entropy": 0.0, "squared_error": 2.0}),
+        ("reconstruction", {"cross_entropy": 0.5, "squared_error": 0.0}),
     ],
 )
 @pytest.mark.parametrize("scale", [0.3, 20.0])
@@ -128,6 +139,26 @@ def test_negative_logits_are_no_evidence():
     logits, target = batch()
     less = torch.where(logits < 0.5, -logits, logits)
     assert torch.equal(Evidential()(less, target), Evidential()(less.clamp_min(0), target))
+
+
+def test_the_loss_of_a_reconstruction_is_a_mean_over_the_batchs_counted_pixels():
+    logits, target = batch()
+    target[0, 1:], target[1, :, 2] = 255, 255
+    p, counted = ref.softmax(logits.numpy()), target.numpy() != 255
+    y = ref.one_hot(np.where(counted, target.numpy(), 0), 3)
+    theirs = sum(ref_autoencoders.reconstruction_loss(p, y, counted))
+    assert Reconstruction(ignore_index=255)(logits, target).item() == pytest.approx(theirs, rel=1e-12)
+
+
+def test_a_reconstruction_costs_no_more_than_its_clip():
+    """A pixel beyond it has the squared error's gradient alone."""
+    logits, target = torch.tensor([[[[40.0]], [[0.0]]]], requires_grad=True), torch.tensor([[[1]]])
+    loss = Reconstruction(squared_error=0.0)(logits, target)
+    assert loss.item() == pytest.approx(7 * math.log(10))
+    assert not torch.autograd.grad(loss, logits)[0].any()
+    near = torch.tensor([[[[16.0]], [[0.0]]]], requires_grad=True)  # p = 1.1e-7
+    gradient = torch.autograd.grad(Reconstruction(squared_error=0.0)(near, target), near)[0]
+    assert gradient.flatten().tolist() == pytest.approx([1, -1])
 
 
 # --- what every loss of pixels keeps
@@ -312,6 +343,9 @@ def test_an_ignored_label_is_a_whole_number(make, index):
         (GeneralizedDice, {"kappa": -1}, "kappa=-1: expected a number > -1"),
         (ForegroundFocal, {"alpha": -0.1}, "alpha=-0.1: expected a number >= 0"),
         (ForegroundFocal, {"alpha": 1.5}, "alpha=1.5: expected a number from 0 to 1"),
+        (Reconstruction, {"cross_entropy": -1}, "cross_entropy=-1: expected a number >= 0"),
+        (Reconstruction, {"squared_error": math.inf}, "squared_error=inf: expected a number >= 0, finite"),
+        (Reconstruction, {"cross_entropy": 0, "squared_error": 0.0}, "nothing is left"),
         (DiceFocal, {"gamma": -2}, "gamma=-2: expected a number >= 0"),
         (DiceFocal, {"gamma": math.nan}, "gamma=nan: expected a number >= 0"),
     ],

@@ -14,9 +14,8 @@ CLIP = 1e-7
 class Reconstruction(PixelLoss):
     """``cross_entropy * (-log p_right) + squared_error * mean_c (p_c - y_c)^2``, mean over the counted pixels.
 
-    p is the softmax of the logits and y one-hot. Of a corrupted y, the squared error is least at the mean of the
-    clean ones, whose difference to y the score loop follows; cross-entropy speeds the learning of rare classes. The
-    published models weigh them alike.
+    p is the softmax of the logits and y one-hot. Both terms are least where p is the mean of the clean labels that a
+    corrupted prediction may have come from; the score is the way there. The published models weigh them alike.
 
     p is clipped at 1e-7 in the logarithm, as published: no pixel costs more than 16.1, and one beyond has no gradient
     there.
