@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from smp_feedback.builder import list_encoders
     from smp_feedback.config import Recurrent
     from smp_feedback.cuts import Cut
-    from smp_feedback.errors import FeedbackError
+    from smp_feedback.errors import FeedbackError, PluginWarning
     from smp_feedback.exporting.export import Exported, export
     from smp_feedback.factory import create, wrap
     from smp_feedback.loops.base import FeedbackModel, Step
@@ -44,6 +44,7 @@ _HOMES = {
     "Score": "score_config",
     "Cut": "cuts",
     "FeedbackError": "errors",
+    "PluginWarning": "errors",
     "Exported": "exporting.export",
     "export": "exporting.export",
     "create": "factory",
@@ -70,6 +71,7 @@ __all__ = [
     "Exported",
     "FeedbackError",
     "FeedbackModel",
+    "PluginWarning",
     "Recurrent",
     "Score",
     "Step",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.errors import SurgeryError
-from smp_feedback.layouts import Layout, grid_of
+from smp_feedback.layouts import Layout, Size, patch_of
 from smp_feedback.look import Once, current_look, listening, tell
 from smp_feedback.maps import Mixture
 from smp_feedback.surgery import Extension, extend, full_name
@@ -72,7 +72,7 @@ class AfterModule(NamedTuple):
         """That of what it gives."""
         made = once.stages[0]
         if self.layout.is_tokens:
-            return grid_of(made.shape[1], (image.shape[-2], image.shape[-1]))
+            return self.layout.grid(made.shape[1], (image.shape[-2], image.shape[-1]))
         h, w = self.layout.to_state(made).shape[-2:]
         return h, w
 
@@ -111,7 +111,7 @@ def enter_after(base: nn.Module, name: str, image: Tensor, channels: int) -> tup
             f"insert='after:{name}': {full} is not handed the image itself, once, so what lies before it would run in "
             "every look. Possible: a module that is, such as a patch embedding; 'input'; 'stage:k'."
         )
-    layout, width = _layout(module, calls[0][1], name)
+    layout, width = _layout(module, calls[0][1], name, (image.shape[-2], image.shape[-1]))
     reader = Mixture(channels, width).to(image.device, image.dtype)
     nn.init.zeros_(reader.weight)
     extend(module, AddsFeedback).layout = layout
@@ -132,10 +132,10 @@ def _is_image(given: Tensor, image: Tensor) -> bool:
     return given.shape == image.shape and torch.equal(given.to(image.dtype), image)
 
 
-def _layout(module: nn.Module, gave: Any, name: str) -> tuple[Layout, int]:
-    """How *module* lays out what it *gave*, and of how many channels that is."""
+def _layout(module: nn.Module, gave: Any, name: str, size: Size) -> tuple[Layout, int]:
+    """How *module* lays out what it *gave* for an image of *size*, and of how many channels that is."""
     if isinstance(gave, Tensor) and gave.ndim == 3:
-        return Layout("tokens"), gave.shape[2]
+        return Layout("tokens", 0, patch_of(module, gave.shape[1], size)), gave.shape[2]
     if isinstance(gave, Tensor) and gave.ndim == 4:
         widths = [part.out_channels for part in module.modules() if isinstance(part, nn.Conv2d)]
         last = gave.shape[3] in widths[-1:] and gave.shape[1] not in widths[-1:]

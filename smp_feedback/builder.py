@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from segmentation_models_pytorch.base import SegmentationModel
 from segmentation_models_pytorch.base.modules import Activation
 from torch import nn
 
+from smp_feedback.checks import check_weights
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownKeyword, UnknownName
 from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.keywords import check_keywords, is_smp, is_smps_own, takes_encoder_keywords, unknown_keyword
@@ -53,7 +55,8 @@ def build_base(arch: str, arguments: Mapping[str, Any]) -> nn.Module:
     """The plain base model of *arguments* from :func:`arguments_of`."""
     builder, name = catalogue().architectures[arch], catalogue().architectures.entry(arch).name
     try:
-        base = builder(**arguments)
+        with _encoder_explained(arguments):
+            base = catalogue().architectures.make(arch, **arguments)
     except TypeError as error:  # timm's encoders check theirs as they are built
         wrong = [k for k in arguments if "unexpected keyword" in str(error) and repr(k) in str(error)]
         if not wrong or not is_smp(builder):
@@ -93,6 +96,20 @@ def checked_encoder(name: str) -> str:
     if source == "tu" and timm.is_model(model):
         return name.lower()
     raise UnknownName("encoder", name, list_encoders(), _encoder_hint(name))
+
+
+@contextmanager
+def _encoder_explained(told: Mapping[str, Any]) -> Iterator[None]:
+    """What smp and timm say of an encoder or weights that they do not have, in words of ours."""
+    try:
+        yield
+    except (KeyError, RuntimeError) as error:
+        said, name, weights = str(error), told.get("encoder_name"), told.get("encoder_weights")
+        if isinstance(name, str) and ("Wrong encoder name" in said or "Unknown model" in said):
+            checked_encoder(name)
+        if name in smp.encoders.encoders and "Wrong pretrained weights" in said:
+            check_weights(str(name), weights, smp.encoders.encoders[name]["pretrained_settings"])
+        raise
 
 
 def _encoder_hint(name: str) -> str:

@@ -13,13 +13,21 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from smp_feedback.admission import KINDS, admit, is_under_way
+from smp_feedback.entry import OURS
 from smp_feedback.errors import InvalidValue, PluginWarning, one_line
 from smp_feedback.foretold import Names, foretold
 from smp_feedback.hookspecs import Register
-from smp_feedback.installed import Plugin, check_wanted_version, found, installed_points, is_disabled, once
+from smp_feedback.installed import (
+    Plugin,
+    check_wanted_version,
+    found,
+    installed_points,
+    is_disabled,
+    once,
+    wrongly_disabled,
+)
 from smp_feedback.registry import Registry
 
-OURS = "smp_feedback"
 SETTLED = ("segmentation_models_pytorch.", "smp_feedback.", "torch.", "builtins.")
 """Modules whose classes are cut as we say: they are opened without asking the plugins."""
 
@@ -52,7 +60,7 @@ class Catalogue:
         self.datasets: Registry[Callable[..., Any]] = registry("dataset", "a function or class", called)
         self.corruptions: Registry[Callable[..., Any]] = registry("corruption", "a function", called)
         self.plugins: list[Plugin] = []
-        self._untold: list[Plugin] = []  # the broken ones that nobody has been warned of
+        self._untold: list[str] = []  # what nobody has been warned of
         self._points = points
         self._waiting: list[EntryPoint] | None = None  # None: nobody has looked yet
         self._lock, self._loading = threading.RLock(), False
@@ -79,9 +87,7 @@ class Catalogue:
                 self._loading = False
         with suppress(IndexError):  # told when all others are in: they are, too, where warnings are errors
             while True:
-                plugin = self._untold.pop(0)  # by one thread only
-                said = f"Plugin {plugin.name!r} of {plugin.origin} is {plugin.why}"
-                warnings.warn(said, PluginWarning, stacklevel=4)
+                warnings.warn(self._untold.pop(0), PluginWarning, stacklevel=4)  # by one thread only
 
     def explain(self, kind: str, name: str) -> dict[str, str]:
         """Which plugin would have brought *name* and why it did not, as :class:`UnknownName` is told."""
@@ -96,6 +102,8 @@ class Catalogue:
         return {}
 
     def _admit_waiting(self) -> None:
+        if self._waiting == []:
+            return
         if self._waiting is None:
             self._waiting = once(self._points())
         for point in list(self._waiting):
@@ -103,7 +111,10 @@ class Catalogue:
                 plugin = self._admitted(point)
                 self._waiting.remove(point)
                 self.plugins.append(plugin)
-                self._untold += [plugin] * (plugin.state == "broken")
+                if plugin.state == "broken":
+                    self._untold.append(f"Plugin {plugin.name!r} of {plugin.origin} is {plugin.why}")
+        if not self._waiting:
+            self._untold += wrongly_disabled(self.plugins)
 
     def _admitted(self, point: EntryPoint) -> Plugin:
         """What became of the plugin at *point*."""

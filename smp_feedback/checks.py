@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import cast
 
-from smp_feedback.errors import InvalidType, InvalidValue, did_you_mean, suggestion
+from smp_feedback.errors import InvalidType, InvalidValue, UnknownName, did_you_mean, suggestion
 
 
 def check_steps(steps: object, hint: str = "") -> int:
@@ -89,3 +90,19 @@ def check_norm(name: str, value: object) -> None:
     if not (whole and cast(int, value) >= 1) and value not in words:
         close = suggestion(did_you_mean(str(value), words), list(words))
         raise InvalidValue(f"{name}={value!r}: {close} Or a number of groups >= 1.")
+
+
+def check_weights(of: str, name: object, known: Iterable[str]) -> None:
+    """*name* is one of the *known* sets of pretrained weights of an encoder or architecture.
+
+    Raises:
+        InvalidType, UnknownName: If it is none.
+
+    >>> check_weights("resnet18", "imagnet", ("imagenet", "ssl"))
+    Traceback (most recent call last):
+    smp_feedback.errors.UnknownName: No set of weights of resnet18 is called 'imagnet'. Did you mean 'imagenet'?
+    """
+    if not isinstance(name, str):
+        raise InvalidType(f"encoder_weights={name!r}: expected None or a name, such as 'imagenet'.")
+    if name not in (names := tuple(known)):
+        raise UnknownName(f"set of weights of {of}", name, names)

@@ -140,7 +140,7 @@ def list(parser: ArgumentParser) -> Run:
     """List what there is, by name, and who brought it: architectures, encoders, losses, ..."""
     from smp_feedback.listing import LISTED
 
-    parser.add_argument("kind", metavar="KIND", help=", ".join(LISTED))
+    parser.add_argument("kind", metavar="KIND", nargs="?", help=", ".join(LISTED))
     parser.add_argument(
         "pattern", metavar="PATTERN", nargs="?", default="*", help="as in 'timm/resnet*'; without it, all"
     )
@@ -231,7 +231,7 @@ def _one_line(error: Exception, verb: Verb | None) -> str:
     text = str(error)
     if text.startswith("Caught "):
         text = text.strip().splitlines()[-1].partition(": ")[2]
-    text = " ".join(text.split())
+    text = " ".join([*text.split(), *getattr(error, "__notes__", ())])
     wrong = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", text)
     if wrong and verb is not None:
         options = [flag[2:] for flag in _options(verb) if flag.startswith("--")]

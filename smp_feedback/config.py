@@ -207,7 +207,7 @@ class Recurrent(LoopConfig):
         """
         if self.output == "dirichlet":  # its state is the classes' evidence, and a read-out is made of that
             return 0
-        return int(catalogue().projections[self.fed_back](replace(self, norm_feedback="none"), 2).readout)
+        return int(catalogue().projections.make(self.fed_back, replace(self, norm_feedback="none"), 2).readout)
 
     @property
     def flow(self) -> GradientFlow:

@@ -14,10 +14,10 @@ from smp_feedback.catalogue import SETTLED
 from smp_feedback.errors import InvalidType, SurgeryError
 from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.layouts import Layout, layout_of
+from smp_feedback.layouts import Size as Size
 from smp_feedback.plugins import catalogue
 from smp_feedback.surgery import Extension, extend
 
-Size = tuple[int, int]
 Output = tuple[Tensor, Tensor | None]
 
 

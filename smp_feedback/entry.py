@@ -20,6 +20,8 @@ from smp_feedback.errors import (
     suggestion,
 )
 
+OURS = "smp_feedback"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -47,6 +49,11 @@ class Entry:
     def is_family(self) -> bool:
         """Whether it stands for all names that begin as it does."""
         return self.name.endswith("/*")
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it comes with this package."""
+        return self.origin == OURS
 
     def part(self, kind: str) -> object:
         """The part itself, imported if only its address is known.

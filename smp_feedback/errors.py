@@ -44,7 +44,7 @@ class MissingExtra(FeedbackError, ImportError):
 
 
 class PluginWarning(UserWarning):
-    """An installed plugin is broken and left out, or is another version than a saved model was made with."""
+    """An installed plugin is left out, is another version than a saved model was made with, or is misspelt."""
 
 
 class UnknownName(FeedbackError, KeyError):

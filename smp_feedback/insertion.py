@@ -232,6 +232,7 @@ def _no_such_place(base: nn.Module, insert: str, chain: Chain | None, image: Ten
     places = ["'input'", *(f"'stage:{k}'" for k in (chain.stages if chain else ()))]
     if chain and insert != "stem" and _open_stem(base, chain, image):
         places.insert(1, "'stem'")
+    places.append("'after:NAME' of a module that is handed the image")
     why = "" if chain else ": it is no chain of modules that hand one tensor on"
     return SurgeryError(
         f"insert={insert!r}: {encoder} cannot be entered there{why}. Possible here: {', '.join(places)}."

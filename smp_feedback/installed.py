@@ -13,7 +13,7 @@ from typing import Any, Literal
 from packaging.requirements import InvalidRequirement, Requirement
 
 from smp_feedback import __version__
-from smp_feedback.errors import FeedbackError, PluginWarning, one_line
+from smp_feedback.errors import FeedbackError, PluginWarning, did_you_mean, one_line, suggestion
 from smp_feedback.hookspecs import PROJECT
 
 DISABLE = "SMP_FEEDBACK_DISABLE_PLUGINS"  # 1: all of them; or names of plugins or distributions, with commas between
@@ -97,10 +97,23 @@ def found(point: EntryPoint) -> Plugin:
 
 def is_disabled(plugin: Plugin) -> bool:
     """Whether the environment says that *plugin* shall not be loaded; case, - and _ do not matter."""
-    words = {normal_name(word) for word in os.environ.get(DISABLE, "").split(",")} - {""}
-    return words == {"1"} or not words.isdisjoint(
-        {normal_name(plugin.name), normal_name(plugin.distribution or "")} - {""}
-    )
+    words = _disabled()
+    return words == {"1"} or not words.isdisjoint(_names(plugin))
+
+
+def wrongly_disabled(plugins: Iterable[Plugin]) -> list[str]:
+    """A sentence for each word that the environment disables and that names none of the installed *plugins*."""
+    known = sorted({name for plugin in plugins for name in _names(plugin)})
+    wrong = sorted(_disabled() - {"1"} - set(known))
+    return [f"{DISABLE}: no plugin is called {one!r}. {suggestion(did_you_mean(one, known), known)}" for one in wrong]
+
+
+def _disabled() -> set[str]:
+    return {normal_name(word) for word in os.environ.get(DISABLE, "").split(",")} - {""}
+
+
+def _names(plugin: Plugin) -> set[str]:
+    return {normal_name(plugin.name), normal_name(plugin.distribution or "")} - {""}
 
 
 def check_wanted_version(point: EntryPoint) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dis
 import inspect
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import segmentation_models_pytorch as smp  # noqa: F401  (doctests)
@@ -55,25 +56,38 @@ def _parameters(builder: Callable[..., Any]) -> list[inspect.Parameter]:
 def popped_keywords(builder: Callable[..., Any]) -> set[str]:
     """The keywords that *builder* names only in its body, ``kwargs.pop("...")``: smp's way with deprecated ones.
 
-    Read from its bytecode, which is there where the source is not; nothing is found in what is no Python.
+    A class that takes any keyword hands on to its parents those it does not know, so theirs are its own. Read from
+    the bytecode, which is there where the source is not; nothing is found in what is no Python.
 
     >>> sorted(popped_keywords(smp.PAN))
     ['upscale_mode']
     """
-    function = builder.__init__ if isinstance(builder, type) else builder  # type: ignore[misc]
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    if code is None or not code.co_flags & inspect.CO_VARKEYWORDS:
-        return set()
+    own = [vars(cls)["__init__"] for cls in getattr(builder, "__mro__", ()) if "__init__" in vars(cls)]
+    codes = (getattr(inspect.unwrap(function), "__code__", None) for function in own or [builder])
+    handed_on = itertools.takewhile(lambda code: code and code.co_flags & inspect.CO_VARKEYWORDS, codes)
+    return {key for code in handed_on for key in _popped(code)}
+
+
+def _popped(code: Any) -> Iterator[str]:
     rest = code.co_varnames[code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)]
     said = [instruction.argval for instruction in dis.get_instructions(code)]
     phrases = zip(said, said[1:], said[2:], strict=False)
-    return {key for name, verb, key in phrases if (name, verb) == (rest, "pop") and isinstance(key, str)}
+    return (key for name, verb, key in phrases if (name, verb) == (rest, "pop") and isinstance(key, str))
 
 
-def unknown_keyword(who: str, builder: Callable[..., Any], key: str) -> UnknownKeyword:
-    """The error for *key*, with what was probably meant or where it belongs."""
-    parameters = _parameters(builder)
-    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+def unknown_keyword(
+    who: str, builder: Callable[..., Any], key: str, renamed: Mapping[str, str] | None = None
+) -> UnknownKeyword:
+    """The error for *key*, with what was probably meant or where it belongs.
+
+    Args:
+        who: Takes no *key*.
+        builder: What takes the others.
+        key: The keyword.
+        renamed: Those of *builder* that are said in other words here, and the words.
+    """
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = [(renamed or {}).get(p.name, p.name) for p in _parameters(builder) if p.kind in kinds]
     hint = _loop_hint(key) or suggestion(did_you_mean(key, known), known)
     return UnknownKeyword(f"{who} takes no {key!r}. {hint}")
 

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from smp_feedback.admission import KINDS
-from smp_feedback.errors import PluginWarning, UnknownName
+from smp_feedback.errors import InvalidValue, PluginWarning, UnknownName
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,8 +48,14 @@ def listed(kind: str, pattern: str = "*") -> list[Row]:
     return [_row(entry) for entry in _opened().registries()[kind].entries(pattern)]
 
 
-def list_aloud(kind: str, pattern: str, *, as_json: bool) -> None:
-    """Print :func:`listed`."""
+def list_aloud(kind: str | None, pattern: str, *, as_json: bool) -> None:
+    """Print :func:`listed`.
+
+    Raises:
+        InvalidValue: If no kind is said.
+    """
+    if kind is None:
+        raise InvalidValue(f"list needs to know what: smp-feedback list KIND, where KIND is {' or '.join(LISTED)}.")
     rows = listed(kind, pattern)
     if as_json:
         _print_json(rows)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.cuts import Cut, behind_head, cut_of
-from smp_feedback.errors import SurgeryError
+from smp_feedback.errors import InvalidValue, SurgeryError
+from smp_feedback.layouts import Size
 from smp_feedback.look import Look, looking
 from smp_feedback.surgery import image_readers
 
@@ -27,6 +28,7 @@ class Probe(NamedTuple):
         output: What the head read (1, S, h, w).
         readers: The convolutions that read the image, by dotted name.
         labels: The base's own labels, where it has a classification head.
+        grid: Height and width of the state; where it is no map, of what of it is laid out in space.
     """
 
     cut: Cut
@@ -35,11 +37,18 @@ class Probe(NamedTuple):
     output: Tensor
     readers: dict[str, nn.Conv2d]
     labels: Tensor | None = None
+    grid: Size = (1, 1)
 
     @property
-    def stride(self) -> float:
-        """Image pixels per state pixel."""
-        return self.image.shape[-2] / self.output.shape[-2]
+    def stride(self) -> tuple[float, float]:
+        """Image pixels from one place of the state to the next, (h, w)."""
+        return self.image.shape[-2] / self.grid[0], self.image.shape[-1] / self.grid[1]
+
+    @property
+    def placeless(self) -> int | None:
+        """How many of the state's tokens (B, S, N, 1) lie nowhere in space; None of a map."""
+        tokens = self.cut.spread is not None and self.output.shape[-1] == 1
+        return self.output.shape[-2] - self.grid[0] * self.grid[1] if tokens else None
 
     @property
     def classifies(self) -> bool:
@@ -57,6 +66,7 @@ def probe(base: nn.Module, channels: Iterable[int], *, dirichlet: bool = False) 
 
     Raises:
         SurgeryError: If it takes none, with its own words, or cannot be cut.
+        InvalidValue: If it is a classifier, and to be cut behind its head.
     """
     refused: Exception | None = None
     tried = [*rectangles(base), *((size, size) for size in sizes(base))]
@@ -72,6 +82,11 @@ def probe(base: nn.Module, channels: Iterable[int], *, dirichlet: bool = False) 
         except Exception as error:  # sizes that do not fit fail in as many ways as there are models
             refused = refused or error
             continue
+        if dirichlet and isinstance(output, Tensor) and output.ndim == 2:
+            raise InvalidValue(
+                f"output='dirichlet': {type(base).__name__} is a classifier, whose answer {tuple(output.shape)} has no "
+                "pixels, and the state is the evidence at each pixel. Leave output='logits'."
+            )
         if not isinstance(output, Tensor) or output.ndim != 4:
             got = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
             raise SurgeryError(
@@ -89,11 +104,16 @@ def probe(base: nn.Module, channels: Iterable[int], *, dirichlet: bool = False) 
                 f"{type(base).__name__} answers {tuple(logits.shape)}: expected logits (B, classes, H, W), or "
                 "(B, classes) of a classifier."
             )
-        return Probe(cut, image, logits, output, found, labels[0] if labels else None)
+        return Probe(cut, image, logits, output, found, labels[0] if labels else None, _grid(cut, base, output, size))
     raise SurgeryError(
         f"{type(base).__name__} answered no dry run at {_in_words(tried)} px with {counts} channels. Its first words: "
         f"{refused!r}"
     )
+
+
+def _grid(cut: Cut, base: nn.Module, output: Tensor, size: Size) -> Size:
+    laid = output if cut.spread is None else cut.spread(base, output[:, :1], size)
+    return laid.shape[-2], laid.shape[-1]
 
 
 def prove(model: nn.Module, seen: Probe, look: Look, stem: str | None = None) -> bool:

@@ -122,6 +122,20 @@ class Registry(Mapping[str, T], Generic[T]):
             told = {} if self._supply is None else self._supply.explain(self.kind, name)
             raise UnknownName(self.kind, name, self, **told) from None
 
+    def make(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """What the part called *name* gives for these arguments; an error of its own is noted with who brought it.
+
+        The error stays what it is. Its note is shown below the traceback, from Python 3.11 on.
+        """
+        part = cast("Callable[..., Any]", self[name])
+        try:
+            return part(*args, **kwargs)
+        except Exception as error:
+            entry = self.entry(name)
+            if not entry.is_ours and hasattr(error, "add_note"):
+                error.add_note(f"(Raised by {self.kind} {entry.name!r} of {entry.origin}.)")
+            raise
+
     def is_here(self, name: str) -> bool:
         """Whether *name*, or the family it is of, is registered so far; loads no plugin."""
         return name.lower() in self._entries or self._family(name)[0] is not None

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any, cast
 
 import timm
 import torchvision
 from torch import nn
 
+from smp_feedback.checks import check_weights
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownKeyword
 from smp_feedback.keywords import check_keywords, unknown_keyword
+
+SMPS_WORDS = {"in_chans": "in_channels", "num_classes": "classes", "pretrained": "encoder_weights"}
 
 
 def timm_classifier(
@@ -30,7 +35,7 @@ def timm_classifier(
     >>> timm_classifier("test_resnet", classes=5).num_classes
     5
     """
-    _check_told(f"timm/{name}", encoder_weights, kwargs, ("in_chans", "num_classes", "pretrained"))
+    _check_told(f"timm/{name}", encoder_weights, kwargs, tuple(SMPS_WORDS))
     shape = {"in_chans": in_channels, "num_classes": classes}
     pretrained = encoder_weights is not None
     if isinstance(encoder_weights, str) and encoder_weights not in ("imagenet", "pretrained") and "." not in name:
@@ -41,9 +46,15 @@ def timm_classifier(
         wrong = [key for key in kwargs if "unexpected keyword" in str(error) and repr(key) in str(error)]
         if not wrong:
             raise
-        raise unknown_keyword(f"timm/{name}", timm.model_entrypoint(name.partition(".")[0]), wrong[0]) from error
+        raise unknown_keyword(f"timm/{name}", _refuser(name, error), wrong[0], SMPS_WORDS) from error
     except (RuntimeError, ValueError, AssertionError) as error:
         raise InvalidValue(f"timm/{name}: {error}") from error
+
+
+def _refuser(name: str, error: TypeError) -> Callable[..., Any]:
+    """Who did not take a keyword: the class that Python names, out of the model's module, else timm's entry point."""
+    entry: Callable[..., Any] = timm.model_entrypoint(name.partition(".")[0])
+    return cast("Callable[..., Any]", getattr(sys.modules[entry.__module__], str(error).partition(".")[0], entry))
 
 
 def torchvision_segmenter(
@@ -60,6 +71,7 @@ def torchvision_segmenter(
         **kwargs: As torchvision takes them: ``aux_loss=True``. The loop does not use the auxiliary classifier.
 
     Raises:
+        UnknownName: If *encoder_weights* are none of its.
         InvalidValue: If torchvision refuses them, in its words, or *in_channels* is not 3.
     """
     _check_told(f"torchvision/{name}", encoder_weights, kwargs, ("num_classes", "weights", "weights_backbone"))
@@ -67,6 +79,9 @@ def torchvision_segmenter(
     check_keywords(f"torchvision/{name}", builder, kwargs, open_ended=False)  # it drops what it does not know
     if in_channels != 3:
         raise InvalidValue(f"torchvision/{name}: in_channels={in_channels}; its backbones take 3.")
+    if encoder_weights is not None:
+        known = torchvision.models.get_model_weights(name).__members__
+        check_weights(f"torchvision/{name}", encoder_weights, ("imagenet", *known))
     whole = encoder_weights not in (None, "imagenet")
     weights = {"weights": encoder_weights if whole else None}
     weights |= {"weights_backbone": None if whole or encoder_weights is None else "DEFAULT"}

@@ -33,7 +33,11 @@ class FeedforwardWeights(nn.Module):
         return report
 
     def feedforward_state_dict(self) -> dict[str, Tensor]:
-        """The base model's own weights: loads strictly into the plain model."""
+        """The base model's own weights: loads strictly into the plain model.
+
+        A base that makes the K fed-back channels itself (``NeumannUnet`` and the DFM recipes) is K channels wider than
+        the plain model that ``feedback=False`` builds: its weights fit its class made with ``feedback_channels=K``.
+        """
         return {key: value for key, value in self.state_dict().items() if not key.startswith(PREFIX)}
 
     def load_feedforward(self, source: Mapping[str, Tensor] | Source, **hub: Any) -> FeedforwardWeights:

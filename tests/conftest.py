@@ -11,6 +11,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 import smp_feedback as smpf
+from smp_feedback.plugins import catalogue
 
 GOLDEN = Path(__file__).parents[1].parent / "shared" / "golden"
 CAMVID = Path(__file__).parents[1].parent / "shared" / "data" / "camvid"
@@ -26,6 +27,17 @@ def one_thread_per_worker():
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def restored():
+    """The catalogue of this process, left as it was found."""
+    before = {kind: registry.copy() for kind, registry in catalogue().registries().items()}
+    there = list(catalogue().plugins)
+    yield catalogue()
+    catalogue().plugins[:] = there
+    for kind, registry in catalogue().registries().items():
+        registry.replace(before[kind])
 
 
 def idx(path, array):

@@ -65,6 +65,15 @@ def test_each_token_hears_the_feedback_of_its_own_patch(kind):
     assert (moved[:, -1] > 0).all()
 
 
+def test_patches_that_are_not_square_hear_the_feedback_of_their_own_place():
+    net = timm.create_model("vit_tiny_patch16_224", patch_size=(8, 16), img_size=64, depth=1).eval()
+    model = smpf.wrap(net, smpf.Recurrent(insert="after:patch_embed")).eval()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        once = model.feedback.entry.once(model, image)
+    assert model.feedback.entry.grid(image, once) == (64 // 8, 64 // 16)
+
+
 @pytest.mark.parametrize("kind", BASES)
 def test_it_runs_once_per_image_and_the_rest_in_every_look(kind):
     net, insert = base(kind)

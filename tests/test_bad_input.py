@@ -23,7 +23,6 @@ from smp_feedback.errors import (
     UnknownKeyword,
     UnknownName,
 )
-from smp_feedback.plugins import catalogue
 
 SMALL = {"encoder": "resnet18", "encoder_weights": None}
 SHALLOW = {"encoder_name": "resnet18", "encoder_weights": None, "encoder_depth": 3, "decoder_channels": (16, 8, 4)}
@@ -432,19 +431,15 @@ def test_a_named_stem_reads_the_feedback_and_keeps_the_answers(base, image):
     assert (path[1] - path[2]).abs().max() > 1e-3
 
 
-def test_create_knows_the_channels_of_the_image_where_the_base_does_not_say(image):
-    before = catalogue().architectures.copy()
-    try:
-        smpf.register_architecture(
-            "S2D", lambda encoder_name, encoder_weights, in_channels, classes: SpaceToDepth(in_channels)
-        )
-        model = smpf.create("s2d", in_channels=5, classes=2, feedback=Recurrent(stem="first", dynamics="residual"))
-        many = torch.rand(1, 5, 64, 64)
-        theirs = model.forward_head(model.forward_features(many))
-        torch.testing.assert_close(model(many, steps=2), theirs, atol=1e-6, rtol=0)
-        refused(InvalidInput, ["has 3 channels", "expected 5"], model, image)
-    finally:
-        catalogue().architectures.replace(before)
+def test_create_knows_the_channels_of_the_image_where_the_base_does_not_say(restored, image):
+    smpf.register_architecture(
+        "S2D", lambda encoder_name, encoder_weights, in_channels, classes: SpaceToDepth(in_channels)
+    )
+    model = smpf.create("s2d", in_channels=5, classes=2, feedback=Recurrent(stem="first", dynamics="residual"))
+    many = torch.rand(1, 5, 64, 64)
+    theirs = model.forward_head(model.forward_features(many))
+    torch.testing.assert_close(model(many, steps=2), theirs, atol=1e-6, rtol=0)
+    refused(InvalidInput, ["has 3 channels", "expected 5"], model, image)
 
 
 def test_a_base_without_any_convolution_is_told_that_nothing_can_read_the_feedback():

@@ -17,7 +17,6 @@ from smp_feedback.comparison.settings import Settings
 from smp_feedback.comparison.twins import make_twin
 from smp_feedback.data import open_dataset
 from smp_feedback.errors import InvalidInput
-from smp_feedback.plugins import catalogue
 from smp_feedback.training.settings import Facts, build_module
 
 TIMM = "timm/test_resnet.r160_in1k"
@@ -28,15 +27,6 @@ FACTS = Facts(("a", "b", "c"), None, "classification", (3, 32, 32))
 
 def smp_feedback(line):
     return main(shlex.split(line))
-
-
-@pytest.fixture
-def restored():
-    """The registry of architectures is as it was, afterwards."""
-    registry = catalogue().architectures
-    before = registry.copy()
-    yield
-    registry.replace(before)
 
 
 @pytest.fixture

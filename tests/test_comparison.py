@@ -159,6 +159,8 @@ def test_a_comparison_is_reported_kept_and_taken_up_again(tmp_path, monkeypatch)
         ({"train": ["occlusion"]}, InvalidValue, "severity from 1 to 5"),
         ({"train": ["oclusion:2"]}, UnknownName, "'occlusion'"),
         ({"corruptions": ["fog"]}, UnknownName, "fog"),
+        ({"corruptions": ["oclusion:2"]}, UnknownName, "Did you mean 'occlusion'"),
+        ({"corruptions": ["Occlusion:2"]}, InvalidValue, r"expected its name, 'occlusion', and severities=\[2\]"),
         ({"severities": [6]}, InvalidValue, "occlusion:6"),
         ({"models": ["twin"]}, InvalidValue, "models='twin'"),
         ({"models": []}, InvalidType, "at least one"),

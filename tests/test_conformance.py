@@ -198,10 +198,20 @@ def test_a_deprecated_keyword_of_another_architecture_is_refused():
         smpf.create("Unet", "resnet18", None, upscale_mode="nearest")
 
 
+@pytest.mark.parametrize("arch", ["NeumannUnet", "DirichletUnet"])
+def test_a_recipe_takes_the_deprecated_keywords_of_the_architecture_that_it_is_made_of(arch):
+    with pytest.warns(DeprecationWarning, match="decoder_use_batchnorm"):
+        plain = smpf.create(arch, "resnet18", classes=2, feedback=False, decoder_use_batchnorm=False)
+    assert not [module for module in plain.decoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+
+
 def test_popped_keywords_are_read_without_the_source():
     code = "def build(encoder_name, *args, depth=5, **rest):\n    old = rest.pop('old', None)\n    'new'.join(rest)\n"
     made = {}
     exec(code, made)
     assert popped_keywords(made["build"]) == {"old"}
     assert popped_keywords(functools.wraps(made["build"])(lambda *a, **k: None)) == {"old"}
+    kinds = ((lambda self, **more: None, {"upscale_mode"}), (lambda self, encoder_name: None, set()))
+    for init, handed_on in kinds:
+        assert popped_keywords(type("Mine", (smp.PAN,), {"__init__": init})) == handed_on
     assert popped_keywords(len) == popped_keywords(torch.nn.ReLU) == popped_keywords(builder("Unet")) == set()

@@ -16,7 +16,6 @@ from smp_feedback.cuts import FEATURES_CUT, LRASPP_CUT, SMP_CUT, TORCHVISION_CUT
 from smp_feedback.errors import InvalidType, InvalidValue, NameTaken, SurgeryError
 from smp_feedback.layouts import Layout, grid_of, layout_of
 from smp_feedback.normalise import most_groups
-from smp_feedback.plugins import catalogue
 from smp_feedback.testing import check_agreement, check_heard, check_lossless, check_same_keys, hearing
 
 IMAGE = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
@@ -25,19 +24,11 @@ LAYOUTS = {  # small, and one of each layout; what it is made with, and its layo
     "test_resnet": ({}, Layout()),
     "convnext_atto": ({}, Layout()),
     "swin_tiny_patch4_window7_224": ({"img_size": 64, "window_size": 2, "depths": (1, 1), "num_heads": (2, 2)}, "last"),
-    "vit_tiny_patch16_224": ({"img_size": 64, "depth": 2}, Layout("tokens", 1)),
-    "deit_tiny_distilled_patch16_224": ({"img_size": 64, "depth": 2}, Layout("tokens", 2)),
-    "mixer_s32_224": ({"img_size": 64}, Layout("tokens", 0)),
-    "cait_xxs24_224": ({"img_size": 64, "depth": 2}, Layout("tokens", 1)),
+    "vit_tiny_patch16_224": ({"img_size": 64, "depth": 2}, Layout("tokens", 1, (16, 16))),
+    "deit_tiny_distilled_patch16_224": ({"img_size": 64, "depth": 2}, Layout("tokens", 2, (16, 16))),
+    "mixer_s32_224": ({"img_size": 64}, Layout("tokens", 0, (32, 32))),
+    "cait_xxs24_224": ({"img_size": 64, "depth": 2}, Layout("tokens", 1, (16, 16))),
 }
-
-
-@pytest.fixture
-def restored():
-    before = {kind: registry.copy() for kind, registry in catalogue().registries().items()}
-    yield catalogue()
-    for kind, registry in catalogue().registries().items():
-        registry.replace(before[kind])
 
 
 class Net(nn.Module):
@@ -156,6 +147,27 @@ def test_tokens_lie_in_space_row_by_row_without_those_before_them():
     layout = Layout("tokens", 1)
     spread = layout.spread(layout.to_state(tokens), (32, 48))
     assert torch.equal(spread, tokens[:, 1:].mT.reshape(2, 3, 2, 3))
+
+
+def test_patches_that_are_not_square_lie_where_they_were_cut_from_the_image():
+    net = timm.create_model("vit_tiny_patch16_224", patch_size=(8, 16), img_size=64, depth=1).eval()
+    image = torch.rand(2, 3, 64, 64)
+    cut = cut_of(net, image)
+    means = F.unfold(image[:, :1], (8, 16), stride=(8, 16)).mean(1)  # (B, N), in the order of the tokens
+    state = torch.cat([torch.zeros(2, 1), means], 1)[:, None, :, None]
+    assert torch.allclose(cut.spread(net, state, (64, 64)), F.avg_pool2d(image[:, :1], (8, 16)))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (24, 96), (8, 16)])
+def test_a_random_first_state_is_drawn_for_each_token_at_any_size(size):
+    net = timm.create_model("vit_tiny_patch16_224", patch_size=(8, 16), depth=1, dynamic_img_size=True).eval()
+    model = smpf.wrap(net, smpf.Recurrent(init_std=0.1, steps=1)).eval()
+    image = torch.rand(2, 3, *size)
+    first = model.feedback.first_state(image)
+    with torch.no_grad():
+        assert first.shape == next(model.iterate(image)).state.shape
+    assert first.shape[2:] == (1 + size[0] // 8 * (size[1] // 16), 1)
+    assert abs(float(first.std()) / 0.1 - 1) < 0.1
 
 
 def made(name):

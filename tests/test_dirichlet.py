@@ -19,7 +19,7 @@ import smp_feedback as smpf
 from smp_feedback import conformance as promised
 from smp_feedback.config import Recurrent
 from smp_feedback.dirichlet import log_concentration, mean_entropy, uncertainty
-from smp_feedback.errors import InvalidInput, InvalidValue, SurgeryError
+from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.losses.evidential import Evidential
 from smp_feedback.plugins import catalogue
 from smp_feedback.testing import check_agreement, check_heard, check_same_keys
@@ -379,6 +379,8 @@ def test_a_head_that_gives_no_map_is_refused():
         def forward(self, image):
             return self.forward_head(self.forward_features(image))
 
-    with pytest.raises(SurgeryError, match=r"output='dirichlet', what it gives\) must be one .* got \(1, 3\)"):
+    with pytest.raises(InvalidValue, match=r"'dirichlet': Classifier is a classifier, .* \(1, 3\) has no pixels"):
         smpf.wrap(Classifier(), Recurrent(output="dirichlet"))
     assert smpf.wrap(Classifier(), Recurrent(norm_error="layer"))(IMAGE).shape == (2, 3)
+    with pytest.raises(InvalidValue, match=r"'dirichlet': ResNet is a classifier, .* Leave output='logits'"):
+        smpf.create("timm/test_resnet", classes=3, feedback=Recurrent(output="dirichlet"))

@@ -15,7 +15,6 @@ import torch
 pytest.importorskip("lightning")
 pytest.importorskip("matplotlib")
 import smp_feedback as smpf
-from smp_feedback.plugins import catalogue
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 REAL = Path(__file__).parents[1].parent / "shared" / "data" / "mnist"
@@ -26,16 +25,7 @@ WORDS = {
     "write_a_plugin": "--train_steps 2",
 }
 FILES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
-
-
-@pytest.fixture(autouse=True)
-def as_before():
-    """What an example registers is gone, afterwards."""
-    registries = catalogue().registries().values()
-    before = [registry.copy() for registry in registries]
-    yield
-    for registry, was in zip(registries, before, strict=True):
-        registry.replace(was)
+pytestmark = pytest.mark.usefixtures("restored")  # what an example registers is gone, afterwards
 
 
 def example(name):

@@ -21,6 +21,8 @@ from smp_feedback import errors
 from smp_feedback.errors import ExportError, FeedbackError, InvalidInput, InvalidType, InvalidValue, MissingExtra
 from smp_feedback.exporting import export as exporting
 from smp_feedback.exporting import formats
+from smp_feedback.exporting.axes import make_plan, named_axes
+from smp_feedback.exporting.serving import Served
 from smp_feedback.plugins import catalogue
 
 IMAGE = torch.rand(1, 3, 64, 64)
@@ -236,6 +238,22 @@ def test_bases_that_are_not_smps_keep_open_what_they_can(name, more, image, tmp_
     assert torch.allclose(
         in_onnxruntime(written.path, other)["logits"], expected, atol=1e-4 * float(expected.abs().max())
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "stride"),
+    [
+        ("xcit_nano_12_p16_224", {}, 16),  # as many tokens as the image has patches
+        ("vit_tiny_patch16_224", {"patch_size": (8, 12), "dynamic_img_size": True}, 24),  # of both sides
+    ],
+)
+def test_open_sizes_of_a_model_of_tokens_are_multiples_of_its_patch(name, arguments, stride):
+    model = smpf.create(f"timm/{name}", classes=3, feedback=smpf.Recurrent(steps=2), depth=1, **arguments)
+    served = Served(model)
+    plan = make_plan(served, None, True)
+    assert (plan.tried[0], plan.refused) == (("batch", "height", "width"), None)
+    named = named_axes(plan.shape, plan.tried[0], served.stride)
+    assert named == ("batch", 3, f"{stride}*height", f"{stride}*width")
 
 
 @torch.no_grad()

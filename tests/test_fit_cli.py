@@ -17,6 +17,8 @@ from PIL import Image
 pytest.importorskip("lightning")
 import smp_feedback as smpf
 from smp_feedback.cli import main
+from smp_feedback.errors import UnknownKeyword, UnknownName
+from smp_feedback.training import settings
 from smp_feedback.training.best import KeepsBest
 from smp_feedback.training.data import PairsModule
 from smp_feedback.training.settings import open_pairs
@@ -244,6 +246,16 @@ def test_the_settings_of_a_run_come_before_all_words(fitted):
     assert words[:2] == ["test", "--config"]
     assert words[3:] == ["--run", str(fitted), "--data.size", "64"]
     assert "early_stopping" not in json.loads(words[2])
+
+
+@pytest.mark.parametrize(
+    ("training", "error"),
+    [({"loss": "dise"}, UnknownName), ({"loss": "dice", "loss_arguments": {"smoth": 1.0}}, UnknownKeyword)],
+)
+def test_a_wrong_loss_is_told_before_the_base_is_built(training, error, monkeypatch):
+    monkeypatch.setattr(settings, "create", lambda *args, **kwargs: pytest.fail("it was built"))
+    with pytest.raises(error, match="Did you mean"):
+        settings.build_module(settings.Facts(("a", "b"), None, "segmentation", (3, 64, 64)), **training)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pickle
 import shutil
 import socket
 import sys
+import warnings
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -35,6 +36,7 @@ from smp_feedback.errors import (
 )
 from smp_feedback.loops.recurrent import RecurrentModel
 from smp_feedback.plugins import Plugin, catalogue
+from smp_feedback.projections import Softmax
 from smp_feedback.saving import files, provenance
 
 SIZE = {"DPT": 224, "PAN": 128}
@@ -114,17 +116,6 @@ class Body(nn.Module):
 
     def forward(self, image):
         return self.forward_head(self.forward_features(image))
-
-
-@pytest.fixture
-def restored():
-    """The catalogue of this process, left as it was found."""
-    before = {kind: registry.copy() for kind, registry in catalogue().registries().items()}
-    listed = list(catalogue().plugins)
-    yield catalogue()
-    catalogue().plugins[:] = listed
-    for kind, registry in catalogue().registries().items():
-        registry.replace(before[kind])
 
 
 @pytest.fixture
@@ -609,6 +600,28 @@ def test_a_part_of_another_version_is_used_with_a_warning_that_names_both(restor
     with pytest.warns(PluginWarning, match=rf"dynamics 'Part' of loud-parts 1\.2\.3; here .*{now}"):
         again = smpf.from_pretrained(tmp_path)
     assert_same(again, model)
+
+
+def test_parts_of_one_distribution_are_warned_of_once(restored, tmp_path):
+    def registered(number):
+        for name, registry, part in (("Part", restored.dynamics, Latest), ("also", restored.projections, Softmax)):
+            registry.register(name, part, origin=f"loud-parts {number}")
+        restored.loops.register("twice", Twice, origin=f"quiet-parts {number}")
+
+    before = {kind: registry.copy() for kind, registry in restored.registries().items()}
+    registered("1.2")
+    made(feedback={"loop": "twice", "dynamics": "Part", "projection": "also"}).save_pretrained(tmp_path)
+    for kind, registry in restored.registries().items():
+        registry.replace(before[kind])
+    registered("2.0")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        smpf.from_pretrained(tmp_path)
+    assert [str(one.message) for one in caught if one.category is smpf.PluginWarning] == [
+        "The model was saved with loop 'twice' of quiet-parts 1.2; here it is that of quiet-parts 2.0.",
+        "The model was saved with dynamics 'Part', projection 'also' of loud-parts 1.2; "
+        "here they are those of loud-parts 2.0.",
+    ]
 
 
 def test_a_part_that_is_overridden_needs_no_plugin(restored, tmp_path):

@@ -391,7 +391,7 @@ def test_the_encoder_is_still_itself_outside_a_loop():
 @pytest.mark.parametrize(
     ("encoder", "insert", "words"),
     [
-        ("mit_b0", "stage:2", r"no chain of modules.*Possible here: 'input'\."),
+        ("mit_b0", "stage:2", r"no chain of modules.*Possible here: 'input', 'after:NAME' of a module that is handed"),
         ("densenet121", "stem", r"DenseNetEncoder cannot be entered there\. Possible here: 'input', 'stage:1'"),
         ("tu-convnext_femto", "stage:1", r"Possible here: 'input', 'stem', 'stage:2', 'stage:3'"),
         ("tu-resnetv2_50", "stem", r"Possible here: 'input', 'stage:1'"),
@@ -404,7 +404,7 @@ def test_an_encoder_that_cannot_be_entered_there_says_where_it_can(encoder, inse
 
 def test_a_shallow_encoder_has_no_deep_stage():
     shallow = {"encoder_depth": 3, "decoder_channels": (16, 16, 8), "feedback": smpf.Recurrent(insert="stage:4")}
-    with pytest.raises(SurgeryError, match=r"'input', 'stem', 'stage:1', 'stage:2', 'stage:3'\."):
+    with pytest.raises(SurgeryError, match=r"'input', 'stem', 'stage:1', 'stage:2', 'stage:3', 'after:NAME' of"):
         smpf.create("Unet", "resnet18", None, **shallow)
 
 

@@ -19,10 +19,13 @@ from distributions import forget_modules_of, install, points_in, process, run
 
 import smp_feedback as smpf
 from smp_feedback import plugins
-from smp_feedback.errors import FeedbackError, NameTaken, PluginWarning, UnknownName
+from smp_feedback.cli import main
+from smp_feedback.data import open_dataset
+from smp_feedback.errors import FeedbackError, InvalidValue, NameTaken, PluginWarning, UnknownName
 from smp_feedback.foretold import foretold
 from smp_feedback.installed import DISABLE, Plugin
 from smp_feedback.plugins import catalogue, open_catalogue
+from smp_feedback.training.loss import build_loss
 
 GOOD = """
     from torch import nn
@@ -372,7 +375,7 @@ def test_names_are_read_from_the_source_without_running_it(site):
 # --- disabled ones
 
 
-@pytest.mark.parametrize("words", ["1", "half", "HALF-plugin", "other, Half_Plugin"])
+@pytest.mark.parametrize("words", ["1", "half", "HALF-plugin", "1, Half_Plugin"])
 def test_a_disabled_plugin_is_not_imported_and_its_names_say_so(site, words, monkeypatch):
     installed_half(site)
     monkeypatch.setenv(DISABLE, words)
@@ -384,11 +387,103 @@ def test_a_disabled_plugin_is_not_imported_and_its_names_say_so(site, words, mon
         found.architectures["halfnet"]
 
 
-@pytest.mark.parametrize("words", ["", "other", "halfway"])
-def test_other_words_disable_nobody(site, words, monkeypatch):
-    install(site, "good-plugin", "1.0", GOOD)
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("", []),
+        ("goood", ["no plugin is called 'goood'. Did you mean 'good'?"]),
+        ("goods, halfway", ["'goods'. Did you mean 'good'?", "'halfway'. There is: good, good-plugin."]),
+    ],
+)
+def test_other_words_disable_nobody_and_are_warned_of(site, words, said, monkeypatch):
+    install(site, "good-plugin", "1.0", GOOD, entry="good")
     monkeypatch.setenv(DISABLE, words)
-    assert "GoodNet" in open_catalogue(found=points_in(site)).architectures
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = open_catalogue(found=points_in(site))
+        assert "GoodNet" in found.architectures
+        assert "NoNet" not in found.architectures
+    assert [one.category for one in caught] == [PluginWarning] * len(said)
+    for one, words in zip(caught, said, strict=True):
+        assert str(one.message).startswith(f"{DISABLE}: no plugin is called '")
+        assert words in str(one.message)
+
+
+# --- parts that fail when they are used
+
+FAULTY = """
+    from smp_feedback.hookspecs import hookimpl
+
+    class Faulty:
+        reads_logits, readout = False, 1
+
+        def __init__(self, *args, **kwargs):
+            raise {error}
+
+        def __call__(self): ...
+        def begin(self): ...
+        def before(self): ...
+
+        @classmethod
+        def check(cls, config): ...
+
+    @hookimpl
+    def register_{kind}(register):
+        register("Faulty", Faulty)
+"""
+USES = {
+    "architectures": lambda: smpf.create("faulty"),
+    "dynamics": lambda: smpf.create("timm/test_resnet", feedback={"dynamics": "faulty"}),
+    "projections": lambda: smpf.create("timm/test_resnet", feedback={"projection": "faulty", "norm_error": 1}),
+    "losses": lambda: build_loss("faulty"),
+    "datasets": lambda: open_dataset("faulty"),
+}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="errors carry no notes")
+@pytest.mark.parametrize("kind", USES)
+def test_what_a_part_raises_is_noted_with_who_brought_it(site, kind):
+    install(site, "faulty-parts", "1.2", FAULTY.format(kind=kind, error="ZeroDivisionError('in it')"))
+    with pytest.raises(ZeroDivisionError, match="in it") as caught:
+        USES[kind]()
+    singular = catalogue().registries()[kind].kind
+    assert caught.value.__notes__ == [f"(Raised by {singular} 'Faulty' of faulty-parts 1.2.)"]
+
+
+def test_what_our_own_parts_raise_is_not_noted():
+    with pytest.raises(InvalidValue) as caught:
+        smpf.create("DFMResNet18", encoder_weights="imagenet", in_channels=2)
+    assert not hasattr(caught.value, "__notes__")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="errors carry no notes")
+def test_the_command_line_says_who_brought_what_failed(site, capsys):
+    pytest.importorskip("lightning")
+    error = "__import__('smp_feedback').FeedbackError('no such folder.')"
+    install(site, "faulty-parts", "1.2", FAULTY.format(kind="datasets", error=error))
+    assert main(["fit", "--data.name", "faulty"]) == 2
+    said = "smp-feedback: no such folder. (Raised by dataset 'Faulty' of faulty-parts 1.2.)"
+    assert said in capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize("name", ["resnet81", "tu-resnet81"])
+def test_an_encoder_that_a_strangers_builder_asks_smp_for_is_named_as_ours_are(restored, name):
+    @smpf.register_architecture("Thin")
+    def thin(encoder_name, encoder_weights, in_channels, classes):
+        return smp.Unet(encoder_name, 3, None, decoder_channels=(8, 8, 8), in_channels=in_channels, classes=classes)
+
+    with pytest.raises(UnknownName, match=f"No encoder is called '{name}'. Did you mean '.*resnet18'"):
+        smpf.create("thin", name)
+
+
+def test_a_keyerror_of_a_builder_with_encoders_of_its_own_stays_what_it_is(restored):
+    @smpf.register_architecture("Own")
+    def own(encoder_name="mine"):
+        raise KeyError(encoder_name)
+
+    with pytest.raises(KeyError, match="mine") as caught:
+        smpf.create("own")
+    assert type(caught.value) is KeyError
 
 
 # --- saved models
@@ -428,7 +523,7 @@ def test_a_saved_model_names_who_brought_its_cut_and_loading_it_says_what_to_ins
     ]:
         if state == "gone":
             (site / "cut_plugin-0.7.dist-info" / "entry_points.txt").unlink()
-        monkeypatch.setenv(DISABLE, "cut-plugin")
+        monkeypatch.setenv(DISABLE, "cut-plugin" if state == "disabled" else "")
         monkeypatch.setattr(plugins, "_process", [])
         smpf.register_architecture("Plain", lambda: importlib.import_module("cut_plugin").Plain())
         with pytest.raises(UnknownName, match=words):

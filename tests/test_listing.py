@@ -16,17 +16,6 @@ from smp_feedback.listing import LISTED, listed, warnings_on_a_line
 from smp_feedback.plugins import catalogue
 
 
-@pytest.fixture
-def restored():
-    """The catalogue of this process, left as it was found."""
-    before = {kind: registry.copy() for kind, registry in catalogue().registries().items()}
-    there = list(catalogue().plugins)
-    yield catalogue()
-    catalogue().plugins[:] = there
-    for kind, registry in catalogue().registries().items():
-        registry.replace(before[kind])
-
-
 def said(capsys, *words):
     """What a command prints, and on stderr."""
     assert main(words) == 0
@@ -80,6 +69,13 @@ def test_a_kind_that_there_is_not_is_told_which_was_meant(wrong, right, capsys):
         listed(wrong)
     assert main(["list", wrong]) == 2
     assert capsys.readouterr().err == f"smp-feedback: No kind of part is called {wrong!r}. Did you mean {right}?\n"
+
+
+def test_a_list_of_nothing_in_particular_is_told_what_there_is_to_list(capsys):
+    assert main(["list"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("smp-feedback: list needs to know what: smp-feedback list KIND, where KIND is architectures")
+    assert all(f" {kind} or " in err or err.endswith(f" {kind}.\n") for kind in LISTED)
 
 
 def test_nothing_that_matches_is_said_in_words_and_in_json(capsys):

@@ -129,15 +129,6 @@ def plugin(tmp_path, monkeypatch):
     forget_modules_of(tmp_path)
 
 
-@pytest.fixture
-def restored():
-    """The catalogue of this process, left as it was found."""
-    before = {kind: registry.copy() for kind, registry in catalogue().registries().items()}
-    yield catalogue()
-    for kind, registry in catalogue().registries().items():
-        registry.replace(before[kind])
-
-
 def written(opened):
     """Everything a catalogue says, names, aliases and origins."""
     return {kind: dict(registry._entries) for kind, registry in opened.registries().items()}

@@ -18,10 +18,11 @@ import smp_feedback as smpf
 from smp_feedback.config import GradientFlow
 from smp_feedback.cuts import cut_of
 from smp_feedback.dynamics import Decay
-from smp_feedback.errors import InvalidValue, UnknownKeyword, UnknownName
+from smp_feedback.errors import FeedbackError, InvalidValue, UnknownKeyword, UnknownName
 from smp_feedback.loops.recurrence import Recurrence
 from smp_feedback.loops.unroll import unroll
 from smp_feedback.normalise import normaliser
+from smp_feedback.plugins import catalogue
 from smp_feedback.projections import softmax_feedback
 from smp_feedback.recipes.resnet import dfm_resnet18, dfm_resnet50, take_weights
 from smp_feedback.testing import check_agreement, check_heard, check_same_keys
@@ -383,6 +384,28 @@ def test_what_a_recipe_does_not_take_is_refused():
         smpf.create("DFMResNet19")
     with pytest.raises(InvalidValue, match=r"feedback_channels=4: the loop feeds back 2"):
         smpf.create("NeumannUnet", feedback_channels=4)
+
+
+@pytest.mark.parametrize("name", ["DFMResNet18", "DFMDeepLabV3Plus", "NeumannUnet"])
+def test_a_recipes_weights_fit_its_class_with_as_many_channels_and_not_its_plain_twin(name):
+    model, twin = made(name), made(name, feedback=False)
+    weights = model.feedforward_state_dict()
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        twin.load_state_dict(weights)
+    with pytest.raises(FeedbackError, match="size mismatch"):
+        model.load_feedforward(twin.state_dict())
+    build, channels = catalogue().architectures[name], model.loop_config.channels
+    wide = build(classes=3, feedback_channels=channels, **SMALL.get(name, {}))
+    wide.load_state_dict(weights)
+
+
+@pytest.mark.parametrize(("name", "side"), [("DFMResNet18", 28), ("DFMResNet18", 32), ("DFMDeepLabV3Plus", 64)])
+def test_training_on_one_image_needs_a_norm_that_knows_no_batch(name, side):
+    image = torch.rand(1, 3, side, side)
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
+        made(name).train()(image)
+    assert made(name).train()(torch.cat([image, image])).shape[0] == 2
+    assert made(name, base_norm="group").train()(image).isfinite().all()
 
 
 def test_a_wrapped_plain_twin_comes_back_from_disk_the_same(tmp_path):

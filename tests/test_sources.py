@@ -20,14 +20,6 @@ SEGMENTERS = smpf.list_architectures("torchvision/*")
 IMAGE = torch.rand(2, 3, 65, 51, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture
-def restored():
-    before = {kind: registry.copy() for kind, registry in catalogue().registries().items()}
-    yield
-    for kind, registry in catalogue().registries().items():
-        registry.replace(before[kind])
-
-
 def torchvisions(name, **arguments):
     arguments = {"weights": None, "weights_backbone": None, "num_classes": 3} | arguments
     return torchvision.models.get_model(name.partition("/")[2], **arguments).eval()
@@ -205,11 +197,41 @@ def test_a_torchvision_model_comes_back_from_disk_the_same(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "words"), [({"in_channels": 4}, "in_channels=4"), ({"encoder_weights": "NO_SUCH"}, "NO_SUCH")]
+    ("arch", "weights", "meant"),
+    [
+        ("Unet", "imagnet", "'imagenet'"),
+        ("NeumannUnet", "imagnet", "'imagenet'"),
+        ("DFMResNet18", "IMAGENET1K_V2", "'IMAGENET1K_V1'"),
+        ("DFMResNet50", "imagenet1k", "'imagenet' or 'IMAGENET1K_V2' or 'IMAGENET1K_V1'"),
+        ("torchvision/fcn_resnet50", "COCO_WITH_LABELS", "'COCO_WITH_VOC_LABELS_V1'"),
+    ],
 )
-def test_what_torchvision_does_not_take_is_refused(more, words):
-    with pytest.raises(InvalidValue, match=words):
-        smpf.create("torchvision/fcn_resnet50", **more)
+def test_weights_that_do_not_exist_are_told_which_were_meant(arch, weights, meant):
+    with pytest.raises(UnknownName, match=f"No set of weights of .* is called '{weights}'. Did you mean {meant}"):
+        smpf.create(arch, encoder_weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "meant"),
+    [
+        ("vit_tiny_patch16_224", "img_sise", "'img_size'"),
+        ("vit_tiny_patch16_224.augreg_in21k", "dpeth", "'depth'"),
+        ("test_resnet", "act_lair", "'act_layer' or "),
+        ("xcit_nano_12_p16_224", "num_clases", "'classes'"),
+        ("regnety_002", "group_sice", "'group_size'"),  # a config's
+    ],
+)
+def test_a_misspelt_keyword_of_timms_models_is_told_which_was_meant(name, wrong, meant):
+    with pytest.raises(UnknownKeyword, match=f"timm/{name} takes no '{wrong}'. Did you mean {meant}"):
+        smpf.create(f"timm/{name}", **{wrong: 1})
+    with pytest.raises(UnknownKeyword, match=r"takes no 'zzzz'\. There is: ") as caught:
+        smpf.create(f"timm/{name}", zzzz=1)
+    assert not {"in_chans,", "num_classes,", "pretrained,"} & set(str(caught.value).split())
+
+
+def test_torchvisions_backbones_read_three_channels():
+    with pytest.raises(InvalidValue, match="in_channels=4"):
+        smpf.create("torchvision/fcn_resnet50", in_channels=4)
 
 
 @pytest.mark.parametrize(

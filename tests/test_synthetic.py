@@ -128,21 +128,14 @@ def test_an_unknown_dataset_is_named_with_what_was_probably_meant():
     assert set(DRAWN) < set(smpf.list_datasets())
 
 
-def test_a_stranger_may_bring_a_dataset():
-    from smp_feedback.plugins import catalogue
+def test_a_stranger_may_bring_a_dataset(restored):
+    @smpf.register_dataset("mine")
+    def mine(split, *, root=None, colour="red"):
+        return [split, root, colour]
 
-    before = catalogue().datasets.copy()
-    try:
-
-        @smpf.register_dataset("mine")
-        def mine(split, *, root=None, colour="red"):
-            return [split, root, colour]
-
-        assert open_dataset("mine", "val", colour="blue") == ["val", None, "blue"]
-        with pytest.raises(UnknownKeyword, match=r"mine takes no 'color'. Did you mean 'colour'"):
-            open_dataset("mine", color="blue")
-    finally:
-        catalogue().datasets.replace(before)
+    assert open_dataset("mine", "val", colour="blue") == ["val", None, "blue"]
+    with pytest.raises(UnknownKeyword, match=r"mine takes no 'color'. Did you mean 'colour'"):
+        open_dataset("mine", color="blue")
 
 
 # --- which items are used

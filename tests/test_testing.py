@@ -46,12 +46,9 @@ OURS = {
 
 
 @pytest.fixture
-def registered():
+def registered(restored):
     """Registers a part for one test."""
-    before = {kind: registry.copy() for kind, registry in catalogue().registries().items()}
-    yield lambda kind, part: catalogue().registries()[kind].register("mine", part)
-    for kind, registry in catalogue().registries().items():
-        registry.replace(before[kind])
+    return lambda kind, part: restored.registries()[kind].register("mine", part)
 
 
 # --- every registered part

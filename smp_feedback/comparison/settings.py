@@ -172,12 +172,23 @@ class Settings:
     @property
     def tests(self) -> tuple[Condition, ...]:
         """What every model is scored under: clean images, and each corruption at each severity."""
+        for text in self.corruptions:
+            _check_no_severity(str(text))
         wanted = [f"{name}:{severity}" for name in self.corruptions for severity in self.severities]
         return (Condition(), *(Condition.parse(text) for text in wanted))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return asdict(self)
+
+
+def _check_no_severity(text: str) -> None:
+    name, colon, severity = text.partition(":")
+    known = catalogue().corruptions.entry(name).name
+    if colon:
+        raise InvalidValue(
+            f"corruptions: {text!r}: expected its name, {known!r}, and severities=[{severity}] beside it."
+        )
 
 
 def _check_list(name: str, values: Sequence[object] | Mapping[str, object]) -> None:

@@ -67,7 +67,6 @@ def open_dataset(name: str, split: str = "train", **options: Any) -> Dataset[Any
     from smp_feedback.keywords import check_keywords
     from smp_feedback.plugins import catalogue
 
-    make = catalogue().datasets[name]
-    check_keywords(name, make, options, open_ended=True)
-    dataset: Dataset[Any] = make(split, **options)
+    check_keywords(name, catalogue().datasets[name], options, open_ended=True)
+    dataset: Dataset[Any] = catalogue().datasets.make(name, split, **options)
     return dataset

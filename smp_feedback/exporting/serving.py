@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -111,7 +112,7 @@ def stride_of(model: nn.Module) -> int:
     if isinstance(stride, int):
         return stride
     own = getattr(getattr(model, "feedback", None), "stride", (1, 1))
-    return max(1, *(round(side) for side in own))
+    return math.lcm(*(max(1, round(side)) for side in own))
 
 
 def looks_of(model: nn.Module, steps: int | None, outputs: str) -> int:

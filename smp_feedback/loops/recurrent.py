@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -53,14 +54,14 @@ class RecurrentFeedback(nn.Module):
     def __init__(self, config: Recurrent, seen: Probe, own_readout: int = 0) -> None:
         super().__init__()
         self.config, self.cut, self.look = config, seen.cut, look_once
-        self.stride = (seen.stride, seen.image.shape[-1] / seen.output.shape[-1])
+        self.stride, self.placeless = seen.stride, seen.placeless
         self.in_channels, classes = seen.image.shape[1], seen.logits.shape[1]
         self.dirichlet = config.output == "dirichlet"
         if self.dirichlet:
             check_classes(classes)
         self.start = START if self.dirichlet else 0.0
         settled = with_norms(config, seen, own_readout)
-        self.projection: Projection = catalogue().projections[config.fed_back](settled, classes)
+        self.projection: Projection = catalogue().projections.make(config.fed_back, settled, classes)
         k = self.projection.readout
         if own_readout not in (0, k):
             raise InvalidValue(f"The base makes {own_readout} channels to be fed back, and the loop feeds back {k}.")
@@ -68,7 +69,7 @@ class RecurrentFeedback(nn.Module):
         self.readout = Mixture(self.state_channels, k) if k and not own_readout else None  # N_in removes a bias
         channels = self.state_channels + k
         self.normalise = normaliser(cast(Any, settled.norm_error), channels, "norm_error")
-        self.dynamics: Dynamics = catalogue().dynamics[config.dynamics](channels, settled)
+        self.dynamics: Dynamics = catalogue().dynamics.make(config.dynamics, channels, settled)
 
     def steps(self) -> int:
         """T of a call that names none."""
@@ -99,7 +100,9 @@ class RecurrentFeedback(nn.Module):
         """h_0: None for where the loop starts, or N(start, init_std^2)."""
         if not self.config.init_std:
             return None
-        h, w = (max(1, round(s / stride)) for s, stride in zip(image.shape[-2:], self.stride, strict=True))
+        h, w = (max(1, math.ceil(s / stride)) for s, stride in zip(image.shape[-2:], self.stride, strict=True))
+        if self.placeless is not None:
+            h, w = self.placeless + h * w, 1
         shape = (len(image), self.dynamics.channels, h, w)
         random = at_least_single(torch.randn(shape, dtype=image.dtype, device=image.device))
         return self.start + self.config.init_std * random

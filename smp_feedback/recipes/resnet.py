@@ -10,6 +10,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from smp_feedback.checks import check_weights
 from smp_feedback.cuts import Cut, Size
 from smp_feedback.errors import InvalidValue
 
@@ -136,6 +137,7 @@ def _dfm_resnet(
         raise InvalidValue(f"encoder_weights={encoder_weights!r}: torchvision's read 3 channels, not {in_channels}.")
     model = DFMResNet(block, counts, in_channels, classes, feedback_channels)
     if encoder_weights is not None:
+        check_weights(name, encoder_weights, ("imagenet", *torchvision.models.get_model_weights(name).__members__))
         weights = "DEFAULT" if encoder_weights == "imagenet" else encoder_weights
         take_weights(model, torchvision.models.get_model(name, weights=weights))
     return model

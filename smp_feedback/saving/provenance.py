@@ -44,12 +44,14 @@ def brought_by_plugins(config: Mapping[str, Any], cut: str | None = None) -> dic
 
 
 def check_plugins(config: Mapping[str, Any]) -> None:
-    """Every part that *config* names and a plugin once brought is here; in another version, a warning says so.
+    """Every part that *config* names and a plugin once brought is here; those of another version are warned of.
+
+    Once for each distribution, whatever it brought.
 
     Raises:
         UnknownName: If one is not, with the distribution to install.
     """
-    parts = _parts(config)
+    parts, others = _parts(config), dict[tuple[str, str], list[str]]()
     for kind, was in config["plugins"].items():
         name = was.get("name") if kind == "cut" else parts.get(kind)  # the config names no cut: the base's class does
         if name is None or name != was.get("name"):  # overridden, or edited: not needed
@@ -58,11 +60,11 @@ def check_plugins(config: Mapping[str, Any]) -> None:
             raise UnknownName(kind, name, _registry(kind), why=_cure(was))
         now = _record(kind, name)
         if "distribution" in was and _label(now) != _label(was):
-            warnings.warn(
-                f"The model was saved with {kind} {name!r} of {_label(was)}; here it is that of {_label(now)}.",
-                PluginWarning,
-                stacklevel=4,
-            )
+            others.setdefault((_label(was), _label(now)), []).append(f"{kind} {name!r}")
+    for (theirs, ours), named in others.items():
+        are = "it is that" if len(named) == 1 else "they are those"
+        said = f"The model was saved with {', '.join(named)} of {theirs}; here {are} of {ours}."
+        warnings.warn(said, PluginWarning, stacklevel=4)
 
 
 def _parts(config: Mapping[str, Any]) -> dict[str, str]:

@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from smp_feedback.data.items import item_name
 from smp_feedback.saving.files import replace_file
-from smp_feedback.training.predicting import entropy
+from smp_feedback.training.predicting import ItemWriter, entropy
 
 FILE = "labels.csv"
 
 
-class LabelWriter(BasePredictionWriter):
+class LabelWriter(ItemWriter):
     """Writes ``labels.csv``: each image's name, its label after the last look, and how probable that is.
 
     Of several processes each writes its own share, ``labels_0.csv`` and so on.
@@ -33,7 +32,7 @@ class LabelWriter(BasePredictionWriter):
     def __init__(
         self, folder: Path, dataset: Any, classes: Sequence[str], *, looks: bool = False, uncertainty: bool = False
     ) -> None:
-        super().__init__("batch")
+        super().__init__()
         self.folder, self.dataset, self.classes = folder, dataset, classes
         self.looks, self.uncertainty = looks, uncertainty
         self.rows: list[dict[str, str]] = []
@@ -42,18 +41,9 @@ class LabelWriter(BasePredictionWriter):
         """Begin anew."""
         self.rows = []
 
-    def write_on_batch_end(
-        self,
-        trainer: Any,
-        pl_module: Any,
-        prediction: Any,
-        batch_indices: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
+    def write(self, prediction: Tensor, indices: list[int]) -> None:
         """Note one batch, (T, B, classes)."""
-        names = [item_name(self.dataset, index) for index in batch[2].tolist()]
+        names = [item_name(self.dataset, index) for index in indices]
         self.rows += [self.row(name, prediction[:, b].float().cpu()) for b, name in enumerate(names)]
 
     def row(self, name: str, logits: Tensor) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -44,8 +45,9 @@ def build_loss(name: str, ignore_index: int | None = None, arguments: Mapping[st
         if key not in takes and not open_ended:
             raise unknown_keyword(f"The loss {name!r}", make, key)
     given.update(arguments or {})
+    build = functools.partial(catalogue().losses.make, name) if name in catalogue().losses else make
     try:
-        return make(**given)
+        return build(**given)
     except (TypeError, ValueError, AssertionError) as error:
         raise InvalidType(f"loss={name!r} refuses {given}: {error}") from error
 

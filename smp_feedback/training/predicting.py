@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
@@ -54,7 +55,36 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         return str(self.paths[index])
 
 
-class PredictionWriter(BasePredictionWriter):
+class ItemWriter(BasePredictionWriter, ABC):
+    """Hands on each batch of predictions as soon as it is there, with the places of its items in the dataset."""
+
+    def __init__(self) -> None:
+        super().__init__("batch")
+
+    def write_on_batch_end(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        prediction: Tensor,
+        batch_indices: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Called by Lightning; a batch is (images, targets, indices)."""
+        self.write(prediction, batch[2].tolist())
+
+    @abstractmethod
+    def write(self, prediction: Tensor, indices: list[int]) -> None:
+        """Write or note one batch.
+
+        Args:
+            prediction: Logits of every look, (T, B, classes, ...).
+            indices: The B items' places in the dataset.
+        """
+
+
+class PredictionWriter(ItemWriter):
     """Writes ``NAME.png``, a label map of the size that the model saw, for each item; whole or not at all.
 
     Args:
@@ -65,23 +95,14 @@ class PredictionWriter(BasePredictionWriter):
     """
 
     def __init__(self, folder: Path, dataset: Any, *, looks: bool = False, uncertainty: bool = False) -> None:
-        super().__init__("batch")
+        super().__init__()
         self.folder, self.looks, self.uncertainty = folder, looks, uncertainty
         self.names = file_names([item_name(dataset, i) for i in range(len(cast(Sized, dataset)))])
 
-    def write_on_batch_end(
-        self,
-        trainer: Any,
-        pl_module: Any,
-        prediction: Any,
-        batch_indices: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
+    def write(self, prediction: Tensor, indices: list[int]) -> None:
         """Write one batch, (T, B, classes, H, W)."""
         labels, doubt = prediction.argmax(2).cpu(), entropy(prediction[-1]).cpu()
-        for b, index in enumerate(batch[2].tolist()):
+        for b, index in enumerate(indices):
             stem = self.names[index]
             self._write(f"{stem}.png", label_picture(labels[-1, b]))
             for t in range(len(labels) if self.looks else 0):

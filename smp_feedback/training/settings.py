@@ -16,6 +16,7 @@ from smp_feedback.factory import create
 from smp_feedback.plugins import catalogue
 from smp_feedback.surgery import evaluating
 from smp_feedback.training.data import PairsModule
+from smp_feedback.training.loss import build_loss
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.scores import task_of
 
@@ -121,6 +122,8 @@ def build_module(
         arguments: What else the architecture takes, such as ``{encoder_depth: 4}``.
         **training: See :class:`FeedbackModule`.
     """
+    if isinstance(loss := training.get("loss"), str):  # a base may take long to build
+        build_loss(loss, facts.ignore_index, training.get("loss_arguments"))
     told = shape_told(arch, facts.image[0], len(facts.classes)) | {"base_norm": base_norm, **(arguments or {})}
     told |= {} if encoder is None else {"encoder_name": encoder}
     told |= {} if encoder_weights == AUTO else {"encoder_weights": encoder_weights}
