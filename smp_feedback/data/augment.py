@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-from smp_feedback.data.items import Sample
+from smp_feedback.data.items import Sample, checked_int
 from smp_feedback.errors import InvalidType, UnknownName
 
 Transform = Callable[..., Any]  # (Image, Mask) -> (Image, Mask), or Image -> Image
@@ -51,6 +51,28 @@ class CropFlip(v2.Transform):  # type: ignore[misc]
         return tv_tensors.wrap(plain.flip(-1) if params["mirror"] else plain, like=inpt)
 
 
+class Crop(v2.Transform):  # type: ignore[misc]
+    """A random window, as it is; a side that is no longer than the window's is kept whole.
+
+    Args:
+        side: Height and width of the window, in pixels.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Where; drawn from torch's global generator, as v2 does."""
+        size = [min(self.side, whole) for whole in F.get_size(flat_inputs[0])]
+        free = zip(torch.rand(2).tolist(), F.get_size(flat_inputs[0]), size, strict=True)
+        return {"window": [*(int(share * (whole - part + 1)) for share, whole, part in free), *size]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """The same window of *inpt*, be it image or mask."""
+        return F.crop(inpt, *params["window"])
+
+
 AUGMENTATIONS: dict[str, Callable[[], Transform | None]] = {
     "none": lambda: None,
     "flip": v2.RandomHorizontalFlip,
@@ -79,6 +101,20 @@ def as_transform(augmentation: Augmentation) -> Transform | None:
     if augmentation is not None and not callable(augmentation):
         raise InvalidType(f"transform={augmentation!r}: expected a callable, None, or one of {list(AUGMENTATIONS)}.")
     return augmentation
+
+
+def cropped(augmentation: Augmentation, side: int | None) -> Augmentation:
+    """*augmentation*, and then a random window of *side* pixels.
+
+    >>> image, mask = augmented(as_transform(cropped("flip", 4)), torch.zeros(3, 6, 3), torch.zeros(6, 3))
+    >>> image.shape, mask.shape
+    (torch.Size([3, 4, 3]), torch.Size([4, 3]))
+    """
+    if side is None:
+        return augmentation
+    first = as_transform(augmentation)
+    crop = Crop(checked_int("crop", side, least=1))
+    return crop if first is None else cast(Transform, v2.Compose([first, crop]))
 
 
 def augmented(transform: Transform | None, image: Tensor, mask: Tensor) -> Sample:

@@ -16,8 +16,10 @@ KINDS = {
     "calibration": "smp_feedback.evaluation.figures:calibration",
     "comparison": "smp_feedback.comparison.figures:figures",
     "few_shot": "smp_feedback.evaluation.figures:few_shot",
+    "refined": "smp_feedback.evaluation.refined_figures:refined",
     "robustness": "smp_feedback.evaluation.figures:robustness",
     "stability": "smp_feedback.evaluation.figures:stability",
+    "tuning": "smp_feedback.evaluation.refined_figures:tuning",
 }
 """What a result can be, and what draws it: ``result -> {name: Figure}``."""
 

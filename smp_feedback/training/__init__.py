@@ -7,7 +7,8 @@ from smp_feedback.errors import require
 require("lightning", extra="train")
 
 from smp_feedback.training.data import PairsModule
+from smp_feedback.training.denoising import DenoisingModule
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.run import fit
 
-__all__ = ["FeedbackModule", "PairsModule", "fit"]
+__all__ = ["DenoisingModule", "FeedbackModule", "PairsModule", "fit"]

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import lightning
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
@@ -16,7 +17,6 @@ from smp_feedback.checks import check_whole
 from smp_feedback.errors import InvalidValue
 from smp_feedback.training.best import BEST
 from smp_feedback.training.data import PairsModule
-from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.reliability import (
     LAST,
     SavesLast,
@@ -27,9 +27,11 @@ from smp_feedback.training.reliability import (
     checkpoint_bytes,
 )
 
+M = TypeVar("M", bound=lightning.LightningModule)
+
 
 def fit(
-    module: FeedbackModule,
+    module: M,
     data: PairsModule,
     *,
     steps: int,
@@ -40,11 +42,11 @@ def fit(
     out: str | Path | None = None,
     save_every: int = 200,
     resume: bool = False,
-) -> FeedbackModule:
+) -> M:
     """Train *module* for *steps* optimiser steps; two modules fitted with one seed see the same batches.
 
     Args:
-        module: What to train; its model ends on the CPU, evaluating.
+        module: What to train, such as :class:`FeedbackModule`; its model ends on the CPU, evaluating.
         data: What to train it on; takes over *seed*.
         steps: Optimiser steps, >= 1.
         seed: Seeds the order of images, what is drawn for each, and dropout.
@@ -100,12 +102,13 @@ def reliable(seed: int, folder: Path | None, save_every: int) -> list[Callback]:
     return callbacks if folder is None else [*callbacks, SavesLast(folder, save_every)]
 
 
-def room_for(module: FeedbackModule, folder: Path) -> Path:
+def room_for(module: lightning.LightningModule, folder: Path) -> Path:
     """*folder*, with room for a new checkpoint beside the last and the best one."""
-    return check_room(folder, 3 * checkpoint_bytes(module, averaged=module.ema is not None))
+    averaged = getattr(module, "ema", None) is not None
+    return check_room(folder, 3 * checkpoint_bytes(module, averaged=averaged))
 
 
-def check_by_hand(module: FeedbackModule, clip: float | None, accumulate: int = 1) -> None:
+def check_by_hand(module: lightning.LightningModule, clip: float | None, accumulate: int = 1) -> None:
     """A module that steps its optimiser itself is asked for nothing that only Lightning's stepping does.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import lightning
@@ -32,6 +32,7 @@ class Facts:
     ignore_index: int | None
     task: str
     image: tuple[int, ...]
+    crop: tuple[int, ...] | None = None  # an image as training shows it, where that is another
 
 
 def open_pairs(
@@ -45,6 +46,7 @@ def open_pairs(
     workers: int = 0,
     images: int | None = None,
     augment: str = "none",
+    crop: int | None = None,
     corruption: str | None = None,
     severity: int = 3,
     options: dict[str, Any] | None = None,
@@ -61,6 +63,7 @@ def open_pairs(
         workers: Processes that load data.
         images: Train on so many images, drawn by the seed, fewer among more; None is all.
         augment: none, flip, flips (up and down too), crop_flip or colour.
+        crop: Train on random windows of so many pixels a side, of the augmented images; null is whole images.
         corruption: Corrupts every split: training images anew in each epoch, the others always alike.
         severity: Of the corruption, 1 to 5.
         options: What else this dataset takes.
@@ -69,6 +72,7 @@ def open_pairs(
         The batches, and what the model must know of them.
     """
     from smp_feedback.data import open_dataset
+    from smp_feedback.data.augment import cropped
 
     told = {"root": root, "size": size, "seed": seed, **(options or {})}
     told = {key: value for key, value in told.items() if value is not None}
@@ -76,9 +80,12 @@ def open_pairs(
     for split in SPLITS[verb]:
         own = dict(told)
         if split == "train":
-            own |= {"transform": augment} | ({} if images is None else {"count": check_whole("images", images)})
+            own["transform"] = cropped(augment, crop)
+            own |= {} if images is None else {"count": check_whole("images", images)}
         opened[split] = open_dataset(name, split, **own)
     facts = facts_of(next(iter(opened.values())))
+    if crop is not None and "train" in opened:
+        facts = replace(facts, crop=(facts.image[0], *(min(crop, side) for side in facts.image[1:])))
     if corruption is not None:
         opened = {split: corrupted(pairs, corruption, severity, split) for split, pairs in opened.items()}
     return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed), facts
@@ -128,7 +135,7 @@ def build_module(
     told |= {} if encoder is None else {"encoder_name": encoder}
     told |= {} if encoder_weights == AUTO else {"encoder_weights": encoder_weights}
     model = create(arch, feedback=cast(Any, feedback), **told)
-    check_size(model, facts.image)
+    check_sizes(model, facts)
     return FeedbackModule(
         model, classes=len(facts.classes), ignore_index=facts.ignore_index, task=facts.task, **training
     )
@@ -145,12 +152,18 @@ def shape_told(arch: str, in_channels: int, classes: int) -> dict[str, Any]:
     return {"classes": classes} | ({"in_channels": in_channels} if takes_all or "in_channels" in parameters else {})
 
 
-def check_size(model: nn.Module, image: tuple[int, ...]) -> None:
-    """Images of this size are ones that *model* takes.
+def check_sizes(model: nn.Module, facts: Facts) -> None:
+    """Images of these sizes are ones that *model* takes.
 
     Raises:
         InvalidInput: With the size to pad to, or in the model's own words.
     """
+    _check_size(model, facts.image, "data.size")
+    if facts.crop is not None:
+        _check_size(model, facts.crop, "data.crop")
+
+
+def _check_size(model: nn.Module, image: tuple[int, ...], setting: str) -> None:
     check: Any = getattr(model, "check_input_shape", None)
     if check is not None and not getattr(model, "requires_divisible_input_shape", True):
         return
@@ -158,7 +171,7 @@ def check_size(model: nn.Module, image: tuple[int, ...]) -> None:
         with evaluating(model):
             model(torch.zeros(1, *image)) if check is None else check(torch.empty(1, *image, device="meta"))
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise InvalidInput(f"{error} Or set data.size.") from None
+        raise InvalidInput(f"{error} Or set {setting}.") from None
 
 
 def build_trainer(settings: dict[str, Any], **ours: Any) -> lightning.Trainer:
