@@ -32,7 +32,10 @@ class Smoothing(NamedTuple):
     strength: float = 10.0
 
 
-def dense_crf(y: Tensor, image: Tensor, *, smoothing: Smoothing = Smoothing(), updates: int = 5) -> Tensor:
+USUAL = Smoothing()
+
+
+def dense_crf(y: Tensor, image: Tensor, *, smoothing: Smoothing = USUAL, updates: int = 5) -> Tensor:
     """Mean-field inference in a fully connected CRF (Kraehenbuehl and Koltun 2011, arXiv 1210.5644).
 
     Neighbours of similar colour are to have one label. It is not learnt, knows nothing of classes, and runs on the CPU,
@@ -53,8 +56,10 @@ def dense_crf(y: Tensor, image: Tensor, *, smoothing: Smoothing = Smoothing(), u
     """
     require("pydensecrf", extra="crf")
     check_whole("updates", updates)
-    for name, value in smoothing._asdict().items():
-        check_number(name, value, **({"least": 0} if name in ("weight", "strength") else {"above": 0}))
+    for name in ("near", "far", "alike"):
+        check_number(name, getattr(smoothing, name), above=0)
+    for name in ("weight", "strength"):
+        check_number(name, getattr(smoothing, name), least=0)
     _check(y, image)
     pixels = (image.detach().clamp(0, 1) * 255).round().byte().movedim(1, -1).contiguous().cpu().numpy()
     chances = y.detach().float().clamp_min(SMALLEST).cpu().numpy()
