@@ -136,6 +136,13 @@ def predict(parser: ArgumentParser) -> Run:
     return _training(parser, "predict")
 
 
+def score(parser: ArgumentParser) -> Run:
+    """Refine a trained model's predictions by iterative inference: train what refines them, tune it, evaluate."""
+    from smp_feedback.training.score_verbs import add_arguments
+
+    return add_arguments(parser)
+
+
 def list(parser: ArgumentParser) -> Run:
     """List what there is, by name, and who brought it: architectures, encoders, losses, ..."""
     from smp_feedback.listing import LISTED
@@ -168,7 +175,7 @@ def plugins(parser: ArgumentParser) -> Run:
 
 
 TRAINING = (fit, validate, test, predict)
-VERBS = (compare, *TRAINING, plot, export, info, list, plugins)
+VERBS = (compare, *TRAINING, score, plot, export, info, list, plugins)
 DEBUG = "SMP_FEEDBACK_DEBUG"  # set to anything, errors come with their traceback
 
 
@@ -180,16 +187,13 @@ def _training(parser: ArgumentParser, verb: str) -> Run:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the process's exit status: 2, and one line on stderr, for what cannot be done."""
-    words = [*(sys.argv[1:] if argv is None else argv)]
+    words: Sequence[str] = [*(sys.argv[1:] if argv is None else argv)]
     verb = next((one for one in VERBS if words and one.__name__ == words[0]), None)
     try:
         require("jsonargparse", extra="cli")
         require("rich", extra="cli")
         parser, run = _parser(verb)
-        if verb in TRAINING:
-            from smp_feedback.training.verbs import with_settings_of_a_run
-
-            words = with_settings_of_a_run(words)
+        words = _with_settings(verb, words)
         args = parser.parse_args(words)
         if run is None or verb is None:
             parser.print_help()
@@ -206,6 +210,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _with_settings(verb: Verb | None, words: Sequence[str]) -> Sequence[str]:
+    """*words* after those of the run that they name."""
+    if verb is score:
+        from smp_feedback.training.score_settings import with_settings
+
+        return with_settings(words)
+    if verb in TRAINING:
+        from smp_feedback.training.verbs import with_settings_of_a_run
+
+        return with_settings_of_a_run(words)
+    return words
+
+
 def _parser(chosen: Verb | None) -> tuple[ArgumentParser, Run | None]:
     """The parser of all verbs, and what runs *chosen*; the arguments of the others may take long to import."""
     from jsonargparse import ArgumentParser
@@ -219,10 +236,10 @@ def _parser(chosen: Verb | None) -> tuple[ArgumentParser, Run | None]:
     run: Run | None = None
     for verb in VERBS:
         own = ArgumentParser(description=verb.__doc__, **own_manner)
+        verbs.add_subcommand(verb.__name__, own, help=_first_sentence(verb))  # first: it may get some of its own
         if verb is chosen:
             run = verb(own)
             own.usage = usage(own, verb.__name__)
-        verbs.add_subcommand(verb.__name__, own, help=_first_sentence(verb))
     return parser, run
 
 
@@ -245,8 +262,9 @@ def _options(verb: Verb) -> Sequence[str]:
 
     own = ArgumentParser(exit_on_error=False)
     verb(own)
-    flags = (flag for action in own._actions for flag in action.option_strings)
-    return [flag for flag in flags if not flag.endswith("+")]  # --images+ appends to --images
+    inner = [one for action in own._actions if isinstance(action.choices, dict) for one in action.choices.values()]
+    flags = {flag for one in (own, *inner) for action in one._actions for flag in action.option_strings}
+    return sorted(flag for flag in flags if not flag.endswith("+"))  # --images+ appends to --images
 
 
 def _first_sentence(documented: object) -> str:

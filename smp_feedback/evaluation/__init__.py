@@ -1,17 +1,22 @@
 """Evaluation: how good a model is, look by look, corruption by corruption, and whether it comes to rest."""
 
 from smp_feedback.evaluation.onepass import evaluate, evaluate_all, miou
+from smp_feedback.evaluation.refining import Refined, evaluate_score
 from smp_feedback.evaluation.results import load_result, save_result
 from smp_feedback.evaluation.scores import Score, Scores
 from smp_feedback.evaluation.stability import stability
 from smp_feedback.evaluation.sweeps import calibration, few_shot, first_images, robustness
+from smp_feedback.evaluation.tuning import Tuning, tune
 
 __all__ = [
+    "Refined",
     "Score",
     "Scores",
+    "Tuning",
     "calibration",
     "evaluate",
     "evaluate_all",
+    "evaluate_score",
     "few_shot",
     "first_images",
     "load_result",
@@ -19,4 +24,5 @@ __all__ = [
     "robustness",
     "save_result",
     "stability",
+    "tune",
 ]

@@ -15,14 +15,17 @@ from torch import Tensor, nn
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.plotting import save_figure
 from smp_feedback.evaluation.onepass import device_of
+from smp_feedback.evaluation.refining import ANSWERS, answers
 from smp_feedback.evaluation.style import PALETTE, styled
 from smp_feedback.evaluation.tally import per_class
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.score import ScoreModel
 from smp_feedback.surgery import evaluating
 
 from matplotlib.figure import Figure
 
 VOID = (255, 255, 255)
+CHANGES = ("#009E73", "#D55E00", "#999999")  # mended, spoilt, wrong in another way
 MAP = "gray"  # reads the same in print and in every colour vision
 Picture = tuple[str, NDArray[Any]]
 
@@ -88,6 +91,43 @@ def uncertainty(
             ]
         rows.append(row)
     return _grid(rows, path, bar=True)
+
+
+def refined(model: ScoreModel, samples: Sequence[tuple[Tensor, Tensor]], path: Path, *, classes: int) -> Path:
+    """One row a sample: input, truth, the base's answer, one pass of the autoencoder, iterative inference, the change.
+
+    The change is green where iterative inference mended what the base had wrong, orange where it spoilt what was
+    right, grey where both are wrong in different ways, and white elsewhere.
+
+    Args:
+        model: With a score loop.
+        samples: Pairs of image (3, H, W) in [0, 1] and mask (H, W).
+        path: File to write, PNG, SVG or PDF; a crash leaves an older one whole.
+        classes: Number of classes.
+
+    Returns:
+        *path*.
+    """
+    rows = []
+    for image, mask in _some(samples):
+        with evaluating(model), torch.inference_mode():
+            said = [per_class(x)[0].argmax(0) for x in answers(model, model.begin(image[None].to(device_of(model))))]
+        shown = zip(ANSWERS, (colours(labels, classes) for labels in said), strict=True)
+        change = "green: mended,\norange: spoilt", changes(said[0], said[-1], mask, classes)
+        rows.append([*_seen(image, mask, classes), *shown, change])
+    return _grid(rows, path)
+
+
+def changes(before: Tensor, after: Tensor, mask: Tensor, classes: int) -> NDArray[np.uint8]:
+    """Where *after* (H, W) is another label than *before*, as RGB (H, W, 3): mended, spoilt, or wrong as ever.
+
+    >>> changes(torch.tensor([[0, 1, 2, 1]]), torch.tensor([[1, 2, 0, 1]]), torch.tensor([[1, 1, 1, 0]]), 3)[0].tolist()
+    [[0, 158, 115], [213, 94, 0], [153, 153, 153], [255, 255, 255]]
+    """
+    before, after, mask = (labels.cpu() for labels in (before, after, mask))
+    kind = torch.where(after == mask, 0, torch.where(before == mask, 1, 2))
+    same = (before == after) | (mask < 0) | (mask >= classes)
+    return colours(torch.where(same, len(CHANGES), kind), len(CHANGES), CHANGES)
 
 
 def _some(samples: Sequence[tuple[Tensor, Tensor]]) -> Sequence[tuple[Tensor, Tensor]]:

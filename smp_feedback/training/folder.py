@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from jsonargparse import ArgumentParser
+from lightning import LightningModule
 from rich.console import Console
+from torch import nn
 
 from smp_feedback.errors import InvalidValue
 from smp_feedback.saving.files import replace_file
-from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.reliability import LAST, read_checkpoint
 
 CONFIG, MODEL = "config.yaml", "model"
@@ -59,24 +61,31 @@ def settings_text(parser: ArgumentParser, args: Any) -> str:
     return str(parser.dump(kept, format="yaml", skip_unset=False, skip_validation=True))
 
 
-def check_same(parser: ArgumentParser, args: Any, folder: Path) -> None:
+def check_same(parser: ArgumentParser, args: Any, folder: Path, learnt: Sequence[str] = ("model",)) -> None:
     """A run goes on with the settings that it began with.
+
+    Args:
+        parser: Of the settings.
+        args: The settings now.
+        folder: That of the run, with those that it began with.
+        learnt: The groups that say what is learnt, and how.
 
     Raises:
         InvalidValue: If one that decides what is learnt is another; how it is run may change.
     """
-    begun = _decisive(yaml.safe_load((folder / CONFIG).read_text()))
-    for key, now in _decisive(yaml.safe_load(settings_text(parser, args))).items():
+    begun = _decisive(yaml.safe_load((folder / CONFIG).read_text()), learnt)
+    for key, now in _decisive(yaml.safe_load(settings_text(parser, args)), learnt).items():
         if begun.get(key, now) != now:
             raise InvalidValue(f"{key}={now}: the run to resume has {key}={begun[key]}; it takes the same.")
 
 
-def _decisive(settings: dict[str, Any]) -> dict[str, Any]:
-    """What the weights depend on; one cycle depends on the length of the run, too."""
-    model, trainer = settings["model"], settings["trainer"]
-    keys = HOW if model["schedule"] is not None else (*HOW, *LENGTH)
+def _decisive(settings: dict[str, Any], learnt: Sequence[str]) -> dict[str, Any]:
+    """What the weights depend on; one cycle, `fit`'s own schedule, depends on the length of the run, too."""
+    trainer = settings["trainer"]
+    cycle = "model" in learnt and settings["model"]["schedule"] is None
+    keys = (*HOW, *LENGTH) if cycle else HOW
     groups = {
-        "model": model,
+        **{group: settings[group] for group in learnt},
         "data": {key: value for key, value in settings["data"].items() if key not in ("root", "workers")},
         "trainer": {key: trainer[key] for key in keys if key in trainer},
     }
@@ -89,8 +98,7 @@ def weights_of(args: Any) -> Path:
     if args.weights in ("best", "last"):
         if args.run is None:
             raise InvalidValue("Whose weights? Give --run DIR, the --out of fit, or --weights FILE.")
-        path = Path(args.run) / f"{args.weights}.ckpt"
-        path = path if path.is_file() or args.weights == "last" else Path(args.run) / LAST
+        path = checkpoint_of(Path(args.run), args.weights)
     else:
         path = Path(args.weights)
     if not path.is_file():
@@ -98,7 +106,13 @@ def weights_of(args: Any) -> Path:
     return path
 
 
-def load_weights(module: FeedbackModule, path: Path) -> None:
+def checkpoint_of(folder: Path, weights: str = "best") -> Path:
+    """The best or the last checkpoint of a run; one that never validated has the last alone."""
+    path = folder / f"{weights}.ckpt"
+    return path if path.is_file() or weights == "last" else folder / LAST
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
     """The weights in *path*, the averaged ones if there are any.
 
     Raises:
@@ -112,12 +126,12 @@ def load_weights(module: FeedbackModule, path: Path) -> None:
         ) from None
 
 
-def save_model(module: FeedbackModule, folder: Path, dataset: str) -> list[Path]:
+def save_model(module: LightningModule, folder: Path, dataset: str) -> list[Path]:
     """The model alone, for ``from_pretrained`` and ``smp-feedback export``; smp's own way for smp's own model.
 
     A feed-forward model that is not smp's has no such way, and is left in its checkpoints.
     """
-    save = getattr(module.model, "save_pretrained", None)
+    save = getattr(cast(Any, module.model), "save_pretrained", None)
     if save is None:
         return []
     module.cpu().eval()

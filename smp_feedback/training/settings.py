@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from smp_feedback.checks import check_whole
+from smp_feedback.config import Feedback
 from smp_feedback.errors import FeedbackError, InvalidInput, InvalidValue
 from smp_feedback.factory import create
 from smp_feedback.plugins import catalogue
@@ -131,14 +132,30 @@ def build_module(
     """
     if isinstance(loss := training.get("loss"), str):  # a base may take long to build
         build_loss(loss, facts.ignore_index, training.get("loss_arguments"))
-    told = shape_told(arch, facts.image[0], len(facts.classes)) | {"base_norm": base_norm, **(arguments or {})}
-    told |= {} if encoder is None else {"encoder_name": encoder}
-    told |= {} if encoder_weights == AUTO else {"encoder_weights": encoder_weights}
-    model = create(arch, feedback=cast(Any, feedback), **told)
-    check_sizes(model, facts)
+    base: dict[str, Any] = {"arch": arch, "encoder": encoder, "encoder_weights": encoder_weights}
+    model = build_model(facts, feedback, **base, base_norm=base_norm, arguments=arguments)
     return FeedbackModule(
         model, classes=len(facts.classes), ignore_index=facts.ignore_index, task=facts.task, **training
     )
+
+
+def build_model(
+    facts: Facts,
+    feedback: Feedback,
+    *,
+    arch: str,
+    encoder: str | None,
+    encoder_weights: str | None,
+    base_norm: str | None,
+    arguments: dict[str, Any] | None,
+) -> nn.Module:
+    """The model alone; as in :func:`build_module`, and *feedback* may be a config, too."""
+    told = shape_told(arch, facts.image[0], len(facts.classes)) | {"base_norm": base_norm, **(arguments or {})}
+    told |= {} if encoder is None else {"encoder_name": encoder}
+    told |= {} if encoder_weights == AUTO else {"encoder_weights": encoder_weights}
+    model: nn.Module = create(arch, feedback=cast(Any, feedback), **told)
+    check_sizes(model, facts)
+    return model
 
 
 def shape_told(arch: str, in_channels: int, classes: int) -> dict[str, Any]:

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from smp_feedback.evaluation.refining import ANSWERS, Refined
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.score import ScoreModel
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.scores import ACCURACY, Scored
 from smp_feedback.training.settings import Facts
+from smp_feedback.weights import base_name
 
 
 def score_table(scored: Scored, classes: Sequence[str], title: str) -> Table:
@@ -31,9 +34,37 @@ def score_table(scored: Scored, classes: Sequence[str], title: str) -> Table:
     return table
 
 
+def refined_table(refined: Refined, classes: Sequence[str], title: str) -> Table:
+    """One row a class, mIoU, accuracy over all pixels and calibration error; a column for each of the three answers."""
+    table = Table(title=title, caption=f"per cent; after at most {refined.steps} updates of step size {refined.step:g}")
+    table.add_column("class")
+    for name in ANSWERS:
+        table.add_column(name, justify="right")
+    scores = refined.before, refined.once, refined.after
+    for k, name in enumerate(classes):
+        row = (math.nan if (iou := score.per_class[k]) is None else iou for score in scores)
+        table.add_row(name, *map(per_cent, row), end_section=k == len(classes) - 1)
+    for name, values in (
+        ("mIoU", [score.score for score in scores]),
+        ("accuracy", [score.accuracy for score in scores]),
+        ("calibration error", [score.ece for score in scores]),
+    ):
+        table.add_row(name, *map(per_cent, values))
+    return table
+
+
 def per_cent(value: float) -> str:
     """0.123 as 12.3; NaN as a dash."""
     return "-" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def refinement_summary(model: ScoreModel, classes: Sequence[str]) -> str:
+    """The model to refine in one line."""
+    every = sum(p.numel() for p in model.parameters())
+    learn = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    read = ", ".join(source.name for source in model.feedback.sources)
+    count = f"{every / 1e6:.1f} M parameters, of which {learn / 1e6:.1f} M learn"
+    return f"{base_name(model)}, score loop conditioned on {read}, {count}, {len(classes)} classes"
 
 
 def summary(module: FeedbackModule, facts: Facts) -> str:

@@ -79,9 +79,7 @@ def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], None]:
 
 def with_settings_of_a_run(argv: Sequence[str]) -> list[str]:
     """*argv* with the config of the run that ``--resume DIR`` or ``--run DIR`` names, before all that overrides it."""
-    words = [
-        part for word in argv for part in (word.split("=", 1) if word.startswith(("--resume=", "--run=")) else [word])
-    ]
+    words = split_words(argv, ("--resume", "--run"))
     for flag in ("--resume", "--run"):
         if flag in words[:-1]:
             folder = Path(words[words.index(flag) + 1])
@@ -93,6 +91,16 @@ def with_settings_of_a_run(argv: Sequence[str]) -> list[str]:
     return list(argv)
 
 
+def split_words(argv: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """*argv* with the value of each of *flags* as a word of its own.
+
+    >>> split_words(["test", "--run=runs/a", "--data.size=64"], ["--run"])
+    ['test', '--run', 'runs/a', '--data.size=64']
+    """
+    joined = tuple(f"{flag}=" for flag in flags)
+    return [part for word in argv for part in (word.split("=", 1) if word.startswith(joined) else [word])]
+
+
 def fit(verb: str, parser: ArgumentParser, args: Any) -> None:
     """Train, and leave the best weights as a model that ``from_pretrained`` takes."""
     check_whole("save_every", args.save_every)
@@ -101,7 +109,31 @@ def fit(verb: str, parser: ArgumentParser, args: Any) -> None:
     data, facts, module, settings = prepare(verb, parser, args)
     check_by_hand(module, settings["gradient_clip_val"], settings["accumulate_grad_batches"])
     folder = room_for(module, fresh_folder(args, verb))
-    monitor = f"val_{NAMES[facts.task]}"
+    train(module, data, settings, parser, args, folder, f"val_{NAMES[facts.task]}", summary(module, facts))
+
+
+def train(
+    module: lightning.LightningModule,
+    data: PairsModule,
+    settings: dict[str, Any],
+    parser: ArgumentParser,
+    args: Any,
+    folder: Path,
+    monitor: str,
+    about: str,
+) -> None:
+    """Train *module*, or go on with it, and leave the best weights as a model.
+
+    Args:
+        module: What learns; its ``model`` is what is left.
+        data: What from.
+        settings: The trainer's.
+        parser: Of *args*.
+        args: All that was told, ``resume``, ``save_every`` and ``early_stopping`` among it.
+        folder: Where everything goes.
+        monitor: The score that the best weights have.
+        about: What is said before.
+    """
     callbacks: list[Callback] = [KeepsBest(folder, monitor), *reliable(args.seed, folder, args.save_every)]
     if args.early_stopping is not None:
         patience = check_whole("early_stopping", args.early_stopping)
@@ -117,7 +149,7 @@ def fit(verb: str, parser: ArgumentParser, args: Any) -> None:
     if args.resume is None:
         keep(trainer)
     if trainer.is_global_zero:
-        say(summary(module, facts))
+        say(about)
     module.train()
     trainer.fit(module, data, ckpt_path=last_checkpoint(folder) if args.resume else None)
     if trainer.is_global_zero:

@@ -1,0 +1,104 @@
+"""What refining changes: the base's answer, one pass of the autoencoder, and iterative inference, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from smp_feedback.evaluation.begun import begun, check_refinable
+from smp_feedback.evaluation.onepass import Advance, Pairs, device_of
+from smp_feedback.evaluation.results import VERSION, Result
+from smp_feedback.evaluation.scores import Score, score_of
+from smp_feedback.evaluation.tally import Tally
+from smp_feedback.loops.score import ScoreModel
+from smp_feedback.loops.score_parts import Begun
+from smp_feedback.surgery import evaluating
+
+ANSWERS = ("before", "one pass", "after")
+"""The base's own; argmax r(y_0), what the autoencoder makes of it at once; after the updates of the loop."""
+
+
+@dataclass(frozen=True)
+class Refined:
+    """The scores of the three answers.
+
+    Attributes:
+        before: Of the base.
+        once: Of one pass of the autoencoder.
+        after: Of iterative inference.
+        step: Its step size.
+        steps: Its updates, at most.
+    """
+
+    before: Score
+    once: Score
+    after: Score
+    step: float
+    steps: int
+
+    def result(self, classes: Sequence[str]) -> Result:
+        """As `save_result` takes it, kind ``refined``; *classes* are their names."""
+        scores = zip(ANSWERS, (self.before, self.once, self.after), strict=True)
+        rows = [{"model": name, "seed": 0, **asdict(score)} for name, score in scores]
+        facts = {"task": "segmentation", "classes": list(classes), "step": self.step, "steps": self.steps}
+        return {"kind": "refined", "version": VERSION, **facts, "rows": rows}
+
+
+def evaluate_score(
+    model: ScoreModel,
+    data: Pairs,
+    *,
+    classes: int,
+    ignore_index: int | None = None,
+    batch_size: int = 16,
+    workers: int = 0,
+    advance: Advance = lambda: None,
+) -> Refined:
+    """Score *model*'s base, one pass of its autoencoder, and its answer after the stored step size and updates.
+
+    The base runs once for each batch, the autoencoder once and once for each update. Scored is as in `evaluate`:
+    ``score`` is mean intersection over union, ``accuracy`` the share of pixels that are right.
+
+    Args:
+        model: As :func:`smp_feedback.evaluation.tuning.tune` and ``choose`` have set it.
+        data: Map-style pairs of image and mask; none that *model* was tuned on.
+        classes: Number of classes.
+        ignore_index: Label that is not scored.
+        batch_size: Images at a time.
+        workers: Processes that load data.
+        advance: Called after each batch (progress bars).
+
+    Raises:
+        InvalidType, InvalidValue: If an argument is out of its range, before any work.
+        InvalidInput: If a label is neither a class nor ignored, all are ignored, or an image is not finite.
+
+    >>> import smp_feedback as smpf
+    >>> loop = smpf.Score(filters=4, additional_pools=1, steps=0)
+    >>> model = smpf.create("Unet", "resnet18", None, classes=3, feedback=loop)
+    >>> found = evaluate_score(model, [(torch.rand(3, 32, 32), torch.zeros(32, 32).long())], classes=3)
+    >>> found.after.score == found.before.score  # no update
+    True
+    """
+    check_refinable(model, data, classes)
+    tallies = [Tally(classes, ignore_index, device_of(model)) for _ in ANSWERS]
+    with evaluating(model), torch.inference_mode():
+        for target, begin in begun(model, data, batch_size, workers):
+            for tally, logits in zip(tallies, answers(model, begin), strict=True):
+                tally.add(logits, target)
+            advance()
+    config = model.feedback.config
+    updates = zip(tallies, (0, 1, config.steps), strict=True)
+    before, once, after = (score_of(tally, n, "segmentation") for tally, n in updates)
+    return Refined(before, once, after, config.step, config.steps)
+
+
+def answers(model: ScoreModel, begin: Begun) -> Iterator[Tensor]:
+    """The logits of the three answers to what *begin* began; of a base of one class, one channel or two."""
+    yield begin.logits
+    yield model.reconstruct(begin.y, begin.features)
+    for step in model.refine(begin):  # noqa: B007
+        pass
+    yield step.logits

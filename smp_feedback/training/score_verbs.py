@@ -1,0 +1,180 @@
+"""``smp-feedback score train | tune | evaluate``: a trained base's predictions, refined by iterative inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.progress import Progress
+
+from smp_feedback.checks import check_choice, check_whole
+from smp_feedback.data.items import checked_int
+from smp_feedback.errors import InvalidValue
+from smp_feedback.evaluation.refining import evaluate_score
+from smp_feedback.evaluation.results import save_result
+from smp_feedback.evaluation.tuning import tune
+from smp_feedback.helping import HelpFormatter, usage
+from smp_feedback.loops.score import ScoreModel
+from smp_feedback.saving.loading import from_pretrained
+from smp_feedback.score_config import Score
+from smp_feedback.training.bases import check_data, refined_base
+from smp_feedback.training.data import PairsModule
+from smp_feedback.training.denoising import DenoisingModule
+from smp_feedback.training.folder import MODEL, check_same, free_folder, fresh_folder, say
+from smp_feedback.training.reliability import check_room
+from smp_feedback.training.run import quiet, room_for
+from smp_feedback.training.score_settings import evaluate_settings, train_settings, tune_settings
+from smp_feedback.training.settings import Facts, open_pairs
+from smp_feedback.training.tables import refined_table, refinement_summary
+from smp_feedback.training.verbs import train
+
+LEARNT = ("score", "training")
+EXAMPLES = 4
+Verb = Callable[[ArgumentParser, Any], None]
+
+
+def add_arguments(parser: ArgumentParser) -> Callable[[Any], None]:
+    """Give *parser* the three verbs and their settings; returns what runs them."""
+    own_manner: Any = {"formatter_class": HelpFormatter, "exit_on_error": False}
+    verbs = parser.add_subcommands(dest="stage", metavar="train | tune | evaluate")
+    made: dict[str, tuple[ArgumentParser, Verb]] = {}
+    for name, (settings, run) in STAGES.items():
+        own = ArgumentParser(description=run.__doc__, **own_manner)
+        settings(own)
+        own.usage = usage(own, f"score {name}")
+        verbs.add_subcommand(name, own, help=(run.__doc__ or "").partition("\n")[0])
+        made[name] = own, run
+
+    def chosen(args: Any) -> None:
+        own, run = made[args.stage]
+        with quiet():
+            run(own, args[args.stage])
+
+    return chosen
+
+
+def score_train(parser: ArgumentParser, args: Any) -> None:
+    """Train the autoencoder that refines a base's predictions; the base is left as it is."""
+    check_whole("save_every", args.save_every)
+    if args.base is None:
+        raise InvalidValue("What is to be refined? Give --base DIR, the --out of smp-feedback fit or a saved model.")
+    if args.resume is not None:
+        check_same(parser, args, Path(args.resume), LEARNT)
+    seed = checked_int("seed", args.seed, least=0)
+    made = parser.instantiate(args)
+    lightning.seed_everything(seed, verbose=False)
+    data, facts = opened("fit", args)
+    model = refined_base(Path(args.base), Score(**vars(made.score)), facts)
+    told = {"classes": len(facts.classes), "ignore_index": facts.ignore_index, **vars(made.training)}
+    module = DenoisingModule(model, **told)
+    folder = room_for(module, fresh_folder(args, "score"))
+    train(module, data, vars(made.trainer), parser, args, folder, "val_miou", refinement_summary(model, facts.classes))
+
+
+def score_tune(parser: ArgumentParser, args: Any) -> None:
+    """Choose step size and number of updates on the validation images, and keep them with the model."""
+    from smp_feedback.evaluation.plotting import plot
+
+    model, _ = loaded(args)
+    data, facts = opened("validate", args)
+    check_data(model, facts)
+    how = {"step_sizes": args.step_sizes, "most": args.most, **scoring(facts, args)}
+    folder = Path(args.out or args.run or args.model)
+    kept = folder / MODEL if args.out or args.run else folder
+    check_room(folder, 2 * sum(tensor.nbytes for tensor in model.state_dict().values()))
+    with advancing("tuning", data.val, args) as advance:
+        found = tune(model, data.val, advance=advance, **how)
+    path = save_result(found.result(), folder / "tuning.json")
+    written = [path, *plot([path])]
+    scored = {"split": "val", "base_miou": found.base, "miou": found.best, "step": found.step, "steps": found.steps}
+    model.choose(step=found.step, steps=found.steps).cpu().save_pretrained(kept, dataset=args.data.name, metrics=scored)
+    say(str(found))
+    for one in (*written, kept):
+        say(f"wrote {one}")
+
+
+def score_evaluate(parser: ArgumentParser, args: Any) -> None:
+    """Score the base, one pass of the autoencoder, and iterative inference, on the test images."""
+    from smp_feedback.evaluation.pictures import refined
+    from smp_feedback.evaluation.plotting import plot
+
+    check_choice("split", args.split, ("test", "val"))
+    model, source = loaded(args)
+    data, facts = opened("test" if args.split == "test" else "validate", args)
+    check_data(model, facts)
+    pairs = getattr(data, args.split)
+    folder = check_room(free_folder(args.out, "score"), 1 << 20)
+    with advancing("scoring", pairs, args) as advance:
+        found = evaluate_score(model, pairs, advance=advance, **scoring(facts, args))
+    Console().print(refined_table(found, facts.classes, f"{source}, {args.split}"))
+    path = save_result(found.result(facts.classes), folder / "scores.json")
+    some = [pairs[i * len(pairs) // EXAMPLES] for i in range(min(EXAMPLES, len(pairs)))]
+    pictures = refined(model, some, folder / "pictures.png", classes=len(facts.classes))
+    for one in (path, *plot([path]), pictures):
+        say(f"wrote {one}")
+
+
+STAGES: dict[str, tuple[Callable[[ArgumentParser], None], Verb]] = {
+    "train": (train_settings, score_train),
+    "tune": (tune_settings, score_tune),
+    "evaluate": (evaluate_settings, score_evaluate),
+}
+
+
+def opened(verb: str, args: Any) -> tuple[PairsModule, Facts]:
+    """The data of one verb.
+
+    Raises:
+        InvalidValue: If there are labels where maps are expected.
+    """
+    data, facts = open_pairs(verb, checked_int("seed", args.seed, least=0), **args.data.as_dict())
+    if facts.task != "segmentation":
+        raise InvalidValue(f"data.name={args.data.name} has one label an image: what is refined are maps of labels.")
+    return data, facts
+
+
+def loaded(args: Any) -> tuple[ScoreModel, Path]:
+    """The model that ``--run`` or ``--model`` names, and where it is, on the device asked for."""
+    if (args.run is None) == (args.model is None):
+        raise InvalidValue("Whose model? Give --run DIR, the --out of score train, or --model DIR, a saved one.")
+    device = device_for(args.accelerator)
+    source = Path(args.model) if args.run is None else Path(args.run) / MODEL
+    if not source.is_dir():
+        ended = f" Has the run ended? smp-feedback score train --resume {args.run} goes on with it." if args.run else ""
+        raise InvalidValue(f"{source}: expected a saved model, there is none.{ended}")
+    model = from_pretrained(source)
+    if not isinstance(model, ScoreModel):
+        raise InvalidValue(f"{source} holds a {type(model).__name__} without a score loop: smp-feedback score train.")
+    return model.to(device), source
+
+
+def scoring(facts: Facts, args: Any) -> dict[str, Any]:
+    """How to score, as `tune` and `evaluate_score` take it."""
+    how = {"batch_size": args.data.batch_size, "workers": args.data.workers}
+    return {"classes": len(facts.classes), "ignore_index": facts.ignore_index, **how}
+
+
+def device_for(accelerator: str) -> torch.device:
+    """A GPU if it is asked for, or is there and nothing else is asked for.
+
+    >>> device_for("cpu")
+    device(type='cpu')
+    """
+    check_choice("accelerator", accelerator, ("auto", "cpu", "gpu"))
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise InvalidValue("accelerator='gpu': torch finds none; accelerator='auto' takes what there is.")
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def advancing(what: str, pairs: Any, args: Any) -> Iterator[Callable[[], None]]:
+    """A progress bar over the batches; yields what moves it."""
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=-(-len(pairs) // args.data.batch_size))
+        yield lambda: progress.advance(task)
