@@ -105,7 +105,11 @@ def test_a_planted_autoencoder_mends_everything():
         ({"data": []}, InvalidValue, "data is empty"),
         ({"model": nn.Conv2d(3, 3, 1)}, InvalidType, "expected one with a score loop"),
         ({"data": [(torch.rand(3, 32, 32), torch.full((32, 32), 255))]}, InvalidInput, "every label is ignored"),
-        ({"data": [(torch.full((3, 32, 32), torch.inf), torch.zeros(32, 32).long())]}, InvalidInput, "item 0: NaN or inf"),
+        (
+            {"data": [(torch.full((3, 32, 32), torch.inf), torch.zeros(32, 32).long())]},
+            InvalidInput,
+            "item 0: NaN or inf",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(told, error, words):
