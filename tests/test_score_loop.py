@@ -23,6 +23,7 @@ from smp_feedback.config import GradientFlow
 from smp_feedback.errors import FeedbackError, InvalidInput, InvalidType, InvalidValue, SurgeryError
 from smp_feedback.loops.refinement import Refinement, norm_of, update
 from smp_feedback.loops.unroll import unroll
+from smp_feedback.plugins import catalogue
 from smp_feedback.testing import check_loop
 
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden arrays are not part of the project")
@@ -520,3 +521,35 @@ def test_who_looks_again_is_refined_once():
         smpf.wrap(create(smpf.Recurrent(steps=2)), replace(TINY, base=smpf.Recurrent(steps=9)))
     with pytest.raises(FeedbackError, match=r"looks again already"):
         smpf.wrap(create(smpf.Recurrent()), False)
+
+
+# --- over every base
+
+
+BASES = {  # where small needs other words: its arguments, and the side of its image
+    "DPT": ({"encoder": "tu-vit_tiny_patch16_224"}, 224),
+    "PAN": ({"encoder": "resnet18"}, 128),
+    "DFMDeepLabV3Plus": ({"encoder": "resnet18"}, 64),
+    "torchvision/lraspp_mobilenet_v3_large": ({}, 64),
+    "torchvision/fcn_resnet50": ({}, 64),
+}
+OURS = [name for name in catalogue().architectures if catalogue().architectures.origin(name) == "smp_feedback"]
+SEGMENT = {name for name in OURS if not name.endswith("/*") and "ResNet" not in name} | BASES.keys()
+
+
+@pytest.mark.parametrize("name", sorted(SEGMENT))
+def test_every_base_is_refined_from_its_own_answer(name):
+    told, side = BASES.get(name, ({"encoder": "tu-test_resnet"}, 64))
+    told = {"arch": name, "encoder_weights": None, "classes": 3, **told}
+    plain = smpf.create(**told, feedback=False).eval()
+    model = smpf.create(**told, feedback=TINY).eval()
+    model.load_feedforward(plain.state_dict())
+    image = torch.rand(1, 3, side, side)
+    with torch.no_grad():
+        expected = plain(image)
+        assert torch.equal(model(image, steps=0), expected)
+        begun = model.begin(image)
+        first = next(iter(model.refine(begun, step=0.5, steps=1)))
+        r = model.reconstruct(begun.y, begun.features).softmax(1)
+        assert torch.allclose(first.state, (expected.softmax(1) + r) / 2, atol=1e-6)
+        assert first.logits.shape == expected.shape
