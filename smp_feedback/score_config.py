@@ -38,7 +38,7 @@ class Score(LoopConfig):
             stride 16, the paper's ``pool4``) of a base with an encoder, else ``output``; and ``input`` for ``context``.
         filters: Channels of the first convolution, doubled after every pooling; 64 in the paper.
         convolutions: Convolutions before each pooling.
-        additional_pools: Poolings beyond the resolution of the deepest feature; 2 in the paper.
+        additional_pools: Poolings beyond the resolution of the deepest feature, >= 1; 2 in the paper.
         unpooling: ``tracked`` puts values back where the pooling found its maxima (as in the paper), ``transposed`` is
             a learned 4 x 4 convolution, ``nearest`` repeats.
         skip: Whether what was pooled is added on the way up.
@@ -97,7 +97,7 @@ class Score(LoopConfig):
         check_choice("noise", self.noise, NOISES)
         for name in ("filters", "convolutions", "padding"):
             check_whole(name, getattr(self, name))
-        check_whole("additional_pools", self.additional_pools, least=0)
+        check_whole("additional_pools", self.additional_pools, "; with 0 nothing would read the deepest feature")
         for name in ("skip", "batch_norm", "freeze", "detach", "recompute"):
             check_bool(name, getattr(self, name))
         for name in ("dropout", "noise_level"):

@@ -326,11 +326,6 @@ def test_a_grid_of_which_the_poolings_leave_nothing_is_refused():
     assert answer(module, prediction(1, (14, 14)), [draw(1, 2, 8, 8)]).shape[-2:] == (14, 14)
 
 
-def test_nothing_would_read_a_feature_after_the_last_pooling():
-    with pytest.raises(InvalidValue, match="additional_pools=0: nothing would read 'quarter'"):
-        build_autoencoder(config(additional_pools=0), K, [HALF, QUARTER])
-
-
 @pytest.mark.parametrize(
     ("given", "words"),
     [

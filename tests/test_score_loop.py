@@ -458,7 +458,7 @@ def test_it_compiles_exports_and_takes_other_dtypes(base):
         ({"dropout": 1.0}, InvalidValue, r"dropout=1\.0: expected a probability < 1"),
         ({"temperature": 0}, InvalidValue, r"temperature=0"),
         ({"filters": 0}, InvalidValue, r"filters=0"),
-        ({"additional_pools": -1}, InvalidValue, r"additional_pools=-1"),
+        ({"additional_pools": 0}, InvalidValue, r"additional_pools=0: .* nothing would read the deepest feature"),
         ({"features": "stage:4"}, InvalidType, r"features='stage:4': expected a list"),
         ({"features": []}, InvalidType, r"features=\[\]"),
         ({"features": ["input", "input"]}, InvalidValue, r"expected each name once"),

@@ -13,7 +13,7 @@ from smp_feedback.autoencoders.base import Autoencoder, glorot
 from smp_feedback.autoencoders.conditioned import ConditionedConv2d
 from smp_feedback.autoencoders.features import Feature, Size, lay_onto, resized
 from smp_feedback.autoencoders.unpooling import UNPOOLINGS
-from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.errors import InvalidInput
 from smp_feedback.score_config import Score
 
 
@@ -61,9 +61,6 @@ class Standard(Autoencoder):
         classes: Channels K of y.
         features: What conditions it.
 
-    Raises:
-        InvalidValue: If the deepest feature would be read by nothing.
-
     >>> pool4 = Feature("pool4", 512, 16.0)
     >>> with torch.device("meta"):
     ...     module = Standard(Score(), 11, [pool4])
@@ -73,13 +70,7 @@ class Standard(Autoencoder):
 
     def __init__(self, config: Score, classes: int, features: Sequence[Feature]) -> None:
         super().__init__(config, classes, features)
-        deepest = max(features, key=lambda feature: feature.level)
-        if not config.additional_pools:
-            raise InvalidValue(
-                f"additional_pools=0: nothing would read {deepest.name!r}, which the autoencoder meets after its last "
-                "pooling; expected a whole number >= 1."
-            )
-        pools = deepest.level + config.additional_pools
+        pools = max(feature.level for feature in features) + config.additional_pools
         read = [sum(f.channels for f in features if f.level == level) for level in range(pools)]
         widths = [classes, *(config.filters * 2**level for level in range(pools))]
         unpooling = UNPOOLINGS[config.unpooling]
