@@ -229,7 +229,7 @@ def _parser(chosen: Verb | None) -> tuple[ArgumentParser, Run | None]:
 
     from smp_feedback.helping import HelpFormatter, usage
 
-    own_manner: Any = {"formatter_class": HelpFormatter, "exit_on_error": False}
+    own_manner: Any = {"formatter_class": HelpFormatter, "exit_on_error": False, "allow_abbrev": False}
     parser = ArgumentParser("smp-feedback", description=_first_sentence(sys.modules["smp_feedback"]), **own_manner)
     parser.usage = "smp-feedback VERB ..."
     verbs = parser.add_subcommands(dest="verb", required=False, metavar="VERB")

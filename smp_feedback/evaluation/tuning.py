@@ -124,7 +124,7 @@ def tune(
     (7, 3)
     """
     check_refinable(model, data, classes)
-    sizes, most = _checked(step_sizes), check_whole("most", most)
+    sizes = check_search(step_sizes, most)
     counts = torch.zeros(len(sizes), most + 1, classes * classes, dtype=torch.long, device=device_of(model))
     strays = counts.new_zeros(())
     with evaluating(model), torch.inference_mode():
@@ -149,8 +149,13 @@ def _scores(tables: Tensor, ignore_index: int | None) -> tuple[tuple[float, ...]
     return rows
 
 
-def _checked(step_sizes: Sequence[float]) -> tuple[float, ...]:
-    """Each once, smallest first."""
+def check_search(step_sizes: Sequence[float], most: int) -> tuple[float, ...]:
+    """The step sizes to try, each once, smallest first.
+
+    Raises:
+        InvalidType, InvalidValue: For others than numbers > 0, or *most* below 1.
+    """
+    check_whole("most", most)
     if isinstance(step_sizes, (str, float, int)) or not len(step_sizes):
         raise InvalidType(f"step_sizes={step_sizes!r}: expected numbers > 0, such as {list(STEP_SIZES)}.")
     for size in step_sizes:

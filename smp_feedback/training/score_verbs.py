@@ -18,7 +18,7 @@ from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.refining import evaluate_score
 from smp_feedback.evaluation.results import save_result
-from smp_feedback.evaluation.tuning import tune
+from smp_feedback.evaluation.tuning import check_search, tune
 from smp_feedback.helping import HelpFormatter, usage
 from smp_feedback.loops.score import ScoreModel
 from smp_feedback.saving.loading import from_pretrained
@@ -41,7 +41,7 @@ Verb = Callable[[ArgumentParser, Any], None]
 
 def add_arguments(parser: ArgumentParser) -> Callable[[Any], None]:
     """Give *parser* the three verbs and their settings; returns what runs them."""
-    own_manner: Any = {"formatter_class": HelpFormatter, "exit_on_error": False}
+    own_manner: Any = {"formatter_class": HelpFormatter, "exit_on_error": False, "allow_abbrev": False}
     verbs = parser.add_subcommands(dest="stage", metavar="train | tune | evaluate")
     made: dict[str, tuple[ArgumentParser, Verb]] = {}
     for name, (settings, run) in STAGES.items():
@@ -81,6 +81,7 @@ def score_tune(parser: ArgumentParser, args: Any) -> None:
     """Choose step size and number of updates on the validation images, and keep them with the model."""
     from smp_feedback.evaluation.plotting import plot
 
+    check_search(args.step_sizes, args.most)
     model, _ = loaded(args)
     data, facts = opened("validate", args)
     check_data(model, facts)
