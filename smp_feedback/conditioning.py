@@ -56,6 +56,8 @@ class Taken(NamedTuple):
         if not isinstance(found, Tensor) or found.ndim != 4:
             got = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
             raise SurgeryError(f"features: {self.name!r} gives {got}; expected a map (B, C, h, w).")
+        if found.shape[0] != image.shape[0]:  # windows of an image, say
+            raise SurgeryError(f"features: {self.name!r} gives {found.shape[0]} maps for {image.shape[0]} images.")
         return found
 
 

@@ -286,6 +286,19 @@ def test_gradients_flow_through_time_as_told(flow):
         assert torch.allclose(found, p.grad, atol=1e-6, rtol=1e-3)
 
 
+def test_a_step_that_is_run_again_is_counted_once():
+    image = torch.rand(2, 3, 32, 32)
+    config = replace(TINY, noise="none", batch_norm=True, steps=3)
+    once, again = create(config).train(), create(replace(config, recompute=True)).train()
+    again.load_state_dict(once.state_dict())
+    for model in (once, again):
+        model(image).square().mean().backward()
+    for key, value in once.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
+    for p, q in zip(once.feedback.parameters(), again.feedback.parameters(), strict=True):
+        assert torch.allclose(p.grad, q.grad, atol=1e-6, rtol=1e-4)
+
+
 def test_each_steps_loss_may_be_sent_back_by_itself():
     image = torch.rand(1, 3, 32, 32)
     model = create(replace(TINY, noise="none", detach=True, steps=3)).train()
@@ -372,6 +385,22 @@ def test_features_of_a_base_without_encoder():
         smpf.wrap(Lonely(), replace(TINY, features=("flat",)))
 
 
+class Windows(Lonely):
+    """A base that works on the halves of its image."""
+
+    def __init__(self):
+        super().__init__()
+        self.halves = nn.Identity()
+
+    def forward_features(self, image):
+        return torch.cat(self.halves(torch.cat(self.trunk(image).chunk(2, 2))).chunk(2), 2)
+
+
+def test_a_feature_is_of_the_image_and_not_of_its_windows():
+    with pytest.raises(SurgeryError, match=r"'halves' gives 2 maps for 1 images"):
+        smpf.wrap(Windows(), replace(TINY, features=("halves",)))
+
+
 def test_threads_take_notes_of_their_own():
     import threading
 
@@ -391,6 +420,16 @@ def test_threads_take_notes_of_their_own():
 
 
 # --- over a base that looks again
+
+
+def test_a_frozen_base_comes_to_rest_in_training_as_in_evaluation():
+    image, base = torch.rand(2, 3, 64, 64), smpf.Recurrent(steps=8, dynamics="leaky", tau=2.0, feedback_init=0.1)
+    model = create(replace(TINY, base=replace(base, tolerance=0.3)))
+    full = create(replace(TINY, base=base))
+    full.load_state_dict(model.state_dict())
+    resting = model.eval().begin(image).y
+    assert not torch.allclose(resting, full.eval().begin(image).y), "nothing came to rest"
+    assert torch.equal(model.train().begin(image).y, resting)
 
 
 def test_a_recurrent_models_last_look_is_refined():

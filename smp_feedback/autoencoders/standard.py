@@ -14,7 +14,19 @@ from smp_feedback.autoencoders.conditioned import ConditionedConv2d
 from smp_feedback.autoencoders.features import Feature, Size, lay_onto, resized
 from smp_feedback.autoencoders.unpooling import UNPOOLINGS
 from smp_feedback.errors import InvalidInput
+from smp_feedback.look import is_replay
 from smp_feedback.score_config import Score
+
+
+class CountedOnce(nn.BatchNorm2d):
+    """A BatchNorm whose running statistics leave out what is run again for the backward pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As ever; run again, it updates copies that nobody keeps."""
+        if not (self.training and is_replay()):
+            return super().forward(x)
+        mean, var = cast(Tensor, self.running_mean).clone(), cast(Tensor, self.running_var).clone()
+        return F.batch_norm(x, mean, var, self.weight, self.bias, training=True, eps=self.eps)
 
 
 class Block(nn.Module):
@@ -35,7 +47,7 @@ class Block(nn.Module):
         for _ in range(config.convolutions - 1):
             rest += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
         rest += [nn.Dropout(config.dropout)] if config.dropout else []
-        rest += [nn.BatchNorm2d(width)] if config.batch_norm else []
+        rest += [CountedOnce(width)] if config.batch_norm else []
         self.rest = nn.Sequential(*rest)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:

@@ -181,7 +181,7 @@ class RecurrentModel(FeedbackModel):
             once = once._replace(stages=tuple(stages))
         tolerance = self.recurrent.config.tolerance
         turn: Turn
-        if tolerance is None or self.training:
+        if tolerance is None or self.recurrent.training:  # a loop around this one may train without it
             turn = self._recurrence(image, once, count, through)
         else:
             turn = Settling(lambda x, seen: self._recurrence(x, seen, count, through), image, once, tolerance)
