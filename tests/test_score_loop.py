@@ -142,6 +142,14 @@ def test_stopped_images_are_left_out_of_the_work_on_a_cpu():
     assert moving[-1] == 0
 
 
+def test_the_score_of_a_stopped_image_is_zero_masked_or_left_out():
+    h, y, w, b = (torch.from_numpy(x) for x in case(0))
+    for leaves_out in (False, True):
+        last = turned(h, y, w, b, 0.5, 30, 0.05, leaves_out=leaves_out)[-1]
+        assert last.more.norm.isnan().all()
+        assert not last.more.score.any()
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 1000), st.floats(0.01, 1.0))
 def test_a_prediction_stays_a_distribution_for_steps_up_to_one(seed, step):
@@ -262,6 +270,15 @@ def test_a_frozen_base_stays_as_it_is_in_training():
     assert all(m.training for m in free.modules())
     free(torch.rand(2, 3, 64, 64)).square().mean().backward()
     assert all(p.grad is not None for p in free.segmentation_head.parameters())
+
+
+def test_no_image_stops_in_training():
+    image, model = torch.rand(2, 3, 32, 32), create(replace(TINY, noise="none", tolerance=10.0))
+    with torch.no_grad():
+        stopped = [
+            [bool(step.norm.isnan().all()) for step in model.train(mode).iterate(image)] for mode in (False, True)
+        ]
+    assert stopped == [[False, True, True, True], 4 * [False]]
 
 
 @pytest.mark.parametrize("flow", [{"grad_steps": 1}, {"detach": True}, {"recompute": True}, {}])
