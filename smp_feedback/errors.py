@@ -115,7 +115,8 @@ def suggestion(close: list[str], known: list[str], most: int = 20) -> str:
     """One sentence that leads from a wrong name to the right one."""
     if close:
         return f"Did you mean {' or '.join(map(repr, close))}?"
-    shown = ", ".join(known[:most]) + (", ..." if len(known) > most else "")
+    few = len(known) <= 2 * most
+    shown = ", ".join(known if few else [*known[:most], "..."])
     return f"There is: {shown}." if known else "There is none."
 
 

@@ -40,7 +40,8 @@ class Score(LoopConfig):
         convolutions: Convolutions before each pooling.
         additional_pools: Poolings beyond the resolution of the deepest feature, >= 1; 2 in the paper.
         unpooling: ``tracked`` puts values back where the pooling found its maxima (as in the paper), ``transposed`` is
-            a learned 4 x 4 convolution, ``nearest`` repeats.
+            a learned 4 x 4 convolution, ``nearest`` repeats. Where two values are equal up to rounding, another device,
+            dtype or runtime may track the other one: for export to ONNX take one of the last two.
         skip: Whether what was pooled is added on the way up.
         batch_norm: Whether the convolutions on the way down are normalised.
         dropout: Probability, in [0, 1), on the way down.
@@ -49,7 +50,8 @@ class Score(LoopConfig):
             a pixel, ``none``.
         noise_level: Standard deviation of the gaussian noise (0.5 in the paper); the chance of a swap.
         temperature: Of the softmax that makes y of the logits, > 0.
-        freeze: Whether the base is left alone: its weights do not train, and it stays in evaluation mode.
+        freeze: Whether the base is left alone: its weights do not train, and it stays in evaluation mode. Otherwise
+            it learns through y and through the features; with ``detach`` or ``grad_steps`` through the features alone.
         base: A loop of the base's own, whose last look is then refined: :class:`Recurrent`, its name or its dict.
         grad_steps, detach, recompute: As in :class:`Recurrent`.
 

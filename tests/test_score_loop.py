@@ -436,6 +436,75 @@ def test_threads_take_notes_of_their_own():
             assert torch.allclose(found[i], model(image), atol=1e-6)
 
 
+class Padded(nn.Module):
+    """A base whose first convolution pads, as FCN-8's does, and which crops its answer."""
+
+    def __init__(self, padding=20):
+        super().__init__()
+        self.padding, self.first = padding, nn.Conv2d(3, 4, 3, padding=padding)
+        self.pool, self.last, self.squeeze = nn.AvgPool2d(4), nn.Conv2d(4, 3, 1), nn.AdaptiveAvgPool2d(2)
+        self.laid = nn.Identity()
+
+    def forward_features(self, image):
+        x = self.first(image)
+        self.pool(x), self.squeeze(x), self.laid(image.permute(0, 2, 3, 1))
+        begin, (height, width) = self.padding - 1, image.shape[-2:]
+        return x[..., begin : begin + height, begin : begin + width]
+
+    def forward_head(self, features):
+        return self.last(features)
+
+    def forward(self, image):
+        return self.forward_head(self.forward_features(image))
+
+
+def test_the_stride_of_a_base_that_pads_is_that_of_its_pooling():
+    model = smpf.wrap(Padded(), replace(TINY, features=("pool", "input"), padding=20)).eval()
+    levels = [feature.level for feature in model.feedback.autoencoder.features]
+    assert levels == [2, 0]
+    with torch.no_grad():
+        assert model(torch.rand(1, 3, 30, 44)).shape == (1, 3, 30, 44)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"features": ("pool",)}, InvalidValue, r"'pool' covers more than the image, .* give Score\(padding=20\)"),
+        ({"features": ("output",), "padding": 20}, InvalidValue, r"padding=20: the feature 'output' covers the image"),
+        ({"features": ("squeeze",)}, SurgeryError, r"'squeeze' gives \(1, 4, 2, 2\) whatever the image"),
+        ({"features": ("laid",)}, SurgeryError, r"'laid' gives \(1, 64, 64, 3\) and, of a larger image"),
+    ],
+)
+def test_a_feature_that_does_not_fit_is_refused_when_the_model_is_made(fields, error, words):
+    with pytest.raises(error, match=words):
+        smpf.wrap(Padded(), replace(TINY, **fields))
+
+
+def test_certain_predictions_are_answered_within_the_published_clip():
+    model = create()
+    y = torch.zeros(1, 3, 2, 2)
+    y[:, 0] = 1
+    assert torch.allclose(model.feedback.logits_of(y)[0, :, 0, 0], torch.tensor([0, -16.118096, -16.118096]))
+
+
+def test_the_model_leaves_stopped_images_out_on_a_cpu():
+    model, seen = create(replace(TINY, tolerance=10.0, steps=3)).eval(), []  # all stop after the first update
+    model.feedback.autoencoder.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    with torch.no_grad():
+        path = [*model.iterate(torch.rand(2, 3, 32, 32))]
+    assert seen == [2]
+    assert len(path) == 3
+    assert torch.equal(path[-1].state, path[0].state)
+
+
+def test_channels_that_a_base_makes_to_be_fed_back_condition_nothing():
+    told = {"encoder": "tu-test_resnet", "encoder_weights": None, "classes": 3, "feedback_channels": 0}
+    model = smpf.create("NeumannUnet", **told, feedback=replace(TINY, features=("output",), base="recurrent")).eval()
+    with torch.no_grad():
+        (read,) = model.begin(torch.rand(1, 3, 64, 64)).features
+    assert read.shape[1] == model.feedback.inner.state_channels
+
+
 # --- over a base that looks again
 
 
@@ -461,7 +530,8 @@ def test_a_recurrent_models_last_look_is_refined():
         last = [*recurrent.iterate(image)][-1]
         stages = replace(TINY, features=("output",))
         read = smpf.wrap(recurrent, stages).begin(image).features[0]
-        assert torch.equal(read, last.state[:, : read.shape[1]])
+        assert torch.equal(read, last.state[:, : recurrent.recurrent.state_channels])
+        assert read.shape[1] < last.state.shape[1]
     plain = create(False)
     plain.load_state_dict(model.feedforward_state_dict(), strict=True)
 

@@ -150,10 +150,18 @@ def compare(run: Run, served: Served, tried: Sequence[Shape], tolerance: float) 
             if not apart <= tolerance:  # NaN is not
                 raise ExportError(
                     f"for an image of shape {shape} its {name} differ from the model's by {apart:.1e} of the largest, "
-                    f"expected {tolerance:.0e} at most"
+                    f"expected {tolerance:.0e} at most{_advice(served.model)}"
                 )
             worst = max(worst, apart)
     return worst
+
+
+def _advice(model: nn.Module) -> str:
+    """What a model's own settings may have to do with it."""
+    config = getattr(model, "loop_config", None)
+    if getattr(config, "unpooling", None) != "tracked":
+        return ""
+    return " (unpooling='tracked' may track another maximum after rounding; 'nearest' and 'transposed' track none)"
 
 
 def _apart(got: Tensor, wanted: Tensor) -> float:

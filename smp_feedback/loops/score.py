@@ -12,10 +12,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.autoencoders import Feature, build_autoencoder
+from smp_feedback.autoencoders import build_autoencoder
 from smp_feedback.builder import check_reads_logits
 from smp_feedback.checks import check_number, check_whole
-from smp_feedback.conditioning import INPUT, Taken, taken, what_the_head_reads
+from smp_feedback.conditioning import taken, what_the_head_reads
 from smp_feedback.config import GradientFlow, LoopConfig
 from smp_feedback.cuts import cut_of
 from smp_feedback.errors import SurgeryError
@@ -24,9 +24,10 @@ from smp_feedback.loops.base import Answer, FeedbackModel, Step, check_image, si
 from smp_feedback.loops.recurrence import at_least_single
 from smp_feedback.loops.recurrent import RecurrentModel
 from smp_feedback.loops.refinement import Refinement, Update
+from smp_feedback.loops.score_features import facts_of
 from smp_feedback.loops.score_parts import Begun, ScoreFeedback, ScoreStep, check_finite
 from smp_feedback.loops.unroll import Share, Turned, reusable, unroll
-from smp_feedback.probe import Probe, in_channels_of, probe
+from smp_feedback.probe import Probe, in_channels_of, noise, probe
 from smp_feedback.score_config import Score
 from smp_feedback.surgery import evaluating, extend
 
@@ -53,11 +54,12 @@ class ScoreModel(FeedbackModel):
             model = extend(base, cls)
             model.feedback = ScoreFeedback(config, seen, sources, inner)
             begun = model.begin(seen.image)
-        like = next(base.parameters())
-        autoencoder = build_autoencoder(config, begun.y.shape[1], _facts(config, sources, begun))
+            facts = facts_of(config, sources, begun, _larger(model, seen.image), seen.readers.values())
+            autoencoder = build_autoencoder(config, begun.y.shape[1], facts).to(seen.image.device, seen.image.dtype)
+            autoencoder.eval().condition(begun.features, size_of(begun.y))  # what does not fit is refused now
         if config.freeze:
             model.requires_grad_(False)
-        model.feedback.autoencoder = autoencoder.to(like.device, like.dtype)
+        model.feedback.autoencoder = autoencoder
         return model.train(base.training)
 
     def train(self, mode: bool = True) -> ScoreModel:
@@ -98,7 +100,7 @@ class ScoreModel(FeedbackModel):
         Args:
             begun: Once per image.
             step: Step size, > 0; None is the config's.
-            steps: Updates, >= 0; None is the config's.
+            steps: Updates, >= 0; None is the config's. Of 0 there is one step still, the base's answer.
 
         >>> import smp_feedback as smpf
         >>> settings = smpf.Score(filters=4, additional_pools=1)
@@ -191,12 +193,12 @@ class ScoreModel(FeedbackModel):
         return ScoreStep(t, turned.state, more.before, answer, more)
 
 
-def _facts(config: Score, sources: Sequence[Taken], begun: Begun) -> list[Feature]:
-    """What the autoencoder must know of its features; those of a base that pads its image cover more than y."""
-    height, margin = begun.y.shape[-2], 2 * (config.padding - 1)
-    sizes = [height if source.name == INPUT else height + margin for source in sources]
-    shown = zip(sources, begun.features, sizes, strict=True)
-    return [Feature(source.name, x.shape[1], size / x.shape[-2]) for source, x, size in shown]
+def _larger(model: ScoreModel, image: Tensor) -> Begun | None:
+    """What a larger image begins with, where the base takes one."""
+    try:
+        return model.begin(noise(model, (*image.shape[:2], *(2 * side for side in size_of(image)))))
+    except Exception:  # sizes that do not fit fail in as many ways as there are models
+        return None
 
 
 def _loop(model: FeedbackModel) -> str:

@@ -140,11 +140,13 @@ class FeedbackModule(lightning.LightningModule):
         return loss
 
     def on_fit_start(self) -> None:
-        """Refuse what ``backward="per_step"`` cannot do.
+        """Refuse what cannot learn, and what ``backward="per_step"`` cannot do.
 
         Raises:
-            InvalidValue: With several processes, or 16-bit gradient scaling.
+            InvalidValue: For a score loop of no update; with several processes, or 16-bit gradient scaling.
         """
+        if isinstance(self.model, FeedbackModel) and getattr(self.model.loop_config, "steps", 1) == 0:
+            raise InvalidValue("steps=0: the base answers, and nothing of the loop learns; give steps >= 1.")
         if not self.automatic_optimization:
             if self.trainer.world_size > 1:
                 raise InvalidValue("backward='per_step' runs in one process: DDP expects one backward pass a step.")
