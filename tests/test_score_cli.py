@@ -370,3 +370,16 @@ def test_the_settings_of_a_run_come_before_all_words(base, trained):
     assert not {"batch_size", "augment", "crop"} & set(told["data"])
     assert json.loads(with_settings(["score", "tune", "--run", str(trained)])[3])["data"]["batch_size"] == 4
     assert with_settings(["score", "tune"]) == ["score", "tune"]
+
+
+def test_a_run_shorter_than_an_epoch_ends_with_a_model(base, config, tmp_path):
+    out = tmp_path / "out"
+    short = "--trainer.max_steps 1 --trainer.max_epochs 2"
+    assert smp_feedback(f"score train --base {base} --config {config} {short} --out {out}") == 0
+    assert smpf.from_pretrained(out / "model").loop_config.steps == 10
+
+
+def test_the_verbs_of_fit_say_whose_a_refined_run_is(trained, capsys):
+    for line in (f"test --run {trained}", f"predict --run {trained}", f"fit --resume {trained}"):
+        assert smp_feedback(line) == 2
+        assert "is a run of score train" in capsys.readouterr().err

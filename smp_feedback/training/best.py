@@ -41,7 +41,8 @@ class StopsEarly(EarlyStopping):
     """
 
     def __init__(self, monitor: str, patience: int) -> None:
-        super().__init__(monitor, patience=patience, mode="max")
+        # after validations alone: an epoch that max_steps cuts short has no score
+        super().__init__(monitor, patience=patience, mode="max", check_on_train_epoch_end=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """All but the patience, which is asked for anew."""
