@@ -202,6 +202,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             with warnings_on_a_line():
                 run(args[verb.__name__])
+    except SystemExit as stopped:
+        if stopped.code is not None:
+            raise
+        print("smp-feedback: told to stop, and stopped; --resume goes on with a run.", file=sys.stderr)
+        return 143  # Lightning leaves so after SIGTERM, as if all were done
     except (FeedbackError, OSError, argparse.ArgumentError) as error:
         if DEBUG in os.environ:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shlex
 import shutil
@@ -13,6 +14,8 @@ import yaml
 
 pytest.importorskip("lightning")
 pytest.importorskip("matplotlib")
+import lightning
+
 import smp_feedback as smpf
 from smp_feedback.cli import main
 from smp_feedback.data import open_dataset
@@ -383,3 +386,23 @@ def test_the_verbs_of_fit_say_whose_a_refined_run_is(trained, capsys):
     for line in (f"test --run {trained}", f"predict --run {trained}", f"fit --resume {trained}"):
         assert smp_feedback(line) == 2
         assert "is a run of score train" in capsys.readouterr().err
+
+
+def test_a_run_of_fit_is_not_tuned_and_says_what_comes_first(base, capsys):
+    assert smp_feedback(f"score tune --run {base}") == 2
+    assert f"--run {base} is a run of fit: first smp-feedback score train --base {base}." in capsys.readouterr().err
+
+
+def test_told_to_stop_it_says_so_and_fails(base, config, tmp_path, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise SystemExit  # as Lightning leaves after SIGTERM
+
+    monkeypatch.setattr(lightning.Trainer, "fit", stop)
+    assert smp_feedback(f"score train --base {base} --config {config} --out {tmp_path}/new") == 143
+    assert "--resume goes on" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pydensecrf") is not None, reason="pydensecrf2 is installed")
+def test_a_crf_that_is_not_installed_is_asked_for_before_any_work(trained, capsys):
+    assert smp_feedback(f"score evaluate --run {trained} --crf true") == 2
+    assert 'pip install "smp_feedback[crf]"' in capsys.readouterr().err

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 import smp_feedback as smpf
 from smp_feedback.data import Shapes
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
-from smp_feedback.evaluation import evaluate, evaluate_score, load_result, save_result
+from smp_feedback.evaluation import evaluate, evaluate_score, load_result, refining, save_result
 from smp_feedback.loops.score_parts import Begun
+from smp_feedback.training.tables import refined_table
 
 TINY = smpf.Score(filters=8, additional_pools=1, features=("stage:2",), steps=3, step=0.5)
 BASE = {"encoder": "tu-test_resnet", "encoder_weights": None, "decoder_channels": (16, 16, 8, 8, 8)}
@@ -186,3 +187,25 @@ def test_the_pictures_show_every_answer_and_where_it_changed(tmp_path, monkeypat
     spoilt, nothing = (213, 94, 0), (255, 255, 255)
     wanted = [[spoilt if label < 2 else nothing for label in line] for line in mask.tolist()]
     np.testing.assert_array_equal(row[5][1], wanted)
+
+
+def test_a_dense_crf_is_one_more_column(monkeypatch):
+    seen = []
+
+    def mended(y, image):  # stands for the library, which may not be installed
+        seen.append((y, image))
+        return y.flip(1)
+
+    monkeypatch.setattr(refining, "dense_crf", mended)
+    model, data = refined(), Shapes(3, 32)
+    found = evaluate_score(model, data, classes=3, batch_size=2, crf=True)
+    assert [len(y) for y, _ in seen] == [2, 1]
+    assert torch.equal(torch.cat([image for _, image in seen]), torch.stack([image for image, _ in data]))
+    base = [model.begin(image[None]).logits.detach() for image, _ in data]
+    flipped = torch.cat([logits.flip(1).argmax(1) for logits in base])
+    right = (flipped == torch.stack([mask for _, mask in data])).double().mean()
+    assert found.crf.accuracy == pytest.approx(float(right))
+    assert [*found.answers] == ["before", "one pass", "after", "dense CRF"]
+    assert [row["model"] for row in found.result(("a", "b", "c"))["rows"]] == [*found.answers]
+    table = refined_table(found, ("a", "b", "c"), "title")
+    assert [column.header for column in table.columns][-1] == "dense CRF"

@@ -18,8 +18,8 @@ from smp_feedback.loops.score import ScoreModel
 from smp_feedback.loops.score_parts import Begun
 
 
-def begun(model: ScoreModel, data: Pairs, batch_size: int, workers: int) -> Iterator[tuple[Tensor, Begun]]:
-    """The targets and what the base says of the images, batch by batch, on the model's device.
+def begun(model: ScoreModel, data: Pairs, batch_size: int, workers: int) -> Iterator[tuple[Tensor, Tensor, Begun]]:
+    """The images, their targets and what the base says of them, batch by batch, on the model's device.
 
     Args:
         model: Left in the mode that it is in.
@@ -35,8 +35,8 @@ def begun(model: ScoreModel, data: Pairs, batch_size: int, workers: int) -> Iter
     loader: Any = DataLoader(data, batch_size, num_workers=workers, generator=torch.Generator())
     for number, (image, target, *_) in enumerate(loader):
         name = functools.partial(_name, data, number * batch_size)
-        begin = begin_named(model, image.to(device, non_blocking=True), name)
-        yield target.to(device, non_blocking=True), begin
+        image = image.to(device, non_blocking=True)
+        yield image, target.to(device, non_blocking=True), begin_named(model, image, name)
 
 
 def _name(data: Pairs, first: int, place: int) -> str:

@@ -113,7 +113,7 @@ def refined(model: ScoreModel, samples: Sequence[tuple[Tensor, Tensor]], path: P
         with evaluating(model), torch.inference_mode():
             said = [per_class(x)[0].argmax(0) for x in answers(model, model.begin(image[None].to(device_of(model))))]
         shown = zip(ANSWERS, (colours(labels, classes) for labels in said), strict=True)
-        change = "green: mended,\norange: spoilt", changes(said[0], said[-1], mask, classes)
+        change = "green: mended, orange:\nspoilt, grey: still wrong", changes(said[0], said[-1], mask, classes)
         rows.append([*_seen(image, mask, classes), *shown, change])
     return _grid(rows, path)
 

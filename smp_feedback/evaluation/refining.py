@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from smp_feedback.evaluation.begun import begun, check_refinable
+from smp_feedback.evaluation.crf import dense_crf
 from smp_feedback.evaluation.onepass import Advance, Pairs, device_of
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.scores import Score, score_of
@@ -19,11 +20,12 @@ from smp_feedback.surgery import evaluating
 
 ANSWERS = ("before", "one pass", "after")
 """The base's own; argmax r(y_0), what the autoencoder makes of it at once; after the updates of the loop."""
+CRF = "dense CRF"
 
 
 @dataclass(frozen=True)
 class Refined:
-    """The scores of the three answers.
+    """The scores of the answers.
 
     Attributes:
         before: Of the base.
@@ -31,6 +33,7 @@ class Refined:
         after: Of iterative inference.
         step: Its step size.
         steps: Its updates, at most.
+        crf: Of the base's answer after a dense CRF, if that was asked for.
     """
 
     before: Score
@@ -38,11 +41,17 @@ class Refined:
     after: Score
     step: float
     steps: int
+    crf: Score | None = None
+
+    @property
+    def answers(self) -> dict[str, Score]:
+        """The scores by name, in the order in which they are shown."""
+        scores = dict(zip(ANSWERS, (self.before, self.once, self.after), strict=True))
+        return scores if self.crf is None else {**scores, CRF: self.crf}
 
     def result(self, classes: Sequence[str]) -> Result:
         """As `save_result` takes it, kind ``refined``; *classes* are their names."""
-        scores = zip(ANSWERS, (self.before, self.once, self.after), strict=True)
-        rows = [{"model": name, "seed": 0, **asdict(score)} for name, score in scores]
+        rows = [{"model": name, "seed": 0, **asdict(score)} for name, score in self.answers.items()]
         facts = {"task": "segmentation", "classes": list(classes), "step": self.step, "steps": self.steps}
         return {"kind": "refined", "version": VERSION, **facts, "rows": rows}
 
@@ -55,6 +64,7 @@ def evaluate_score(
     ignore_index: int | None = None,
     batch_size: int = 16,
     workers: int = 0,
+    crf: bool = False,
     advance: Advance = lambda: None,
 ) -> Refined:
     """Score *model*'s base, one pass of its autoencoder, and its answer after the stored step size and updates.
@@ -69,6 +79,8 @@ def evaluate_score(
         ignore_index: Label that is not scored.
         batch_size: Images at a time.
         workers: Processes that load data.
+        crf: Whether to score a dense CRF on the base's answer, too, see :func:`smp_feedback.evaluation.crf.dense_crf`;
+            for images in colour, in [0, 1].
         advance: Called after each batch (progress bars).
 
     Raises:
@@ -83,16 +95,17 @@ def evaluate_score(
     True
     """
     check_refinable(model, data, classes)
-    tallies = [Tally(classes, ignore_index, device_of(model)) for _ in ANSWERS]
+    tallies = [Tally(classes, ignore_index, device_of(model)) for _ in range(len(ANSWERS) + crf)]
     with evaluating(model), torch.inference_mode():
-        for target, begin in begun(model, data, batch_size, workers):
-            for tally, logits in zip(tallies, answers(model, begin), strict=True):
+        for image, target, begin in begun(model, data, batch_size, workers):
+            field = [dense_crf(begin.y, image).log()] if crf else []
+            for tally, logits in zip(tallies, (*answers(model, begin), *field), strict=True):
                 tally.add(logits, target)
             advance()
     config = model.feedback.config
-    updates = zip(tallies, (0, 1, config.steps), strict=True)
-    before, once, after = (score_of(tally, n, "segmentation") for tally, n in updates)
-    return Refined(before, once, after, config.step, config.steps)
+    updates = zip(tallies, (0, 1, config.steps, 0), strict=False)
+    before, once, after, *smoothed = (score_of(tally, n, "segmentation") for tally, n in updates)
+    return Refined(before, once, after, config.step, config.steps, *smoothed)
 
 
 def answers(model: ScoreModel, begin: Begun) -> Iterator[Tensor]:

@@ -128,7 +128,7 @@ def tune(
     counts = torch.zeros(len(sizes), most + 1, classes * classes, dtype=torch.long, device=device_of(model))
     strays = counts.new_zeros(())
     with evaluating(model), torch.inference_mode():
-        for target, begin in begun(model, data, batch_size, workers):
+        for _, target, begin in begun(model, data, batch_size, workers):
             scored, label, wrong = sort_labels(target, classes, ignore_index)
             strays += wrong
             first = label * classes + per_class(begin.logits).argmax(1)

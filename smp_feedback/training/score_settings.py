@@ -39,12 +39,14 @@ def with_settings(argv: Sequence[str]) -> list[str]:
                 raise InvalidValue(
                     f"{flag} {path.parent}: expected the folder of a run of score train, with its {CONFIG}."
                 )
-            told = _kept(flag, yaml.safe_load(path.read_text())) if path.is_file() else {}
+            told = _kept(flag, yaml.safe_load(path.read_text()), path.parent) if path.is_file() else {}
             return [*words[:2], "--config", json.dumps(told), *words[2:]]
     return list(argv)
 
 
-def _kept(flag: str, told: dict[str, Any]) -> dict[str, Any]:
+def _kept(flag: str, told: dict[str, Any], folder: Path) -> dict[str, Any]:
+    if flag != "--base" and "score" not in told:
+        raise InvalidValue(f"{flag} {folder} is a run of fit: first smp-feedback score train --base {folder}.")
     if flag == "--resume":
         return told
     data = {key: value for key, value in told["data"].items() if flag == "--run" or key not in AS_LEARNT}
@@ -86,6 +88,7 @@ def evaluate_settings(parser: ArgumentParser) -> None:
     _shared(parser, "runs/score/TIME")
     _whose(parser)
     parser.add_argument("--split", default="test", help="test or val")
+    parser.add_argument("--crf", type=bool, default=False, help="also a dense CRF on the base's answer (extra crf)")
     parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed"})
 
 

@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from smp_feedback.checks import check_choice, check_whole
 from smp_feedback.data.items import checked_int
-from smp_feedback.errors import InvalidValue
+from smp_feedback.errors import InvalidValue, require
 from smp_feedback.evaluation.refining import evaluate_score
 from smp_feedback.evaluation.results import save_result
 from smp_feedback.evaluation.tuning import check_search, tune
@@ -27,7 +27,7 @@ from smp_feedback.training.bases import check_data, refined_base
 from smp_feedback.training.data import PairsModule
 from smp_feedback.training.denoising import DenoisingModule
 from smp_feedback.training.folder import MODEL, check_same, free_folder, fresh_folder, say
-from smp_feedback.training.reliability import check_room
+from smp_feedback.training.reliability import LAST, check_room
 from smp_feedback.training.run import quiet, room_for
 from smp_feedback.training.score_settings import evaluate_settings, train_settings, tune_settings
 from smp_feedback.training.settings import Facts, open_pairs
@@ -86,6 +86,8 @@ def score_tune(parser: ArgumentParser, args: Any) -> None:
     data, facts = opened("validate", args)
     check_data(model, facts)
     how = {"step_sizes": args.step_sizes, "most": args.most, **scoring(facts, args)}
+    say(f"{len(args.step_sizes)} step sizes, up to {args.most} updates each, {len(data.val or ())} images")
+    before = model.feedback.config
     folder = Path(args.out or args.run or args.model)
     kept = folder / MODEL if args.out or args.run else folder
     check_room(folder, 2 * sum(tensor.nbytes for tensor in model.state_dict().values()))
@@ -95,7 +97,7 @@ def score_tune(parser: ArgumentParser, args: Any) -> None:
     written = [path, *plot([path])]
     scored = {"split": "val", "base_miou": found.base, "miou": found.best, "step": found.step, "steps": found.steps}
     model.choose(step=found.step, steps=found.steps).cpu().save_pretrained(kept, dataset=args.data.name, metrics=scored)
-    say(str(found))
+    say(f"{found} (Kept before: {before.steps} of {before.step:g}.)")
     for one in (*written, kept):
         say(f"wrote {one}")
 
@@ -106,13 +108,15 @@ def score_evaluate(parser: ArgumentParser, args: Any) -> None:
     from smp_feedback.evaluation.plotting import plot
 
     check_choice("split", args.split, ("test", "val"))
+    if args.crf:
+        require("pydensecrf", extra="crf")
     model, source = loaded(args)
     data, facts = opened("test" if args.split == "test" else "validate", args)
     check_data(model, facts)
     pairs = getattr(data, args.split)
     folder = check_room(free_folder(args.out, "score"), 1 << 20)
     with advancing("scoring", pairs, args) as advance:
-        found = evaluate_score(model, pairs, advance=advance, **scoring(facts, args))
+        found = evaluate_score(model, pairs, crf=args.crf, advance=advance, **scoring(facts, args))
     Console().print(refined_table(found, facts.classes, f"{source}, {args.split}"))
     path = save_result(found.result(facts.classes), folder / "scores.json")
     some = [pairs[i * len(pairs) // EXAMPLES] for i in range(min(EXAMPLES, len(pairs)))]
@@ -147,7 +151,8 @@ def loaded(args: Any) -> tuple[ScoreModel, Path]:
     device = device_for(args.accelerator)
     source = Path(args.model) if args.run is None else Path(args.run) / MODEL
     if not source.is_dir():
-        ended = f" Has the run ended? smp-feedback score train --resume {args.run} goes on with it." if args.run else ""
+        begun = args.run is not None and (Path(args.run) / LAST).is_file()
+        ended = f" Has the run ended? smp-feedback score train --resume {args.run} goes on with it." if begun else ""
         raise InvalidValue(f"{source}: expected a saved model, there is none.{ended}")
     model = from_pretrained(source)
     if not isinstance(model, ScoreModel):

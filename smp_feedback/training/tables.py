@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from smp_feedback.evaluation.refining import ANSWERS, Refined
+from smp_feedback.evaluation.refining import Refined
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.score import ScoreModel
 from smp_feedback.training.module import FeedbackModule
@@ -35,12 +35,13 @@ def score_table(scored: Scored, classes: Sequence[str], title: str) -> Table:
 
 
 def refined_table(refined: Refined, classes: Sequence[str], title: str) -> Table:
-    """One row a class, mIoU, accuracy over all pixels and calibration error; a column for each of the three answers."""
-    table = Table(title=title, caption=f"per cent; after at most {refined.steps} updates of step size {refined.step:g}")
+    """One row a class, mIoU, accuracy over all pixels and calibration error; a column for each of the answers."""
+    updates = f"after at most {refined.steps} updates of step size {refined.step:g}"
+    table = Table(title=title, caption=f"per cent; {updates if refined.steps else 'after no update: as before'}")
     table.add_column("class")
-    for name in ANSWERS:
+    for name in refined.answers:
         table.add_column(name, justify="right")
-    scores = refined.before, refined.once, refined.after
+    scores = [*refined.answers.values()]
     for k, name in enumerate(classes):
         row = (math.nan if (iou := score.per_class[k]) is None else iou for score in scores)
         table.add_row(name, *map(per_cent, row), end_section=k == len(classes) - 1)
