@@ -58,7 +58,7 @@ def one(args, seed, folder):
     words = {
         "fit": ["fit", "--config", f"{folder}/fit.yaml", "--out", f"{folder}/base"],
         "train": ["score", "train", "--base", f"{folder}/base", "--config", f"{folder}/refine.yaml"],
-        "tune": ["score", "tune", "--run", f"{folder}/refined", *where],
+        "tune": ["score", "tune", "--run", f"{folder}/refined", "--most", str(args.most), *where],
         "evaluate": ["score", "evaluate", "--run", f"{folder}/refined", "--out", f"{folder}/test", *where],
     }
     words["train"] += ["--out", f"{folder}/refined"]
@@ -97,12 +97,13 @@ def options():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arch", default="Unet", help="Unet of a ResNet-18, or FCN8s (plugin smp-feedback-fcn)")
     parser.add_argument("--size", type=int, nargs=2, default=[96, 128], metavar=("H", "W"))
-    parser.add_argument("--epochs", type=int, default=12, help="of the base")
+    parser.add_argument("--epochs", type=int, default=8, help="of the base")
     parser.add_argument("--lr", type=float, default=2e-3, help="of the base")
-    parser.add_argument("--score_epochs", type=int, default=12, help="of the autoencoder")
+    parser.add_argument("--score_epochs", type=int, default=8, help="of the autoencoder")
     parser.add_argument("--score_lr", type=float, default=1e-3, help="of the autoencoder")
     parser.add_argument("--filters", type=int, default=16)
     parser.add_argument("--pools", type=int, default=1, help="additional_pools")
+    parser.add_argument("--most", type=int, default=20, help="updates to try")
     parser.add_argument("--noise", type=float, default=0.5, help="standard deviation")
     parser.add_argument("--accelerator", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
