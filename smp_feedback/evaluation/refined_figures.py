@@ -24,6 +24,7 @@ def tuning(result: Result) -> dict[str, Figure]:
     chosen = result["chosen"]
     place: dict[str, Any] = {"color": "#000000", "marker": "*", "markersize": 11, "linestyle": "none", "zorder": 4}
     axis.plot(chosen["steps"], chosen["score"], label="chosen", **place)
+    axis.locator_params(axis="x", integer=True)
     axis.set(xlabel="updates", ylabel="mIoU")
     handles = axis.get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper center", ncols=columns(len(handles[0]), 15))
