@@ -119,7 +119,8 @@ def main():
     console = Console(width=140)
     console.print(table(found))
     gains = Paired(tuple(one["rows"][-1]["score"] - one["rows"][0]["score"] for one in found))
-    console.print(f"after - before: {100 * gains.mean:+.1f} points, sd {100 * gains.sd:.1f}: {gains.verdict}")
+    spread = f" ± {100 * gains.sd:.1f}" if len(found) > 1 else ""
+    console.print(f"after - before: {100 * gains.mean:+.1f}{spread} points: {gains.verdict}")
     told = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items() if key != "root"}
     (args.out / "results.json").write_text(
         json.dumps({"hardware": hardware(), "settings": told, "seeds": found}, indent=1)

@@ -7,16 +7,19 @@ import json
 import shlex
 import shutil
 
+import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 import yaml
+from PIL import Image
 
 pytest.importorskip("lightning")
 pytest.importorskip("matplotlib")
 import lightning
 
 import smp_feedback as smpf
+from benchmarks import refinement
 from smp_feedback.cli import main
 from smp_feedback.data import open_dataset
 from smp_feedback.errors import InvalidInput, InvalidValue
@@ -296,6 +299,27 @@ def test_evaluate_prints_and_keeps_what_the_library_scores(split, trained, tmp_p
     assert [float(cell) for cell in rows["mIoU"]] == [round(100 * row["score"], 1) for row in kept["rows"]]
     for name in ("scores.json", "scores-classes.png", "pictures.png"):
         assert f"wrote {tmp_path / 'out' / name}" in " ".join(printed.split())
+
+
+def test_the_benchmark_goes_through_every_stage_seed_by_seed(tmp_path, monkeypatch, capsys):
+    for split, count in (("train", 10), ("val", 2), ("test", 2)):
+        for folder, mode in ((split, "RGB"), (f"{split}annot", "L")):
+            (tmp_path / "data" / folder).mkdir(parents=True)
+            for i in range(count):
+                values = np.random.default_rng(i).integers(0, 12, (32, 32, 3)[: 3 if mode == "RGB" else 2], np.uint8)
+                Image.fromarray(values).save(tmp_path / "data" / folder / f"{i}.png")
+    monkeypatch.setattr(refinement, "UNET", {"arch": "Unet", "encoder": ENCODER, "arguments": MODEL["arguments"]})
+    words = f"--root {tmp_path}/data --out {tmp_path}/out --seeds 3 4 --size 32 32 --epochs 1 --score_epochs 1"
+    monkeypatch.setattr("sys.argv", ["", *words.split(), *["--filters", "4", "--most", "1", "--threads", "1"]])
+    refinement.main()
+    printed = capsys.readouterr().out
+    kept = json.loads((tmp_path / "out/results.json").read_text())
+    assert [one["seed"] for one in kept["seeds"]] == [3, 4]
+    scores = np.array([[100 * row["score"] for row in one["rows"]] for one in kept["seeds"]])
+    for mean, sd in zip(scores.mean(0), scores.std(0, ddof=1), strict=True):
+        assert f"{mean:.1f} ± {sd:.1f}" in printed
+    gains = scores[:, 2] - scores[:, 0]
+    assert f"after - before: {gains.mean():+.1f} ± {gains.std(ddof=1):.1f} points" in printed
 
 
 # --- what is refused

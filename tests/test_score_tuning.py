@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from conftest import GOLDEN
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import smp_feedback as smpf
 from smp_feedback.data import Shapes
@@ -107,6 +109,23 @@ def test_one_pass_of_the_base_a_batch_and_one_of_the_autoencoder_an_update():
     tune(model, coloured(5), classes=3, batch_size=2, advance=lambda: batches.append(1))
     assert (len(seen), len(batches)) == (3, 3)
     assert autoencoder.passes == 3 * len(STEP_SIZES) * MOST
+
+
+class Asked(TorchDispatchMode):
+    """Counts how often a number is read from a tensor, which waits for a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function.__name__.partition(".")[0] in ("_local_scalar_dense", "is_nonzero", "item", "nonzero")
+        return function(*args, **(kwargs or {}))
+
+
+def test_the_device_is_asked_once_a_batch_however_many_updates():
+    model, counts = refined(smpf.Score(features=("input",), tolerance=None), autoencoder=Planted(truth)), []
+    with Asked() as asked:
+        tune(model, coloured(3), classes=3, most=4, batch_size=1, advance=lambda: counts.append(asked.count))
+    assert [after - before for before, after in pairwise(counts)] == [1, 1], "whether its images are finite"
 
 
 def test_a_model_is_left_as_it_was():

@@ -98,8 +98,8 @@ def tune(
     """The validation mIoU for every step size and every number of updates from 0 to *most*; *model* is left as it was.
 
     The search of arXiv 1705.07450 (section 4), and zero updates with it. For each batch the base runs once, and the
-    autoencoder at most *most* times for each step size: a path of *most* updates holds all shorter ones. Counted are
-    confusion matrices, on the device; nothing is copied from it before the end.
+    autoencoder at most *most* times for each step size: a path of *most* updates holds all shorter ones. Confusion
+    matrices are counted on the device, and copied from it at the end.
 
     Args:
         model: With a trained autoencoder; ``model.choose(step=found.step, steps=found.steps)`` keeps what was found.
