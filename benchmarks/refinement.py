@@ -104,7 +104,7 @@ def options():
     parser.add_argument("--filters", type=int, default=16)
     parser.add_argument("--pools", type=int, default=1, help="additional_pools")
     parser.add_argument("--most", type=int, default=20, help="updates to try")
-    parser.add_argument("--noise", type=float, default=0.5, help="standard deviation")
+    parser.add_argument("--noise", type=float, default=0.1, help="standard deviation; 0.5 in the paper")
     parser.add_argument("--accelerator", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/refinement"))
