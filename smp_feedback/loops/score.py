@@ -91,7 +91,7 @@ class ScoreModel(FeedbackModel):
             y: Prediction or label map, one channel a class (B, K, H, W); in training, noise is added to it.
             features: As :meth:`begin` gives them.
         """
-        autoencoder = cast(Any, self.feedback.autoencoder)
+        autoencoder = self.feedback.autoencoder
         return cast(Tensor, autoencoder(y, autoencoder.condition(features, size_of(y))))
 
     def refine(self, begun: Begun, *, step: float | None = None, steps: int | None = None) -> Iterator[ScoreStep]:
@@ -154,18 +154,18 @@ class ScoreModel(FeedbackModel):
         if not steps:  # one step, that of the base
             still = Update(y, torch.zeros_like(y), y.new_full((len(y),), torch.nan), begun.logits)
             return iter([(0, Turned(y, begun.labels, still))])
-        conditions = cast(Any, self.feedback.autoencoder).condition(begun.features, size_of(y))
+        conditions = self.feedback.autoencoder.condition(begun.features, size_of(y))
         if flow.detach and share is not None:
-            y, *conditions = share([y, *conditions])
+            y, *shared = share([y, *conditions])
+            conditions = tuple(shared)
         tolerance = None if self.training else self.feedback.config.tolerance
         leaves_out = y.device.type == "cpu" and not torch.compiler.is_compiling()
-        turn = Refinement(self._probable, tuple(conditions), step, tolerance, leaves_out)
+        turn = Refinement(self._probable, conditions, step, tolerance, leaves_out)
         turns = unroll(turn, y, steps=steps, flow=flow)
         return ((t, turned._replace(features=begun.labels)) for t, turned in turns)
 
     def _probable(self, y: Tensor, conditions: Sequence[Tensor]) -> Tensor:
-        autoencoder = cast(Any, self.feedback.autoencoder)
-        return at_least_single(cast(Tensor, autoencoder(y, conditions))).softmax(1)
+        return at_least_single(cast(Tensor, self.feedback.autoencoder(y, conditions))).softmax(1)
 
     def _asked(self, image: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         """The base's logits and labels, and what its head reads."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from smp_feedback.autoencoders import Autoencoder
 from smp_feedback.conditioning import Taken
 from smp_feedback.errors import InvalidInput
 from smp_feedback.loops.base import Step
@@ -69,7 +70,7 @@ class ScoreFeedback(nn.Module):
         inner: What is new in a base that looks again itself.
     """
 
-    autoencoder: nn.Module
+    autoencoder: Autoencoder
 
     def __init__(self, config: Score, seen: Probe, sources: tuple[Taken, ...], inner: RecurrentFeedback | None) -> None:
         super().__init__()
