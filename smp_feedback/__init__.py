@@ -34,7 +34,9 @@ if TYPE_CHECKING:
         register_loop,
         register_loss,
         register_projection,
+        register_restorer,
     )
+    from smp_feedback.restoration_config import Restoration
     from smp_feedback.saving.loading import from_pretrained
     from smp_feedback.score_config import Score
 
@@ -42,6 +44,7 @@ _HOMES = {
     "list_encoders": "builder",
     "Recurrent": "config",
     "Score": "score_config",
+    "Restoration": "restoration_config",
     "Cut": "cuts",
     "FeedbackError": "errors",
     "PluginWarning": "errors",
@@ -64,6 +67,7 @@ _HOMES = {
     "register_loop": "plugins",
     "register_loss": "plugins",
     "register_projection": "plugins",
+    "register_restorer": "plugins",
 }
 
 __all__ = [
@@ -73,6 +77,7 @@ __all__ = [
     "FeedbackModel",
     "PluginWarning",
     "Recurrent",
+    "Restoration",
     "Score",
     "Step",
     "create",
@@ -91,6 +96,7 @@ __all__ = [
     "register_loop",
     "register_loss",
     "register_projection",
+    "register_restorer",
     "wrap",
 ]
 

@@ -56,6 +56,7 @@ class Catalogue:
         self.projections: Registry[Any] = registry(
             "projection", "a subclass of smp_feedback.projections.Projection", ("before",)
         )
+        self.restorers: Registry[Callable[..., Any]] = registry("restorer", "a function or class", called)
         self.losses: Registry[Any] = registry("loss", "a class", called)
         self.datasets: Registry[Callable[..., Any]] = registry("dataset", "a function or class", called)
         self.corruptions: Registry[Callable[..., Any]] = registry("corruption", "a function", called)

@@ -257,3 +257,20 @@ def as_config(
 
 def _loop_of(usual: Mapping[str, Any] | None) -> str:
     return str((usual or {}).get("loop", Recurrent.loop)).lower()
+
+
+def own_loop(base: Feedback) -> LoopConfig | None:
+    """The config of a base's own loop, inside another one.
+
+    Raises:
+        InvalidValue: If it is a loop around a base itself: loops go one inside the other once.
+
+    >>> own_loop("recurrent") == Recurrent()
+    True
+    """
+    config = as_config(base)
+    if config is not None and hasattr(config, "base"):
+        raise InvalidValue(
+            f"base={config.loop!r}: expected a loop that looks again itself, such as 'recurrent', or None."
+        )
+    return config

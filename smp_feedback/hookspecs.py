@@ -45,6 +45,11 @@ def register_projections(register: Register) -> None:
 
 
 @hookspec
+def register_restorers(register: Register) -> None:
+    """Call ``register(name, builder)`` for each network that restores images, as the restoration loop needs one."""
+
+
+@hookspec
 def register_losses(register: Register) -> None:
     """Call ``register(name, loss_class)`` for each loss ``(logits, target) -> scalar``."""
 

@@ -42,28 +42,12 @@ class StepStatistics(nn.Module):
                 rows.copy_(self.norm[0]._buffers[name])  # type: ignore[arg-type]
 
 
-class StatisticsPerStep(Extension):
-    """A BatchNorm whose running statistics belong to the step; the affine parameters serve all."""
-
-    norm: int  # which of the statistics are this BatchNorm's
-    rows: tuple[StepStatistics]  # the same; a tuple, so that they are registered once, under ``feedback``
+class CountsOnce(Extension):
+    """A BatchNorm whose running statistics leave out what is run again for the backward pass."""
 
     def _statistic(self, name: str) -> Tensor | None:
-        look = current_look()
-        if look is not None and look.statistics:
-            return look.statistics[self.norm][name]
         own = self._buffers[name]
-        return own.clone() if own is not None and is_replay() else own  # a head's, run again
-
-    def begin_steps_anew(self) -> None:
-        """Let the later steps start from the statistics of the first."""
-        self.rows[0].reset()
-
-    def reset_running_stats(self) -> None:
-        """Begin all statistics anew, as ``torch.optim.swa_utils.update_bn`` asks."""
-        reset = super().reset_running_stats  # type: ignore[misc]
-        reset()
-        self.begin_steps_anew()
+        return own.clone() if own is not None and is_replay() else own
 
     @property
     def running_mean(self) -> Tensor | None:
@@ -79,6 +63,36 @@ class StatisticsPerStep(Extension):
     def num_batches_tracked(self) -> Tensor | None:
         """How often this step's statistics were updated."""
         return self._statistic("num_batches_tracked")
+
+
+class StatisticsPerStep(CountsOnce):
+    """A BatchNorm whose running statistics belong to the step; the affine parameters serve all."""
+
+    norm: int  # which of the statistics are this BatchNorm's
+    rows: tuple[StepStatistics]  # the same; a tuple, so that they are registered once, under ``feedback``
+
+    def _statistic(self, name: str) -> Tensor | None:
+        look = current_look()
+        if look is not None and look.statistics:
+            return look.statistics[self.norm][name]
+        return super()._statistic(name)  # a head's
+
+    def begin_steps_anew(self) -> None:
+        """Let the later steps start from the statistics of the first."""
+        self.rows[0].reset()
+
+    def reset_running_stats(self) -> None:
+        """Begin all statistics anew, as ``torch.optim.swa_utils.update_bn`` asks."""
+        reset = super().reset_running_stats  # type: ignore[misc]
+        reset()
+        self.begin_steps_anew()
+
+
+def count_once(model: nn.Module) -> None:
+    """Let each BatchNorm of *model* leave out what is run again, in place."""
+    for norm in tracking_norms(model).values():
+        if not isinstance(norm, CountsOnce):
+            extend(norm, CountsOnce)
 
 
 def add_statistics(norms: Mapping[str, nn.Module], rows: int) -> nn.ModuleList:

@@ -18,6 +18,7 @@ BUILT_IN = (
     "smp_feedback.dynamics",
     "smp_feedback.projections",
     "smp_feedback.loops",
+    "smp_feedback.restorers",
     "smp_feedback.losses",
     "smp_feedback.data.opening",
 )
@@ -155,6 +156,15 @@ def register_projection(name: str, projection: Any = None, *, aliases: Iterable[
 def register_loop(name: str, loop: Any = None, *, aliases: Iterable[str] = ()) -> Any:
     """Register a subclass of :class:`smp_feedback.FeedbackModel` under *name*."""
     return catalogue().loops.register(name, loop, aliases=aliases)
+
+
+def register_restorer(name: str, builder: Any = None, *, aliases: Iterable[str] = ()) -> Any:
+    """Register what builds a network that restores images, under *name*: ``builder(config, in_channels, classes)``.
+
+    It gives a :class:`smp_feedback.restorers.base.Restorer`, or any network from image to image (B, C, H, W), which is
+    then shown the image with the feedback painted in.
+    """
+    return catalogue().restorers.register(name, builder, aliases=aliases)
 
 
 def register_loss(name: str, loss: Any = None, *, aliases: Iterable[str] = ()) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 from smp_feedback.checks import check_bool, check_choice, check_gradients, check_number, check_whole
-from smp_feedback.config import Feedback, GradientFlow, LoopConfig, as_config
+from smp_feedback.config import GradientFlow, LoopConfig, own_loop
 from smp_feedback.errors import InvalidType, InvalidValue
 
 AUTOENCODERS = ("standard", "context")
@@ -109,7 +109,7 @@ class Score(LoopConfig):
         check_gradients(self.grad_steps, self.detach)
         # what JSON and a command line give
         object.__setattr__(self, "features", _names(self.features))
-        object.__setattr__(self, "base", _own_loop(self.base))
+        object.__setattr__(self, "base", own_loop(self.base))
 
     def _check_chances(self) -> None:
         if self.dropout >= 1:
@@ -160,10 +160,3 @@ def _names(features: object) -> tuple[str, ...] | None:
     if len({*listed}) < len(listed):
         raise InvalidValue(f"features={listed!r}: expected each name once.")
     return tuple(cast("list[str]", listed))
-
-
-def _own_loop(base: Feedback) -> LoopConfig | None:
-    config = as_config(base)
-    if isinstance(config, Score):
-        raise InvalidValue("base='score': a prediction is refined once; base is a loop of another kind, or None.")
-    return config

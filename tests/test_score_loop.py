@@ -617,7 +617,7 @@ def test_images_that_are_not_finite_are_named(value):
 
 
 def test_what_is_no_map_is_refused():
-    with pytest.raises(SurgeryError, match=r"refines a map of classes, and ResNet gives one answer per image"):
+    with pytest.raises(SurgeryError, match=r"needs a map of classes, and ResNet gives one answer per image"):
         smpf.create("timm/test_resnet", feedback="score")
     with pytest.raises(InvalidValue, match=r"reads logits, and the head's activation"):
         create(activation="softmax2d")

@@ -9,4 +9,5 @@ from smp_feedback.hookspecs import Register, hookimpl
 def register_loops(register: Register) -> None:
     """The loops that exist."""
     register("recurrent", "smp_feedback.loops.recurrent:RecurrentModel")
+    register("restoration", "smp_feedback.loops.restoration:RestorationModel")
     register("score", "smp_feedback.loops.score:ScoreModel")

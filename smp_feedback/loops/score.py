@@ -13,26 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.autoencoders import build_autoencoder
-from smp_feedback.builder import check_reads_logits
 from smp_feedback.checks import check_number, check_whole
-from smp_feedback.conditioning import taken, what_the_head_reads
+from smp_feedback.conditioning import taken
 from smp_feedback.config import GradientFlow, LoopConfig
-from smp_feedback.cuts import cut_of
-from smp_feedback.errors import SurgeryError
 from smp_feedback.look import noting
-from smp_feedback.loops.base import Answer, FeedbackModel, Step, check_image, size_of
+from smp_feedback.loops.around import AroundModel, opened
+from smp_feedback.loops.base import Answer, Step, check_image, size_of
 from smp_feedback.loops.recurrence import at_least_single
-from smp_feedback.loops.recurrent import RecurrentModel
 from smp_feedback.loops.refinement import Refinement, Update
 from smp_feedback.loops.score_features import facts_of
 from smp_feedback.loops.score_parts import Begun, ScoreFeedback, ScoreStep, check_finite
 from smp_feedback.loops.unroll import Share, Turned, reusable, unroll
-from smp_feedback.probe import Probe, in_channels_of, noise, probe
+from smp_feedback.probe import noise
 from smp_feedback.score_config import Score
 from smp_feedback.surgery import evaluating, extend
 
 
-class ScoreModel(FeedbackModel):
+class ScoreModel(AroundModel):
     """A base model whose prediction is refined."""
 
     config_class = Score
@@ -42,15 +39,9 @@ class ScoreModel(FeedbackModel):
     def close(cls, base: nn.Module, config: LoopConfig, in_channels: int | None = None) -> ScoreModel:
         """Close *base* into the loop, in place: find its features, build the autoencoder that they condition."""
         assert isinstance(config, Score)
-        check_reads_logits(base, "feedback='score'")
-        cut_of(base)  # what cannot be cut need not be asked anything
-        if isinstance(base, FeedbackModel) and not isinstance(base, RecurrentModel):
-            raise SurgeryError(f"feedback='score' refines a plain model or a recurrent one, no {_loop(base)}.")
         with evaluating(base):
-            seen = probe(base, [in_channels] if in_channels else in_channels_of(base))
-            _check_maps(base, seen)
+            seen, inner = opened(base, config, in_channels)
             sources = taken(base, config.conditions, seen.image)
-            inner = base.recurrent if isinstance(base, RecurrentModel) else None
             model = extend(base, cls)
             model.feedback = ScoreFeedback(config, seen, sources, inner)
             begun = model.begin(seen.image)
@@ -80,7 +71,7 @@ class ScoreModel(FeedbackModel):
         if not torch.compiler.is_compiling():
             check_finite(image)
         with noting() as notes:
-            logits, labels, output = self._asked(image)
+            logits, labels, output = self.asked(image)
         features = tuple(source.of(notes, image, output) for source in self.feedback.sources)
         return Begun(logits, labels, self.feedback.probabilities(logits), features)
 
@@ -167,22 +158,6 @@ class ScoreModel(FeedbackModel):
     def _probable(self, y: Tensor, conditions: Sequence[Tensor]) -> Tensor:
         return at_least_single(cast(Tensor, self.feedback.autoencoder(y, conditions))).softmax(1)
 
-    def _asked(self, image: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """The base's logits and labels, and what its head reads."""
-        cut, size = self.feedback.cut, size_of(image)
-        inner = self.feedback.inner
-        if inner is not None:
-            for _, turned in super()._turns(image, None):  # noqa: B007
-                pass
-            logits, labels = super()._answer(turned, size)
-            output = turned.state[:, : inner.state_channels]
-            return logits, labels, output if cut.spread is None else cut.spread(self, output, size)
-        cut.check(self, image)
-        output, features = cut.body(self, image)
-        logits = cut.head(self, output[:, : output.shape[1] - cut.readout(self)], size)
-        labels = None if features is None else cut.labels(self, features)
-        return logits, labels, what_the_head_reads(cut, self, output, size)
-
     def _answer(self, turned: Turned, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
         more = cast(Update, turned.more)
         logits = self.feedback.logits_of(turned.state) if more.logits is None else more.logits
@@ -199,20 +174,3 @@ def _larger(model: ScoreModel, image: Tensor) -> Begun | None:
         return model.begin(noise(model, (*image.shape[:2], *(2 * side for side in size_of(image)))))
     except Exception:  # sizes that do not fit fail in as many ways as there are models
         return None
-
-
-def _loop(model: FeedbackModel) -> str:
-    return f"{type(model).__name__} of the loop {model.loop_config.loop!r}"
-
-
-def _check_maps(base: nn.Module, seen: Probe) -> None:
-    """The base answers a map.
-
-    Raises:
-        SurgeryError: If it is a classifier.
-    """
-    if seen.classifies:
-        raise SurgeryError(
-            f"feedback='score' refines a map of classes, and {type(base).__name__} gives one answer per image: choose "
-            "a model for segmentation, or feedback='recurrent'."
-        )

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from smp_feedback.autoencoders import Autoencoder
 from smp_feedback.conditioning import Taken
 from smp_feedback.errors import InvalidInput
+from smp_feedback.loops.around import AroundFeedback
 from smp_feedback.loops.base import Step
 from smp_feedback.loops.recurrence import at_least_single
 from smp_feedback.loops.recurrent import RecurrentFeedback
@@ -60,7 +61,7 @@ class ScoreStep(Step):
         return -moved.detach().sum(1).mean((1, 2))
 
 
-class ScoreFeedback(nn.Module):
+class ScoreFeedback(AroundFeedback):
     """All that is new in a refined model: the autoencoder, and where its features are taken.
 
     Args:
@@ -71,12 +72,11 @@ class ScoreFeedback(nn.Module):
     """
 
     autoencoder: Autoencoder
+    config: Score
 
     def __init__(self, config: Score, seen: Probe, sources: tuple[Taken, ...], inner: RecurrentFeedback | None) -> None:
-        super().__init__()
-        self.config, self.cut, self.sources = config, seen.cut, sources
-        self.in_channels, self.classes = seen.image.shape[1], seen.logits.shape[1]
-        self.inner = inner
+        super().__init__(config, seen, inner)
+        self.sources = sources
 
     def steps(self) -> int:
         """The updates of a call that names none."""
