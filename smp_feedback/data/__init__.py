@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from smp_feedback.data.cityscapes import Cityscapes
     from smp_feedback.data.classification import Classification
     from smp_feedback.data.corrupted import Corrupted
+    from smp_feedback.data.counting import count_classes
     from smp_feedback.data.figures import Circles, OnePolygon, Polygons, PolygonsAndCircles
     from smp_feedback.data.folder import CAMVID_CLASSES, MaskFolder
     from smp_feedback.data.items import Sample, item_name
@@ -38,6 +39,7 @@ _HOMES = {
     "Synthetic": "synthetic",
     "add_noise": "noise",
     "check_dataset": "checking",
+    "count_classes": "counting",
     "item_name": "items",
     "open_dataset": "opening",
 }
@@ -57,6 +59,7 @@ __all__ = [
     "Synthetic",
     "add_noise",
     "check_dataset",
+    "count_classes",
     "item_name",
     "open_dataset",
 ]

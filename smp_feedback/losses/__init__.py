@@ -21,4 +21,6 @@ def register_losses(register: Register) -> None:
     register("generalized_dice", "smp_feedback.losses.published:GeneralizedDice")
     register("foreground_focal", "smp_feedback.losses.published:ForegroundFocal")
     register("dice_focal", "smp_feedback.losses.published:DiceFocal")
+    register("iterative_focal", "smp_feedback.losses.iterative:IterativeFocal")
+    register("class_balanced_iterative_focal", "smp_feedback.losses.iterative:ClassBalancedIterativeFocal")
     register("reconstruction", "smp_feedback.losses.reconstruction:Reconstruction")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import segmentation_models_pytorch.losses as smp_losses
-from torch import nn
+from torch import Tensor, nn
 
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownName, did_you_mean, suggestion
 from smp_feedback.keywords import unknown_keyword
@@ -50,6 +50,22 @@ def build_loss(name: str, ignore_index: int | None = None, arguments: Mapping[st
         return build(**given)
     except (TypeError, ValueError, AssertionError) as error:
         raise InvalidType(f"loss={name!r} refuses {given}: {error}") from error
+
+
+def loss_of_look(loss: nn.Module, logits: Tensor, target: Tensor, look: int) -> Tensor:
+    """The loss of one look's logits, which is told which look it is if it asks: ``reads_steps = True``.
+
+    Args:
+        loss: Called as ``loss(logits, target)``, or as ``loss(logits, target, step=look)``.
+        logits: (B, C, H, W), or (B, C).
+        target: Class indices (B, H, W), or (B,).
+        look: t, counted from 0.
+
+    Returns:
+        A scalar.
+    """
+    told = {"step": look} if getattr(loss, "reads_steps", False) else {}
+    return cast(Tensor, loss(logits, target, **told))
 
 
 def _find(name: str) -> Maker:

@@ -15,7 +15,7 @@ from smp_feedback.checks import check_choice, check_number, check_whole
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel, Step
 from smp_feedback.training.averaging import AveragedWeights
-from smp_feedback.training.loss import build_loss
+from smp_feedback.training.loss import build_loss, loss_of_look
 from smp_feedback.training.optimisation import (
     OptimizerCallable,
     ScheduleCallable,
@@ -42,7 +42,7 @@ class FeedbackModule(lightning.LightningModule):
         ignore_index: Label that is neither trained on nor scored; None scores all.
         task: ``segmentation`` or ``classification``; None sees it by the first target.
         loss: A name, see :func:`smp_feedback.training.loss.build_loss`, or a module called as ``loss(logits, target)``
-            (which ignores *ignore_index* by itself).
+            (which ignores *ignore_index* by itself); one with ``reads_steps = True`` is told the look, ``step=t``.
         loss_arguments: The named loss's own arguments.
         supervise: Which looks carry the loss: ``last``, ``mean``, ``increasing`` or T numbers, see
             :func:`smp_feedback.training.supervision.step_weights`; a feed-forward model has one look.
@@ -118,9 +118,10 @@ class FeedbackModule(lightning.LightningModule):
         """The loss of one batch, weighted over the looks, ready for one backward pass."""
         image, target = batch[:2]
         if self.weights[-1] == 1:
-            return cast(Tensor, self.loss(self(image), target))
+            return loss_of_look(self.loss, self(image), target, self.steps - 1)
         looks = zip(self.weights, cast(FeedbackModel, self.model).iterate(image), strict=True)
-        return torch.stack([weight * self.loss(step.logits, target) for weight, step in looks if weight]).sum()
+        share = weighted(self.weights, self.loss, target)
+        return torch.stack([share(step) for weight, step in looks if weight]).sum()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One batch's loss; with ``backward="per_step"``, the whole optimiser step."""
@@ -203,7 +204,7 @@ class FeedbackModule(lightning.LightningModule):
         for t, logits in enumerate(self.looks(image)):
             check_answer(logits, target)
             self.scores.update(t, logits, target)
-        self.log(f"{stage}_loss", self.loss(logits, target), sync_dist=True, batch_size=len(image))
+        self.log(f"{stage}_loss", loss_of_look(self.loss, logits, target, t), sync_dist=True, batch_size=len(image))
 
     def _conclude(self, stage: str) -> None:
         assert self.scores is not None
@@ -228,11 +229,9 @@ class FeedbackModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": make_schedule(optimizer, self.schedule, total, PLATEAU)}
 
 
-def weighted(
-    weights: list[float], loss: Callable[[Tensor, Tensor], Tensor], target: Tensor
-) -> Callable[[Step], Tensor]:
+def weighted(weights: list[float], loss: nn.Module, target: Tensor) -> Callable[[Step], Tensor]:
     """A look's share of the loss, as ``backward_per_step`` asks for it."""
-    return lambda step: weights[step.index] * loss(step.logits, target)
+    return lambda step: weights[step.index] * loss_of_look(loss, step.logits, target, step.index)
 
 
 def check_answer(logits: Tensor, target: Tensor) -> None:
