@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from torchvision.transforms.v2 import functional as F
 
 from smp_feedback.data.items import check_image, checked_int
 from smp_feedback.data.noise import add_noise
+from smp_feedback.data.turbulence import PRESETS, Simulator
 from smp_feedback.errors import InvalidType, InvalidValue
 
 Corruption = Callable[[Tensor, int, torch.Generator], Tensor]
@@ -139,6 +141,13 @@ def occlusion(image: Tensor, severity: int, generator: torch.Generator) -> Tenso
 def rescaled_noise(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Noise of `RESCALED_SIGMA`, then min-max scaling: the papers' corruption (arXiv 2507.10143), see `add_noise`."""
     return add_noise(image, RESCALED_SIGMA[severity - 1], generator)
+
+
+@_checked
+def turbulence(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
+    """Pixels moved as by the air of `PRESETS`, mild to severe, without blur; the camera sees the same at any size."""
+    air = list(PRESETS.values())[severity - 1]
+    return Simulator(replace(air, pixel_pitch=air.pixel_pitch / _scale(image)))(image, generator)
 
 
 def line(length: float, angle: float) -> Tensor:

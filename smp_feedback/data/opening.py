@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 DATA = "smp_feedback.data"
 CORRUPTIONS = (
     *("gaussian_noise", "shot_noise", "impulse_noise", "gaussian_blur", "motion_blur"),
-    *("jpeg", "brightness", "contrast", "occlusion", "rescaled_noise"),
+    *("jpeg", "brightness", "contrast", "occlusion", "rescaled_noise", "turbulence"),
 )
 TORCHVISION = (
     *("CIFAR10", "CIFAR100", "DTD", "FGVCAircraft", "FashionMNIST", "Flowers102", "Food101"),
@@ -35,7 +35,7 @@ def register_datasets(register: Register) -> None:
 
 @hookimpl
 def register_corruptions(register: Register) -> None:
-    """Noise, blur, compression, light and occlusion."""
+    """Noise, blur, compression, light, occlusion and turbulent air."""
     for name in CORRUPTIONS:
         register(name, f"{DATA}.corruptions:{name}")
 
