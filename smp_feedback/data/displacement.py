@@ -137,7 +137,8 @@ def _field(made: Waves, noise: Noise) -> Tensor:
 
 def _noise(made: Waves, generator: torch.Generator, like: Tensor) -> Noise:
     shape = made.grid.shape[1:]
-    return tuple(_normal(of, generator, like) for of in (shape, made.slow.shape[1:], (2, *shape)))
+    grid, slow, fine = (_normal(of, generator, like) for of in (shape, made.slow.shape[1:], (2, *shape)))
+    return grid, slow, fine
 
 
 def _normal(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Tensor:
