@@ -17,6 +17,7 @@ from smp_feedback.data import corruptions as C
 from smp_feedback.data.gallery import gallery
 from smp_feedback.data.gallery import main as gallery_main
 from smp_feedback.data.opening import CORRUPTIONS
+from smp_feedback.data.turbulence import CN2
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownName
 from smp_feedback.plugins import catalogue
 
@@ -394,7 +395,7 @@ def test_the_page_shows_the_severities_that_are_used():
     page = (Path(__file__).parents[1] / "docs" / "data.md").read_text()
     rows = {row[0].strip("` "): row[1:6] for row in (line.split("|")[1:] for line in page.splitlines()) if len(row) > 6}
     tables = (C.GAUSSIAN_SIGMA, C.PHOTONS, C.IMPULSES, C.BLUR_SIGMA, C.MOTION, C.JPEG_QUALITY, C.BRIGHTER, C.CONTRAST)
-    for name, table in zip(CORRUPTIONS, (*tables, C.OCCLUDED, C.RESCALED_SIGMA), strict=True):
+    for name, table in zip(CORRUPTIONS, (*tables, C.OCCLUDED, C.RESCALED_SIGMA, CN2), strict=True):
         assert [float(cell) for cell in rows[name]] == list(table), name
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_by_construction_all_pixels_covary_as_the_model_says(air, size):
     parallel, perpendicular = (part.reshape(size) for part in air.correlation(apart.ravel()))
     unit = np.stack([y, x]) / np.maximum(apart, 1e-9)
     expected = unit[:, None] * unit * (parallel - perpendicular) + np.eye(2)[:, :, None, None] * perpendicular
-    assert np.abs(built - expected).max() < 0.004 * air.variance
+    assert np.abs(built - expected).max() < 1e-3 * air.variance
 
 
 @functools.cache
@@ -211,7 +212,7 @@ def test_without_wind_only_what_is_finer_than_pixels_changes():
     fine = turbulent_waves.waves(AIR, (24, 24), torch.float64, torch.device("cpu")).fine
     share = 2 * fine.square().sum() - fine[:, :, 0].square().sum()
     assert (film[1] - film[0]).square().mean().item() == pytest.approx(2 * share.item(), rel=0.15)
-    assert share < 0.001 * AIR.variance
+    assert share < 0.002 * AIR.variance
 
 
 @functools.cache
@@ -325,6 +326,28 @@ def test_the_corruption_is_the_preset_for_a_camera_of_that_many_pixels(side, sca
     assert air.rms == pytest.approx(scale * PRESETS["moderate"].rms)
     field = displacement_field(air, (side, side + 8), generator=seeded(2))
     assert torch.allclose(corruptions.turbulence(image, 2, seeded(2)), distort(image, field[0]), atol=1e-6)
+
+
+# --- the page and its picture
+
+
+def test_the_picture_and_the_table_are_drawn_from_the_presets(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    from smp_feedback.data import turbulence_figure
+
+    turbulence_figure.main([str(tmp_path / "one.png")])
+    assert 0 < (tmp_path / "one.png").stat().st_size < 150_000
+    shown = capsys.readouterr().out.strip()
+    assert shown in (Path(__file__).parents[1] / "docs" / "data.md").read_text(), "another table than the page's"
+    assert shown.count("\n") == 1 + len(PRESETS)
+
+
+def test_sampled_correlations_of_the_picture_are_the_models():
+    from smp_feedback.data.turbulence_figure import sampled
+
+    air, lags = PRESETS["severe"], np.array([0.0, 4.0, 12.0])
+    for found, model in zip(sampled(air, lags, 3, 100), air.correlation(lags), strict=True):
+        assert (np.abs(found[0] - model / air.variance) < 4 * found[1]).all()
 
 
 # --- errors

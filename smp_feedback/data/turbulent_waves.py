@@ -3,8 +3,8 @@
 Most are on an FFT grid that is longer than the image by its longer side. A grid has no frequency below its own length,
 where turbulence has most of its power (an image largely moves as one), so the spectrum is parted smoothly: what is slow
 is a sum of waves on rings of frequency, placed by Gaussian quadrature, and only the rest is on the grid, together with
-what is too fine for it: sampled at pixels, that looks like a coarser wave. All covariances are within ACCURACY of the
-variance.
+what is too fine for it: sampled at pixels, that looks like a coarser wave. All covariances are the model's to 0.001 of
+the variance, for pixels that see up to half the lens's width at the far end of the path (0.01 for three times that).
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from torch import Tensor
 
 from smp_feedback.data.kolmogorov import Array, Turbulence, eddies
 
-SLOW = 4.5  # where the spectrum is parted, in radians over what the grid is longer than the image
+SLOW = 5.0  # where the spectrum is parted, in radians over what the grid is longer than the image
 FASTEST = 4.2  # of the slow waves, over where the spectrum is parted: 3e-4 is left beyond
-RINGS, SPOKES = 16, 16  # of the slow waves: quadrature to 1e-3 of the variance
+RINGS, SPOKES = 20, 20  # of the slow waves: quadrature to 5e-4 of the variance
+FARTHER = 1.1  # all aliases over the nearest eight, where the spectrum falls as q^(-11/3)
 GUARD = 16  # pixels: the least that a grid is longer
 FEEDS, QUANTILES = 64, 256  # of the table of eddies that feed a wave
 
@@ -43,12 +44,8 @@ def waves(turbulence: Turbulence, size: tuple[int, int], dtype: torch.dtype, dev
     on_grid, on_rings = frequencies(size)
     period = on_grid.shape[1], 2 * (on_grid.shape[2] - 1)
     slow = np.sqrt(_ring_power(turbulence, size)) * _direction(on_rings)
-    grid = np.sqrt(_grid_power(turbulence, size, on_grid)) * _direction(on_grid)
-    fine = _aliases(turbulence, size, on_grid)
-    for part in (grid, fine):  # of Nyquist's frequency a grid knows no direction
-        part[:, period[0] // 2] = part[:, :, -1] = 0
-    left = turbulence.variance - (slow**2).sum() / 2 - _variance(grid)
-    fine *= np.sqrt(max(0.0, left) / _variance(fine))  # of all aliases the nearest eight have nearly all
+    power = _grid_power(turbulence, size, on_grid) * (1 - _nyquist(on_grid))
+    grid, fine = np.sqrt(power) * _direction(on_grid), _aliases(turbulence, size, on_grid)
     down, along = (
         np.exp(1j * np.multiply.outer(np.arange(side) - side / 2, f)) for side, f in zip(size, on_rings, strict=True)
     )
@@ -129,21 +126,25 @@ def _grid_power(turbulence: Turbulence, size: tuple[int, int], frequency: Array)
 
 
 def _aliases(turbulence: Turbulence, size: tuple[int, int], frequency: Array) -> Array:
-    """What looks on pixels like each wave of the grid: Cholesky's root of its covariance, rows with columns."""
+    """What looks on pixels like each wave of the grid: Cholesky's root of its covariance, rows with columns.
+
+    At Nyquist's frequency the wave itself is among them, for pixels do not tell it from its mirror image.
+    """
     shared = np.zeros((3, *frequency.shape[1:]))
-    for turns in set(product((-1, 0, 1), repeat=2)) - {(0, 0)}:
+    for turns in product((-1, 0, 1), repeat=2):
         finer = frequency + 2 * np.pi * np.array(turns)[:, None, None]
         row, column = _direction(finer)
-        shared += _grid_power(turbulence, size, finer) * np.stack([row * row, row * column, column * column])
+        counts = FARTHER if any(turns) else _nyquist(frequency)
+        shared += counts * _grid_power(turbulence, size, finer) * np.stack([row * row, row * column, column * column])
     first = np.sqrt(np.maximum(shared[0], 1e-300))
     second = shared[1] / first
     return np.stack([first, second, np.sqrt(np.maximum(shared[2] - second**2, 0))])
 
 
-def _variance(amplitudes: Array) -> float:
-    """Of one axis, on average: each wave counts twice, for its half of the plane, but those without a column."""
-    power = (amplitudes**2).sum(0)
-    return float(2 * power.sum() - power[:, 0].sum())
+def _nyquist(frequency: Array) -> Array:
+    """Where waves are that change sign from pixel to pixel along an axis: 1, elsewhere 0."""
+    there: Array = (np.abs(frequency).max(0) > np.pi * (1 - 1e-9)).astype(float)
+    return there
 
 
 def _ring_power(turbulence: Turbulence, size: tuple[int, int]) -> Array:
