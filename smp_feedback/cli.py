@@ -143,6 +143,13 @@ def score(parser: ArgumentParser) -> Run:
     return add_arguments(parser)
 
 
+def restore(parser: ArgumentParser) -> Run:
+    """Restore distorted images before they are segmented, with what the segmentation says: train, evaluate."""
+    from smp_feedback.training.restore_verbs import add_arguments
+
+    return add_arguments(parser)
+
+
 def list(parser: ArgumentParser) -> Run:
     """List what there is, by name, and who brought it: architectures, encoders, losses, ..."""
     from smp_feedback.listing import LISTED
@@ -175,7 +182,7 @@ def plugins(parser: ArgumentParser) -> Run:
 
 
 TRAINING = (fit, validate, test, predict)
-VERBS = (compare, *TRAINING, score, plot, export, info, list, plugins)
+VERBS = (compare, *TRAINING, score, restore, plot, export, info, list, plugins)
 DEBUG = "SMP_FEEDBACK_DEBUG"  # set to anything, errors come with their traceback
 
 
@@ -221,6 +228,10 @@ def _with_settings(verb: Verb | None, words: Sequence[str]) -> Sequence[str]:
         from smp_feedback.training.score_settings import with_settings
 
         return with_settings(words)
+    if verb is restore:
+        from smp_feedback.training.restore_settings import with_settings as of_restoring
+
+        return of_restoring(words)
     if verb in TRAINING:
         from smp_feedback.training.verbs import with_settings_of_a_run
 

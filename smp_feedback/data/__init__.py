@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from smp_feedback.data.noise import add_noise
     from smp_feedback.data.opening import open_dataset
     from smp_feedback.data.shapes import Shapes
+    from smp_feedback.data.stored import StoredTriplets
     from smp_feedback.data.synthetic import Synthetic
+    from smp_feedback.data.triplets import Triplets
 
 _HOMES = {
     "CAMVID_CLASSES": "folder",
@@ -36,7 +38,9 @@ _HOMES = {
     "PolygonsAndCircles": "figures",
     "Sample": "items",
     "Shapes": "shapes",
+    "StoredTriplets": "stored",
     "Synthetic": "synthetic",
+    "Triplets": "triplets",
     "add_noise": "noise",
     "check_dataset": "checking",
     "count_classes": "counting",
@@ -56,7 +60,9 @@ __all__ = [
     "PolygonsAndCircles",
     "Sample",
     "Shapes",
+    "StoredTriplets",
     "Synthetic",
+    "Triplets",
     "add_noise",
     "check_dataset",
     "count_classes",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import SupportsIndex, cast
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.corruptions import check_severity
@@ -65,9 +66,14 @@ class Corrupted(Dataset[Sample]):
     def __getitem__(self, index: SupportsIndex) -> Sample:
         i = checked_index(index, len(self))
         image, target = self.dataset[i]
-        if self._corrupt is not None:
-            image = self._corrupt(image, self.severity, self._generator(i))
-        return image, target
+        return self.corrupt(image, i), target
+
+    def corrupt(self, image: Tensor, index: int) -> Tensor:
+        """What happens to *image* (C, H, W) as item *index*."""
+        if self._corrupt is None:
+            return image
+        corrupted: Tensor = self._corrupt(image, self.severity, self._generator(index))
+        return corrupted
 
     def name(self, index: SupportsIndex) -> str:
         """What the wrapped dataset calls item *index*."""

@@ -14,6 +14,7 @@ from smp_feedback.checks import check_whole
 from smp_feedback.data.items import item_name
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.evaluation.onepass import Pairs, device_of
+from smp_feedback.loops.around import AroundModel
 from smp_feedback.loops.score import ScoreModel
 from smp_feedback.loops.score_parts import Begun
 
@@ -75,8 +76,8 @@ def check_refinable(model: object, data: Pairs, classes: int) -> None:
         raise InvalidValue("data is empty: expected at least one pair of image and target.")
 
 
-def check_classes(model: ScoreModel, classes: int) -> None:
-    """*model* refines maps of *classes* classes; a base of one class tells two.
+def check_classes(model: AroundModel, classes: int) -> None:
+    """The base of *model* tells *classes* classes; one of one class tells two.
 
     Raises:
         InvalidType, InvalidValue: If it does not.

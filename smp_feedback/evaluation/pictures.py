@@ -57,7 +57,7 @@ def refinement(
     Returns:
         *path*.
     """
-    return _grid([_row(models, image, mask, classes) for image, mask in _some(samples)], path)
+    return grid([_row(models, image, mask, classes) for image, mask in _some(samples)], path)
 
 
 def uncertainty(
@@ -90,7 +90,7 @@ def uncertainty(
                 ("wrong", ((answer.cpu() != mask.cpu()) & scored.cpu()).float().numpy()),
             ]
         rows.append(row)
-    return _grid(rows, path, bar=True)
+    return grid(rows, path, bar=True)
 
 
 def refined(model: ScoreModel, samples: Sequence[tuple[Tensor, Tensor]], path: Path, *, classes: int) -> Path:
@@ -115,7 +115,7 @@ def refined(model: ScoreModel, samples: Sequence[tuple[Tensor, Tensor]], path: P
         shown = zip(ANSWERS, (colours(labels, classes) for labels in said), strict=True)
         change = "green: mended, orange:\nspoilt, grey: still wrong", changes(said[0], said[-1], mask, classes)
         rows.append([*_seen(image, mask, classes), *shown, change])
-    return _grid(rows, path)
+    return grid(rows, path)
 
 
 def changes(before: Tensor, after: Tensor, mask: Tensor, classes: int) -> NDArray[np.uint8]:
@@ -136,7 +136,7 @@ def _some(samples: Sequence[tuple[Tensor, Tensor]]) -> Sequence[tuple[Tensor, Te
     return samples
 
 
-def _grid(rows: Sequence[Sequence[Picture]], path: Path, *, bar: bool = False) -> Path:
+def grid(rows: Sequence[Sequence[Picture]], path: Path, *, bar: bool = False) -> Path:
     """Pictures with their titles above the first row; those of one channel run from 0 (black) to 1."""
     height, width = rows[0][0][1].shape[:2]
     across, down = len(rows[0]), len(rows)

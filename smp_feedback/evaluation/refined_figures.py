@@ -1,4 +1,4 @@
-"""Figures of refined predictions: the search for step size and number of updates, and what refining changes."""
+"""Figures of refined predictions and restored images: the search for step size and updates, and what changes."""
 
 from __future__ import annotations
 
@@ -33,4 +33,9 @@ def tuning(result: Result) -> dict[str, Figure]:
 
 def refined(result: Result) -> dict[str, Figure]:
     """Each class before, after one pass of the autoencoder, and after iterative inference."""
+    return {"classes": class_bars(result["rows"], result)}
+
+
+def restored(result: Result) -> dict[str, Figure]:
+    """Each class in the clean, the distorted and the restored image, step by step."""
     return {"classes": class_bars(result["rows"], result)}

@@ -17,6 +17,7 @@ KINDS = {
     "comparison": "smp_feedback.comparison.figures:figures",
     "few_shot": "smp_feedback.evaluation.figures:few_shot",
     "refined": "smp_feedback.evaluation.refined_figures:refined",
+    "restored": "smp_feedback.evaluation.refined_figures:restored",
     "robustness": "smp_feedback.evaluation.figures:robustness",
     "stability": "smp_feedback.evaluation.figures:stability",
     "tuning": "smp_feedback.evaluation.refined_figures:tuning",

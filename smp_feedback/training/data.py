@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sized
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import lightning
-from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from smp_feedback.checks import check_whole
@@ -15,7 +14,7 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.training.order import Numbered, Shuffled
 
 Pairs = Any  # a map-style Dataset[Sample], or any list of samples
-Batches = DataLoader[tuple[Tensor, Tensor, int]]
+Batches = DataLoader[tuple[Any, ...]]
 
 
 class PairsModule(lightning.LightningDataModule):
@@ -40,6 +39,9 @@ class PairsModule(lightning.LightningDataModule):
     >>> images.shape, targets.shape, indices.shape
     (torch.Size([4, 3, 64, 64]), torch.Size([4, 64, 64]), torch.Size([4]))
     """
+
+    parts: ClassVar[int] = 2
+    """What an item has."""
 
     def __init__(
         self,
@@ -130,13 +132,26 @@ class PairsModule(lightning.LightningDataModule):
 
     def _loader(self, dataset: Pairs, sampler: DistributedSampler[Any], *, drop_last: bool) -> Batches:
         return DataLoader(
-            Numbered(dataset, self.seed),
+            Numbered(dataset, self.seed, self.parts),
             batch_size=self.batch_size,  # by name: Lightning makes it again for predict
             sampler=sampler,
             drop_last=drop_last,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
         )
+
+
+class TripletsModule(PairsModule):
+    """Batches of (distorted, clean, target, index), for :class:`RestorationModule`; else as :class:`PairsModule`.
+
+    >>> from smp_feedback.data import Shapes, Triplets
+    >>> triplets = Triplets(Shapes(8, 32), "gaussian_blur")
+    >>> distorted, clean, target, index = next(iter(TripletsModule(triplets, batch_size=4).train_dataloader()))
+    >>> distorted.shape, clean.shape, target.shape
+    (torch.Size([4, 3, 32, 32]), torch.Size([4, 3, 32, 32]), torch.Size([4, 32, 32]))
+    """
+
+    parts: ClassVar[int] = 3
 
 
 class InOrder(DistributedSampler[Any]):

@@ -82,7 +82,7 @@ def check_same(parser: ArgumentParser, args: Any, folder: Path, learnt: Sequence
 def _decisive(settings: dict[str, Any], learnt: Sequence[str]) -> dict[str, Any]:
     """What the weights depend on; one cycle, `fit`'s own schedule, depends on the length of the run, too."""
     trainer = settings["trainer"]
-    cycle = "model" in learnt and settings["model"]["schedule"] is None
+    cycle = "model" in learnt and settings["model"].get("schedule", "its own") is None
     keys = (*HOW, *LENGTH) if cycle else HOW
     groups = {
         **{group: settings[group] for group in learnt},

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 
 ORDER, ITEM, STEP = range(3)  # what the random numbers are for: no two purposes share any
@@ -65,25 +64,26 @@ class Shuffled(DistributedSampler[Any]):
         return self.count // self.num_replicas
 
 
-class Numbered(Dataset[tuple[Tensor, Tensor, int]]):
+class Numbered(Dataset[tuple[Any, ...]]):
     """Items (image, target, index); what an item draws from torch, NumPy or Python is that of (seed, epoch, index).
 
     Args:
         dataset: Map-style, items (image, target).
         seed: Another seed, other draws.
+        parts: What an item has: 2; 3 of (distorted, clean, target), say.
     """
 
-    def __init__(self, dataset: Any, seed: int) -> None:
-        self.dataset, self.seed = dataset, seed
+    def __init__(self, dataset: Any, seed: int, parts: int = 2) -> None:
+        self.dataset, self.seed, self.parts = dataset, seed, parts
 
     def __len__(self) -> int:
         return len(cast(Sized, self.dataset))
 
-    def __getitem__(self, key: Draw | int) -> tuple[Tensor, Tensor, int]:
+    def __getitem__(self, key: Draw | int) -> tuple[Any, ...]:
         epoch, index = key if isinstance(key, Draw) else (0, key)
         with drawing(derived(ITEM, self.seed, epoch, index)):
-            image, target = self.dataset[index][:2]
-        return image, target, index
+            item = self.dataset[index][: self.parts]
+        return *item, index
 
 
 def derived(purpose: int, *place: int) -> int:

@@ -60,7 +60,7 @@ class StopsAtNaN(Callback):
         """Note whether this loss is finite."""
         loss = outputs["loss"].detach()
         step = trainer.fit_loop.total_batch_idx
-        self.recent.append((step, trainer.current_epoch, batch[2] if len(batch) > 2 else None))
+        self.recent.append((step, trainer.current_epoch, batch[-1] if len(batch) > 2 else None))
         if self.first is None:
             self.first = torch.full((), -1, dtype=torch.long, device=loss.device)
         self.first = torch.where((self.first < 0) & ~loss.isfinite().all(), step, self.first)

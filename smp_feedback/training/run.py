@@ -115,7 +115,9 @@ def check_by_hand(module: lightning.LightningModule, clip: float | None, accumul
         InvalidValue: For a clipped or accumulated gradient.
     """
     if not module.automatic_optimization and (clip is not None or accumulate != 1):
-        raise InvalidValue("backward='per_step' neither clips nor accumulates gradients: use backward='together'.")
+        how = getattr(module, "by_hand", "backward='per_step'")
+        other = "" if hasattr(module, "by_hand") else ": use backward='together'"
+        raise InvalidValue(f"{how} neither clips nor accumulates gradients{other}.")
 
 
 def last_checkpoint(folder: Path | None) -> Path | None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
-import torch
 from jsonargparse import ArgumentParser
 from rich.console import Console
-from rich.progress import Progress
 
 from smp_feedback.checks import check_choice, check_whole
 from smp_feedback.data.items import checked_int
@@ -19,44 +16,27 @@ from smp_feedback.errors import InvalidValue, require
 from smp_feedback.evaluation.refining import evaluate_score
 from smp_feedback.evaluation.results import save_result
 from smp_feedback.evaluation.tuning import check_search, tune
-from smp_feedback.helping import HelpFormatter, usage
 from smp_feedback.loops.score import ScoreModel
-from smp_feedback.saving.loading import from_pretrained
 from smp_feedback.score_config import Score
 from smp_feedback.training.bases import check_data, refined_base
 from smp_feedback.training.data import PairsModule
 from smp_feedback.training.denoising import DenoisingModule
 from smp_feedback.training.folder import MODEL, check_same, free_folder, fresh_folder, say
-from smp_feedback.training.reliability import LAST, check_room
-from smp_feedback.training.run import quiet, room_for
+from smp_feedback.training.reliability import check_room
+from smp_feedback.training.run import room_for
 from smp_feedback.training.score_settings import evaluate_settings, train_settings, tune_settings
 from smp_feedback.training.settings import Facts, open_pairs
+from smp_feedback.training.stages import Settings, Stage, add_stages, advancing, saved_model, scoring
 from smp_feedback.training.tables import refined_table, refinement_summary
 from smp_feedback.training.verbs import train
 
 LEARNT = ("score", "training")
 EXAMPLES = 4
-Verb = Callable[[ArgumentParser, Any], None]
 
 
 def add_arguments(parser: ArgumentParser) -> Callable[[Any], None]:
     """Give *parser* the three verbs and their settings; returns what runs them."""
-    own_manner: Any = {"formatter_class": HelpFormatter, "exit_on_error": False, "allow_abbrev": False}
-    verbs = parser.add_subcommands(dest="stage", metavar="train | tune | evaluate")
-    made: dict[str, tuple[ArgumentParser, Verb]] = {}
-    for name, (settings, run) in STAGES.items():
-        own = ArgumentParser(description=run.__doc__, **own_manner)
-        settings(own)
-        own.usage = usage(own, f"score {name}")
-        verbs.add_subcommand(name, own, help=(run.__doc__ or "").partition("\n")[0])
-        made[name] = own, run
-
-    def chosen(args: Any) -> None:
-        own, run = made[args.stage]
-        with quiet():
-            run(own, args[args.stage])
-
-    return chosen
+    return add_stages(parser, "score", STAGES)
 
 
 def score_train(parser: ArgumentParser, args: Any) -> None:
@@ -125,7 +105,7 @@ def score_evaluate(parser: ArgumentParser, args: Any) -> None:
         say(f"wrote {one}")
 
 
-STAGES: dict[str, tuple[Callable[[ArgumentParser], None], Verb]] = {
+STAGES: dict[str, tuple[Settings, Stage]] = {
     "train": (train_settings, score_train),
     "tune": (tune_settings, score_tune),
     "evaluate": (evaluate_settings, score_evaluate),
@@ -146,41 +126,5 @@ def opened(verb: str, args: Any) -> tuple[PairsModule, Facts]:
 
 def loaded(args: Any) -> tuple[ScoreModel, Path]:
     """The model that ``--run`` or ``--model`` names, and where it is, on the device asked for."""
-    if (args.run is None) == (args.model is None):
-        raise InvalidValue("Whose model? Give --run DIR, the --out of score train, or --model DIR, a saved one.")
-    device = device_for(args.accelerator)
-    source = Path(args.model) if args.run is None else Path(args.run) / MODEL
-    if not source.is_dir():
-        begun = args.run is not None and (Path(args.run) / LAST).is_file()
-        ended = f" Has the run ended? smp-feedback score train --resume {args.run} goes on with it." if begun else ""
-        raise InvalidValue(f"{source}: expected a saved model, there is none.{ended}")
-    model = from_pretrained(source)
-    if not isinstance(model, ScoreModel):
-        raise InvalidValue(f"{source} holds a {type(model).__name__} without a score loop: smp-feedback score train.")
-    return model.to(device), source
-
-
-def scoring(facts: Facts, args: Any) -> dict[str, Any]:
-    """How to score, as `tune` and `evaluate_score` take it."""
-    how = {"batch_size": args.data.batch_size, "workers": args.data.workers}
-    return {"classes": len(facts.classes), "ignore_index": facts.ignore_index, **how}
-
-
-def device_for(accelerator: str) -> torch.device:
-    """A GPU if it is asked for, or is there and nothing else is asked for.
-
-    >>> device_for("cpu")
-    device(type='cpu')
-    """
-    check_choice("accelerator", accelerator, ("auto", "cpu", "gpu"))
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise InvalidValue("accelerator='gpu': torch finds none; accelerator='auto' takes what there is.")
-    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-@contextmanager
-def advancing(what: str, pairs: Any, args: Any) -> Iterator[Callable[[], None]]:
-    """A progress bar over the batches; yields what moves it."""
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task(what, total=-(-len(pairs) // args.data.batch_size))
-        yield lambda: progress.advance(task)
+    model, source = saved_model(args, "score", ScoreModel)
+    return cast(ScoreModel, model), source

@@ -35,6 +35,10 @@ class Facts:
     image: tuple[int, ...]
     crop: tuple[int, ...] | None = None  # an image as training shows it, where that is another
 
+    def cropped(self, side: int) -> Facts:
+        """The same, where training shows windows of *side* pixels."""
+        return replace(self, crop=(self.image[0], *(min(side, whole) for whole in self.image[1:])))
+
 
 def open_pairs(
     verb: str,
@@ -86,7 +90,7 @@ def open_pairs(
         opened[split] = open_dataset(name, split, **own)
     facts = facts_of(next(iter(opened.values())))
     if crop is not None and "train" in opened:
-        facts = replace(facts, crop=(facts.image[0], *(min(crop, side) for side in facts.image[1:])))
+        facts = facts.cropped(crop)
     if corruption is not None:
         opened = {split: corrupted(pairs, corruption, severity, split) for split, pairs in opened.items()}
     return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed), facts

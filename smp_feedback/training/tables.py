@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from smp_feedback.evaluation.refining import Refined
+from smp_feedback.evaluation.restoring import RestorationScores
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.restoration import RestorationModel
 from smp_feedback.loops.score import ScoreModel
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.scores import ACCURACY, Scored
@@ -54,6 +56,23 @@ def refined_table(refined: Refined, classes: Sequence[str], title: str) -> Table
     return table
 
 
+def restored_table(found: RestorationScores, classes: Sequence[str], title: str) -> Table:
+    """One row a class, mIoU and accuracy, and how close the image is to the clean one; a column for each image."""
+    table = Table(title=title, caption="per cent; PSNR in dB and L1 against the clean image, whose values are 0 to 1")
+    table.add_column("class")
+    for one in found.seen:
+        table.add_column(one.image, justify="right")
+    scores = [one.score for one in found.seen]
+    for k, name in enumerate(classes):
+        row = (math.nan if (iou := score.per_class[k]) is None else iou for score in scores)
+        table.add_row(name, *map(per_cent, row), end_section=k == len(classes) - 1)
+    table.add_row("mIoU", *(per_cent(score.score) for score in scores))
+    table.add_row("accuracy", *(per_cent(score.accuracy) for score in scores), end_section=True)
+    table.add_row("PSNR", *(f"{one.psnr:.1f}" if math.isfinite(one.psnr) else "-" for one in found.seen))
+    table.add_row("L1", *(f"{one.l1:.4f}" for one in found.seen))
+    return table
+
+
 def per_cent(value: float) -> str:
     """0.123 as 12.3; NaN as a dash."""
     return "-" if math.isnan(value) else f"{100 * value:.1f}"
@@ -66,6 +85,15 @@ def refinement_summary(model: ScoreModel, classes: Sequence[str]) -> str:
     read = ", ".join(source.name for source in model.feedback.sources)
     count = f"{every / 1e6:.1f} M parameters, of which {learn / 1e6:.1f} M learn"
     return f"{base_name(model)}, score loop conditioned on {read}, {count}, {len(classes)} classes"
+
+
+def restoration_summary(model: RestorationModel, classes: Sequence[str]) -> str:
+    """The model to train in one line."""
+    config = model.feedback.config
+    every, own = (sum(p.numel() for p in part.parameters()) for part in (model, model.restorer))
+    loop = f"restoration loop, T = {config.steps}" if config.weight else "restoration without feedback"
+    count = f"{every / 1e6:.1f} M parameters, of which {own / 1e6:.1f} M restore"
+    return f"{base_name(model)}, {loop}, {config.restorer}, {count}, {len(classes)} classes"
 
 
 def summary(module: FeedbackModule, facts: Facts) -> str:

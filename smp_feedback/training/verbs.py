@@ -86,8 +86,10 @@ def with_settings_of_a_run(argv: Sequence[str]) -> list[str]:
             if not (folder / CONFIG).is_file():
                 raise InvalidValue(f"{flag} {folder}: expected the folder of a run, with its {CONFIG}.")
             settings = yaml.safe_load((folder / CONFIG).read_text())
-            if "model" not in settings:
-                raise InvalidValue(f"{flag} {folder} is a run of score train: smp-feedback score --help has its verbs.")
+            for group, verb in {"score": "score", "restoration": "restore"}.items():
+                if group in settings:
+                    told = f"{flag} {folder} is a run of {verb} train"
+                    raise InvalidValue(f"{told}: smp-feedback {verb} --help has its verbs.")
             kept = settings if flag == "--resume" else {key: settings[key] for key in SHARED}
             return [words[0], "--config", json.dumps(kept), *words[1:]]
     return list(argv)

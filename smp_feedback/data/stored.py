@@ -1,0 +1,108 @@
+"""Triplets whose distorted images lie in files."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from smp_feedback.data.augment import Augmentation, as_transform, resize
+from smp_feedback.data.files import SUFFIXES, read_image
+from smp_feedback.data.items import Sample, inherited, item_name
+from smp_feedback.data.triplets import Triplet, TripletDataset
+from smp_feedback.errors import InvalidInput, InvalidValue
+
+
+class StoredTriplets(TripletDataset):
+    """Labelled images, and for each a distorted one in a file of the same stem: ``a/street.jpg``, ``b/street.png``.
+
+    Files are looked for in *folder* and all folders below it. Where *dataset* resizes its images, distorted ones of the
+    size of the clean file are resized alike. Augmentation is given here, not to *dataset*: so that it meets distorted
+    image, clean image and mask as one.
+
+    Args:
+        dataset: Map-style, with items (image, mask), named by their files, and without random augmentation.
+        folder: Where the distorted images are: JPEG, PNG or TIFF.
+        transform: A name of `augment.AUGMENTATIONS`, or a callable such as ``v2.RandomHorizontalFlip()``, called
+            with two ``tv_tensors.Image``, float32 in [0, 1], and a ``tv_tensors.Mask``, to return all three.
+
+    Attributes:
+        files: The distorted images, in the order of *dataset*.
+
+    Raises:
+        InvalidValue: If the folder is missing, an image has no partner there, or more than one.
+        InvalidInput: On access, naming both files: if a distorted image cannot be read, or has another size or other
+            channels than the clean one.
+    """
+
+    def __init__(self, dataset: Dataset[Sample], folder: str | Path, transform: Augmentation = None) -> None:
+        super().__init__(dataset)
+        self.folder, self.transform = Path(folder), as_transform(transform)
+        self.files = self._partners()
+
+    def triplet(self, index: int) -> Triplet:
+        """Item *index*, augmented as one."""
+        clean, target = self.dataset[index][:2]
+        parts: Sequence[Tensor] = self._distorted(index, clean), clean, target
+        if self.transform is not None:
+            images = [tv_tensors.Image(part) for part in parts[:2]]
+            parts = self.transform(*images, tv_tensors.Mask(target))
+        distorted, clean, target = (part.as_subclass(Tensor) for part in parts)  # plain: others would be a surprise
+        return distorted, clean, target.long()
+
+    def _distorted(self, index: int, clean: Tensor) -> Tensor:
+        path, size = self.files[index], (clean.shape[-2], clean.shape[-1])
+        image: Tensor = read_image(path)
+        if image.shape[-2:] != clean.shape[-2:]:
+            self._check_size(path, image, index, clean)
+            image = resize(image, size)
+        if len(image) != len(clean):
+            raise InvalidInput(
+                f"{path} has {len(image)} channels, the image {self.name(index)} has {len(clean)}: expected as many."
+            )
+        return (image / 255).to(clean)
+
+    def _check_size(self, path: Path, image: Tensor, index: int, clean: Tensor) -> None:
+        """Another size than the clean image's is that of its file, which was resized."""
+        clean_file, wanted = Path(self.name(index)), (clean.shape[-2], clean.shape[-1])
+        if inherited(self.dataset, "size") is not None and clean_file.is_file():
+            with Image.open(clean_file) as picture:
+                wanted = picture.height, picture.width
+        if tuple(image.shape[-2:]) != wanted:
+            raise InvalidInput(
+                f"{path} has {_by(image.shape[-2:])} pixels, the clean image {clean_file} has {_by(wanted)}; expected "
+                "the same size."
+            )
+
+    def _partners(self) -> list[Path]:
+        """The one file of each image's stem."""
+        if not self.folder.is_dir():
+            raise InvalidValue(f"{self.folder}: expected the folder of the distorted images; it does not exist.")
+        there: defaultdict[str, list[Path]] = defaultdict(list)
+        for path in sorted(self.folder.rglob("*")):
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+                there[path.stem].append(path)
+        stems = [Path(item_name(self.dataset, i)).stem for i in range(len(self))]
+        missing = [stem for stem in stems if not there[stem]]
+        if missing:
+            raise InvalidValue(
+                f"{self.folder}: expected a distorted image of the stem of each clean one, {len(missing)} of "
+                f"{len(stems)} are missing: {_some(missing)}."
+            )
+        twice = [stem for stem in stems if len(there[stem]) > 1]
+        if twice:
+            raise InvalidValue(f"{self.folder}: expected one image of each stem, there are several of {_some(twice)}.")
+        return [there[stem][0] for stem in stems]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _by(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))

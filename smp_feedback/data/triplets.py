@@ -1,0 +1,130 @@
+"""Triplets to learn restoration from: a distorted image, the clean one, and its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, SupportsIndex, cast
+
+import torch  # noqa: F401  (doctests)
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from smp_feedback.data.corrupted import Corrupted
+from smp_feedback.data.items import Sample, checked_index, inherited, item_name
+from smp_feedback.errors import InvalidInput, InvalidType
+
+Triplet = tuple[Tensor, Tensor, Tensor]  # distorted and clean image (C, H, W), mask (H, W)
+
+
+class TripletDataset(Dataset[Triplet]):
+    """What datasets of triplets share: ``classes``, ``ignore_index`` and names are those of the labelled images.
+
+    Args:
+        dataset: Map-style, with items (clean image, mask).
+
+    Raises:
+        InvalidType: If *dataset* has no length.
+    """
+
+    def __init__(self, dataset: Dataset[Sample]) -> None:
+        if not hasattr(dataset, "__len__"):
+            raise InvalidType(f"dataset={dataset!r}: expected a map-style dataset, with a length.")
+        self.dataset = dataset
+        classes = inherited(dataset, "classes")
+        self.classes = None if classes is None else tuple(cast("tuple[str, ...]", classes))
+        self.ignore_index = cast("int | None", inherited(dataset, "ignore_index"))
+
+    def __len__(self) -> int:
+        return len(cast(Any, self.dataset))
+
+    def __getitem__(self, index: SupportsIndex) -> Triplet:
+        return self.triplet(checked_index(index, len(self)))
+
+    def triplet(self, index: int) -> Triplet:
+        """Item *index*, from 0."""
+        raise NotImplementedError(f"{type(self).__name__} defines no triplet(index).")
+
+    def name(self, index: SupportsIndex) -> str:
+        """What the labelled images call item *index*."""
+        return item_name(self.dataset, checked_index(index, len(self)))
+
+
+class Triplets(TripletDataset):
+    """Any labelled images under a corruption, such as the simulated ``turbulence`` of hot air.
+
+    The corruption comes after whatever *dataset* does to its images: wrap the augmented one. What happens to item i is
+    what :class:`Corrupted` of the same arguments does to it.
+
+    Args:
+        dataset: Map-style, with items (image, mask).
+        corruption: A registered corruption.
+        severity: 1 to 5; 0 leaves images alone.
+        seed: Another seed, another corruption of each item; >= 0. It has no meaning if *fresh*.
+        fresh: Draw the corruption anew at each access, for training.
+
+    Raises:
+        UnknownName, InvalidType, InvalidValue: As :class:`Corrupted`.
+
+    >>> from smp_feedback.data import Shapes
+    >>> distorted, clean, mask = Triplets(Shapes(4, 32), "motion_blur")[0]
+    >>> distorted.shape == clean.shape, mask.shape, torch.equal(distorted, clean)
+    (True, torch.Size([32, 32]), False)
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Sample],
+        corruption: str = "turbulence",
+        severity: int = 3,
+        seed: int = 0,
+        *,
+        fresh: bool = False,
+    ) -> None:
+        super().__init__(dataset)
+        self.corrupted = Corrupted(dataset, corruption, severity, seed, fresh=fresh)
+
+    def triplet(self, index: int) -> Triplet:
+        """Item *index*; the clean image is read once, and then distorted."""
+        clean, target = self.dataset[index][:2]
+        return self.corrupted.corrupt(clean, index), clean, target
+
+
+def labelled(triplets: Any) -> Any:
+    """The pairs (image, mask) of *triplets*; nothing is distorted for ours."""
+    return triplets.dataset if isinstance(triplets, TripletDataset) else _Labelled(triplets)
+
+
+class _Labelled(Dataset[Sample]):
+    """Clean image and mask of each of any triplets."""
+
+    def __init__(self, triplets: Any) -> None:
+        self.dataset = triplets
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        _, clean, target = self.dataset[index][:3]
+        return clean, target
+
+
+def check_triplets(batch: Sequence[Tensor]) -> Triplet:
+    """The three parts of a batch (distorted, clean, target), and whatever follows.
+
+    Raises:
+        InvalidInput: If the images are not of one shape, or the target is no mask of their size, with the shapes.
+
+    >>> images = torch.zeros(2, 3, 4, 4)
+    >>> check_triplets((images, torch.zeros(2, 3, 4, 8), torch.zeros(2, 4, 4)))
+    Traceback (most recent call last):
+    smp_feedback.errors.InvalidInput: a batch of shapes (2, 3, 4, 4), (2, 3, 4, 8), (2, 4, 4): expected distorted ...
+    """
+    shapes = [tuple(part.shape) for part in batch[:3]]
+    image = shapes[0]
+    if len(image) != 4 or shapes[1:] != [image, (image[0], *image[2:])]:
+        raise InvalidInput(
+            f"a batch of shapes {', '.join(map(str, shapes))}: expected distorted images and clean ones, both "
+            "(B, C, H, W), and masks (B, H, W), all of one size, as TripletsModule makes them."
+        )
+    distorted, clean, target = batch[:3]
+    return distorted, clean, target

@@ -1,0 +1,73 @@
+"""What is wrong with the images that are to be restored: a corruption of any dataset, or stored images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from smp_feedback.data.augment import cropped
+from smp_feedback.data.corruptions import check_severity
+from smp_feedback.data.stored import StoredTriplets
+from smp_feedback.data.triplets import Triplets
+from smp_feedback.errors import InvalidValue
+from smp_feedback.plugins import catalogue
+from smp_feedback.training.data import TripletsModule
+from smp_feedback.training.settings import SPLITS, Facts, open_pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distortion:
+    """What is wrong with the images.
+
+    Args:
+        name: A corruption: training images are corrupted anew in each epoch, the others always alike.
+        severity: Of the corruption, 1 to 5.
+        folder: Take stored images in its place, each of the stem of its clean one; {split} stands for train, val, test.
+
+    Raises:
+        InvalidType, InvalidValue, UnknownName: Naming the field.
+    """
+
+    name: str = "turbulence"
+    severity: int = 3
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        check_severity(self.severity)
+        if self.folder is None:
+            _ = catalogue().corruptions[self.name]
+
+
+def open_triplets(verb: str, seed: int, distortion: Distortion, **data: Any) -> tuple[TripletsModule, Facts]:
+    """The triplets of one verb.
+
+    Args:
+        verb: As :func:`smp_feedback.training.settings.open_pairs` takes it.
+        seed: Likewise.
+        distortion: What is wrong with the images.
+        **data: What else that function takes, but for its corruption.
+
+    Returns:
+        The batches, and what the model must know of them.
+
+    Raises:
+        InvalidValue: If there are labels where maps are expected; as the dataset and :class:`StoredTriplets` say.
+    """
+    augment, crop = data.get("augment", "none"), data.get("crop")
+    stored = distortion.folder is not None
+    pairs, facts = open_pairs(verb, seed, **{**data, **({"augment": "none", "crop": None} if stored else {})})
+    if facts.task != "segmentation":
+        raise InvalidValue(f"data.name={data.get('name')} has one label an image: what is learnt are maps of labels.")
+    opened: dict[str, Any] = {}
+    for split in SPLITS[verb]:
+        own = getattr(pairs, split)
+        if distortion.folder is None:
+            opened[split] = Triplets(own, distortion.name, distortion.severity, fresh=split == "train")
+        else:
+            transform = cropped(augment, crop) if split == "train" else None
+            opened[split] = StoredTriplets(own, Path(distortion.folder.replace("{split}", split)), transform)
+    if stored and crop is not None and "train" in opened:
+        facts = facts.cropped(cast(int, crop))
+    how = {"batch_size": pairs.batch_size, "workers": pairs.workers, "seed": pairs.seed}
+    return TripletsModule(**opened, **how), facts
