@@ -558,7 +558,7 @@ def test_a_registered_dynamics_is_used_by_name(restored):
 
 
 # a function is no rule, no loop; a dict can be none of them
-WRONG = {"architectures": {}, "losses": {}, "datasets": {}, "corruptions": {}}
+WRONG = {"architectures": {}, "restorers": {}, "losses": {}, "datasets": {}, "corruptions": {}}
 WRONG |= dict.fromkeys(("cuts", "loops", "dynamics", "projections"), json.loads)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from smp_feedback.loops.recurrent import RecurrentModel
 from smp_feedback.losses.pixels import PixelLoss
 from smp_feedback.plugins import catalogue
 from smp_feedback.projections import Projection
+from smp_feedback.restorers.base import Restored, Restorer
 from smp_feedback.testing.architectures import SMALL
 
 IMAGE = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -89,7 +91,10 @@ def test_labels_beside_masks_pass_too():
 
 
 # 64 filters are 45 M parameters; a tracked maximum may be another one after rounding
-LOOPS = {"score": {"steps": 3, "filters": 4, "additional_pools": 1, "unpooling": "nearest"}}
+LOOPS = {
+    "score": {"steps": 3, "filters": 4, "additional_pools": 1, "unpooling": "nearest"},
+    "restoration": {"depth": 2, "filters": 4, "weight": 1.0},  # 1e-3 of an untrained model's change is rounding
+}
 
 
 @pytest.mark.parametrize("name", OURS["loops"])
@@ -114,6 +119,12 @@ def test_every_projection_passes(name, settings):
 @pytest.mark.parametrize("name", OURS["losses"])
 def test_every_loss_passes(name):
     testing.check_loss(name)
+
+
+@pytest.mark.parametrize("name", OURS["restorers"])
+@pytest.mark.parametrize("settings", [{}, {"depth": 4, "reach": 2.0}])
+def test_every_restorer_passes(name, settings):
+    testing.check_restorer(name, **settings)
 
 
 @pytest.mark.parametrize("name", OURS["corruptions"])
@@ -544,6 +555,166 @@ def test_a_projection_with_a_fault_fails(registered, projection, words):
         testing.check_projection("mine")
 
 
+# --- restorers with a fault
+
+
+class Brightens(Restorer):
+    """Sound: it paints what it sees and hears."""
+
+    def __init__(self, config, in_channels, classes):
+        super().__init__()
+        self.see = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+        self.hear = nn.Conv2d(in_channels * classes, in_channels, 1)
+
+    def begin(self, image):
+        return (self.see(image),)
+
+    def restore(self, image, begun, feedback):
+        return Restored(image + (begun[0] if feedback is None else begun[0] + self.hear(feedback)))
+
+
+class Halves(Brightens):
+    def restore(self, image, begun, feedback):
+        return Restored(super().restore(image, begun, feedback).image[..., ::2])
+
+
+class Floats(Brightens):
+    def restore(self, image, begun, feedback):
+        return Restored(super().restore(image, begun, feedback).image.float())
+
+
+class Bare(Brightens):
+    def restore(self, image, begun, feedback):
+        return super().restore(image, begun, feedback).image
+
+
+class Explodes(Brightens):
+    def restore(self, image, begun, feedback):
+        return Restored(super().restore(image, begun, feedback).image.log())
+
+
+class Displaces(Brightens):
+    def restore(self, image, begun, feedback):
+        return super().restore(image, begun, feedback)._replace(displacement=image)
+
+
+class Scribbles(Brightens):
+    def restore(self, image, begun, feedback):
+        return Restored(image.mul_(0.5) + begun[0])
+
+
+class Mutes(Brightens):
+    def restore(self, image, begun, feedback):
+        feedback = feedback if feedback is None else feedback.zero_()
+        return super().restore(image, begun, feedback)
+
+
+class Unhearing(Brightens):
+    def restore(self, image, begun, feedback):
+        return super().restore(image, begun, None)
+
+
+class Levels(Brightens):
+    def restore(self, image, begun, feedback):
+        restored = super().restore(image, begun, feedback).image
+        return Restored(restored - restored.mean(0))
+
+
+class Accumulates(Brightens):
+    def begin(self, image):
+        self.seen = image.mean()
+        return super().begin(image)
+
+
+class Exhausts(Brightens):
+    def restore(self, image, begun, feedback):
+        begun[0].add_(1)
+        return super().restore(image, begun, feedback)
+
+
+class Dices(Brightens):
+    def restore(self, image, begun, feedback):
+        return Restored(super().restore(image, begun, feedback).image + torch.rand(()))
+
+
+class Cut(Brightens):
+    def restore(self, image, begun, feedback):
+        return super().restore(image, tuple(x.detach() for x in begun), feedback)
+
+
+class Idles(Brightens):
+    def __init__(self, *told):
+        super().__init__(*told)
+        self.idle = nn.Linear(2, 2)
+
+
+class Closure(Brightens):
+    def __init__(self, *told):
+        super().__init__(*told)
+        self.rule = lambda x: x
+
+
+class Forgets(Brightens):
+    def __init__(self, *told):
+        super().__init__(*told)
+        self.scale = torch.rand(())
+
+    def restore(self, image, begun, feedback):
+        return Restored(super().restore(image, begun, feedback).image * self.scale)
+
+
+ONE = Brightens(None, 3, 2)
+
+
+def test_a_sound_restorer_passes(registered):
+    registered("restorers", Brightens)
+    testing.check_restorer("mine")
+
+
+def test_any_network_from_image_to_image_passes(registered):
+    registered("restorers", lambda config, in_channels, classes: nn.Conv2d(in_channels, in_channels, 5, padding=2))
+    testing.check_restorer("mine")
+
+
+def test_a_restorer_may_need_sizes_that_divide(registered):
+    def halves(config, in_channels, classes):
+        down = nn.Conv2d(in_channels, 4, 2, stride=2)
+        return nn.Sequential(down, nn.ConvTranspose2d(4, in_channels, 2, stride=2))
+
+    registered("restorers", halves)
+    testing.check_restorer("mine", sizes=[(8, 12)])
+    with pytest.raises(smpf.FeedbackError, match=r"gives \(2, 3, 32, 46\) of an image \(2, 3, 33, 47\)"):
+        testing.check_restorer("mine")
+
+
+@pytest.mark.parametrize(
+    ("restorer", "words"),
+    [
+        (Halves, r"it gives the shape \(2, 3, 32, 24\)"),
+        (Floats, r"it gives torch\.float32, of torch\.float64"),
+        (Bare, "it gives a Tensor: expected a Restored"),
+        (Explodes, "not finite"),
+        (Displaces, r"it displaces by \(2, 3, 32, 48\): expected \(2, 2, 32, 48\)"),
+        (Scribbles, "wrote into the image"),
+        (Mutes, "wrote into the feedback"),
+        (Unhearing, "does not hear the feedback"),
+        (Levels, "an image alone is restored otherwise than in a batch"),
+        (Accumulates, "a call (changed|left) .*seen"),
+        (Exhausts, r"depends on the restorations before it"),
+        (Dices, "asked twice, it answers otherwise"),
+        (Cut, r"no gradient reaches see\.weight"),
+        (Idles, r"no gradient reaches idle\.weight"),
+        (Closure, "[Cc]an't (pickle|get local)"),
+        (Forgets, "its weights, loaded, restore otherwise"),
+        (lambda config, in_channels, classes: ONE, "same parameters out twice"),
+    ],
+)
+def test_a_restorer_with_a_fault_fails(registered, restorer, words):
+    registered("restorers", restorer)
+    with pytest.raises((AssertionError, AttributeError, pickle.PicklingError), match=words):
+        testing.check_restorer("mine")
+
+
 # --- losses with a fault
 
 
@@ -796,6 +967,7 @@ def test_checks_draw_from_dice_of_their_own():
     testing.check_loss("dice")
     testing.check_corruption("gaussian_noise")
     testing.check_dataset("polygons", count=2, size=16)
+    testing.check_restorer("unet")
     assert torch.equal(torch.get_rng_state(), before)
 
 

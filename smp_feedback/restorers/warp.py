@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from smp_feedback.errors import InvalidInput
+from smp_feedback.maps import as_precise_as
 
 
 def warp(image: Tensor, displacement: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ def warp(image: Tensor, displacement: Tensor) -> Tensor:
     shift = displacement.to(single)
     rows, columns = (_normalised(shift[:, axis], axis + 1) for axis in (0, 1))
     grid = torch.stack([columns, rows], -1)
-    with torch.autocast(image.device.type, enabled=False):  # half precision would round places to whole pixels
+    with as_precise_as(image):  # half precision would round places to whole pixels
         moved = F.grid_sample(image.to(single), grid, mode="bilinear", padding_mode="border", align_corners=True)
     return moved.to(image.dtype)
 

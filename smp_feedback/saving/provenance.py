@@ -15,6 +15,7 @@ from smp_feedback.registry import Registry
 
 BUILT_IN = "smp_feedback"
 KINDS = {"architecture": "architectures", "loop": "loops", "dynamics": "dynamics", "projection": "projections"}
+KINDS |= {"restorer": "restorers"}
 CUT = {"cut": "cuts"}
 LIBRARIES = (BUILT_IN, "torch", "segmentation_models_pytorch", "timm")
 

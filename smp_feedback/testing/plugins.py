@@ -16,6 +16,7 @@ from smp_feedback.testing.datasets import check_dataset
 from smp_feedback.testing.dynamics import check_dynamics
 from smp_feedback.testing.losses import check_loss
 from smp_feedback.testing.projections import check_projection
+from smp_feedback.testing.restorers import check_restorer
 
 Arguments = Mapping[str, Mapping[str, Any]]
 
@@ -88,6 +89,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     "loops": check_loop,
     "dynamics": check_dynamics,
     "projections": check_projection,
+    "restorers": check_restorer,
     "losses": check_loss,
     "datasets": check_dataset,
     "corruptions": check_corruption,
