@@ -85,10 +85,11 @@ def test_a_frozen_encoder_stands_still():
     check_freezing(made(), IMAGE)
 
 
-def test_it_comes_back_from_disk_without_the_file_of_its_encoder(tmp_path):
+@pytest.mark.parametrize("kind", [str, Path])
+def test_it_comes_back_from_disk_without_the_file_of_its_encoder(kind, tmp_path):
     torch.save(ERFNet().encoder.state_dict(), tmp_path / "encoder.pth")
-    model = made(encoder_weights=str(tmp_path / "encoder.pth"))
-    plain = made(feedback=False, encoder_weights=tmp_path / "encoder.pth")
+    model = made(encoder_weights=kind(tmp_path / "encoder.pth"))
+    plain = made(feedback=False, encoder_weights=kind(tmp_path / "encoder.pth"))
     plain.save_pretrained(tmp_path / "plain")
     wrapped = smpf.wrap(plain).eval()
     (tmp_path / "encoder.pth").unlink()
