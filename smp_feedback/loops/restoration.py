@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from smp_feedback.checks import check_steps
 from smp_feedback.config import GradientFlow, LoopConfig
-from smp_feedback.errors import InvalidInput, SurgeryError
+from smp_feedback.errors import InvalidInput, InvalidType, SurgeryError
 from smp_feedback.loops.around import AroundModel, opened
 from smp_feedback.loops.base import Answer, Step, check_image, size_of
 from smp_feedback.loops.restoration_parts import Pass, RestorationFeedback, RestorationStep
@@ -145,7 +145,9 @@ def _check_size(base: nn.Module, seen: Probe) -> None:
         )
 
 
-def _check_restored(restored: Restored, image: Tensor) -> None:
+def _check_restored(restored: object, image: Tensor) -> None:
+    if not isinstance(restored, Restored):
+        raise InvalidType(f"The restorer gives a {type(restored).__name__}: expected a Restored(image, displacement).")
     if restored.image.shape != image.shape:
         raise InvalidInput(
             f"The restorer gives an image {tuple(restored.image.shape)} of one {tuple(image.shape)}: expected the same "
