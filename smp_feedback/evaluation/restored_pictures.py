@@ -25,8 +25,8 @@ def restored(
     """One row a sample: clean, distorted and restored image, what was displaced, the truth, and each answer.
 
     The displacement is shown by its length: black stays, white is the sample's largest, or a pixel where all is less;
-    a restorer that paints has none. The answers are those to the clean, the distorted and the restored image, and of
-    each step.
+    a restorer that paints has none. The answers are those to the clean, the distorted and the restored image, step by
+    step.
 
     Args:
         model: With a restoration loop.

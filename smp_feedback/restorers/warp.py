@@ -14,7 +14,8 @@ def warp(image: Tensor, displacement: Tensor) -> Tensor:
     """``out(i, j) = image(clamp(i + d_row, 0, H - 1), clamp(j + d_column, 0, W - 1))``, bilinear.
 
     As the published restoration network moves its pixels (*Spatial Feedback Learning to Improve Semantic Segmentation
-    in Hot Weather*, BMVC 2020). Where the place is clamped, the displacement has no gradient in that direction.
+    in Hot Weather*, BMVC 2020). Where the place is clamped, the displacement has no gradient in that direction; where
+    it is NaN, so is the image.
 
     Args:
         image: (B, C, H, W), floating point.
@@ -36,10 +37,11 @@ def warp(image: Tensor, displacement: Tensor) -> Tensor:
     single = torch.promote_types(image.dtype, torch.float32)
     shift = displacement.to(single)
     rows, columns = (_normalised(shift[:, axis], axis + 1) for axis in (0, 1))
-    grid = torch.stack([columns, rows], -1)
+    lost = shift.isnan().any(1, keepdim=True)
+    grid = torch.stack([columns, rows], -1).nan_to_num()  # a place that is NaN ends the process on a CPU
     with as_precise_as(image):  # half precision would round places to whole pixels
         moved = F.grid_sample(image.to(single), grid, mode="bilinear", padding_mode="border", align_corners=True)
-    return moved.to(image.dtype)
+    return moved.masked_fill(lost, torch.nan).to(image.dtype)
 
 
 def _normalised(shift: Tensor, axis: int) -> Tensor:
