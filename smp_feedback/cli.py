@@ -144,7 +144,7 @@ def score(parser: ArgumentParser) -> Run:
 
 
 def restore(parser: ArgumentParser) -> Run:
-    """Restore distorted images before they are segmented, with what the segmentation says: train, evaluate."""
+    """Restore distorted images before they are segmented, with what the segmentation says: train, evaluate, ablate."""
     from smp_feedback.training.restore_verbs import add_arguments
 
     return add_arguments(parser)

@@ -17,7 +17,7 @@ from smp_feedback.cli import main
 from smp_feedback.comparison.settings import MODELS, Settings
 
 EVERY = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
-STUDIES = [path for path in EVERY if path.stem != "score"]  # that one is of `score train`, and tested there
+STUDIES = [path for path in EVERY if path.stem not in ("score", "ablation")]  # of other verbs, and tested there
 TINY = {
     "size": 32,
     "arch_options": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},

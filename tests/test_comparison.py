@@ -15,7 +15,9 @@ from torch import nn
 pytest.importorskip("lightning")
 import smp_feedback as smpf
 from smp_feedback.comparison.cost import kept_for_backward
-from smp_feedback.comparison.experiment import _end_with, _kept, _path, compare
+from smp_feedback.comparison.experiment import compare
+from smp_feedback.comparison.keeping import kept, path_of
+from smp_feedback.comparison.processes import _end_with
 from smp_feedback.comparison.runs import TEST_SEED, Key, held_out, keys, run, scores, steps_of, training_data
 from smp_feedback.comparison.settings import MODELS, Condition, Settings
 from smp_feedback.comparison.twins import make_twin
@@ -270,7 +272,7 @@ def test_one_comparison_at_a_time_writes_into_a_folder(tmp_path):
 
 def test_a_process_that_trains_ends_with_the_one_that_asked(monkeypatch):
     ended = []
-    monkeypatch.setattr("smp_feedback.comparison.experiment.os._exit", ended.append)
+    monkeypatch.setattr("smp_feedback.comparison.processes.os._exit", ended.append)
     alive, ours = multiprocessing.Pipe(duplex=False)
     watch = threading.Thread(target=_end_with, args=(alive,))
     watch.start()
@@ -289,5 +291,5 @@ def test_a_run_that_diverges_is_named(tmp_path):
 def test_a_run_that_is_not_whole_is_trained_again(tmp_path):
     (tmp_path / "runs").mkdir()
     for text in ('{"a":', "3", ""):
-        _path(tmp_path, Key("plain", CLEAN, 2, 0)).write_text(text)
-        assert _kept(tmp_path, Key("plain", CLEAN, 2, 0)) is None
+        path_of(tmp_path, Key("plain", CLEAN, 2, 0)).write_text(text)
+        assert kept(tmp_path, Key("plain", CLEAN, 2, 0)) is None

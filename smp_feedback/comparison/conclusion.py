@@ -73,7 +73,7 @@ def _said(table: Scores, gains: Mapping[str, Paired], metric: str) -> str:
     over = (
         f"averaged over {' to '.join(map(str, counts))} conditions" if counts != [1] else "in the one condition tested"
     )
-    return f"{over}, feedback is {_joined([_versus(NAMES[twin], gain, metric) for twin, gain in gains.items()])}"
+    return f"{over}, feedback is {_joined([versus(NAMES[twin], gain, metric) for twin, gain in gains.items()])}"
 
 
 def _but(answer: str, otherwise: Mapping[str, Paired]) -> str:
@@ -125,8 +125,8 @@ def _answer(gains: Mapping[str, Paired]) -> str:
     return "Yes" if min(gain.mean for gain in gains.values()) >= LITTLE else "Yes, by little"
 
 
-def _versus(name: str, gain: Paired, metric: str) -> str:
-    """One twin's clause."""
+def versus(name: str, gain: Paired, metric: str) -> str:
+    """One clause: ahead of *name*, behind it or level with it, by how much, and in how many seeds."""
     points, n = abs(100 * gain.mean), len(gain.values)
     size = f"{points:.{1 if points >= 0.1 else 2}f} points of {metric}"
     if gain.verdict in (AHEAD, BEHIND):

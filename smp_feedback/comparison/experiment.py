@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from filelock import FileLock, Timeout
-
 from smp_feedback.checks import check_whole
+from smp_feedback.comparison.keeping import alone, claim, keep, kept
 from smp_feedback.comparison.pictures import draw_pictures
+from smp_feedback.comparison.processes import run_all
 from smp_feedback.comparison.report import write_report
 from smp_feedback.comparison.runs import Key, held_out, keys, opened, run, task_of, training_data
 from smp_feedback.comparison.settings import Settings
 from smp_feedback.comparison.twins import make_twin
 from smp_feedback.errors import InvalidValue
 from smp_feedback.hardware import hardware
-from smp_feedback.saving.files import replace_file
 from smp_feedback.training.reliability import check_room
 
+WHAT = "a comparison"
 ROOM = 100_000_000  # bytes: reports, pictures and the weights of a few small models
 Advance = Callable[[Key, Mapping[str, Any] | None], None]
 
@@ -68,8 +60,8 @@ def compare(
     folder = Path(out)
     check_room(folder, ROOM)
     check_data(settings)
-    with _alone(folder):
-        _claim(folder, settings)
+    with alone(folder, WHAT):
+        claim(folder, settings.to_dict(), WHAT)
         begin()
         return _compare(settings, folder, jobs, accelerator, command, advance)
 
@@ -77,13 +69,17 @@ def compare(
 def _compare(
     settings: Settings, folder: Path, jobs: int, accelerator: str, command: str, advance: Advance
 ) -> list[Path]:
-    found = {key: _kept(folder, key) for key in keys(settings)}
+    found = {key: kept(folder, key) for key in keys(settings)}
     missing = [key for key, there in found.items() if there is None]
     for key, there in found.items():
         if there is not None:
             advance(key, there)
-    for key, there in _run_all(settings, missing, folder, jobs, accelerator, advance):
-        replace_file(_path(folder, key), lambda path, there=there: path.write_text(json.dumps(there)))  # type: ignore[misc]
+    weights = folder / "models"
+    weights.mkdir(exist_ok=True)
+    work = partial(run, settings, folder=weights, accelerator=accelerator)
+    for key, there in run_all(work, missing, jobs, lambda key: advance(key, None)):
+        keep(folder, key, there)
+        advance(key, there)
         found[key] = there
     results = gathered(settings, [there for there in found.values() if there is not None], command)
     return write_report(results, folder, draw_pictures(settings, folder))
@@ -114,74 +110,3 @@ def gathered(settings: Settings, runs: Iterable[Mapping[str, Any]], command: str
         "task": task_of(about),
         "runs": list(runs),
     }
-
-
-def _run_all(
-    settings: Settings, missing: list[Key], folder: Path, jobs: int, accelerator: str, advance: Advance
-) -> Iterator[tuple[Key, dict[str, Any]]]:
-    weights = folder / "models"
-    weights.mkdir(exist_ok=True)
-    if jobs == 1:
-        for key in missing:
-            advance(key, None)
-            there = run(settings, key, weights, accelerator)
-            advance(key, there)
-            yield key, there
-        return
-    threads = max(1, torch.get_num_threads() // jobs)
-    context = multiprocessing.get_context("spawn")
-    alive, ours = context.Pipe(duplex=False)
-    with ours, ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(threads, alive)) as pool:
-        waiting = {pool.submit(run, settings, key, weights, accelerator): key for key in missing}
-        try:
-            for done in as_completed(waiting):
-                advance(waiting[done], done.result())
-                yield waiting[done], done.result()
-        except BaseException:
-            ours.close()
-            raise
-
-
-def _begin(threads: int, alive: Connection) -> None:
-    """Begin a process that trains; it ends when the other end of *alive* does, however that comes about."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
-    torch.set_num_threads(threads)
-    threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
-
-
-def _end_with(alive: Connection) -> None:
-    try:
-        alive.recv_bytes()
-    except EOFError:
-        os._exit(1)  # in the middle of a run, of which nothing is kept
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let nobody else compare into *folder* meanwhile; the lock of a process that was killed is free."""
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise InvalidValue(f"{folder}: a comparison is running there; wait for it, or give another --out.") from None
-
-
-def _claim(folder: Path, settings: Settings) -> None:
-    """Make *folder* this comparison's own, or see that it is."""
-    mark, wanted = folder / "settings.json", json.dumps(settings.to_dict(), indent=2)
-    if mark.is_file() and mark.read_text() != wanted and any((folder / "runs").glob("*.json")):
-        raise InvalidValue(f"{folder} holds a comparison with other settings: give another --out, or remove it.")
-    (folder / "runs").mkdir(exist_ok=True)
-    replace_file(mark, lambda path: path.write_text(wanted))
-
-
-def _path(folder: Path, key: Key) -> Path:
-    return folder / "runs" / f"{key}.json"
-
-
-def _kept(folder: Path, key: Key) -> dict[str, Any] | None:
-    """The run of *key*, if it is there and whole."""
-    try:
-        return dict(json.loads(_path(folder, key).read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
-        return None

@@ -13,6 +13,7 @@ from smp_feedback.saving.files import replace_file
 
 VERSION = 1
 KINDS = {
+    "ablation": "smp_feedback.comparison.ablation_figures:figures",
     "calibration": "smp_feedback.evaluation.figures:calibration",
     "comparison": "smp_feedback.comparison.figures:figures",
     "few_shot": "smp_feedback.evaluation.figures:few_shot",

@@ -1,4 +1,4 @@
-"""``smp-feedback restore train | evaluate``: a network that restores images, and one that segments what it restores."""
+"""``smp-feedback restore train | evaluate | ablation``: networks that restore images, and segment what they restore."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from smp_feedback.checks import check_choice, check_whole
+from smp_feedback.comparison.ablation_verb import ablation_settings, restore_ablation
 from smp_feedback.data.items import checked_int
 from smp_feedback.evaluation.restoring import evaluate_restoration
 from smp_feedback.evaluation.results import save_result
@@ -85,6 +86,7 @@ def restore_evaluate(parser: ArgumentParser, args: Any) -> None:
 STAGES: dict[str, tuple[Settings, Stage]] = {
     "train": (train_settings, restore_train),
     "evaluate": (evaluate_settings, restore_evaluate),
+    "ablation": (ablation_settings, restore_ablation),
 }
 
 
