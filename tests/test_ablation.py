@@ -318,7 +318,7 @@ def test_gammas_grow_as_published_with_the_steps_there_are():
         ({"encoder": "resnet81"}, "resnet18"),
         ({"data": "camvid", "root": "/no"}, "/no"),
         ({"images": 1}, "batch_size=2: expected at most the 1"),
-        ({"size": 33, "encoder": "resnet18"}, "33"),
+        ({"size": 33, "arch": "Linknet", "arch_options": {}}, "33"),
     ],
 )
 def test_what_cannot_be_built_or_read_is_known_before_training(changes, words, tmp_path):
