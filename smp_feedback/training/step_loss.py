@@ -13,6 +13,7 @@ from smp_feedback.data.counting import count_classes
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.tally import per_class
 from smp_feedback.losses.balance import class_balanced_weights
+from smp_feedback.losses.iterative import ClassBalancedIterativeFocal
 from smp_feedback.training.loss import build_loss, loss_of_look
 from smp_feedback.training.order import drawing
 
@@ -28,7 +29,8 @@ class StepLoss(nn.Module):
         ignore_index: Label that is not learnt; None learns all.
         gammas: Focus of each step, of a loss that has one; None is the loss's own.
         step_weights: alpha_t, each >= 0; None is 1 for all.
-        class_weights: One number >= 0 a class, or ``balanced``: those of :meth:`balance`, for a loss that takes some.
+        class_weights: One number >= 0 a class, for a loss that takes some; or ``balanced``, where the loss is
+            ``class_balanced_iterative_focal``: those that :meth:`balance` is to find.
 
     Raises:
         InvalidType, InvalidValue, UnknownName, UnknownKeyword: At birth, naming the argument.
@@ -61,7 +63,7 @@ class StepLoss(nn.Module):
         elif class_weights is not None:
             self.own["class_weights"] = self._of_each_class(class_weights)
         self.loss = self._build()
-        self.waits = balanced and isinstance(loss, str) and hasattr(self.loss, "class_weights")
+        self.waits = balanced and isinstance(loss, str) and isinstance(self.loss, ClassBalancedIterativeFocal)
 
     def forward(self, logits: Tensor, target: Tensor, step: int) -> Tensor:
         """The loss of step *step*, from 0; logits (B, classes, H, W), or one channel of a base of one class."""
