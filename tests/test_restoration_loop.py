@@ -267,6 +267,25 @@ def test_any_size_is_taken_as_if_its_border_went_on(size):
 
 
 @torch.no_grad()
+def test_the_network_is_a_unet_that_hears_at_its_deepest():
+    unet, image, feedback = (
+        trained_unet(reach=2.0, weight=0.5),
+        torch.rand(1, 3, 8, 12).double(),
+        torch.randn(1, 6, 8, 12),
+    )
+    fine = unet.down[0](image)
+    middle = unet.down[1](F.max_pool2d(fine, 2))
+    x = unet.down[2](F.max_pool2d(middle, 2)) + 0.5 * unet.transfer(feedback.double())
+    for up, merge, skipped in zip(unet.up, unet.merge, (middle, fine), strict=True):
+        x = merge(torch.cat([up(x), skipped], 1))
+    assert torch.allclose(unet(image, feedback.double()).displacement, 2 * torch.tanh(unet.last(x)))
+    conv, norm, relu, last, end = unet.transfer.main
+    pooled = F.avg_pool2d(feedback.double(), 2)
+    expected = F.avg_pool2d(end(last(relu(norm(conv(pooled))))), 2)
+    assert torch.allclose(unet.transfer(feedback.double()), expected)
+
+
+@torch.no_grad()
 def test_no_pixel_is_moved_farther_than_the_reach():
     unet = trained_unet(reach=1.5)
     nn.init.normal_(unet.last.weight, std=100)
@@ -607,6 +626,22 @@ def test_flows_differ_in_what_they_reach():
     for i, j in itertools.combinations(range(len(FLOWS)), 2):
         alike = (i, j) in ((0, 3), (1, 4))  # all three steps are all; the last step alone is a detached one
         assert torch.allclose(found[i], found[j], rtol=1e-6, atol=0) == alike, (FLOWS[i], FLOWS[j])
+
+
+@pytest.mark.parametrize(
+    ("flow", "reached"),
+    [
+        ({}, [1, 1, 1, 1]),
+        ({"grad_steps": 3}, [1, 1, 1, 1]),
+        ({"grad_steps": 2}, [0, 0, 1, 1]),
+        ({"detach": True}, [0, 1, 1, 1]),
+    ],
+)
+def test_no_graph_is_made_of_what_no_gradient_reaches(flow, reached):
+    model, made = smooth(**flow), []
+    model.c2.register_forward_hook(lambda *call: made.append(call[-1].requires_grad))
+    model(torch.rand(2, 3, 8, 8).double())
+    assert made == list(map(bool, reached))
 
 
 @pytest.mark.parametrize("base", [None, smpf.Recurrent(steps=2, feedback_init=0.1)])
