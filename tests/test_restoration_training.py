@@ -17,7 +17,7 @@ import smp_feedback as smpf
 from smp_feedback.data import Shapes, Triplets
 from smp_feedback.data.augment import as_transform, augmented
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownKeyword, UnknownName
-from smp_feedback.evaluation.passes import l1, passes, psnr
+from smp_feedback.evaluation.closeness import l1, psnr
 from smp_feedback.restorers.base import Restored, Restorer
 from smp_feedback.restorers.warp import warp
 
@@ -135,7 +135,7 @@ def test_one_batch_is_the_published_one(stub):
             agree(value, a[f"after_{name}_{key}"], 1e-5)
 
     with torch.no_grad():
-        for t, passed in enumerate(passes(model.eval(), a["turbulent"])):
+        for t, passed in enumerate(model.eval().passes(a["turbulent"])):
             agree(passed.restored, a["val_restored"][t], 2e-4)
             agree(passed.logits, a["val_logits"][t], 2e-4)
     there = a["val_iou"][~module.scored.per_class[-1][:19].isnan()]
@@ -401,7 +401,7 @@ def numpy_miou(said, target):
 def test_passes_are_the_steps_of_the_model_and_the_one_before(loop):
     model, image = tiny(**loop).eval(), torch.rand(2, 3, 32, 32)
     nn.init.normal_(model.restorer.last.weight, std=0.5)
-    every = list(passes(model, image))
+    every = list(model.passes(image))
     first = model.restore(image)
     torch.testing.assert_close(every[0].restored, first.image)
     torch.testing.assert_close(every[0].logits, model.segment(first.image))

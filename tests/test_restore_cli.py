@@ -21,7 +21,7 @@ from smp_feedback.cli import main
 from smp_feedback.data import StoredTriplets, Triplets, open_dataset
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation import load_result, miou
-from smp_feedback.evaluation.passes import l1, psnr
+from smp_feedback.evaluation.closeness import l1, psnr
 from smp_feedback.evaluation.restoring import evaluate_restoration, images_of
 from smp_feedback.training.bases import closed_base
 from smp_feedback.training.distortion import Distortion, open_triplets

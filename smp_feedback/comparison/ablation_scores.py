@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from smp_feedback.comparison.ablation_rows import DISTORTED
+from smp_feedback.evaluation.closeness import l1, psnr
 from smp_feedback.evaluation.onepass import device_of
-from smp_feedback.evaluation.passes import l1, passes, psnr
 from smp_feedback.evaluation.scores import score_of
 from smp_feedback.evaluation.tally import Tally
 from smp_feedback.loops.restoration import RestorationModel
@@ -76,5 +76,5 @@ def answers(model: nn.Module, image: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         answer = model(image)
         yield image, answer[0] if isinstance(answer, tuple) else answer
         return
-    for passed in passes(model, image):
+    for passed in model.passes(image):
         yield passed.restored, passed.logits

@@ -13,12 +13,13 @@ from torch.utils.data import DataLoader
 from smp_feedback.data.triplets import check_triplets
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.begun import check_classes
+from smp_feedback.evaluation.closeness import l1, psnr
 from smp_feedback.evaluation.onepass import Advance, device_of
-from smp_feedback.evaluation.passes import Passed, l1, passes, psnr
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.scores import Score, score_of
 from smp_feedback.evaluation.tally import Tally
 from smp_feedback.loops.restoration import RestorationModel
+from smp_feedback.loops.restoration_parts import Pass
 from smp_feedback.surgery import evaluating
 
 CLEAN, DISTORTED, RESTORED = "clean", "distorted", "restored"
@@ -128,11 +129,11 @@ def evaluate_restoration(
     return RestorationScores(tuple(Seen(name, score_of(tally, 1, "segmentation"), *near) for name, tally, near in rows))
 
 
-def shown(model: RestorationModel, distorted: Tensor, clean: Tensor) -> Iterator[Passed]:
+def shown(model: RestorationModel, distorted: Tensor, clean: Tensor) -> Iterator[Pass]:
     """All that the base is shown, as `images_of` names it."""
     for image in (clean, distorted):
-        yield Passed(image, None, model.segment(image))
-    yield from passes(model, distorted)
+        yield Pass(model.segment(image), None, image, None)
+    yield from model.passes(distorted)
 
 
 def images_of(model: RestorationModel) -> tuple[str, ...]:

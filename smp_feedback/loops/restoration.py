@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import cast
@@ -18,7 +19,7 @@ from smp_feedback.errors import InvalidInput, InvalidType, SurgeryError
 from smp_feedback.loops.around import AroundModel, opened
 from smp_feedback.loops.base import Answer, Step, check_image, size_of
 from smp_feedback.loops.restoration_parts import Pass, RestorationFeedback, RestorationStep
-from smp_feedback.loops.unroll import Share, Turned, unroll
+from smp_feedback.loops.unroll import Share, Turned, reusable, unroll
 from smp_feedback.norms import count_once
 from smp_feedback.probe import Probe
 from smp_feedback.restoration_config import Restoration
@@ -78,9 +79,30 @@ class RestorationModel(AroundModel):
         """What R is told (B, C * classes, H, W): a change of logits, and the restored image before it."""
         return cast(Tensor, class_feedback_of(self.feedback.config, change, restored))
 
+    def passes(self, image: Tensor, steps: int | None = None) -> Iterator[Pass]:
+        """The first restoration and its segmentation, and then those of each step, lazily: T + 1 of them.
+
+        :meth:`iterate` begins with the second. Restoration alone (``weight=0``) is the first.
+
+        >>> import smp_feedback as smpf
+        >>> settings = smpf.Restoration(steps=2, depth=2, filters=4)
+        >>> model = smpf.create("Unet", "resnet18", None, feedback=settings).eval()
+        >>> [one.restored.shape[-1] for one in model.passes(torch.rand(1, 3, 32, 32))]
+        [32, 32, 32]
+        """
+        first, turns = self._begun(image, steps, None, reusable)
+        later = (cast(Pass, turned.more) for _, turned in turns)
+        return itertools.chain([first], later if self.feedback.config.weight else [])
+
     def _turns(
         self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, share: Share | None = None
     ) -> Iterator[tuple[int, Turned]]:
+        return self._begun(image, steps, flow, share)[1]
+
+    def _begun(
+        self, image: Tensor, steps: int | None, flow: GradientFlow | None, share: Share | None
+    ) -> tuple[Pass, Iterator[tuple[int, Turned]]]:
+        """The first pass, and the turns that follow it."""
         config = self.feedback.config
         check_image(image, self.feedback.in_channels)
         count = config.steps if steps is None else check_steps(steps)
@@ -91,13 +113,13 @@ class RestorationModel(AroundModel):
             begun = tuple(share(begun))
         if not config.weight:
             alone = self._passed(image, begun)
-            return iter([(0, self._turned(alone, alone.logits))])
+            return alone, iter([(0, self._turned(alone, alone.logits))])
         # the first restoration is in no loss: its gradient comes through the first step's state alone
         reached = not flow.detach and (flow.steps is None or flow.steps >= count)
         with nullcontext() if reached else torch.no_grad():
             first = self._passed(image, begun)
         turn = _Turn(self, image, begun)
-        return unroll(turn, self._turned(first, first.logits).state, steps=count, flow=flow)
+        return first, unroll(turn, self._turned(first, first.logits).state, steps=count, flow=flow)
 
     def _passed(self, image: Tensor, begun: tuple[Tensor, ...], change: Tensor | None = None, *z: Tensor) -> Pass:
         """One restoration, and its segmentation; *change* of the class scores, and z the restored image before it."""

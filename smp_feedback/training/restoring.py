@@ -13,7 +13,7 @@ from smp_feedback.checks import check_bool, check_number, check_whole
 from smp_feedback.data.triplets import check_triplets, labelled
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.evaluation.begun import check_classes
-from smp_feedback.evaluation.passes import l1, passes, psnr
+from smp_feedback.evaluation.closeness import l1, psnr
 from smp_feedback.evaluation.tally import per_class
 from smp_feedback.loops.restoration import RestorationModel
 from smp_feedback.training.alternating import end_to_end, step_by_step
@@ -167,7 +167,7 @@ class RestorationModule(lightning.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         """Score every pass on one batch."""
         distorted, clean, target = check_triplets(batch)
-        for t, passed in enumerate(passes(self.model, distorted)):
+        for t, passed in enumerate(self.model.passes(distorted)):
             check_answer(passed.logits, target)
             self.scores.update(t, per_class(passed.logits), target)
         steps = self.model.feedback.config.steps
