@@ -552,6 +552,13 @@ class Twice(RecurrentModel):
     config_class = type("TwiceConfig", (smpf.Recurrent,), {"loop": "twice"})
 
 
+class Paints(nn.Conv2d):
+    """An image of an image."""
+
+    def __init__(self, config, in_channels, classes):
+        super().__init__(in_channels, in_channels, 3, padding=1)
+
+
 def brought(kind, origin):
     """A model with one part that *origin* brought; only that is registered."""
     registries = catalogue().registries()
@@ -562,10 +569,13 @@ def brought(kind, origin):
             origin=origin,
         )
         return lambda: shaken(smpf.create("Part"))
-    part = {"dynamics": Latest, "loop": Twice, "projection": catalogue().projections["softmax"]}[kind]
+    part = {"dynamics": Latest, "loop": Twice, "projection": catalogue().projections["softmax"], "restorer": Paints}[
+        kind
+    ]
     name = "twice" if kind == "loop" else "Part"
     registries[provenance.KINDS[kind]].register(name, part, origin=origin)
-    return lambda: made(feedback={kind: name})
+    around = {"loop": "restoration"} if kind == "restorer" else {}
+    return lambda: made(feedback={kind: name, **around})
 
 
 @pytest.mark.parametrize("kind", provenance.KINDS)

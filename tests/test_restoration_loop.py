@@ -24,7 +24,6 @@ from torch.nn import functional as F
 import smp_feedback as smpf
 from smp_feedback import conformance
 from smp_feedback.errors import FeedbackError, InvalidInput, InvalidType, InvalidValue, SurgeryError, UnknownName
-from smp_feedback.plugins import catalogue
 from smp_feedback.restorers.base import Restored, Restorer, class_feedback
 from smp_feedback.restorers.painting import Painting
 from smp_feedback.restorers.unet import RestorationUnet, pad_to
@@ -506,15 +505,6 @@ def test_it_goes_to_disk_and_back_with_both_loops(tmp_path):
         assert torch.equal(again(image), model(image))
         more = smpf.from_pretrained(tmp_path, feedback={"steps": 5, "absolute": True})
         assert (more.loop_config.steps, more.loop_config.absolute, more.loop_config.depth) == (5, True, 2)
-
-
-def test_a_saved_model_says_who_brought_its_restorer(stub, tmp_path):
-    smpf.create("Unet", **{k: v for k, v in SMALL.items() if k != "arch"}, feedback=stub).save_pretrained(tmp_path)
-    said = json.loads((tmp_path / "config.json").read_text())["plugins"]["restorer"]
-    assert said["name"] == "stub"
-    catalogue().restorers.replace(type(catalogue().restorers)("restorer"))
-    with pytest.raises(UnknownName, match=r"No restorer is called 'stub'"):
-        smpf.from_pretrained(tmp_path)
 
 
 @torch.no_grad()

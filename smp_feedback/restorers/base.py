@@ -52,6 +52,7 @@ def class_feedback(change: Tensor, image: Tensor, *, absolute: bool = False) -> 
         image: ``z_{t-1}`` (B, C, H, W).
         absolute: The size of the change (as in the paper's figure) instead of the change itself (as in its code).
 
+    >>> import torch
     >>> change, image = (torch.tensor(x).reshape(1, 2, 1, 1) for x in ([1.0, -2.0], [3.0, 5.0]))
     >>> class_feedback(change, image).flatten()
     tensor([  3.,  -6.,   5., -10.])
