@@ -31,6 +31,7 @@ from smp_feedback.comparison.ablation_runs import (
 )
 from smp_feedback.comparison.ablation_scores import scores
 from smp_feedback.comparison.ablation_settings import AblationSettings
+from smp_feedback.data.triplets import labelled
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue, UnknownKeyword, UnknownName
 from smp_feedback.evaluation.plotting import plot
 from smp_feedback.losses.iterative import ClassBalancedIterativeFocal, IterativeFocal
@@ -60,7 +61,7 @@ def built(row, settings=None, seed=0):
     """A row's model and module."""
     settings = settings or tiny()
     model = make_model(row, settings, facts(settings), seed)
-    return model, make_module(row, settings, facts(settings), model, 4)
+    return model, make_module(row, settings, facts(settings), model, training_data(settings, Key(row, seed)))
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,18 @@ def test_a_plain_row_is_m_alone_under_cross_entropy(row):
     assert not hasattr(model, "restorer")
     logits, target = torch.randn(2, 6, 8, 8), torch.randint(6, (2, 8, 8))
     torch.testing.assert_close(module.loss(logits, target), torch.nn.functional.cross_entropy(logits, target))
+
+
+def test_the_balanced_control_weighs_classes_as_the_last_row_does():
+    settings, key = tiny(images=4), Key("class-balanced", 0)
+    _, control = built("plain-balanced", settings)
+    _, module = built(key.row, settings)
+    assert not hasattr(control.model, "restorer")
+    assert type(control.loss) is ClassBalancedIterativeFocal
+    assert control.loss.gammas == (0.0,)
+    weights = module.loss.balance(labelled(training_data(settings, key).train))
+    assert list(control.loss.class_weights) == weights
+    assert len(set(weights)) > 1
 
 
 def test_rows_begin_from_the_same_weights_of_m():

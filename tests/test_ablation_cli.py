@@ -48,7 +48,10 @@ def test_an_ablation_prints_its_tables_the_answer_and_every_file_and_goes_on_whe
     printed = " ".join(capsys.readouterr().out.split())
     for words in ("6 models of Unet on polygons under turbulence:3", "What each part brings", "What it costs"):
         assert words in printed
-    for words in ("Undecided: on distorted images, restoration with feedback (class-balanced", "(one seed)"):
+    for words in (
+        "Undecided: on distorted images and under the same loss, restoration with feedback (mIoU",
+        "(one seed)",
+    ):
         assert words in printed
     files = [Path(name) for name in re.findall(r"wrote (\S+)", printed)]
     assert [path.name for path in files] == ["ablation.json", "ablation-rows.png", "ablation.md", "pictures.png"]

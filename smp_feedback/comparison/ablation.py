@@ -1,4 +1,4 @@
-"""An ablation of the restoration loop: what restoration, feedback and each loss bring, over the plain model."""
+"""An ablation of the restoration loop: what restoration, feedback and each loss bring, beside the plain model."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def check(settings: AblationSettings) -> None:
     about = facts(settings)
     test_triplets(settings)[0]
     for row in settings.rows:
-        training_data(settings, Key(row, 0))
-        make_module(row, settings, about, make_model(row, settings, about, 0), 1)
+        data = training_data(settings, Key(row, 0))
+        make_module(row, settings, about, make_model(row, settings, about, 0), data)
 
 
 def gathered(settings: AblationSettings, runs: Iterable[Mapping[str, Any]], command: str) -> dict[str, Any]:

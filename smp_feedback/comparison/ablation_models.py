@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -14,9 +14,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from smp_feedback.comparison.ablation_rows import ROWS, Row
 from smp_feedback.comparison.ablation_settings import AblationSettings
 from smp_feedback.restoration_config import Restoration
+from smp_feedback.training.data import PairsModule
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.restoring import RestorationModule
 from smp_feedback.training.settings import Facts, build_model
+from smp_feedback.training.step_loss import StepLoss
 
 UNHEARD = 1e-30  # a weight of 0 would be restoration alone: one step
 CROSS_ENTROPY = "iterative_focal"  # of focus 0: the mean over an image, then over the batch, in every row
@@ -58,7 +60,7 @@ def loop_of(row: Row, config: Restoration) -> Restoration | None:
 
 
 def make_module(
-    row: str, settings: AblationSettings, facts: Facts, model: Any, batches: int
+    row: str, settings: AblationSettings, facts: Facts, model: Any, data: PairsModule
 ) -> FeedbackModule | RestorationModule:
     """How *model* learns: M by the same Adam in every row, R by its own.
 
@@ -67,13 +69,16 @@ def make_module(
         settings: The ablation.
         facts: What to know of its data.
         model: Of :func:`make_model`.
-        batches: Those of an epoch, after each of which the learning rates fall.
+        data: Of :func:`~smp_feedback.comparison.ablation_runs.training_data`: the learning rates fall after each of
+            its epochs, and classes are weighed as they occur in it.
     """
     told: dict[str, Any] = {"classes": len(facts.classes), "ignore_index": facts.ignore_index}
     of = ROWS[row]
     gammas = settings.gammas if of.focal else [0.0]
     if not of.restored:
-        told |= {"loss": CROSS_ENTROPY, "loss_arguments": {"gammas": gammas}}
+        weights = {"class_weights": counted(facts, data)} if of.balanced else {}
+        told |= {"loss": BALANCED if of.balanced else CROSS_ENTROPY, "loss_arguments": {"gammas": gammas, **weights}}
+        batches = len(data.train or ()) // settings.batch_size
         return FeedbackModule(model, optimizer=adam(settings), schedule=falling(settings, batches), **told)
     return RestorationModule(
         model,
@@ -87,6 +92,12 @@ def make_module(
         decay=settings.decay,
         **told,
     )
+
+
+def counted(facts: Facts, data: PairsModule) -> list[float]:
+    """The weights of the classes in distorted pairs, as the restoration loop's training finds them in its triplets."""
+    loss = StepLoss(BALANCED, classes=len(facts.classes), ignore_index=facts.ignore_index)
+    return loss.balance(cast(Any, data.train).dataset)
 
 
 def adam(settings: AblationSettings) -> Callable[[Iterable[Any]], Optimizer]:

@@ -38,11 +38,12 @@ ROWS = {
     "feedback": Row("+ feedback", fed_back=True),
     "iterative-focal": Row("+ iterative focal loss", fed_back=True, focal=True),
     "class-balanced": Row("+ class-balanced weights", fed_back=True, focal=True, balanced=True),
+    "plain-balanced": Row("(control) M alone, class-balanced weights", restored=False, balanced=True),
     "unheard": Row("(control) feedback that is not heard", fed_back=True, heard=False),
 }
 TRAINED = ("clean", "distorted", "restoration", "feedback", "iterative-focal", "class-balanced")
-"""The paper's; the control is trained if it is asked for."""
-BEFORE = {"unheard": "restoration"} | dict(zip(TRAINED[2:], TRAINED[1:], strict=False))
+"""The paper's; the controls are trained if they are asked for."""
+BEFORE = {"plain-balanced": "distorted", "unheard": "restoration"} | dict(zip(TRAINED[2:], TRAINED[1:], strict=False))
 """The row that a row adds one part to."""
 
 
@@ -63,8 +64,8 @@ class Line(NamedTuple):
         return Line(BEFORE[self.row]) if self.row in BEFORE else None
 
 
-PLAIN = Line("distorted")
-UNTRAINED = Line("clean")
+PLAIN, UNTRAINED, FEEDBACK = Line("distorted"), Line("clean"), Line("feedback")
+WHOLE, BALANCED, UNHEARD = Line("class-balanced"), Line("plain-balanced"), Line("unheard")
 
 
 def lines(rows: Sequence[str]) -> list[Line]:

@@ -94,7 +94,7 @@ def trained(settings: AblationSettings, key: Key, accelerator: str) -> tuple[nn.
     """The model of *key*, trained, and the seconds that took."""
     about, data = facts(settings), training_data(settings, key)
     model = make_model(key.row, settings, about, key.seed)
-    module = make_module(key.row, settings, about, model, len(data.train or ()) // settings.batch_size)
+    module = make_module(key.row, settings, about, model, data)
     begin = time.perf_counter()
     try:
         fit(module, data, steps=settings.train_steps, seed=key.seed, progress=False, accelerator=accelerator)

@@ -40,7 +40,8 @@ class AblationSettings:
         gammas: Of the iterative focal loss, one for each step; the last stands for every later one. None is
             0, 0.1, 0.2, ... for as many steps as there are: the paper's, of its three.
         rows: Which rows are trained: ``clean``, ``distorted``, ``restoration``, ``feedback``, ``iterative-focal``,
-            ``class-balanced``; ``unheard`` too, which is no row of the paper: as ``feedback``, told nothing.
+            ``class-balanced``; and two controls, which are no rows of the paper: ``plain-balanced`` is M alone with the
+            last row's weights, ``unheard`` runs as ``feedback`` does but is told nothing.
         train_steps: Training batches of every row: as many updates of M.
         batch_size: Images in each of them.
         lr: Learning rate of M's Adam, 5e-4 in the paper; the same in every row.

@@ -6,13 +6,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from smp_feedback.comparison.ablation_results import Ablation, parse
-from smp_feedback.comparison.ablation_rows import PLAIN, ROWS, TRAINED, UNTRAINED, Line
+from smp_feedback.comparison.ablation_rows import BALANCED, FEEDBACK, PLAIN, ROWS, UNHEARD, UNTRAINED, WHOLE, Line
 from smp_feedback.comparison.conclusion import LITTLE, versus
 from smp_feedback.comparison.results import average
 from smp_feedback.comparison.statistics import AHEAD, BEHIND, ONE_SEED, Paired, significance
 from smp_feedback.comparison.table import NONE, Table, gain_text, number, spread
 
 PASSES = {"score": ("mIoU (%)", 100, 1), "psnr": ("PSNR (dB)", 1, 2), "l1": ("L1 (%)", 100, 2)}
+NAMES = {
+    PLAIN: "M trained on distorted images",
+    UNTRAINED: "M trained on clean images",
+    BALANCED: "M alone with class-balanced weights",
+}
 AGREE = "mean ± standard deviation over seeds (seeds that agree / seeds)"
 
 
@@ -20,31 +25,28 @@ def summary(results: Mapping[str, Any]) -> list[str]:
     """The answer in a sentence, what each part brought to it, what the seeds can show, and which runs are missing."""
     found = parse(results)
     parts = [_part(found, line) for line in found.lines if line.before is not None]
-    seeds = len(found.gain(_whole(found), PLAIN).values)
-    parts.append(_told("Feedback that is heard, over unheard", found.gain(Line("feedback"), Line("unheard"))))
-    return [conclusion(results), *filter(None, parts), significance(seeds), *_gaps(found)]
+    parts.append(_told("Feedback that is heard, over unheard", found.gain(FEEDBACK, UNHEARD)))
+    seeds = len(found.gain(FEEDBACK, PLAIN).values)
+    return [conclusion(results), *filter(None, [_whole(found), *parts]), significance(seeds), *_gaps(found)]
 
 
 def conclusion(results: Mapping[str, Any]) -> str:
     """One plain sentence: is restoration with feedback ahead of the plain model, on distorted images?
 
     *Yes* is beyond the spread over seeds (*Yes, by little* is less than half a point), *Undecided* is one seed. What
-    counts is M trained on distorted images: M trained on clean ones is mentioned beside it.
+    counts is M trained on distorted images under the same loss, cross-entropy: other losses could serve M alone, too.
 
     Raises:
         InvalidInput: If *results* are no ablation.
     """
     found = parse(results)
-    line = _whole(found)
-    gain = found.gain(line, PLAIN)
-    if not ROWS[line.row].fed_back or not gain.values:
+    gain = found.gain(FEEDBACK, PLAIN)
+    if not gain.values:
         return "Undecided: no seed has scores of restoration with feedback and of M trained on distorted images."
     answer = {AHEAD: "Yes" if gain.mean >= LITTLE else "Yes, by little", ONE_SEED: "Undecided"}.get(gain.verdict, "No")
-    beside = found.gain(line, UNTRAINED)
-    more = f", and {versus('M trained on clean images', beside, 'mIoU')}" if beside.values else ""
     return (
-        f"{answer}: on distorted images, restoration with feedback ({line.row}: mIoU "
-        f"{spread(found.scores(line).values())}) is {versus('M trained on distorted images', gain, 'mIoU')}{more}."
+        f"{answer}: on distorted images and under the same loss, restoration with feedback "
+        f"({_miou(found, FEEDBACK)}) is {_against(found, FEEDBACK, PLAIN, UNTRAINED)}."
     )
 
 
@@ -55,16 +57,25 @@ def tables(results: Mapping[str, Any]) -> dict[str, Table]:
     return {name: table for name, table in made.items() if table.rows}
 
 
-def _whole(found: Ablation) -> Line:
-    """The last row that adds a part, of those with scores."""
-    there = [Line(row) for row in TRAINED if found.scores(Line(row))]
-    return there[-1] if there else PLAIN
+def _whole(found: Ablation) -> str:
+    """All parts together, and whether M alone gains as much by what it can have, too."""
+    against = _against(found, WHOLE, PLAIN, UNTRAINED, BALANCED)
+    return f"All parts together ({_miou(found, WHOLE)}): {against}." if against else ""
+
+
+def _miou(found: Ablation, line: Line) -> str:
+    return f"mIoU {spread(found.scores(line).values())}"
+
+
+def _against(found: Ablation, line: Line, *others: Line) -> str:
+    gains = {NAMES[other]: found.gain(line, other) for other in others}
+    return ", and ".join(versus(name, gain, "mIoU") for name, gain in gains.items() if gain.values)
 
 
 def _part(found: Ablation, line: Line) -> str:
     assert line.before is not None
-    what = ROWS[line.row].says.removeprefix("+ ").capitalize()
-    return _told(f"{what}, over {line.before.row}", found.gain(line, line.before))
+    what = ROWS[line.row].says.removeprefix("+ ").removeprefix("(control) ")
+    return _told(f"{what[0].upper()}{what[1:]}, over {line.before.row}", found.gain(line, line.before))
 
 
 def _told(what: str, gain: Paired) -> str:
