@@ -64,7 +64,7 @@ def plan(settings: AblationSettings) -> str:
     """What is about to be done, in a sentence."""
     count = settings.seeds * len(settings.rows)
     return (
-        f"{count} models of {settings.arch} on {settings.data} under {settings.corruption}:{settings.severity}: "
+        f"{count} models of {settings.arch} on {settings.data} under {settings.said}: "
         f"{', '.join(row for row in ROWS if row in settings.rows)}; {settings.train_steps} batches of "
         f"{settings.batch_size} images each (T = {settings.config.steps}), {settings.seeds} "
         f"seed{'s' * (settings.seeds > 1)}."

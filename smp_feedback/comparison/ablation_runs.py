@@ -70,11 +70,9 @@ def training_data(settings: AblationSettings, key: Key) -> PairsModule | Triplet
     clean = opened(settings, "train", key.seed, settings.images or None)
     row, how = ROWS[key.row], {"batch_size": settings.batch_size, "seed": key.seed}
     if row.restored:
-        return TripletsModule(Triplets(clean, settings.corruption, settings.severity, fresh=True), **how)
+        return TripletsModule(Triplets(clean, *settings.distortion, fresh=True), **how)
     distorted = row.images == DISTORTED
-    return PairsModule(
-        Corrupted(clean, settings.corruption, settings.severity, fresh=True) if distorted else clean, **how
-    )
+    return PairsModule(Corrupted(clean, *settings.distortion, fresh=True) if distorted else clean, **how)
 
 
 def held_out(settings: AblationSettings) -> Dataset[Sample]:
@@ -87,7 +85,7 @@ def held_out(settings: AblationSettings) -> Dataset[Sample]:
 
 def test_triplets(settings: AblationSettings) -> Triplets:
     """The same distorted images for every row and seed, beside the clean ones; none of training is drawn so."""
-    return Triplets(held_out(settings), settings.corruption, settings.severity, seed=TEST_SEED)
+    return Triplets(held_out(settings), *settings.distortion, seed=TEST_SEED)
 
 
 def trained(settings: AblationSettings, key: Key, accelerator: str) -> tuple[nn.Module, float]:

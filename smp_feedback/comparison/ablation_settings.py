@@ -9,6 +9,8 @@ from smp_feedback.checks import check_choice, check_number, check_whole
 from smp_feedback.comparison.ablation_rows import ROWS, TRAINED
 from smp_feedback.comparison.settings import OWN, SMALL
 from smp_feedback.data.augment import as_transform
+from smp_feedback.data.items import Corruption
+from smp_feedback.data.turbulence import of_air
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.keywords import is_smps_own
 from smp_feedback.losses.iterative import IterativeFocal
@@ -30,6 +32,8 @@ class AblationSettings:
         augment: ``none``, ``flip``, ``flips``, ``crop_flip`` or ``colour``; images are distorted after it.
         corruption: What distorts the images, by name: the simulator of the paper is ``turbulence``.
         severity: Of that, 1 to 5. Training images are distorted anew in each epoch, test images always alike.
+        turbulence: Air and camera in place of the two, by the names of
+            :class:`~smp_feedback.data.turbulence.Turbulence`, such as ``{cn2: 1e-13, path: 1000}``.
         arch: M's architecture.
         encoder: Its encoder. None is resnet18 for smp's architectures, and any other's own.
         arch_options: The architecture's own keywords.
@@ -68,6 +72,7 @@ class AblationSettings:
     augment: str = "flip"
     corruption: str = "turbulence"
     severity: int = 3
+    turbulence: dict[str, float] | None = None
     arch: str = "Unet"
     encoder: str | None = None
     arch_options: dict[str, Any] = field(default_factory=dict)
@@ -117,7 +122,20 @@ class AblationSettings:
         """JSON-ready."""
         return asdict(self)
 
+    @property
+    def distortion(self) -> tuple[str | Corruption, int]:
+        """What distorts the images, and how much, as :class:`Corrupted` takes them."""
+        return self.corruption if self.turbulence is None else of_air(self.turbulence), self.severity
+
+    @property
+    def said(self) -> str:
+        """The same in words."""
+        if self.turbulence is None:
+            return f"{self.corruption}:{self.severity}"
+        return f"turbulence of {', '.join(f'{name} {value:g}' for name, value in self.turbulence.items())}"
+
     def _check_distortion(self) -> None:
+        _ = self.distortion
         check_whole("severity", self.severity)
         if self.severity > 5:
             raise InvalidValue(f"severity={self.severity}: expected 1 to 5; clean images are a row of their own.")

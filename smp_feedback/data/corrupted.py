@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.corruptions import check_severity
-from smp_feedback.data.items import Sample, checked_index, checked_int, inherited, item_name
+from smp_feedback.data.items import Corruption, Sample, checked_index, checked_int, inherited, item_name
 from smp_feedback.data.streams import corruption_generator
 from smp_feedback.errors import InvalidType
 from smp_feedback.plugins import catalogue
@@ -26,7 +26,8 @@ class Corrupted(Dataset[Sample]):
     Args:
         dataset: Map-style, with items (image, target). ``classes`` and ``ignore_index`` are taken from it,
             through wrappers that keep it as ``.dataset``, such as ``torch.utils.data.Subset``.
-        name: A registered corruption, or ``clean``, which leaves images alone.
+        name: A registered corruption, or ``clean``, which leaves images alone; or a function of your own, called like
+            one, ``(image, severity, generator) -> image``.
         severity: 1 to 5; 0 leaves images alone.
         seed: Another seed, another corruption of each item; >= 0. It has no meaning if *fresh*.
         fresh: Draw the corruption anew at each access, for training: from torch's global generator, which
@@ -47,14 +48,14 @@ class Corrupted(Dataset[Sample]):
     """
 
     def __init__(
-        self, dataset: Dataset[Sample], name: str, severity: int, seed: int = 0, *, fresh: bool = False
+        self, dataset: Dataset[Sample], name: str | Corruption, severity: int, seed: int = 0, *, fresh: bool = False
     ) -> None:
         if not hasattr(dataset, "__len__"):
             raise InvalidType(f"dataset={dataset!r}: expected a map-style dataset, with a length.")
         self.dataset, self.corruption, self.fresh = dataset, name, fresh
         self.severity = check_severity(severity, least=0)
         self.seed = checked_int("seed", seed, least=0)
-        corrupt = None if name == CLEAN else catalogue().corruptions[name]  # a wrong name is one at severity 0, too
+        corrupt = None if name == CLEAN else _named(name)  # a wrong name is one at severity 0, too
         self._corrupt = corrupt if self.severity else None
         classes = inherited(dataset, "classes")
         self.classes = None if classes is None else tuple(cast("tuple[str, ...]", classes))
@@ -83,3 +84,7 @@ class Corrupted(Dataset[Sample]):
         if not self.fresh:
             return corruption_generator(self.seed, index)
         return torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ())))
+
+
+def _named(corruption: str | Corruption) -> Corruption:
+    return corruption if callable(corruption) else catalogue().corruptions[corruption]

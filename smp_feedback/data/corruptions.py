@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -18,12 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as F
 
-from smp_feedback.data.items import check_image, checked_int
+from smp_feedback.data.items import Corruption, check_image, checked_int
 from smp_feedback.data.noise import add_noise
 from smp_feedback.data.turbulence import PRESETS, Simulator
 from smp_feedback.errors import InvalidType, InvalidValue
-
-Corruption = Callable[[Tensor, int, torch.Generator], Tensor]
 
 SEVERITIES = (1, 2, 3, 4, 5)
 GAUSSIAN_SIGMA = (0.08, 0.12, 0.18, 0.26, 0.38)  # standard deviation (ImageNet-C)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import SupportsIndex
 
-import torch  # noqa: F401  (doctests)
+import torch
 from torch import Tensor
 
 from smp_feedback.errors import InvalidType, InvalidValue
 
 Sample = tuple[Tensor, Tensor]  # image (3, H, W) float32 in [0, 1]; mask (H, W) int64, or a label () int64
+Corruption = Callable[[Tensor, int, torch.Generator], Tensor]  # of image, severity and generator
 
 
 def checked_index(index: SupportsIndex, count: int) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.corrupted import Corrupted
-from smp_feedback.data.items import Sample, checked_index, inherited, item_name
+from smp_feedback.data.items import Corruption, Sample, checked_index, inherited, item_name
 from smp_feedback.errors import InvalidInput, InvalidType
 
 Triplet = tuple[Tensor, Tensor, Tensor]  # distorted and clean image (C, H, W), mask (H, W)
@@ -57,7 +57,7 @@ class Triplets(TripletDataset):
 
     Args:
         dataset: Map-style, with items (image, mask).
-        corruption: A registered corruption.
+        corruption: A registered corruption, or a function called like one, such as `of_air` gives.
         severity: 1 to 5; 0 leaves images alone.
         seed: Another seed, another corruption of each item; >= 0. It has no meaning if *fresh*.
         fresh: Draw the corruption anew at each access, for training.
@@ -74,7 +74,7 @@ class Triplets(TripletDataset):
     def __init__(
         self,
         dataset: Dataset[Sample],
-        corruption: str = "turbulence",
+        corruption: str | Corruption = "turbulence",
         severity: int = 3,
         seed: int = 0,
         *,

@@ -7,7 +7,10 @@ takes the five of `PRESETS`.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Mapping
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -15,12 +18,20 @@ from torchvision.transforms.v2 import functional as F
 
 from smp_feedback.checks import check_number
 from smp_feedback.data.displacement import displacement_field, sequence
-from smp_feedback.data.items import check_image
+from smp_feedback.data.items import Corruption, check_image
 from smp_feedback.data.kolmogorov import Turbulence
-from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownName
+from smp_feedback.errors import (
+    InvalidInput,
+    InvalidType,
+    InvalidValue,
+    UnknownKeyword,
+    UnknownName,
+    did_you_mean,
+    suggestion,
+)
 from smp_feedback.restorers.warp import warp
 
-__all__ = ["CN2", "PRESETS", "Simulator", "Turbulence", "displacement_field", "distort", "sequence"]
+__all__ = ["CN2", "PRESETS", "Simulator", "Turbulence", "displacement_field", "distort", "of_air", "sequence"]
 
 CN2 = (5e-15, 2e-14, 7e-14, 1.6e-13, 4.5e-13)  # m^(-2/3): 0.5, 1, 2, 3 and 5 pixels where the shorter side has 360
 NAMES = ("mild", "moderate", "strong", "harsh", "severe")
@@ -91,6 +102,36 @@ def preset(name: str) -> Turbulence:
     if name not in PRESETS:
         raise UnknownName("preset of turbulence", name, PRESETS)
     return PRESETS[name]
+
+
+def of_air(values: Mapping[str, float]) -> Corruption:
+    """Air and camera as a corruption ``(image, severity, generator) -> image``, whatever the severity.
+
+    Args:
+        values: What `Turbulence` takes, by name.
+
+    Raises:
+        UnknownKeyword: For what it does not take.
+        InvalidType, InvalidValue: As `Turbulence`.
+
+    >>> through = of_air({"cn2": 1e-12, "path": 500.0})
+    >>> through(torch.rand(3, 32, 32), 1, torch.Generator().manual_seed(0)).shape
+    torch.Size([3, 32, 32])
+    >>> of_air({"c2n": 1e-12})
+    Traceback (most recent call last):
+    smp_feedback.errors.UnknownKeyword: Turbulence has no field 'c2n'. Did you mean 'cn2'?
+    """
+    if not isinstance(values, Mapping):
+        raise InvalidType(f"turbulence={values!r}: expected the parameters of Turbulence by name, such as cn2: 1e-13.")
+    known = [field.name for field in fields(Turbulence)]
+    for key in values:
+        if key not in known:
+            raise UnknownKeyword(f"Turbulence has no field {key!r}. {suggestion(did_you_mean(key, known), known)}")
+    return functools.partial(_seen, Simulator(Turbulence(**values)))
+
+
+def _seen(simulator: Simulator, image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
+    return simulator(image, generator)
 
 
 def distort(images: Tensor, field: Tensor, blur: float = 0.0) -> Tensor:

@@ -8,8 +8,10 @@ from typing import Any, cast
 
 from smp_feedback.data.augment import cropped
 from smp_feedback.data.corruptions import check_severity
+from smp_feedback.data.items import Corruption
 from smp_feedback.data.stored import StoredTriplets
 from smp_feedback.data.triplets import Triplets
+from smp_feedback.data.turbulence import of_air
 from smp_feedback.errors import InvalidValue
 from smp_feedback.plugins import catalogue
 from smp_feedback.training.data import TripletsModule
@@ -23,6 +25,8 @@ class Distortion:
     Args:
         name: A corruption: training images are corrupted anew in each epoch, the others always alike.
         severity: Of the corruption, 1 to 5.
+        turbulence: Air and camera in place of the two, by the names of
+            :class:`~smp_feedback.data.turbulence.Turbulence`, such as ``{cn2: 1e-13, path: 1000}``.
         folder: Take stored images in its place, each of the stem of its clean one; {split} stands for train, val, test.
 
     Raises:
@@ -31,12 +35,20 @@ class Distortion:
 
     name: str = "turbulence"
     severity: int = 3
+    turbulence: dict[str, float] | None = None
     folder: str | None = None
 
     def __post_init__(self) -> None:
         check_severity(self.severity)
         if self.folder is None:
-            _ = catalogue().corruptions[self.name]
+            _ = self.corruption
+
+    @property
+    def corruption(self) -> str | Corruption:
+        """As :class:`Triplets` takes it."""
+        if self.turbulence is not None:
+            return of_air(self.turbulence)
+        return catalogue().corruptions.entry(self.name).name
 
 
 def open_triplets(verb: str, seed: int, distortion: Distortion, **data: Any) -> tuple[TripletsModule, Facts]:
@@ -63,7 +75,7 @@ def open_triplets(verb: str, seed: int, distortion: Distortion, **data: Any) -> 
     for split in SPLITS[verb]:
         own = getattr(pairs, split)
         if distortion.folder is None:
-            opened[split] = Triplets(own, distortion.name, distortion.severity, fresh=split == "train")
+            opened[split] = Triplets(own, distortion.corruption, distortion.severity, fresh=split == "train")
         else:
             transform = cropped(augment, crop) if split == "train" else None
             opened[split] = StoredTriplets(own, Path(distortion.folder.replace("{split}", split)), transform)
