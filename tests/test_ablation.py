@@ -15,6 +15,7 @@ from torch.optim import Adam
 
 from smp_feedback.comparison.ablation import ablate, check
 from smp_feedback.comparison.ablation_models import UNHEARD, make_model, make_module
+from smp_feedback.comparison.ablation_pictures import pictures
 from smp_feedback.comparison.ablation_results import parse
 from smp_feedback.comparison.ablation_rows import ROWS, TRAINED
 from smp_feedback.comparison.ablation_runs import (
@@ -33,6 +34,7 @@ from smp_feedback.comparison.ablation_scores import scores
 from smp_feedback.comparison.ablation_settings import AblationSettings
 from smp_feedback.data.triplets import labelled
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue, UnknownKeyword, UnknownName
+from smp_feedback.evaluation.pictures import colours
 from smp_feedback.evaluation.plotting import plot
 from smp_feedback.losses.iterative import ClassBalancedIterativeFocal, IterativeFocal
 from smp_feedback.training.module import FeedbackModule
@@ -282,6 +284,26 @@ def test_an_ablation_is_kept_taken_up_again_and_drawn(tmp_path):
     with pytest.raises(InvalidValue, match="holds an ablation with other settings"):
         ablate(tiny(lr=0.1), tmp_path, accelerator="cpu")
     assert [path.name for path in plot([tmp_path / "ablation.json"], tmp_path / "drawn")] == ["ablation-rows.png"]
+
+
+def test_pictures_show_the_distorted_image_what_was_made_of_it_and_the_truth():
+    models = {row: built(row)[0].eval() for row in ("distorted", "feedback")}
+    with torch.no_grad():
+        models["feedback"].restorer.last.weight.normal_(std=0.1)
+    distorted, clean, mask = test_triplets(tiny(severity=5))[0]
+    with torch.no_grad():
+        said = {row: model(distorted[None])[0].argmax(0) for row, model in models.items()}
+        restored = [*models["feedback"].iterate(distorted[None])][-1].restored[0]
+    shown = dict(pictures(models, distorted, clean, mask, 6))
+    assert list(shown) == [
+        "distorted image", "restored:\nfeedback", "clean image", "distorted", "feedback", "truth"
+    ]  # fmt: skip
+    images = {"distorted image": distorted, "restored:\nfeedback": restored, "clean image": clean}
+    for title, image in images.items():
+        np.testing.assert_allclose(shown[title], image.permute(1, 2, 0).clamp(0, 1).numpy(), atol=1e-6)
+    for title, labels in {**said, "truth": mask}.items():
+        assert np.array_equal(shown[title], colours(labels, 6))
+    assert not np.array_equal(said["distorted"], said["feedback"])
 
 
 @pytest.mark.parametrize(

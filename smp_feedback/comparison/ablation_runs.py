@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Dataset, Subset
@@ -115,14 +116,15 @@ def run(settings: AblationSettings, key: Key, folder: Path | None = None, accele
     """
     gc.collect()  # the run before left its model in cycles
     model, seconds = trained(settings, key, accelerator)
-    test = test_triplets(settings)
+    device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+    model, test = model.to(device), test_triplets(settings)
     found = {"row": key.row, "seed": key.seed, "seconds": seconds, **compute(model, settings)}
-    found["seconds_per_image"] = seconds_per_image(model, test[0][0][None])
+    found["seconds_per_image"] = seconds_per_image(model, test[0][0][None].to(device))
     found["scores"] = [
         entry for line in lines([key.row]) for entry in scores(model, test, facts(settings), line.images)
     ]
     if folder is not None:
-        tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
         replace_file(folder / f"{key}.safetensors", lambda path: save_file(tensors, path))
     return found
 
