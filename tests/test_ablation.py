@@ -32,7 +32,10 @@ from smp_feedback.comparison.ablation_runs import (
 )
 from smp_feedback.comparison.ablation_scores import scores
 from smp_feedback.comparison.ablation_settings import AblationSettings
+from smp_feedback.comparison.runs import TEST_SEED
+from smp_feedback.data.streams import corruption_generator
 from smp_feedback.data.triplets import labelled
+from smp_feedback.data.turbulence import of_air
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue, UnknownKeyword, UnknownName
 from smp_feedback.evaluation.pictures import colours
 from smp_feedback.evaluation.plotting import plot
@@ -52,6 +55,7 @@ TINY = {
     "seeds": 1,
     "test_images": 3,
 }
+AIR = {"cn2": 1e-12, "path": 500.0}
 WITH_R = [row for row in ROWS if ROWS[row].restored]
 
 
@@ -306,6 +310,17 @@ def test_pictures_show_the_distorted_image_what_was_made_of_it_and_the_truth():
     assert not np.array_equal(said["distorted"], said["feedback"])
 
 
+@pytest.mark.parametrize("row", ["distorted", "restoration"])
+def test_air_by_its_parameters_takes_the_place_of_a_corruption(row):
+    settings = tiny(turbulence=AIR, severity=1)
+    distorted, clean, _ = test_triplets(settings)[0]
+    assert torch.equal(distorted, of_air(AIR)(clean, 1, corruption_generator(TEST_SEED, 0)))
+    learnt = training_data(settings, Key(row, 0)).train[0][0]
+    assert not torch.equal(learnt, training_data(tiny(), Key("clean", 0)).train[0][0])
+    assert settings.said == "turbulence of cn2 1e-12, path 500"
+    assert AblationSettings(**settings.to_dict()) == settings
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
@@ -314,6 +329,8 @@ def test_pictures_show_the_distorted_image_what_was_made_of_it_and_the_truth():
         ({"severity": 0}, InvalidValue, "severity=0"),
         ({"severity": 6}, InvalidValue, "severity=6: expected 1 to 5"),
         ({"severity": float("nan")}, InvalidType, "severity=nan"),
+        ({"turbulence": {"cn2": float("nan")}}, InvalidValue, "cn2=nan"),
+        ({"turbulence": {"cn": 1e-13}}, UnknownKeyword, "Did you mean 'cn2'"),
         ({"rows": ["restored"]}, InvalidValue, "rows='restored'"),
         ({"rows": []}, InvalidType, "at least one"),
         ({"rows": ["clean", "clean"]}, InvalidValue, "each once"),

@@ -150,7 +150,7 @@ def test_the_defaults_are_the_published_ones(capsys):
         "class_balanced_iterative_focal",
         "balanced",
     )
-    assert told["distortion"] == {"name": "turbulence", "severity": 3, "folder": None}
+    assert told["distortion"] == {"name": "turbulence", "severity": 3, "turbulence": None, "folder": None}
     assert (told["restoration"]["steps"], told["restoration"]["reach"], told["restoration"]["weight"]) == (3, 10, 1e-3)
 
 
@@ -328,6 +328,8 @@ def test_training_images_are_distorted_anew_and_others_always_alike():
         ("train --distortion.name turbulance", "Did you mean 'turbulence'"),
         ("train --distortion.severity nan", "severity"),
         ("train --distortion.severity 6", "severity=6"),
+        ("train --distortion.turbulence '{{cn2: .nan}}'", "cn2=nan"),
+        ("train --distortion.turbulence '{{cm2: 1}}'", "Did you mean 'cn2'"),
         ("train --distortion.folder {tmp}/none", "{tmp}/none: expected the folder of the distorted images"),
         ("train --training.class_weights [1,2]", "class_weights has 2 numbers, the data have 6 classes"),
         ("train --training.class_weights balancd", "class_weights='balancd'"),

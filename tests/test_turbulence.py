@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import pickle
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,9 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_turbulence import bilinear, covariances
 
-from smp_feedback.data import corruptions, kolmogorov, turbulent_waves
-from smp_feedback.data.turbulence import CN2, PRESETS, Simulator, Turbulence, displacement_field, distort, sequence
-from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownName
+from smp_feedback.data import Corrupted, corruptions, kolmogorov, turbulent_waves
+from smp_feedback.data.streams import corruption_generator
+from smp_feedback.data.triplets import Triplets
+from smp_feedback.data.turbulence import (
+    CN2,
+    PRESETS,
+    Simulator,
+    Turbulence,
+    displacement_field,
+    distort,
+    of_air,
+    sequence,
+)
+from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownKeyword, UnknownName
 from smp_feedback.restorers.warp import warp
 from smp_feedback.testing import check_corruption
 
@@ -428,6 +440,32 @@ def test_bad_images_fields_and_blurs_are_named():
             distort(image, field, blur)
         with pytest.raises(error, match="blur="):
             Simulator("mild", blur=blur)
+
+
+def test_air_by_its_parameters_is_a_corruption_of_any_dataset():
+    values = {"cn2": 1e-12, "path": 500.0, "outer_scale": 2.0}
+    image, through = torch.rand(3, 24, 32), pickle.loads(pickle.dumps(of_air(values)))
+    seen = Simulator(Turbulence(**values))(image, torch.Generator().manual_seed(3))
+    for severity in (1, 5):
+        assert torch.equal(through(image, severity, torch.Generator().manual_seed(3)), seen)
+    data = [(image, torch.zeros(24, 32).long())]
+    shown = Corrupted(data, through, 1, seed=2)[0][0]
+    assert torch.equal(shown, through(image, 1, corruption_generator(2, 0)))
+    assert torch.equal(Triplets(data, through, 1, seed=2)[0][0], shown)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "said"),
+    [
+        ({"cn2": float("nan")}, InvalidValue, r"cn2=nan: expected a number > 0 m\^\(-2/3\)"),
+        ({"path": "far"}, InvalidType, "path='far'"),
+        ({"appertur": 0.1}, UnknownKeyword, "Did you mean 'aperture'"),
+        ([1e-13], InvalidType, "expected the parameters of Turbulence by name"),
+    ],
+)
+def test_air_that_cannot_be_is_refused(values, error, said):
+    with pytest.raises(error, match=said):
+        of_air(values)
 
 
 def test_a_preset_that_does_not_exist_is_named():
