@@ -124,6 +124,15 @@ def test_by_construction_all_pixels_covary_as_the_model_says(air, size):
     assert np.abs(built - expected).max() < 1e-3 * air.variance
 
 
+@pytest.mark.parametrize("widths", [3.0, 33.0, 300.0])
+def test_a_lens_that_a_pixel_dwarfs_loses_no_variance(widths):
+    air = replace(AIR, pixel_pitch=widths * AIR.aperture / AIR.path * AIR.focal_length)
+    built = turbulent_waves.covariance(air, (12, 16))
+    parallel, perpendicular = air.correlation(np.arange(16.0))
+    assert np.abs(built[0, 0, :, 0] - parallel[:12]).max() < 3e-3 * air.variance
+    assert np.abs(built[0, 0, 0] - perpendicular).max() < 3e-3 * air.variance
+
+
 @functools.cache
 def drawn(name):
     return displacement_field(PRESETS[name], 24, batch=400, generator=seeded(len(name))).double().numpy()

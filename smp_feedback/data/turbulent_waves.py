@@ -4,7 +4,7 @@ Most are on an FFT grid that is longer than the image by its longer side. A grid
 where turbulence has most of its power (an image largely moves as one), so the spectrum is parted smoothly: what is slow
 is a sum of waves on rings of frequency, placed by Gaussian quadrature, and only the rest is on the grid, together with
 what is too fine for it: sampled at pixels, that looks like a coarser wave. All covariances are the model's to 0.001 of
-the variance, for pixels that see up to half the lens's width at the far end of the path (0.01 for three times that).
+the variance, for pixels that see up to 1.5 times the lens's width at the far end of the path (0.003 for any).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from smp_feedback.data.kolmogorov import Array, Turbulence, eddies
 SLOW = 5.0  # where the spectrum is parted, in radians over what the grid is longer than the image
 FASTEST = 4.2  # of the slow waves, over where the spectrum is parted: 3e-4 is left beyond
 RINGS, SPOKES = 20, 20  # of the slow waves: quadrature to 5e-4 of the variance
-FARTHER = 1.1  # all aliases over the nearest eight, where the spectrum falls as q^(-11/3)
 GUARD = 16  # pixels: the least that a grid is longer
 FEEDS, QUANTILES = 64, 256  # of the table of eddies that feed a wave
 
@@ -134,11 +133,21 @@ def _aliases(turbulence: Turbulence, size: tuple[int, int], frequency: Array) ->
     for turns in product((-1, 0, 1), repeat=2):
         finer = frequency + 2 * np.pi * np.array(turns)[:, None, None]
         row, column = _direction(finer)
-        counts = FARTHER if any(turns) else _nyquist(frequency)
+        counts = 1.0 if any(turns) else _nyquist(frequency)
         shared += counts * _grid_power(turbulence, size, finer) * np.stack([row * row, row * column, column * column])
+    shared[[0, 2]] += _rest(turbulence) / (4 * frequency.shape[1] * (frequency.shape[2] - 1))  # on pixels it is white
     first = np.sqrt(np.maximum(shared[0], 1e-300))
     second = shared[1] / first
     return np.stack([first, second, np.sqrt(np.maximum(shared[2] - second**2, 0))])
+
+
+def _rest(turbulence: Turbulence) -> float:
+    """Variance of the waves that are finer than the nearest eight aliases: beyond a square in the plane."""
+    edge = 3 * np.pi
+    length = edge * np.geomspace(1, 1e9, 2048)
+    beyond = np.minimum(4 / np.pi * np.arccos(edge / length), 1)  # of a ring's circumference
+    power = turbulence.spectrum(length) * beyond * length
+    return float(((power[1:] + power[:-1]) * np.diff(np.log(length))).sum() / 2)
 
 
 def _nyquist(frequency: Array) -> Array:
