@@ -228,8 +228,13 @@ def test_a_film_begins_with_the_field_and_is_seeded():
     assert torch.equal(film, sequence(AIR, (16, 20), 3, wind=3.0, frame_rate=50.0, generator=seeded(5)))
 
 
-def test_without_wind_only_what_is_finer_than_pixels_changes():
-    film = sequence(AIR, 24, 2, wind=0.0, frame_rate=50.0, generator=seeded(), dtype=torch.float64)
+def test_without_wind_nothing_moves():
+    film = sequence(AIR, (7, 24), 3, wind=0.0, frame_rate=50.0, generator=seeded())
+    assert torch.equal(film, film[:1].expand_as(film))
+
+
+def test_in_hardly_any_wind_only_what_is_finer_than_pixels_changes():
+    film = sequence(AIR, 24, 2, wind=1e-9, frame_rate=50.0, generator=seeded(), dtype=torch.float64)
     fine = turbulent_waves.waves(AIR, (24, 24), torch.float64, torch.device("cpu")).fine
     share = 2 * fine.square().sum() - fine[:, :, 0].square().sum()
     assert (film[1] - film[0]).square().mean().item() == pytest.approx(2 * share.item(), rel=0.15)

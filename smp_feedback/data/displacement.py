@@ -66,7 +66,8 @@ def sequence(
 
     A wave of the image is fed from many depths, and the nearer the eddy, the faster it crosses the view. Each wave is
     given one depth, drawn from the distribution of its variance over depth, so that all covariances in space and time
-    are the model's. What is finer than pixels is drawn anew. The first frame is what `displacement_field` draws.
+    are the model's. What is finer than pixels is drawn anew if there is wind. The first frame is what `displacement_field`
+    draws.
 
     Args:
         turbulence: Air and camera.
@@ -97,7 +98,8 @@ def sequence(
     film = [_field(made, (grid, slow, fine))]
     for _ in range(count - 1):
         grid, slow = grid * of_grid.to(grid), slow * of_slow.to(slow)
-        film.append(_field(made, (grid, slow, _normal(fine.shape, generator, like))))
+        fine = _normal(fine.shape, generator, like) if wind else fine
+        film.append(_field(made, (grid, slow, fine)))
     return torch.stack(film)
 
 
