@@ -200,6 +200,17 @@ def test_a_field_that_does_not_fit_is_refused(shape):
         warp(torch.rand(2, 3, 4, 5), torch.rand(shape))
 
 
+def test_only_numbers_with_a_point_are_warped():
+    image, field = torch.rand(2, 3, 4, 5), torch.zeros(2, 2, 4, 5)
+    for wrong in (image.byte(), None):
+        with pytest.raises(InvalidInput, match=r"image: expected a floating-point tensor, not (torch\.uint8|NoneType)"):
+            warp(wrong, field)
+    with pytest.raises(InvalidInput, match=r"displacement: expected a floating-point tensor, not torch\.int64"):
+        warp(image, field.long())
+    with pytest.raises(InvalidInput, match=r"displacement of shape .* for an image of shape \(\)"):
+        warp(torch.tensor(1.0), field)
+
+
 # --- restorers
 
 

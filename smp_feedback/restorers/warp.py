@@ -26,7 +26,7 @@ def warp(image: Tensor, displacement: Tensor) -> Tensor:
         (B, C, H, W), as *image*.
 
     Raises:
-        InvalidInput: If the two do not fit.
+        InvalidInput: If *image* is no floating-point tensor, or the two do not fit.
 
     >>> image = torch.arange(4.0).reshape(1, 1, 1, 4)
     >>> right = torch.tensor([0.0, 0.5]).reshape(1, 2, 1, 1).expand(1, 2, 1, 4)
@@ -54,8 +54,12 @@ def _normalised(shift: Tensor, axis: int) -> Tensor:
 
 
 def _check(image: Tensor, displacement: Tensor) -> None:
-    expected = (len(image), 2, *image.shape[-2:])
-    if image.ndim != 4 or displacement.shape != expected:
+    for name, x in (("image", image), ("displacement", displacement)):
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            raise InvalidInput(
+                f"{name}: expected a floating-point tensor, not {getattr(x, 'dtype', type(x).__name__)}."
+            )
+    if image.ndim != 4 or displacement.shape != (len(image), 2, *image.shape[-2:]):
         raise InvalidInput(
             f"displacement of shape {tuple(displacement.shape)} for an image of shape {tuple(image.shape)}: expected "
             "(B, 2, H, W) for (B, C, H, W)."
