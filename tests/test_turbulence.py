@@ -432,6 +432,13 @@ def test_a_batch_that_is_no_number_of_fields_is_refused():
         displacement_field(AIR, 8, batch=1.5, generator=seeded())
 
 
+def test_under_autocast_a_blurred_image_is_as_precise_as_it_was():
+    images = torch.rand(1, 3, 12, 9, generator=seeded())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        seen = Simulator("strong", blur=True)(images, seeded(1))
+    assert torch.equal(seen, Simulator("strong", blur=True)(images, seeded(1)))
+
+
 def test_bad_images_fields_and_blurs_are_named():
     image, field = torch.rand(3, 8, 8), torch.zeros(2, 8, 8)
     for wrong in (image.byte(), None):

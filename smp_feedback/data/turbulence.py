@@ -29,6 +29,7 @@ from smp_feedback.errors import (
     did_you_mean,
     suggestion,
 )
+from smp_feedback.maps import as_precise_as
 from smp_feedback.restorers.warp import warp
 
 __all__ = ["CN2", "PRESETS", "Simulator", "Turbulence", "displacement_field", "distort", "of_air", "sequence"]
@@ -171,7 +172,8 @@ def distort(images: Tensor, field: Tensor, blur: float = 0.0) -> Tensor:
 
 def _blurred(images: Tensor, sigma: float) -> Tensor:
     sides = [min(math.ceil(4 * sigma), side - 1) for side in (images.shape[3], images.shape[2])]  # (x, y)
-    blurred: Tensor = F.gaussian_blur(images, [2 * side + 1 for side in sides], [sigma, sigma])
+    with as_precise_as(images):  # "as images", under autocast, too
+        blurred: Tensor = F.gaussian_blur(images, [2 * side + 1 for side in sides], [sigma, sigma])
     return blurred
 
 
