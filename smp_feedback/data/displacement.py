@@ -66,7 +66,7 @@ def sequence(
 
     A wave of the image is fed from many depths, and the nearer the eddy, the faster it crosses the view. Each wave is
     given one depth, drawn from the distribution of its variance over depth, so that all covariances in space and time
-    are the model's. What is finer than pixels is drawn anew if there is wind. The first frame is what `displacement_field`
+    are the model's. In wind, what is finer than pixels is drawn anew. The first frame is what `displacement_field`
     draws.
 
     Args:
