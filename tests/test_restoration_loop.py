@@ -775,6 +775,20 @@ def test_steps_and_image_are_checked_before_any_work():
     assert not calls
 
 
+def test_restoration_and_segmentation_alone_check_what_they_are_given():
+    model, image = create().eval(), torch.rand(2, 3, 32, 32)
+    for call in (model.restore, model.segment):
+        for wrong in (torch.rand(1, 1, 32, 32), torch.rand(3, 32, 32), image.byte()):
+            with pytest.raises(InvalidInput, match="image of"):
+                call(wrong)
+    for shape in ((2, 3, 32, 32), (1, 9, 32, 32), (2, 9, 16, 16)):
+        with pytest.raises(InvalidInput, match=r"feedback of shape .*: expected \(2, 9, 32, 32\), or None"):
+            model.restore(image, torch.rand(shape))
+    for shape in ((1, 3, 32, 32), (2, 3, 32, 1), (3, 32, 32)):  # none is stretched to fit
+        with pytest.raises(InvalidInput, match=r"change of shape .* and image of shape \(2, 3, 32, 32\)"):
+            model.feed_back(torch.rand(shape), image)
+
+
 class Flat(Restorer):
     def restore(self, image, begun, feedback):
         return Restored(image.mean(1, keepdim=True))

@@ -62,6 +62,9 @@ class RestorationModel(AroundModel):
             image: The distorted image (B, C, H, W).
             feedback: As :meth:`feed_back` gives it; None is the first restoration's.
 
+        Raises:
+            InvalidInput: If *image* is none that the model reads, or *feedback* has another shape.
+
         >>> import smp_feedback as smpf
         >>> settings = smpf.Restoration(depth=2, filters=4)
         >>> model = smpf.create("Unet", "resnet18", None, feedback=settings).eval()
@@ -69,10 +72,19 @@ class RestorationModel(AroundModel):
         >>> torch.allclose(model.restore(image).image, image, atol=1e-5)  # before any training
         True
         """
+        check_image(image, self.feedback.in_channels)
+        expected = len(image), self.feedback.in_channels * self.feedback.classes, *size_of(image)
+        if feedback is not None and feedback.shape != expected:
+            raise InvalidInput(f"feedback of shape {tuple(feedback.shape)}: expected {expected}, or None.")
         return cast(Restored, self.restorer(image, feedback))
 
     def segment(self, image: Tensor) -> Tensor:
-        """M alone: logits (B, classes, H, W) of an image (B, C, H, W)."""
+        """M alone: logits (B, classes, H, W) of an image (B, C, H, W).
+
+        Raises:
+            InvalidInput: If *image* is none that the model reads.
+        """
+        check_image(image, self.feedback.in_channels)
         return self.asked(image).logits
 
     def feed_back(self, change: Tensor, restored: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from smp_feedback.errors import InvalidInput
+
 
 class Restored(NamedTuple):
     """What a restoration gives.
@@ -52,10 +54,19 @@ def class_feedback(change: Tensor, image: Tensor, *, absolute: bool = False) -> 
         image: ``z_{t-1}`` (B, C, H, W).
         absolute: The size of the change (as in the paper's figure) instead of the change itself (as in its code).
 
+    Raises:
+        InvalidInput: If the two are not maps of as many images and of one size.
+
     >>> import torch
     >>> change, image = (torch.tensor(x).reshape(1, 2, 1, 1) for x in ([1.0, -2.0], [3.0, 5.0]))
     >>> class_feedback(change, image).flatten()
     tensor([  3.,  -6.,   5., -10.])
     """
+    shapes = change.shape, image.shape
+    if change.ndim != 4 or image.ndim != 4 or any(shapes[0][i] != shapes[1][i] for i in (0, 2, 3)):
+        raise InvalidInput(
+            f"change of shape {tuple(change.shape)} and image of shape {tuple(image.shape)}: expected "
+            "(B, classes, H, W) and (B, C, H, W)."
+        )
     moved = change.abs() if absolute else change
     return (image[:, :, None] * moved[:, None]).flatten(1, 2)
