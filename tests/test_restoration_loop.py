@@ -701,6 +701,15 @@ def test_it_compiles_and_exports():
     conformance.check_exports(model, image)
 
 
+def test_exported_it_takes_other_batches_and_sizes():
+    model = smpf.wrap(Normed(3, 4, 2), replace(HEARD, steps=2)).eval()
+    some = (dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO),)
+    program = torch.export.export(model, (torch.rand(2, 3, 16, 24),), dynamic_shapes=some, strict=False).module()
+    other = torch.rand(3, 3, 32, 40)
+    with torch.no_grad():
+        agree(program(other), model(other), 1e-6)
+
+
 def test_an_onnx_file_answers_as_it_does(tmp_path):
     runtime = pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
     pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")

@@ -59,7 +59,7 @@ def _check(image: Tensor, displacement: Tensor) -> None:
             raise InvalidInput(
                 f"{name}: expected a floating-point tensor, not {getattr(x, 'dtype', type(x).__name__)}."
             )
-    if image.ndim != 4 or displacement.shape != (len(image), 2, *image.shape[-2:]):
+    if image.ndim != 4 or displacement.shape != (image.shape[0], 2, *image.shape[-2:]):
         raise InvalidInput(
             f"displacement of shape {tuple(displacement.shape)} for an image of shape {tuple(image.shape)}: expected "
             "(B, 2, H, W) for (B, C, H, W)."
