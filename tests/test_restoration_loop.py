@@ -701,8 +701,9 @@ def test_it_compiles_and_exports():
     conformance.check_exports(model, image)
 
 
-def test_exported_it_takes_other_batches_and_sizes():
-    model = smpf.wrap(Normed(3, 4, 2), replace(HEARD, steps=2)).eval()
+@pytest.mark.parametrize("feedback", [replace(HEARD, steps=2), smpf.Recurrent(steps=2)], ids=lambda one: one.loop)
+def test_exported_it_takes_other_batches_and_sizes(feedback):
+    model = smpf.wrap(Normed(3, 4, 2), feedback).eval()
     some = (dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO),)
     program = torch.export.export(model, (torch.rand(2, 3, 16, 24),), dynamic_shapes=some, strict=False).module()
     other = torch.rand(3, 3, 32, 40)

@@ -103,7 +103,7 @@ class RecurrentFeedback(nn.Module):
         h, w = (max(1, math.ceil(s / stride)) for s, stride in zip(image.shape[-2:], self.stride, strict=True))
         if self.placeless is not None:
             h, w = self.placeless + h * w, 1
-        shape = (len(image), self.dynamics.channels, h, w)
+        shape = (image.shape[0], self.dynamics.channels, h, w)
         random = at_least_single(torch.randn(shape, dtype=image.dtype, device=image.device))
         return self.start + self.config.init_std * random
 
@@ -220,7 +220,7 @@ class RecurrentModel(FeedbackModel):
     def _project(self, state: Tensor | None, image: Tensor, grid: tuple[int, int]) -> Tensor:
         projection, s = self.recurrent.projection, self.recurrent.state_channels
         if state is None:
-            first = image.new_full((len(image), projection.channels, *grid), projection.before())
+            first = image.new_full((image.shape[0], projection.channels, *grid), projection.before())
             return laid_out_as(first, image)
         size = (image.shape[-2], image.shape[-1])
         readout = state[:, s:]

@@ -21,7 +21,7 @@ class Settling:
 
     def __init__(self, make: Callable[[Tensor, Once], Turn], image: Tensor, once: Once, tolerance: float) -> None:
         self.make, self.image, self.once, self.tolerance = make, image, once, tolerance
-        self.turn, self.active = make(image, once), torch.arange(len(image), device=image.device)
+        self.turn, self.active = make(image, once), torch.arange(image.shape[0], device=image.device)
         self.features: Tensor | None = None
         self.settled = False
 
