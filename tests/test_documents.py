@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
 import re
-import subprocess
-import sys
+import runpy
+import traceback
+import warnings
 from pathlib import Path
 
 import pytest
@@ -21,10 +25,36 @@ CODE = [
 ]
 
 
+FRESH = multiprocessing.get_context("forkserver")  # a process for each block, which need not import torch again
+FRESH.set_forkserver_preload(["torch", "torchvision", "segmentation_models_pytorch"])
+
+
+def run_as_it_stands(block, folder):
+    os.chdir(folder)
+    with open("said", "w") as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):  # noqa: PTH123
+        try:
+            warnings.simplefilter("error")
+            Path("block.py").write_text(block)
+            runpy.run_path("block.py", run_name="__main__")
+        except BaseException:
+            traceback.print_exc()
+            raise
+
+
 @pytest.mark.parametrize("block", CODE)
 def test_the_code_in_the_documents_runs_as_it_stands(block, tmp_path):
-    run = subprocess.run([sys.executable, "-W", "error", "-c", block], cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    process = FRESH.Process(target=run_as_it_stands, args=(block, tmp_path))
+    process.start()
+    process.join()
+    assert process.exitcode == 0, (tmp_path / "said").read_text()
+
+
+def test_code_that_does_not_run_is_noticed(tmp_path):
+    process = FRESH.Process(target=run_as_it_stands, args=("import warnings; warnings.warn('old')", tmp_path))
+    process.start()
+    process.join()
+    assert process.exitcode == 1
+    assert "UserWarning: old" in (tmp_path / "said").read_text()
 
 
 def test_there_is_code_in_the_readme():
