@@ -426,6 +426,15 @@ def test_without_weight_it_restores_once_and_segments_once():
             model(image, steps=steps)
 
 
+@pytest.mark.parametrize("restorer", ["unet", "painter"])
+def test_without_weight_nothing_waits_for_a_gradient(restorer, restored):
+    restored.restorers.register("painter", lambda config, channels, classes: nn.Conv2d(channels, channels, 1))
+    model = create(replace(TINY, weight=0, steps=1, restorer=restorer))
+    model(torch.rand(2, 3, 64, 64)).square().mean().backward()
+    assert all((parameter.grad is not None) == parameter.requires_grad for parameter in model.parameters())
+    assert model.state_dict().keys() == create(replace(TINY, restorer=restorer)).state_dict().keys()
+
+
 # --- the model
 
 

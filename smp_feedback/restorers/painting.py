@@ -25,6 +25,7 @@ class Painting(Restorer):
         super().__init__()
         self.network, self.weight = network, weight
         self.transfer = Transfer(feedback_channels, in_channels, stride=1)
+        self.transfer.requires_grad_(bool(weight))
 
     def restore(self, image: Tensor, begun: tuple[Tensor, ...], feedback: Tensor | None) -> Restored:
         """The network's image.

@@ -42,6 +42,7 @@ class RestorationUnet(Restorer):
         self.merge = nn.ModuleList(block(i, o) for i, o in pairs)
         self.last = nn.Conv2d(filters, 2, 1)
         self.transfer = Transfer(feedback_channels, widths[-1], stride=2 ** (depth - 1))
+        self.transfer.requires_grad_(bool(weight))  # what is never heard is not waited for, as DDP would
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(cast(Tensor, self.last.bias))
 
