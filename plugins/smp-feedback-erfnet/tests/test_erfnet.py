@@ -306,9 +306,10 @@ class Running:
 def test_a_file_that_would_run_code_or_is_none_is_refused(tmp_path, capsys):
     torch.save({"state_dict": Running()}, tmp_path / "code.pth")
     (tmp_path / "text.pth").write_text("weights")
+    (tmp_path / "more.pth").write_text("hello world")  # its first letter tells a pickle to look something up
     (tmp_path / "text.safetensors").write_text("weights")
     (tmp_path / "empty.pth").touch()
-    for name in ("code.pth", "text.pth", "text.safetensors", "empty.pth"):
+    for name in ("code.pth", "text.pth", "more.pth", "text.safetensors", "empty.pth"):
         with pytest.raises(InvalidValue, match=f"{name}' cannot be read as weights alone: "):
             encoder_weights_of(tmp_path / name, {})
     assert "this ran" not in capsys.readouterr().out
