@@ -640,6 +640,9 @@ WRONG = {
     "classes": ({"classes": 4}, InvalidValue, "classes=4: this model's base tells 3"),
     "loss": ({"loss": "iterative_focl"}, UnknownName, "Did you mean 'iterative_focal'"),
     "gammas": ({"gammas": [-1.0]}, InvalidType, "gammas=-1.0"),
+    "one gamma": ({"gammas": 0.1}, InvalidType, "gammas=0.1"),
+    "no loss": ({"loss": 3}, InvalidType, "loss=3: expected a name, or a torch.nn.Module"),
+    "no restoration loss": ({"restoration_loss": 3}, InvalidType, "restoration_loss=3: expected a name, or a torch"),
     "gammas of none": ({"loss": "dice", "gammas": [0.0]}, UnknownKeyword, "gammas"),
     "weights": ({"class_weights": [1.0, 2.0]}, InvalidValue, "class_weights has 2 numbers, the data have 3 classes"),
     "nan": ({"class_weights": [1.0, 2.0, float("nan")]}, InvalidValue, "class_weights=nan"),
@@ -680,6 +683,7 @@ def test_no_step_is_refused():
     ("how", "words"),
     [
         ({"gradient_clip_val": 1.0}, "RestorationModule neither clips nor accumulates gradients"),
+        ({"precision": "16-true"}, "does not scale gradients"),
         ({"precision": "16-mixed"}, "RestorationModule does not scale gradients"),
     ],
 )

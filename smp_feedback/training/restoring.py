@@ -102,6 +102,8 @@ class RestorationModule(lightning.LightningModule):
         about = {"gammas": gammas, "step_weights": step_weights, "class_weights": class_weights}
         self.loss = StepLoss(loss, classes=self.classes, ignore_index=ignore_index, **cast("dict[str, Any]", about))
         self.restoration_loss = build_loss(restoration_loss) if isinstance(restoration_loss, str) else restoration_loss
+        if not isinstance(self.restoration_loss, nn.Module):
+            raise InvalidType(f"restoration_loss={restoration_loss!r}: expected a name, or a torch.nn.Module.")
         self.lr_restorer, self.halve_every = lr_restorer, halve_every
         self.lr, self.weight_decay, self.decay = lr, weight_decay, decay
         self.end_to_end, self.segmentation_weight = end_to_end, segmentation_weight
@@ -128,11 +130,11 @@ class RestorationModule(lightning.LightningModule):
         """Refuse what optimisers that are stepped by hand cannot do.
 
         Raises:
-            InvalidValue: For several processes, or 16-bit gradient scaling.
+            InvalidValue: For several processes, or 16-bit floating point, whose gradients need scaling.
         """
         if self.trainer.world_size > 1:
             raise InvalidValue("RestorationModule runs in one process: DDP expects one backward pass a step.")
-        if self.trainer.precision == "16-mixed":
+        if self.trainer.precision in ("16-mixed", "16-true"):
             raise InvalidValue("RestorationModule does not scale gradients: use precision 'bf16-mixed' or '32'.")
 
     def training_step(self, batch: Batch, index: int) -> Tensor:

@@ -55,7 +55,7 @@ class StepLoss(nn.Module):
         super().__init__()
         self.classes, self.ignore_index, self.name = classes, ignore_index, loss
         self.step_weights = (1.0,) if step_weights is None else _checked("step_weights", step_weights)
-        self.own: dict[str, Any] = {} if gammas is None else {"gammas": list(gammas)}
+        self.own: dict[str, Any] = {} if gammas is None else {"gammas": gammas}
         balanced = isinstance(class_weights, str)
         if isinstance(class_weights, str):
             if class_weights != BALANCED:
@@ -89,6 +89,8 @@ class StepLoss(nn.Module):
             return build_loss(self.name, self.ignore_index, self.own)
         if self.own:
             raise InvalidValue(f"{', '.join(self.own)}: a loss that is a module has its arguments already.")
+        if not isinstance(self.name, nn.Module):
+            raise InvalidType(f"loss={self.name!r}: expected a name, or a torch.nn.Module.")
         return self.name
 
     def _of_each_class(self, weights: Sequence[float]) -> list[float]:
