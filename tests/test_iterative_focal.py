@@ -406,6 +406,7 @@ def test_labels_of_images_are_counted_by_image():
     pairs = [(torch.zeros(1, 2, 2), torch.tensor(label)) for label in (2, 0, 2)]
     assert count_classes(pairs, classes=3) == [1, 0, 2]
     assert count_classes([(None, 1), (None, 1)], classes=2) == [0, 2]
+    assert count_classes([(None, np.uint8(1)), (None, np.array([[0, 1], [1, 1]]))], classes=2) == [1, 4]
 
 
 def test_what_cannot_be_counted_is_named():

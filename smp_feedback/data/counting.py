@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,8 @@ def count_classes(
     Each item is read once, augmentation included; torch's global random numbers end up where they were.
 
     Args:
-        dataset: Map-style, of (image, target): a mask (H, W) or a label (), whole numbers. May be wrapped.
+        dataset: Map-style, of (image, target): a mask (H, W) or a label (), whole numbers, as tensors or NumPy's. May
+            be wrapped.
         classes: How many there are; None asks *dataset*, or the dataset that it wraps, for its ``classes``.
         ignore_index: Label that is not counted; None asks likewise, and counts all where nobody says.
         progress: Whether to show a progress bar (with rich, if that is installed).
@@ -75,7 +77,7 @@ def _labels(dataset: Any, index: int) -> Tensor:
         raise
     except Exception as error:  # a stranger's dataset may raise anything
         raise InvalidInput(f"{item_name(dataset, index)}: {type(error).__name__}: {error}") from error
-    target = torch.as_tensor(target) if isinstance(target, int) else target
+    target = torch.as_tensor(target) if isinstance(target, (int, np.ndarray, np.integer)) else target
     if not isinstance(target, Tensor) or target.is_floating_point() or target.is_complex():
         kind = getattr(target, "dtype", type(target).__name__)
         raise InvalidInput(f"{item_name(dataset, index)}: a target of {kind}, expected class indices (torch.int64).")
