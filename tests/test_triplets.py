@@ -190,6 +190,12 @@ def test_what_is_missing_is_named(stored):
         StoredTriplets(MaskFolder(stored), stored / "none")
 
 
+def test_two_clean_images_do_not_share_a_distorted_one(stored):
+    twice = torch.utils.data.Subset(MaskFolder(stored), [0, 1, 0])
+    with pytest.raises(InvalidValue, match="hot: expected clean images of different stems, several are a"):
+        StoredTriplets(twice, stored / "hot")
+
+
 def test_two_of_one_stem_are_refused(stored):
     write(stored / "hot/night/b.png", np.zeros((*SIZE, 3), np.uint8))
     with pytest.raises(InvalidValue, match="there are several of b"):

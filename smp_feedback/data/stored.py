@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class StoredTriplets(TripletDataset):
         files: The distorted images, in the order of *dataset*.
 
     Raises:
-        InvalidValue: If the folder is missing, an image has no partner there, or more than one.
+        InvalidValue: If the folder is missing, an image has no partner there, more than one, or one of another image.
         InvalidInput: On access, naming both files: if a distorted image cannot be read, or has another size or other
             channels than the clean one.
     """
@@ -94,6 +94,9 @@ class StoredTriplets(TripletDataset):
                 f"{self.folder}: expected a distorted image of the stem of each clean one, {len(missing)} of "
                 f"{len(stems)} are missing: {_some(missing)}."
             )
+        alike = [stem for stem, count in Counter(stems).items() if count > 1]
+        if alike:
+            raise InvalidValue(f"{self.folder}: expected clean images of different stems, several are {_some(alike)}.")
         twice = [stem for stem in stems if len(there[stem]) > 1]
         if twice:
             raise InvalidValue(f"{self.folder}: expected one image of each stem, there are several of {_some(twice)}.")
