@@ -76,6 +76,7 @@ def test_an_ablation_prints_its_tables_the_answer_and_every_file_and_goes_on_whe
         ("--rows '[clean, restored]'", "Did you mean 'distorted' or 'restoration'"),
         ("--lr .nan", "lr=nan: expected a number > 0"),
         ("--jobs 0", "jobs=0"),
+        ("--accelerator gppu", "invalid accelerator name: `accelerator='gppu'`"),
         ("--out /proc/none", "/proc/none: it is no folder"),
         ("--sede 3", "Did you mean '--seed' or '--seeds'"),
     ],

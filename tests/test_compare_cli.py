@@ -68,6 +68,7 @@ def test_a_comparison_prints_its_tables_the_answer_and_every_file_and_goes_on_wh
         ("--arch Unett", "No architecture is called 'Unett'. Did you mean 'Unet'"),
         ("--out /proc/none", "/proc/none: it is no folder"),
         ("--jobs 0", "jobs=0"),
+        ("--accelerator gppu", "invalid accelerator name: `accelerator='gppu'`"),
         ("--lr .nan", "lr=nan: expected a number > 0"),
         ("--images 4", "images"),
         ("--images '[4, few]'", "images"),

@@ -21,6 +21,7 @@ from smp_feedback.evaluation.style import styled
 from smp_feedback.hardware import hardware
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.reliability import check_room
+from smp_feedback.training.run import check_accelerator
 
 WHAT = "an ablation"
 ROOM = 100_000_000  # bytes: the weights of a few small models, tables and pictures
@@ -57,10 +58,12 @@ def ablate(
         The files written.
 
     Raises:
-        InvalidValue: If *out* holds an ablation with other settings, or one is running there.
+        InvalidValue: If *out* holds an ablation with other settings, or one is running there; if *accelerator* is not
+            there.
         FeedbackError: If the data, a model or the folder cannot be had; before any training.
     """
     check_whole("jobs", jobs)
+    check_accelerator(accelerator)
     folder = Path(out)
     check_room(folder, ROOM)
     check(settings)

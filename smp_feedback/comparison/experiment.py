@@ -18,6 +18,7 @@ from smp_feedback.comparison.twins import make_twin
 from smp_feedback.errors import InvalidValue
 from smp_feedback.hardware import hardware
 from smp_feedback.training.reliability import check_room
+from smp_feedback.training.run import check_accelerator
 
 WHAT = "a comparison"
 ROOM = 100_000_000  # bytes: reports, pictures and the weights of a few small models
@@ -53,10 +54,12 @@ def compare(
         The files written.
 
     Raises:
-        InvalidValue: If *out* holds a comparison with other settings, or one is running there.
+        InvalidValue: If *out* holds a comparison with other settings, or one is running there; if *accelerator* is not
+            there.
         FeedbackError: If the data, the base or the folder cannot be had; before any training.
     """
     check_whole("jobs", jobs)
+    check_accelerator(accelerator)
     folder = Path(out)
     check_room(folder, ROOM)
     check_data(settings)

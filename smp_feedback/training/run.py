@@ -26,6 +26,7 @@ from smp_feedback.training.reliability import (
     check_room,
     checkpoint_bytes,
 )
+from smp_feedback.training.settings import build_trainer
 
 M = TypeVar("M", bound=lightning.LightningModule)
 
@@ -154,3 +155,13 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def check_accelerator(accelerator: str) -> None:
+    """See that Lightning finds *accelerator*, before anything is begun.
+
+    Raises:
+        InvalidValue: If it does not.
+    """
+    with quiet():
+        build_trainer({"accelerator": accelerator}, logger=False, enable_checkpointing=False)
