@@ -209,7 +209,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             with warnings_on_a_line():
                 run(args[verb.__name__])
+    except KeyboardInterrupt:
+        return _interrupted()
     except SystemExit as stopped:
+        if stopped.code == 1 and isinstance(stopped.__context__, KeyboardInterrupt):
+            return _interrupted()  # Lightning makes one the other
         if stopped.code is not None:
             raise
         print("smp-feedback: told to stop, and stopped; --resume goes on with a run.", file=sys.stderr)
@@ -220,6 +224,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"smp-feedback: {_one_line(error, verb)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _interrupted() -> int:
+    print("smp-feedback: interrupted; --resume goes on with a run.", file=sys.stderr)
+    return 130  # as a shell's own: 128 + SIGINT
 
 
 def _with_settings(verb: Verb | None, words: Sequence[str]) -> Sequence[str]:

@@ -125,3 +125,18 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch, capsys):
     monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "jsonargparse" else name)
     assert main([]) == 2
     assert 'pip install "smp_feedback[cli]"' in said(capsys)[1]
+
+
+@pytest.mark.parametrize("lightnings_own", [False, True])
+def test_ctrl_c_is_one_line_and_status_130(lightnings_own, monkeypatch, capsys):
+    def stopped(words):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if lightnings_own:
+                sys.exit(1)
+            raise
+
+    monkeypatch.setattr(cli, "_parser", stopped)
+    assert main(["info", "model"]) == 130
+    assert said(capsys) == ("", "smp-feedback: interrupted; --resume goes on with a run.\n")
