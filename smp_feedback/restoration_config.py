@@ -32,10 +32,12 @@ class Restoration(LoopConfig):
         absolute: Whether the size of the change is fed back (as the paper's figure has it) instead of the change
             itself (as its code does).
         base: A loop of the base's own, whose last look is the prediction: :class:`Recurrent`, its name or its dict.
-        grad_steps, detach, recompute: As in :class:`Recurrent`: an ordinary training loop learns R and M end to end.
-            The paper's cut between them is the training's (:class:`RestorationModule`).
+        grad_steps: Where R and M learn end to end: the last steps that carry gradient; None is all of them.
+        detach: Likewise: whether no gradient crosses from one step to the one before.
+        recompute: Likewise: whether steps are run again for their gradient, in place of being kept.
 
-    BatchNorm's running statistics are shared by all T + 1 passes, as published.
+    An ordinary training loop learns R and M end to end; the paper's cut between them is the training's
+    (:class:`RestorationModule`). BatchNorm's running statistics are shared by all T + 1 passes, as published.
 
     Raises:
         InvalidType, InvalidValue: Naming field, value and range.
