@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 
 import numpy as np
 import pytest
@@ -192,3 +193,22 @@ def broken(change):
 def test_results_that_are_none_are_refused(change, words):
     with pytest.raises(InvalidInput, match=words):
         parse(broken(change))
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_on_a_narrow_console_nothing_of_a_table_is_cut(width):
+    pytest.importorskip("rich")
+    from rich.console import Console
+
+    for table in tables(made()).values():
+        console = Console(width=width, record=True, file=io.StringIO())
+        parts = table.within(width)
+        console.print(*parts, sep="\n")
+        printed = console.export_text()
+        assert "…" not in printed
+        assert max(map(len, printed.splitlines())) <= width
+        cells = [cell for row in table.rows for cell in row[table.labels :]]
+        assert all(part in printed for cell in cells for part in cell.split(" (")[0].splitlines())
+        shown = [column for part in parts for column in part.columns]
+        assert len(shown) == len(table.columns) + table.labels * (len(parts) - 1), "each column once, beside its labels"
+        assert len(parts) == 1 or width == 80

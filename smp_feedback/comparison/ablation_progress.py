@@ -46,7 +46,7 @@ def ablate_aloud(settings: AblationSettings, out: str, *, jobs: int, accelerator
             raise SystemExit(130) from None
     results = load_result(Path(out) / RESULTS)
     for table in tables(results).values():
-        console.print(table.rich())
+        console.print(*table.within(console.width), sep="\n")
     for said in summary(results):
         console.print(said)
     for path in written:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,8 +39,40 @@ class Table:
         note = f"\n{self.note}\n" if self.note else ""
         return f"### {self.title}\n\n{line(self.columns)}{line(rule)}{''.join(map(line, self.rows))}{note}"
 
-    def rich(self) -> RichTable:
-        """For ``rich.console.Console.print``.
+    def within(self, width: int) -> list[RichTable]:
+        """For a console of *width* characters: as one table, or as several of fewer columns where words would be cut.
+
+        Raises:
+            MissingExtra: If rich is not installed (extra ``cli``).
+        """
+        columns = range(len(self.columns))
+        widest = [max(map(len, (self.columns[i], *(row[i] for row in self.rows)))) for i in columns]
+        if sum(widest) + 3 * len(widest) < width:  # a cell has a space on both sides, and a line
+            return [self.rich()]
+        labels, narrowest = [*columns[: self.labels]], [self._narrowest(i) for i in columns]
+        parts: list[list[int]] = []
+        for i in columns[self.labels :]:
+            taken = [*labels, *(parts[-1] if parts else []), i]
+            if not parts or sum(narrowest[k] for k in taken) + 3 * len(taken) >= width:
+                parts.append([])
+            parts[-1].append(i)
+        return [self._only([*labels, *part], last=part is parts[-1]).rich(tight=True) for part in parts]
+
+    def _only(self, columns: Sequence[int], last: bool) -> Table:
+        rows = tuple(tuple(row[i] for i in columns) for row in self.rows)
+        names = tuple(self.columns[i] for i in columns)
+        return replace(self, columns=names, rows=rows, note=self.note if last else "")
+
+    def _narrowest(self, i: int) -> int:
+        """The width of a column at which no word and no ``1.0 ± 0.1`` is cut."""
+        words = [
+            self.columns[i].split(),
+            *(re.split(" (?=\\()" if i >= self.labels else " ", row[i]) for row in self.rows),
+        ]
+        return max(len(word) for cell in words for word in cell)
+
+    def rich(self, *, tight: bool = False) -> RichTable:
+        """For ``rich.console.Console.print``; *tight* makes columns as narrow as their words allow.
 
         Raises:
             MissingExtra: If rich is not installed (extra ``cli``).
@@ -50,7 +83,8 @@ class Table:
 
         shown = RichTable(title=Text(self.title), caption=Text(self.note), caption_justify="left")
         for i, column in enumerate(self.columns):
-            shown.add_column(Text(column), justify="left" if i < self.labels else "right")
+            narrow = self._narrowest(i) if tight else None
+            shown.add_column(Text(column), justify="left" if i < self.labels else "right", width=narrow)
         for row in self.rows:
             shown.add_row(*map(Text, row))  # Text: a class called [red] is no markup
         return shown
