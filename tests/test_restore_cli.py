@@ -20,7 +20,7 @@ import smp_feedback as smpf
 from smp_feedback.cli import main
 from smp_feedback.data import StoredTriplets, Triplets, open_dataset
 from smp_feedback.errors import InvalidValue
-from smp_feedback.evaluation import load_result, miou
+from smp_feedback.evaluation import load_result, miou, restored_pictures
 from smp_feedback.evaluation.closeness import l1, psnr
 from smp_feedback.evaluation.restoring import evaluate_restoration, images_of
 from smp_feedback.training.bases import closed_base
@@ -257,6 +257,16 @@ def test_evaluate_prints_and_keeps_what_the_library_scores(split, trained, tmp_p
     for name in ("scores.json", "scores-classes.png", "pictures.png"):
         assert f"wrote {tmp_path / 'out' / name}" in " ".join(printed.split())
         assert (tmp_path / "out" / name).stat().st_size > 0
+
+
+def test_the_restored_picture_is_named_after_its_step(trained, tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(restored_pictures, "grid", lambda rows, path: titles.extend(name for name, _ in rows[0]))
+    model, data = smpf.from_pretrained(trained / "model"), Triplets(images("test"), "motion_blur", 2)
+    restored_pictures.restored(model, [data[0]], tmp_path / "pictures.png", classes=6)
+    last = titles[-1].removeprefix("of ")
+    assert titles[:4] == ["clean", "distorted", f"restored, {last}", "displacement"]
+    assert last == "step 2"
 
 
 def test_a_saved_model_is_evaluated_on_any_data_and_distortion(trained, tmp_path):
