@@ -259,6 +259,28 @@ def test_evaluate_prints_and_keeps_what_the_library_scores(split, trained, tmp_p
         assert (tmp_path / "out" / name).stat().st_size > 0
 
 
+@pytest.mark.parametrize(
+    ("words", "taken"),
+    [
+        ([], "folder"),
+        (["--data.workers", "0"], "folder"),
+        (["--distortion.turbulence", "{cn2: 1e-13}"], "turbulence"),
+        (["--distortion.turbulence={cn2: 1e-13}"], "turbulence"),
+        (["--distortion.name", "jpeg"], "name"),
+        (["--distortion.severity=5"], "name"),
+    ],
+)
+def test_another_distortion_than_that_of_the_run_is_not_outranked_by_it(words, taken, tmp_path):
+    ran = {"name": "contrast", "severity": 2, "turbulence": {"cn2": 1e-14}, "folder": "stored"}
+    told = {"seed": 0, "data": {}, "restoration": {}, "distortion": ran}
+    (tmp_path / "config.yaml").write_text(json.dumps(told))
+    argv = with_settings(["restore", "evaluate", "--run", str(tmp_path), *words])
+    kept = json.loads(argv[argv.index("--config") + 1])["distortion"]
+    assert (kept["folder"] is None) == (taken != "folder")
+    assert (kept["turbulence"] is None) == (taken == "name")
+    assert argv[-len(words) or len(argv) :] == words
+
+
 def test_the_restored_picture_is_named_after_its_step(trained, tmp_path, monkeypatch):
     titles = []
     monkeypatch.setattr(restored_pictures, "grid", lambda rows, path: titles.extend(name for name, _ in rows[0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +26,11 @@ from smp_feedback.training.verbs import OURS, TITLES
 
 RUN = "the --out of restore train: its data, distortion and model"
 NOT_OF_A_BASE = ("batch_size", "augment", "crop", "corruption", "severity")  # how it learnt is its own affair
+OUTRANKED = {
+    "name": ("turbulence", "folder"),
+    "severity": ("turbulence", "folder"),
+    "turbulence": ("folder",),
+}  # what a run may have said that would be taken in place of what is asked for now
 OWN_DATA: set[str | int] = {"verb", "seed", "corruption", "severity"}  # what is wrong with the images is --distortion
 
 
@@ -32,18 +38,23 @@ def with_settings(argv: Sequence[str]) -> list[str]:
     """*argv* with what the runs that it names were told, before all that overrides it.
 
     ``--resume`` brings all settings of a run of ``restore train``, ``--run`` its data and distortion; ``--base`` brings
-    the data that a base was trained on.
+    the data that a base was trained on. Who names another distortion than that of ``--run`` gets it, also where the
+    run's would outrank it.
     """
-    return after_the_run(argv, "restore", _kept) if argv[1:2] in (["train"], ["evaluate"]) else list(argv)
+    return (
+        after_the_run(argv, "restore", partial(_kept, argv)) if argv[1:2] in (["train"], ["evaluate"]) else list(argv)
+    )
 
 
-def _kept(flag: str, told: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _kept(argv: Sequence[str], flag: str, told: dict[str, Any], folder: Path) -> dict[str, Any]:
     if flag != "--base" and "restoration" not in told:
         raise InvalidValue(f"{flag} {folder} is no run of restore train: begin with smp-feedback restore train.")
     if flag == "--resume":
         return told
     if flag == "--run":
-        return {key: told[key] for key in ("seed", "data", "distortion")}
+        said = {word.partition("=")[0].removeprefix("--distortion.") for word in argv}
+        outranked = {one: None for name in said & {*OUTRANKED} for one in OUTRANKED[name]}
+        return {"seed": told["seed"], "data": told["data"], "distortion": {**told["distortion"], **outranked}}
     return {"seed": told["seed"], "data": {k: v for k, v in told["data"].items() if k not in NOT_OF_A_BASE}}
 
 
