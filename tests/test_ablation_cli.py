@@ -92,6 +92,15 @@ def test_what_is_wrong_is_one_line_before_any_work(line, says, config, tmp_path,
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
+def test_other_settings_do_not_enter_a_folder_that_is_taken_and_are_named(config, tmp_path, capsys):
+    settings = AblationSettings(**{**TINY, "lr": 0.001}).to_dict()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/one.json").write_text("{}")
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    assert ablation(f"--config {config} --out {tmp_path} --accelerator cpu") == 2
+    assert capsys.readouterr().err.endswith("give another --out, or remove it. there lr=0.001, here 0.0005\n")
+
+
 def test_the_study_is_an_ablation_that_can_be_asked_for(monkeypatch):
     asked = []
     monkeypatch.setattr(

@@ -40,9 +40,24 @@ def claim(folder: Path, settings: Mapping[str, Any], what: str) -> None:
     """
     mark, wanted = folder / "settings.json", json.dumps(settings, indent=2)
     if mark.is_file() and mark.read_text() != wanted and any((folder / "runs").glob("*.json")):
-        raise InvalidValue(f"{folder} holds {what} with other settings: give another --out, or remove it.")
+        raise InvalidValue(
+            f"{folder} holds {what} with other settings: give another --out, or remove it. "
+            f"{_differences(mark.read_text(), wanted)}"
+        )
     (folder / "runs").mkdir(exist_ok=True)
     replace_file(mark, lambda path: path.write_text(wanted))
+
+
+def _differences(mark: str, wanted: str) -> str:
+    """What was asked for there, and is now, where the two differ."""
+    try:
+        there = dict(json.loads(mark))
+    except (ValueError, TypeError):
+        return "Its settings.json cannot be read."
+    now = json.loads(wanted)
+    return "; ".join(
+        f"there {k}={there.get(k)}, here {now.get(k)}" for k in {**there, **now} if there.get(k) != now.get(k)
+    )
 
 
 def path_of(folder: Path, key: object) -> Path:
