@@ -507,3 +507,13 @@ def test_from_the_command_line(tmp_path):
     words = ["--model.loss", "class_balanced_iterative_focal", "--out", str(tmp_path / "out")]
     assert main(["fit", "--config", str(tmp_path / "run.yaml"), *words]) == 0
     assert (tmp_path / "out/model").is_dir()
+
+
+@pytest.mark.parametrize("kind", [list, tuple, torch.tensor, np.array])
+def test_numbers_may_come_as_a_tensor_or_an_array(kind):
+    logits, target = torch.randn(2, 3, 4, 4), torch.randint(3, (2, 4, 4))
+    loss = build_loss(
+        "class_balanced_iterative_focal", arguments={"class_weights": kind([0.5, 1.0, 2.0]), "gammas": kind([0.0, 1.0])}
+    )
+    expected = ClassBalancedIterativeFocal(class_weights=[0.5, 1.0, 2.0], gammas=[0.0, 1.0])
+    assert torch.equal(loss(logits, target, step=1), expected(logits, target, step=1))

@@ -95,7 +95,7 @@ def images(split):
 def test_a_run_leaves_what_it_says(config, tmp_path, capsys):
     assert smp_feedback(f"restore train --config {config} --out {tmp_path}/out") == 0
     printed = capsys.readouterr().out
-    assert "Unet, restoration loop, T = 2, unet, 0.1 M parameters, of which 0.0 M restore, 6 classes" in printed
+    assert "Unet, restoration loop, T = 2, unet, 0.1 M parameters, of which 0.0061 M restore, 6 classes" in printed
     for name in ("config.yaml", "last.ckpt", "best.ckpt", "csv/version_0/metrics.csv", "tensorboard/", "model"):
         assert f"wrote {tmp_path / 'out' / name}" in printed
         assert (tmp_path / "out" / name).exists()
@@ -362,6 +362,8 @@ def test_training_images_are_distorted_anew_and_others_always_alike():
         ("train --distortion.severity 6", "severity=6"),
         ("train --distortion.turbulence '{{cn2: .nan}}'", "cn2=nan"),
         ("train --distortion.turbulence '{{cm2: 1}}'", "Did you mean 'cn2'"),
+        ("train --distortion.turbulence '{{cn2: 1.0}}' --distortion.name jpeg", "distorted in one way; give one"),
+        ("train --distortion.turbulence '{{cn2: 1.0}}' --distortion.folder there", "distorted in one way; give one"),
         ("train --distortion.folder {tmp}/none", "{tmp}/none: expected the folder of the distorted images"),
         ("train --training.class_weights [1,2]", "class_weights has 2 numbers, the data have 6 classes"),
         ("train --training.class_weights balancd", "class_weights='balancd'"),

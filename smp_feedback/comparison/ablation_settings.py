@@ -10,7 +10,7 @@ from smp_feedback.comparison.ablation_rows import ROWS, TRAINED
 from smp_feedback.comparison.settings import OWN, SMALL
 from smp_feedback.data.augment import as_transform
 from smp_feedback.data.items import Corruption
-from smp_feedback.data.turbulence import of_air
+from smp_feedback.data.turbulence import in_words, of_air
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.keywords import is_smps_own
 from smp_feedback.losses.iterative import IterativeFocal
@@ -130,9 +130,7 @@ class AblationSettings:
     @property
     def said(self) -> str:
         """The same in words."""
-        if self.turbulence is None:
-            return f"{self.corruption}:{self.severity}"
-        return f"turbulence of {', '.join(f'{name} {value:g}' for name, value in self.turbulence.items())}"
+        return f"{self.corruption}:{self.severity}" if self.turbulence is None else in_words(self.turbulence)
 
     def _check_distortion(self) -> None:
         _ = self.distortion

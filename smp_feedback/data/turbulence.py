@@ -32,7 +32,17 @@ from smp_feedback.errors import (
 from smp_feedback.maps import as_precise_as
 from smp_feedback.restorers.warp import warp
 
-__all__ = ["CN2", "PRESETS", "Simulator", "Turbulence", "displacement_field", "distort", "of_air", "sequence"]
+__all__ = [
+    "CN2",
+    "PRESETS",
+    "Simulator",
+    "Turbulence",
+    "displacement_field",
+    "distort",
+    "in_words",
+    "of_air",
+    "sequence",
+]
 
 CN2 = (5e-15, 2e-14, 7e-14, 1.6e-13, 4.5e-13)  # m^(-2/3): 0.5, 1, 2, 3 and 5 pixels where the shorter side has 360
 NAMES = ("mild", "moderate", "strong", "harsh", "severe")
@@ -129,6 +139,15 @@ def of_air(values: Mapping[str, float]) -> Corruption:
         if key not in known:
             raise UnknownKeyword(f"Turbulence has no field {key!r}. {suggestion(did_you_mean(key, known), known)}")
     return functools.partial(_seen, Simulator(Turbulence(**values)))
+
+
+def in_words(values: Mapping[str, float]) -> str:
+    """What `of_air` is given, for a table or a figure.
+
+    >>> in_words({"cn2": 1e-12, "path": 500.0})
+    'turbulence of cn2 1e-12, path 500'
+    """
+    return f"turbulence of {', '.join(f'{name} {value:g}' for name, value in values.items())}"
 
 
 def _seen(simulator: Simulator, image: Tensor, severity: int, generator: torch.Generator) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -157,6 +158,7 @@ def _at(schedule: tuple[float, ...], step: int) -> float:
 
 
 def _numbers(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    values = values.tolist() if isinstance(values, (Tensor, np.ndarray)) else values
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise InvalidType(f"{name}={values!r} ({type(values).__name__}): expected a list of numbers >= 0.")
     if not values:

@@ -11,7 +11,7 @@ from smp_feedback.data.corruptions import check_severity
 from smp_feedback.data.items import Corruption
 from smp_feedback.data.stored import StoredTriplets
 from smp_feedback.data.triplets import Triplets
-from smp_feedback.data.turbulence import of_air
+from smp_feedback.data.turbulence import in_words, of_air
 from smp_feedback.errors import InvalidValue
 from smp_feedback.plugins import catalogue
 from smp_feedback.training.data import TripletsModule
@@ -40,8 +40,18 @@ class Distortion:
 
     def __post_init__(self) -> None:
         check_severity(self.severity)
-        if self.folder is None:
+        if self.folder is None or self.turbulence is not None:
             _ = self.corruption
+        if self.turbulence is not None and (self.folder is not None or self.name != "turbulence"):
+            other = f"name={self.name!r}" if self.folder is None else f"folder={self.folder!r}"
+            raise InvalidValue(f"turbulence={self.turbulence} and {other}: images are distorted in one way; give one.")
+
+    @property
+    def said(self) -> str:
+        """In words, for a table."""
+        if self.folder is not None:
+            return self.folder
+        return f"{self.name}:{self.severity}" if self.turbulence is None else in_words(self.turbulence)
 
     @property
     def corruption(self) -> str | Corruption:

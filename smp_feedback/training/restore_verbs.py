@@ -71,11 +71,11 @@ def restore_evaluate(parser: ArgumentParser, args: Any) -> None:
     model = cast(RestorationModel, loaded)
     data, facts = opened("test" if args.split == "test" else "validate", args)
     check_data(model, facts)
-    triplets = getattr(data, args.split)
+    triplets, said = getattr(data, args.split), Distortion(**args.distortion.as_dict()).said
     folder = check_room(free_folder(args.out, "restore"), 1 << 20)
     with advancing("scoring", triplets, args) as advance:
         found = evaluate_restoration(model, triplets, advance=advance, **scoring(facts, args))
-    Console().print(restored_table(found, facts.classes, f"{source}, {args.split}"))
+    Console().print(restored_table(found, facts.classes, f"{source}, {args.split}, {said}"))
     path = save_result(found.result(facts.classes), folder / "scores.json")
     some = [triplets[i * len(triplets) // EXAMPLES] for i in range(min(EXAMPLES, len(triplets)))]
     pictures = restored(model, some, folder / "pictures.png", classes=len(facts.classes))

@@ -40,7 +40,8 @@ class RestorationModule(lightning.LightningModule):
         classes: Number of classes, that of the base; 2 for a base of one class.
         ignore_index: Label that is neither trained on nor scored; None scores all.
         loss: M's: a name, see :func:`smp_feedback.training.loss.build_loss`, or a module; summed over the steps.
-        gammas: Focus of the steps' losses, for a loss that has one; None is the loss's own, 0, 0.1, 0.2 as published.
+        gammas: Focus of the steps' losses, for a loss that has one, the last for every later step; None is the loss's
+            own, 0, 0.1, 0.2 as published.
         step_weights: Of the steps' losses; None is 1 for all.
         class_weights: One number a class, for a loss that takes some. ``balanced``: counted in the training data, see
             :meth:`StepLoss.balance`, where the loss is ``class_balanced_iterative_focal``. None weighs all alike.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from smp_feedback.checks import check_number
@@ -104,6 +105,7 @@ class StepLoss(nn.Module):
 
 
 def _checked(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    values = values.tolist() if isinstance(values, (Tensor, np.ndarray)) else values
     if isinstance(values, str) or not isinstance(values, (list, tuple)):
         raise InvalidType(f"{name}={values!r} ({type(values).__name__}): expected a list of numbers >= 0.")
     for value in values:

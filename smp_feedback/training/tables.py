@@ -92,7 +92,7 @@ def restoration_summary(model: RestorationModel, classes: Sequence[str]) -> str:
     config = model.feedback.config
     every, own = (sum(p.numel() for p in part.parameters()) for part in (model, model.restorer))
     loop = f"restoration loop, T = {config.steps}" if config.weight else "restoration without feedback"
-    count = f"{every / 1e6:.1f} M parameters, of which {own / 1e6:.1f} M restore"
+    count = f"{every / 1e6:.1f} M parameters, of which {own / 1e6:.2g} M restore"
     return f"{base_name(model)}, {loop}, {config.restorer}, {count}, {len(classes)} classes"
 
 
