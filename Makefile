@@ -35,6 +35,8 @@ bench: .venv/.dev
 	$(BIN)/python -m benchmarks.gains
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.recipes
+	$(BIN)/python -m benchmarks.refinement_cost
+	$(BIN)/python -m benchmarks.restoration_cost
 
 # A stamp per set of extras: nothing is installed again until the requirements change.
 .venv/.demo: pyproject.toml constraints.txt | .venv
