@@ -7,7 +7,7 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test pytest lint format bench clean
 
 demo: .venv/.demo
 ifdef DATA
@@ -16,7 +16,10 @@ else
 	$(BIN)/smp-feedback compare --config studies/demo.yaml --jobs 2 --out "$(OUT)"
 endif
 
-test: lint
+test: .venv/.dev
+	@$(MAKE) --no-print-directory -j2 lint pytest
+
+pytest: .venv/.dev
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 lint: .venv/.dev

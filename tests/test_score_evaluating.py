@@ -173,8 +173,8 @@ def test_the_pictures_show_every_answer_and_where_it_changed(tmp_path, monkeypat
     model.choose(step=1.0, steps=1)
     mask = torch.arange(3).repeat_interleave(12).view(6, 6)
     image = F.one_hot(mask, 3).movedim(-1, 0).float()  # the base says the mask, the autoencoder the class after
-    save = pictures._grid
-    monkeypatch.setattr(pictures, "_grid", lambda rows, path: drawn.extend(rows) or save(rows, path))
+    save = pictures.grid
+    monkeypatch.setattr(pictures, "grid", lambda rows, path: drawn.extend(rows) or save(rows, path))
     path = pictures.refined(model, [(image, torch.where(mask == 2, 255, mask))], tmp_path / "some.png", classes=3)
     assert path.read_bytes().startswith(b"\x89PNG")
     (row,) = drawn

@@ -103,7 +103,7 @@ def test_it_comes_back_from_disk_without_the_file_of_its_encoder(kind, tmp_path)
 
 
 def test_it_is_exported_from_one_graph():
-    check_exports(made(feedback={"steps": 2}), IMAGE)
+    check_exports(made(feedback={"steps": 1}), IMAGE)
 
 
 def test_onnx_answers_as_the_model_does(tmp_path):
