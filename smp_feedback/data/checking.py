@@ -44,7 +44,7 @@ def check_dataset(dataset: Any, *, progress: bool = False) -> None:
     count = len(classes) if isinstance(classes, tuple | list) else None
     bad = []
     with torch.random.fork_rng(devices=[]):
-        for i in _shown(len(dataset), progress):
+        for i in shown(len(dataset), progress, "checking the dataset"):
             if problem := _problem(dataset, i, count, ignored):
                 bad.append(problem)
     if bad:
@@ -90,10 +90,11 @@ def wrong_target(image: Tensor, target: Any, classes: int | None, ignored: objec
     return None
 
 
-def _shown(count: int, progress: bool) -> Iterable[int]:
+def shown(count: int, progress: bool, what: str) -> Iterable[int]:
+    """The numbers below *count*, with a progress bar that says *what* if one is wanted and rich is installed."""
     if progress:
         with suppress(ImportError):
             from rich.progress import track
 
-            return track(range(count), "checking the dataset")
+            return track(range(count), what)
     return range(count)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,7 @@ import torch
 from torch import Tensor
 
 from smp_feedback.checks import check_bool, check_whole
+from smp_feedback.data.checking import shown
 from smp_feedback.data.items import inherited, item_name
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
@@ -52,7 +51,7 @@ def count_classes(
     ignored = None if ignored is None else check_whole("ignore_index", ignored, least=-(2**63))
     total = torch.zeros(count, dtype=torch.int64)
     with torch.random.fork_rng(devices=[]):
-        for i in _shown(len(dataset), progress):
+        for i in shown(len(dataset), progress, "counting classes"):
             labels = _labels(dataset, i)
             labels = labels if ignored is None else labels[labels != ignored]
             _check_range(dataset, i, labels, count, ignored)
@@ -92,12 +91,3 @@ def _check_range(dataset: Any, index: int, labels: Tensor, classes: int, ignored
             f"{item_name(dataset, index)}: labels {sorted(set(strange.tolist()))}, expected 0 to {classes - 1} (the "
             f"classes){also}."
         )
-
-
-def _shown(count: int, progress: bool) -> Iterable[int]:
-    if progress:
-        with suppress(ImportError):
-            from rich.progress import track
-
-            return track(range(count), "counting classes")
-    return range(count)
