@@ -13,8 +13,7 @@ from smp_feedback.comparison.ablation_pictures import draw_pictures
 from smp_feedback.comparison.ablation_runs import Key, facts, keys, run, test_triplets, training_data
 from smp_feedback.comparison.ablation_settings import AblationSettings
 from smp_feedback.comparison.ablation_tables import summary, tables
-from smp_feedback.comparison.keeping import alone, claim, keep, kept
-from smp_feedback.comparison.processes import run_all
+from smp_feedback.comparison.keeping import MODELS, all_runs, alone, claim
 from smp_feedback.evaluation.plotting import draw, save_figure
 from smp_feedback.evaluation.results import save_result
 from smp_feedback.evaluation.style import styled
@@ -70,7 +69,11 @@ def ablate(
     with alone(folder, WHAT):
         claim(folder, settings.to_dict(), WHAT)
         begin()
-        return _ablate(settings, folder, jobs, accelerator, command, advance)
+        work = partial(run, settings, folder=folder / MODELS, accelerator=accelerator)
+        found = all_runs(folder, keys(settings), work, jobs, advance)
+        pictures = draw_pictures(settings, folder, PICTURES)
+        written = write(gathered(settings, found, command), folder)
+        return written if pictures is None else [*written, pictures]
 
 
 def check(settings: AblationSettings) -> None:
@@ -117,23 +120,3 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"# What each part brings\n\n**{answer}**\n\n{points}\n\n{shown}\n{figure}\n\n"
         f"## Settings\n\n{asked}{settings}\n- hardware: {results['hardware']}\n"
     )
-
-
-def _ablate(
-    settings: AblationSettings, folder: Path, jobs: int, accelerator: str, command: str, advance: Advance
-) -> list[Path]:
-    found = {key: kept(folder, key) for key in keys(settings)}
-    missing = [key for key, there in found.items() if there is None]
-    for key, there in found.items():
-        if there is not None:
-            advance(key, there)
-    weights = folder / "models"
-    weights.mkdir(exist_ok=True)
-    work = partial(run, settings, folder=weights, accelerator=accelerator)
-    for key, there in run_all(work, missing, jobs, lambda key: advance(key, None)):
-        keep(folder, key, there)
-        advance(key, there)
-        found[key] = there
-    written = write(gathered(settings, [there for there in found.values() if there is not None], command), folder)
-    pictures = draw_pictures(settings, folder, PICTURES)
-    return written if pictures is None else [*written, pictures]

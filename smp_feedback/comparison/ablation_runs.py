@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
@@ -19,12 +19,12 @@ from smp_feedback.comparison.ablation_rows import DISTORTED, ROWS, lines
 from smp_feedback.comparison.ablation_scores import scores
 from smp_feedback.comparison.ablation_settings import AblationSettings
 from smp_feedback.comparison.cost import seconds_per_image
+from smp_feedback.comparison.keeping import keep_weights
 from smp_feedback.comparison.runs import TEST_SEED
 from smp_feedback.data import Corrupted, Sample, open_dataset
 from smp_feedback.data.triplets import Triplets
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.restoration import RestorationModel
-from smp_feedback.saving.files import replace_file
 from smp_feedback.training.data import PairsModule, TripletsModule
 from smp_feedback.training.reliability import NotFinite
 from smp_feedback.training.run import fit
@@ -124,8 +124,7 @@ def run(settings: AblationSettings, key: Key, folder: Path | None = None, accele
         entry for line in lines([key.row]) for entry in scores(model, test, facts(settings), line.images)
     ]
     if folder is not None:
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-        replace_file(folder / f"{key}.safetensors", lambda path: save_file(tensors, path))
+        keep_weights(folder, key, model)
     return found
 
 

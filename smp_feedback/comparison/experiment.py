@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from smp_feedback.checks import check_whole
-from smp_feedback.comparison.keeping import alone, claim, keep, kept
+from smp_feedback.comparison.keeping import MODELS, all_runs, alone, claim
 from smp_feedback.comparison.pictures import draw_pictures
-from smp_feedback.comparison.processes import run_all
 from smp_feedback.comparison.report import write_report
 from smp_feedback.comparison.runs import Key, held_out, keys, opened, run, task_of, training_data
 from smp_feedback.comparison.settings import Settings
@@ -66,26 +65,9 @@ def compare(
     with alone(folder, WHAT):
         claim(folder, settings.to_dict(), WHAT)
         begin()
-        return _compare(settings, folder, jobs, accelerator, command, advance)
-
-
-def _compare(
-    settings: Settings, folder: Path, jobs: int, accelerator: str, command: str, advance: Advance
-) -> list[Path]:
-    found = {key: kept(folder, key) for key in keys(settings)}
-    missing = [key for key, there in found.items() if there is None]
-    for key, there in found.items():
-        if there is not None:
-            advance(key, there)
-    weights = folder / "models"
-    weights.mkdir(exist_ok=True)
-    work = partial(run, settings, folder=weights, accelerator=accelerator)
-    for key, there in run_all(work, missing, jobs, lambda key: advance(key, None)):
-        keep(folder, key, there)
-        advance(key, there)
-        found[key] = there
-    results = gathered(settings, [there for there in found.values() if there is not None], command)
-    return write_report(results, folder, draw_pictures(settings, folder))
+        work = partial(run, settings, folder=folder / MODELS, accelerator=accelerator)
+        found = all_runs(folder, keys(settings), work, jobs, advance)
+        return write_report(gathered(settings, found, command), folder, draw_pictures(settings, folder))
 
 
 def check_data(settings: Settings) -> None:

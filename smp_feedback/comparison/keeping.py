@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
+from safetensors.torch import save_file
+from torch import nn
 
+from smp_feedback.comparison.processes import run_all
 from smp_feedback.errors import InvalidValue
 from smp_feedback.saving.files import replace_file
+
+K = TypeVar("K")
+MODELS = "models"  # where weights are kept, in the folder of an experiment
 
 
 @contextmanager
@@ -76,3 +82,38 @@ def kept(folder: Path, key: object) -> dict[str, Any] | None:
         return dict(json.loads(path_of(folder, key).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
+
+
+def keep_weights(folder: Path, key: object, model: nn.Module) -> None:
+    """Keep the weights of the model of *key* in *folder*, whole."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    replace_file(folder / f"{key}.safetensors", lambda path: save_file(tensors, path))
+
+
+def all_runs(
+    folder: Path,
+    keys: Iterable[K],
+    work: Callable[[K], dict[str, Any]],
+    jobs: int,
+    advance: Callable[[K, Mapping[str, Any] | None], None],
+) -> list[dict[str, Any]]:
+    """The runs of *keys*, in their order: those that are kept, and what *work* makes of the others, kept as it comes.
+
+    Args:
+        folder: The experiment's.
+        keys: All of its runs.
+        work: Trains and scores one; picklable, where *jobs* > 1.
+        jobs: How many at the same time.
+        advance: Called with each key, and its run once it is there or None as it begins.
+    """
+    found = {key: kept(folder, key) for key in keys}
+    missing = [key for key, there in found.items() if there is None]
+    for key, there in found.items():
+        if there is not None:
+            advance(key, there)
+    (folder / MODELS).mkdir(exist_ok=True)
+    for key, made in run_all(work, missing, jobs, lambda key: advance(key, None)):
+        keep(folder, key, made)
+        advance(key, made)
+        found[key] = made
+    return [there for there in found.values() if there is not None]

@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from smp_feedback.comparison.cost import kept_for_backward, seconds_per_image
+from smp_feedback.comparison.keeping import keep_weights
 from smp_feedback.comparison.settings import Condition, Settings
 from smp_feedback.comparison.twins import Twin, make_twin
 from smp_feedback.data import Corrupted, Sample, open_dataset
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation import evaluate, first_images
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.saving.files import replace_file
 from smp_feedback.training import FeedbackModule, PairsModule, fit
 from smp_feedback.training.reliability import NotFinite
 
@@ -128,8 +128,7 @@ def run(settings: Settings, key: Key, folder: Path | None = None, accelerator: s
         "scores": list(scores(settings, key, twin, test)),
     }
     if folder is not None:
-        tensors = {name: tensor.contiguous() for name, tensor in twin.model.state_dict().items()}
-        replace_file(folder / f"{key}.safetensors", lambda path: save_file(tensors, path))
+        keep_weights(folder, key, twin.model)
     return found
 
 
