@@ -12,11 +12,9 @@ from smp_feedback.comparison.ablation_rows import ROWS
 from smp_feedback.comparison.ablation_runs import Key, restored, test_triplets
 from smp_feedback.comparison.ablation_scores import answers
 from smp_feedback.comparison.ablation_settings import AblationSettings
-from smp_feedback.evaluation.pictures import Picture, colours, grid
+from smp_feedback.evaluation.pictures import Picture, colours, examples, grid, photo
 from smp_feedback.evaluation.tally import per_class
 from smp_feedback.surgery import evaluating
-
-EXAMPLES = 4
 
 
 def draw_pictures(settings: AblationSettings, folder: Path, name: str) -> Path | None:
@@ -34,8 +32,7 @@ def draw_pictures(settings: AblationSettings, folder: Path, name: str) -> Path |
     models = {row: model for row, model in wanted.items() if model is not None}
     test = test_triplets(settings)
     classes = len(test.classes or ())
-    some = [test[i * len(test) // EXAMPLES] for i in range(min(EXAMPLES, len(test)))]
-    return grid([pictures(models, *sample, classes) for sample in some], folder / name) if models else None
+    return grid([pictures(models, *sample, classes) for sample in examples(test)], folder / name) if models else None
 
 
 def pictures(
@@ -47,11 +44,7 @@ def pictures(
         with evaluating(model), torch.inference_mode():
             *_, (image, logits) = answers(model, distorted[None])
         said[row] = colours(per_class(logits)[0].argmax(0), classes)
-        seen = (f"restored:\n{row}", _shown(image[0])) if ROWS[row].restored else seen
+        seen = (f"restored:\n{row}", photo(image[0])) if ROWS[row].restored else seen
     labels = [(row.replace("-", "\n"), picture) for row, picture in said.items()]
-    images: list[Any] = [("distorted image", _shown(distorted)), seen, ("clean image", _shown(clean))]
+    images: list[Any] = [("distorted image", photo(distorted)), seen, ("clean image", photo(clean))]
     return [*filter(None, images), *labels, ("truth", colours(mask, classes))]
-
-
-def _shown(image: Tensor) -> Any:
-    return image.clamp(0, 1).permute(1, 2, 0).numpy()

@@ -11,12 +11,11 @@ from smp_feedback.comparison.runs import TEST_SEED, Key, held_out, restored, tas
 from smp_feedback.comparison.settings import Condition, Settings
 from smp_feedback.data import Corrupted, Sample
 from smp_feedback.evaluation import save_result, stability
-from smp_feedback.evaluation.pictures import refinement
+from smp_feedback.evaluation.pictures import examples, refinement
 from smp_feedback.evaluation.plotting import draw, save_figure
 from smp_feedback.evaluation.style import styled
 from smp_feedback.loops.base import FeedbackModel
 
-EXAMPLES = 4
 LOOKS = 20  # many more than any was trained with
 
 
@@ -64,4 +63,4 @@ def _settling(loop: FeedbackModel, condition: Condition, test: Any, path: Path) 
 
 def _examples(condition: Condition, test: Any) -> list[Sample]:
     shown = Corrupted(test, condition.corruption, condition.severity, seed=TEST_SEED)
-    return [shown[i * len(shown) // EXAMPLES] for i in range(min(EXAMPLES, len(shown)))]
+    return examples(shown)

@@ -1,8 +1,40 @@
-"""How close a restored image is to the clean one."""
+"""How close a restored image is to the clean one, and how well it is segmented."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+from smp_feedback.evaluation.scores import Score, score_of
+from smp_feedback.evaluation.tally import Tally
+
+
+class Counted:
+    """What is counted, batch by batch, of one image that a base is shown: the clean, the distorted or a restored one.
+
+    Args:
+        classes: Number of classes.
+        ignore_index: Label that is not scored.
+        device: Where to count; it is asked once, at the end.
+    """
+
+    def __init__(self, classes: int, ignore_index: int | None, device: torch.device) -> None:
+        self.tally = Tally(classes, ignore_index, device)
+        self.near: list[Tensor] = []
+
+    def add(self, image: Tensor, logits: Tensor, clean: Tensor, target: Tensor) -> None:
+        """One batch: what the base was shown, and what it said."""
+        self.tally.add(logits, target)
+        self.near.append(torch.stack([psnr(image, clean), l1(image, clean)]))
+
+    def score(self) -> Score:
+        """Of the segmentation."""
+        return score_of(self.tally, 1, "segmentation")
+
+    def closeness(self) -> dict[str, float]:
+        """``psnr`` and ``l1``, means over the images; the first is infinite where one is equal to the clean one."""
+        means = torch.cat(self.near, 1).double().mean(1).tolist()
+        return dict(zip(("psnr", "l1"), means, strict=True))
 
 
 def psnr(image: Tensor, clean: Tensor) -> Tensor:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.plotting import save_figure
@@ -28,6 +29,8 @@ VOID = (255, 255, 255)
 CHANGES = ("#009E73", "#D55E00", "#999999")  # mended, spoilt, wrong in another way
 MAP = "gray"  # reads the same in print and in every colour vision
 Picture = tuple[str, NDArray[Any]]
+EXAMPLES = 4
+Item = TypeVar("Item")
 
 
 def colours(mask: Tensor, classes: int, palette: Sequence[str] = PALETTE) -> NDArray[np.uint8]:
@@ -154,8 +157,25 @@ def grid(rows: Sequence[Sequence[Picture]], path: Path, *, bar: bool = False) ->
         return save_figure(figure, path)
 
 
+def examples(data: Dataset[Item]) -> list[Item]:
+    """A few items of a dataset, from all over it.
+
+    >>> examples(range(10)), examples(range(2))
+    ([0, 2, 5, 7], [0, 1])
+    """
+    total = len(cast(Any, data))
+    count = min(EXAMPLES, total)
+    return [data[i * total // count] for i in range(count)]
+
+
+def photo(image: Tensor) -> NDArray[np.float32]:
+    """An image (C, H, W) as it is drawn, (H, W, C) in [0, 1]."""
+    drawn: NDArray[np.float32] = image.clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
+    return drawn
+
+
 def _seen(image: Tensor, mask: Tensor, classes: int) -> list[Picture]:
-    return [("input", image.clamp(0, 1).permute(1, 2, 0).cpu().numpy()), ("truth", colours(mask, classes))]
+    return [("input", photo(image)), ("truth", colours(mask, classes))]
 
 
 def _row(models: Mapping[str, nn.Module], image: Tensor, mask: Tensor, classes: int) -> list[Picture]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.onepass import device_of
-from smp_feedback.evaluation.pictures import Picture, colours, grid
+from smp_feedback.evaluation.pictures import Picture, colours, grid, photo
 from smp_feedback.evaluation.restoring import RESTORED, images_of, shown
 from smp_feedback.evaluation.tally import per_class
 from smp_feedback.loops.restoration import RestorationModel
@@ -48,15 +46,10 @@ def _row(model: RestorationModel, distorted: Tensor, clean: Tensor, mask: Tensor
         every = list(shown(model, distorted[None].to(device), clean[None].to(device)))
     last, names = every[-1], images_of(model)
     shown_last = RESTORED if names[-1] == RESTORED else f"{RESTORED}, {names[-1]}"
-    row = [("clean", _image(clean)), ("distorted", _image(distorted)), (shown_last, _image(last.restored[0]))]
+    row = [("clean", photo(clean)), ("distorted", photo(distorted)), (shown_last, photo(last.restored[0]))]
     if last.displacement is not None:
         length = last.displacement[0].norm(dim=0)
         row.append(("displacement", (length / length.max().clamp_min(1)).cpu().numpy()))
     answers = [colours(per_class(one.logits)[0].argmax(0), classes) for one in every]
     named = zip((f"of {name}" for name in names), answers, strict=True)
     return [*row, ("truth", colours(mask, classes)), *named]
-
-
-def _image(image: Tensor) -> NDArray[np.float32]:
-    shown: NDArray[np.float32] = image.clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
-    return shown

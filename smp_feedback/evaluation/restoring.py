@@ -13,11 +13,10 @@ from torch.utils.data import DataLoader
 from smp_feedback.data.triplets import check_triplets
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.begun import check_classes
-from smp_feedback.evaluation.closeness import l1, psnr
+from smp_feedback.evaluation.closeness import Counted
 from smp_feedback.evaluation.onepass import Advance, device_of
 from smp_feedback.evaluation.results import VERSION, Result
-from smp_feedback.evaluation.scores import Score, score_of
-from smp_feedback.evaluation.tally import Tally
+from smp_feedback.evaluation.scores import Score
 from smp_feedback.loops.restoration import RestorationModel
 from smp_feedback.loops.restoration_parts import Pass
 from smp_feedback.surgery import evaluating
@@ -113,20 +112,17 @@ def evaluate_restoration(
         raise InvalidValue("data is empty: expected at least one triplet of distorted image, clean image and mask.")
     device = device_of(model)
     names = images_of(model)
-    tallies = [Tally(classes, ignore_index, device) for _ in names]
-    close: list[list[Tensor]] = [[] for _ in names]
+    counted = [Counted(classes, ignore_index, device) for _ in names]
     # a generator of its own: the loader would else draw from, and move, everybody's
     loader: Any = DataLoader(data, batch_size, num_workers=workers, generator=torch.Generator())
     with evaluating(model), torch.inference_mode():
         for batch in loader:
             distorted, clean, target = (part.to(device, non_blocking=True) for part in check_triplets(batch))
-            for tally, near, seen in zip(tallies, close, shown(model, distorted, clean), strict=True):
-                tally.add(seen.logits, target)
-                near.append(torch.stack([psnr(seen.restored, clean), l1(seen.restored, clean)]))
+            for one, seen in zip(counted, shown(model, distorted, clean), strict=True):
+                one.add(seen.restored, seen.logits, clean, target)
             advance()
-    means = [torch.cat(near, 1).double().mean(1).tolist() for near in close]
-    rows = zip(names, tallies, means, strict=True)
-    return RestorationScores(tuple(Seen(name, score_of(tally, 1, "segmentation"), *near) for name, tally, near in rows))
+    rows = zip(names, counted, strict=True)
+    return RestorationScores(tuple(Seen(name, one.score(), **one.closeness()) for name, one in rows))
 
 
 def shown(model: RestorationModel, distorted: Tensor, clean: Tensor) -> Iterator[Pass]:

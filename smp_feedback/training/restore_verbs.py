@@ -33,7 +33,6 @@ from smp_feedback.training.verbs import train
 
 LEARNT = ("model", "restoration", "training", "distortion")
 HELD_TO = ("loss", "gammas", "step_weights", "class_weights")
-EXAMPLES = 4
 
 
 def add_arguments(parser: ArgumentParser) -> Callable[[Any], None]:
@@ -63,6 +62,7 @@ def restore_train(parser: ArgumentParser, args: Any) -> None:
 
 def restore_evaluate(parser: ArgumentParser, args: Any) -> None:
     """Score the segmentation of the clean, the distorted and the restored test images, step by step."""
+    from smp_feedback.evaluation.pictures import examples
     from smp_feedback.evaluation.plotting import plot
     from smp_feedback.evaluation.restored_pictures import restored
 
@@ -77,8 +77,7 @@ def restore_evaluate(parser: ArgumentParser, args: Any) -> None:
         found = evaluate_restoration(model, triplets, advance=advance, **scoring(facts, args))
     Console().print(restored_table(found, facts.classes, f"{source}, {args.split}, {said}"))
     path = save_result(found.result(facts.classes), folder / "scores.json")
-    some = [triplets[i * len(triplets) // EXAMPLES] for i in range(min(EXAMPLES, len(triplets)))]
-    pictures = restored(model, some, folder / "pictures.png", classes=len(facts.classes))
+    pictures = restored(model, examples(triplets), folder / "pictures.png", classes=len(facts.classes))
     for one in (path, *plot([path]), pictures):
         say(f"wrote {one}")
 

@@ -31,7 +31,6 @@ from smp_feedback.training.tables import refined_table, refinement_summary
 from smp_feedback.training.verbs import train
 
 LEARNT = ("score", "training")
-EXAMPLES = 4
 
 
 def add_arguments(parser: ArgumentParser) -> Callable[[Any], None]:
@@ -84,7 +83,7 @@ def score_tune(parser: ArgumentParser, args: Any) -> None:
 
 def score_evaluate(parser: ArgumentParser, args: Any) -> None:
     """Score the base, one pass of the autoencoder, and iterative inference, on the test images."""
-    from smp_feedback.evaluation.pictures import refined
+    from smp_feedback.evaluation.pictures import examples, refined
     from smp_feedback.evaluation.plotting import plot
 
     check_choice("split", args.split, ("test", "val"))
@@ -99,8 +98,7 @@ def score_evaluate(parser: ArgumentParser, args: Any) -> None:
         found = evaluate_score(model, pairs, crf=args.crf, advance=advance, **scoring(facts, args))
     Console().print(refined_table(found, facts.classes, f"{source}, {args.split}"))
     path = save_result(found.result(facts.classes), folder / "scores.json")
-    some = [pairs[i * len(pairs) // EXAMPLES] for i in range(min(EXAMPLES, len(pairs)))]
-    pictures = refined(model, some, folder / "pictures.png", classes=len(facts.classes))
+    pictures = refined(model, examples(pairs), folder / "pictures.png", classes=len(facts.classes))
     for one in (path, *plot([path]), pictures):
         say(f"wrote {one}")
 
