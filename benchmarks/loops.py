@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
-from smp_feedback.comparison.runs import Key, run
-from smp_feedback.comparison.settings import LOOP, Condition, Settings
-from smp_feedback.hardware import hardware
+from smp_feedback.experiments.comparison.runs import Key, run
+from smp_feedback.experiments.comparison.settings import LOOP, Condition, Settings
+from smp_feedback.experiments.cost import hardware
 
 TRAIN = Condition.parse("rescaled_noise:5")
 DECODER = (64, 48, 32, 16)

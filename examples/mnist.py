@@ -27,7 +27,7 @@ from torch import nn
 import smp_feedback as smpf
 from smp_feedback.data import open_dataset
 from smp_feedback.evaluation import robustness, save_result
-from smp_feedback.evaluation.plotting import plot
+from smp_feedback.plotting.plot import plot
 from smp_feedback.training import FeedbackModule, PairsModule, fit
 
 CLASSES, NOISE = 10, "gaussian_noise"

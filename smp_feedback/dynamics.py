@@ -17,10 +17,10 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.hookspecs import Register, hookimpl
-from smp_feedback.maps import as_precise_as, laid_out_as
+from smp_feedback.ops.maps import as_precise_as, laid_out_as
 
 if TYPE_CHECKING:
-    from smp_feedback.config import Recurrent
+    from smp_feedback.config.recurrent import Recurrent
 
 Rule = Callable[[Tensor, Tensor, int], Tensor]
 

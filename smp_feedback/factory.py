@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, cast, overload
 
 from torch import nn
 
-from smp_feedback.base_norm import base_norm_of, check_base_norm, with_group_norm
-from smp_feedback.builder import arguments_of, build_base
 from smp_feedback.checks import check_whole
-from smp_feedback.config import Feedback, LoopConfig, Recurrent, as_config
-from smp_feedback.cuts import answering_logits
-from smp_feedback.errors import InvalidType, InvalidValue, SurgeryError
+from smp_feedback.config.base import LoopConfig
+from smp_feedback.config.parse import Feedback, as_config
+from smp_feedback.config.recurrent import Recurrent
+from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.plugins import catalogue
+from smp_feedback.models.assembly import close, with_feedback_channels
+from smp_feedback.models.builder import arguments_of, build_base
+from smp_feedback.models.group_norm import base_norm_of, check_base_norm, with_group_norm
+from smp_feedback.registry.public import catalogue
+from smp_feedback.surgery.cuts import answering_logits
 
 
 class _Word(str):
@@ -107,7 +109,7 @@ def create(
     entry = catalogue().architectures.entry(arch)
     config = as_config(feedback, usual=entry.feedback)
     given = _given(encoder_name, encoder_weights, in_channels, classes, encoder) | kwargs
-    told = arguments_of(arch, _with_feedback_channels(arch, given, config))
+    told = arguments_of(arch, with_feedback_channels(arch, given, config))
     check_base_norm(base_norm, told.get("encoder_weights"))
     base = build_base(arch, told)
     if base_norm is not None:
@@ -130,20 +132,6 @@ def _given(encoder_name: Any, encoder_weights: Any, in_channels: Any, classes: A
     if encoder is not None or encoder_name is not ENCODER:
         given["encoder_name"] = encoder_name if encoder is None else encoder
     return given
-
-
-def _with_feedback_channels(arch: str, given: dict[str, Any], config: LoopConfig | None) -> dict[str, Any]:
-    """*given*, and K for a builder that makes the fed-back channels itself."""
-    if "feedback_channels" not in inspect.signature(catalogue().architectures[arch]).parameters:
-        return given
-    channels = 0 if config is None else config.state_channels_fed_back
-    if given.get("feedback_channels", channels) not in (0, channels):  # 0: the loop makes a read-out of its own
-        said = given["feedback_channels"]
-        raise InvalidValue(
-            f"feedback_channels={said}: the loop feeds back {channels} channels of the state; give "
-            f"feedback={{'channels': {said}}} instead."
-        )
-    return {"feedback_channels": channels, **given}
 
 
 def wrap(model: nn.Module, feedback: Feedback = True) -> FeedbackModel:
@@ -197,27 +185,6 @@ def _keeping_outputs(usual: Mapping[str, Any] | None) -> Mapping[str, Any] | Non
     if usual is None or str(usual.get("loop", Recurrent.loop)).lower() != Recurrent.loop:
         return None
     return {**usual, "dynamics": "residual"}
-
-
-def close(base: nn.Module, config: LoopConfig, origin: Mapping[str, Any] | None) -> FeedbackModel:
-    """Close *base* into the loop of *config*, in place; *origin* is how to build the base again."""
-    loop, inner = catalogue().loops[config.loop], getattr(config, "base", None)
-    if inner is not None and not isinstance(base, FeedbackModel):
-        base = close(base, inner, origin)
-    elif isinstance(base, FeedbackModel) and inner is None:
-        who = origin["architecture"] if origin else type(base).__name__
-        raise InvalidValue(f"{who}: this {type(base).__name__} looks again already; its builder must make a new one.")
-    ours = {"feedback"}.union(*(vars(c) for c in loop.__mro__ if not issubclass(nn.Module, c)))
-    taken = {*base._modules, *base._parameters, *base._buffers, *vars(base)} - {"config"}
-    taken -= {"feedback"} if inner is not None else set()
-    for name in sorted(ours & taken):
-        raise SurgeryError(
-            f"{type(base).__name__} has a part called {name!r}, and so has every looping model: rename it."
-        )
-    channels = origin["arguments"].get("in_channels") if origin else None
-    model = cast(FeedbackModel, loop.close(base, config, in_channels=channels))
-    model.feedback.origin = origin
-    return model
 
 
 def _origin(model: nn.Module) -> dict[str, Any] | None:

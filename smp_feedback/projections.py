@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch  # noqa: F401  (doctests)
 from torch import Tensor
 
-from smp_feedback.dirichlet import log_concentration, mean_entropy
 from smp_feedback.errors import InvalidValue
 from smp_feedback.hookspecs import Register, hookimpl
-from smp_feedback.maps import resize
-from smp_feedback.normalise import Normalise, normaliser
+from smp_feedback.ops.dirichlet import log_concentration, mean_entropy
+from smp_feedback.ops.maps import resize
+from smp_feedback.ops.normalise import Normalise, normaliser
 
 if TYPE_CHECKING:
-    from smp_feedback.config import Recurrent
+    from smp_feedback.config.recurrent import Recurrent
 
 
 class View(NamedTuple):

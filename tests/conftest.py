@@ -11,7 +11,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 import smp_feedback as smpf
-from smp_feedback.plugins import catalogue
+from smp_feedback.registry.public import catalogue
 
 GOLDEN = Path(__file__).parents[1].parent / "shared" / "golden"
 CAMVID = Path(__file__).parents[1].parent / "shared" / "data" / "camvid"

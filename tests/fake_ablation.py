@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smp_feedback.comparison.ablation_rows import ROWS, TRAINED, lines
+from smp_feedback.experiments.ablation.rows import ROWS, TRAINED, lines
 
 CLASSES = ["sky", "road", "sign"]
 

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 import smp_feedback as smpf
-from smp_feedback import cli
+from smp_feedback.cli import main as cli
 from smp_feedback.data import Shapes, add_noise
 from smp_feedback.training import FeedbackModule, PairsModule, fit
 

@@ -11,7 +11,7 @@ import torch
 import smp_feedback as smpf
 from benchmarks import cost, loops, memory
 from benchmarks.measure import bytes_held, interleaved, ratio
-from smp_feedback.comparison.twins import make_twin
+from smp_feedback.experiments.comparison.variants import make_twin
 
 IMAGE = torch.rand(1, 3, 64, 64)
 

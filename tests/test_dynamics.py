@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import smp_feedback as smpf
-from smp_feedback.config import GradientFlow
+from smp_feedback.config.base import GradientFlow
 from smp_feedback.dynamics import Decay, Fractional, Leaky, decay, fractional_weight
 from smp_feedback.loops.base import relative_change
-from smp_feedback.loops.recurrence import Recurrence
+from smp_feedback.loops.recurrent.step import Recurrence
 from smp_feedback.loops.unroll import unroll
-from smp_feedback.normalise import normaliser
-from smp_feedback.plugins import catalogue
+from smp_feedback.ops.normalise import normaliser
+from smp_feedback.registry.public import catalogue
 
 CHANNELS = 6
 EVERY_RULE = list(catalogue().dynamics)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import smp_feedback as smpf
 from smp_feedback.errors import InvalidValue
-from smp_feedback.normalise import normaliser
-from smp_feedback.plugins import catalogue
+from smp_feedback.ops.normalise import normaliser
 from smp_feedback.projections import View, class_probabilities, dirichlet_entropy, softmax_feedback
+from smp_feedback.registry.public import catalogue
 
 EVERY = list(catalogue().projections)
 

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 
 import smp_feedback as smpf
 from smp_feedback.errors import InvalidValue, SurgeryError
-from smp_feedback.weights import reset_statistics
+from smp_feedback.saving.weights import reset_statistics
 
 IMAGE = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 

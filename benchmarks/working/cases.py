@@ -11,7 +11,7 @@ import timm
 import torch
 
 import smp_feedback as smpf
-from smp_feedback.plugins import catalogue
+from smp_feedback.registry.public import catalogue
 
 PLACES = ("input", "stem", "stage:2")
 """Of ``insert=``, those that smp's architectures are asked for; stages differ in nothing but their number."""

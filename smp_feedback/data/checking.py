@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from smp_feedback.checks import check_bool, check_whole
 from smp_feedback.data.items import inherited, item_name
-from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 MOST = 20  # lines of an error
 
@@ -98,3 +100,82 @@ def shown(count: int, progress: bool, what: str) -> Iterable[int]:
 
             return track(range(count), what)
     return range(count)
+
+
+def count_classes(
+    dataset: Any, classes: int | None = None, ignore_index: int | None = None, *, progress: bool = False
+) -> list[int]:
+    """The pixels of each class in all masks of *dataset*, or the images of each class where its targets are labels.
+
+    Each item is read once, augmentation included; torch's global random numbers end up where they were.
+
+    Args:
+        dataset: Map-style, of (image, target): a mask (H, W) or a label (), whole numbers, as tensors or NumPy's. May
+            be wrapped.
+        classes: How many there are; None asks *dataset*, or the dataset that it wraps, for its ``classes``.
+        ignore_index: Label that is not counted; None asks likewise, and counts all where nobody says.
+        progress: Whether to show a progress bar (with rich, if that is installed).
+
+    Returns:
+        One number for each class, 0 for one that does not occur.
+
+    Raises:
+        InvalidValue: If there are no items, or nobody says how many classes there are.
+        InvalidInput: If an item cannot be read or has another label, naming it.
+
+    >>> from smp_feedback.data import Shapes
+    >>> count_classes(Shapes(2, size=32))
+    [1581, 94, 373]
+    >>> count_classes([(None, torch.tensor(2)), (None, torch.tensor(0))], classes=4)
+    [1, 0, 1, 0]
+    """
+    if not hasattr(dataset, "__len__"):
+        raise InvalidType(f"dataset={dataset!r:.80}: expected a map-style dataset, with a length.")
+    if not len(dataset):
+        raise InvalidValue("dataset: expected items, found none.")
+    check_bool("progress", progress)
+    count = _how_many(dataset, classes)
+    ignored = inherited(dataset, "ignore_index") if ignore_index is None else ignore_index
+    ignored = None if ignored is None else check_whole("ignore_index", ignored, least=-(2**63))
+    total = torch.zeros(count, dtype=torch.int64)
+    with torch.random.fork_rng(devices=[]):
+        for i in shown(len(dataset), progress, "counting classes"):
+            labels = _labels(dataset, i)
+            labels = labels if ignored is None else labels[labels != ignored]
+            _check_range(dataset, i, labels, count, ignored)
+            total += labels.bincount(minlength=count)
+    return [int(number) for number in total]
+
+
+def _how_many(dataset: Any, classes: int | None) -> int:
+    if classes is not None:
+        return check_whole("classes", classes)
+    names = inherited(dataset, "classes")
+    if not isinstance(names, (tuple, list)) or not names:
+        raise InvalidValue("classes=None, and the dataset has no list of its classes: say how many there are.")
+    return len(names)
+
+
+def _labels(dataset: Any, index: int) -> Tensor:
+    """The target of an item, flat."""
+    try:
+        target = dataset[index][1]
+    except InvalidInput:  # it names the file itself
+        raise
+    except Exception as error:  # a stranger's dataset may raise anything
+        raise InvalidInput(f"{item_name(dataset, index)}: {type(error).__name__}: {error}") from error
+    target = torch.as_tensor(target) if isinstance(target, (int, np.ndarray, np.integer)) else target
+    if not isinstance(target, Tensor) or target.is_floating_point() or target.is_complex():
+        kind = getattr(target, "dtype", type(target).__name__)
+        raise InvalidInput(f"{item_name(dataset, index)}: a target of {kind}, expected class indices (torch.int64).")
+    return target.long().flatten()
+
+
+def _check_range(dataset: Any, index: int, labels: Tensor, classes: int, ignored: int | None) -> None:
+    strange = labels[(labels < 0) | (labels >= classes)]
+    if len(strange):
+        also = "" if ignored is None else f" or {ignored} (ignored)"
+        raise InvalidInput(
+            f"{item_name(dataset, index)}: labels {sorted(set(strange.tolist()))}, expected 0 to {classes - 1} (the "
+            f"classes){also}."
+        )

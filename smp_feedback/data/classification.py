@@ -16,7 +16,7 @@ from torchvision import datasets, tv_tensors
 from smp_feedback.checks import check_choice
 from smp_feedback.data.augment import Augmentation, as_transform, resize
 from smp_feedback.data.items import Sample, checked_index, checked_int, height_width
-from smp_feedback.data.streams import SPLITS, choose
+from smp_feedback.data.seeding import SPLITS, choose
 from smp_feedback.errors import InvalidInput, InvalidValue
 
 Arguments = Mapping[str, Mapping[str, Any]]  # what torchvision calls each of its splits

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
 from smp_feedback.data.files import LABEL_SUFFIXES, SUFFIXES, natural_key, read_image, read_labels
 from smp_feedback.data.items import Sample, checked_index, checked_int, height_width
-from smp_feedback.data.streams import choose
+from smp_feedback.data.seeding import choose
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 CAMVID_CLASSES = (

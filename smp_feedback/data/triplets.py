@@ -9,7 +9,7 @@ import torch  # noqa: F401  (doctests)
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from smp_feedback.data.corrupted import Corrupted
+from smp_feedback.data.corruption.corrupted import Corrupted
 from smp_feedback.data.items import Corruption, Sample, checked_index, inherited, item_name
 from smp_feedback.errors import InvalidInput, InvalidType
 

@@ -13,15 +13,15 @@ from smp_feedback.saving.files import replace_file
 
 VERSION = 1
 KINDS = {
-    "ablation": "smp_feedback.comparison.ablation_figures:figures",
-    "calibration": "smp_feedback.evaluation.figures:calibration",
-    "comparison": "smp_feedback.comparison.figures:figures",
-    "few_shot": "smp_feedback.evaluation.figures:few_shot",
-    "refined": "smp_feedback.evaluation.refined_figures:refined",
-    "restored": "smp_feedback.evaluation.refined_figures:restored",
-    "robustness": "smp_feedback.evaluation.figures:robustness",
-    "stability": "smp_feedback.evaluation.figures:stability",
-    "tuning": "smp_feedback.evaluation.refined_figures:tuning",
+    "ablation": "smp_feedback.experiments.ablation.figures:figures",
+    "calibration": "smp_feedback.plotting.figures:calibration",
+    "comparison": "smp_feedback.experiments.comparison.figures:figures",
+    "few_shot": "smp_feedback.plotting.figures:few_shot",
+    "refined": "smp_feedback.plotting.refined_figures:refined",
+    "restored": "smp_feedback.plotting.refined_figures:restored",
+    "robustness": "smp_feedback.plotting.figures:robustness",
+    "stability": "smp_feedback.plotting.figures:stability",
+    "tuning": "smp_feedback.plotting.refined_figures:tuning",
 }
 """What a result can be, and what draws it: ``result -> {name: Figure}``."""
 

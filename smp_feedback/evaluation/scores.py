@@ -9,7 +9,7 @@ import torch  # noqa: F401  (doctests)
 from torch import Tensor
 
 from smp_feedback.errors import InvalidValue
-from smp_feedback.evaluation.tally import Reliability, Tally
+from smp_feedback.evaluation.confusion import Reliability, Tally
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from smp_feedback.checks import check_steps
 from smp_feedback.errors import InvalidType, InvalidValue
-from smp_feedback.evaluation.onepass import device_of
+from smp_feedback.evaluation.confusion import per_class
+from smp_feedback.evaluation.evaluate import device_of
 from smp_feedback.evaluation.results import VERSION, Result
-from smp_feedback.evaluation.tally import per_class
 from smp_feedback.loops.base import FeedbackModel, check_image
-from smp_feedback.surgery import evaluating
+from smp_feedback.surgery.extension import evaluating
 
 CHUNK = 1 << 16  # of a state's values, in double precision at once
 

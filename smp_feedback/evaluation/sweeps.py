@@ -12,7 +12,7 @@ from torch.utils.data import Subset
 
 from smp_feedback.checks import check_whole
 from smp_feedback.errors import InvalidValue
-from smp_feedback.evaluation.onepass import Advance, Pairs, evaluate_all
+from smp_feedback.evaluation.evaluate import Advance, Pairs, evaluate_all
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.scores import Scores
 

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from smp_feedback.checks import check_number, check_whole
 from smp_feedback.errors import InvalidInput, InvalidType
-from smp_feedback.evaluation.begun import begun, check_refinable
-from smp_feedback.evaluation.onepass import Advance, Pairs, device_of
+from smp_feedback.evaluation.confusion import check_strays, count, per_class, sort_labels
+from smp_feedback.evaluation.evaluate import Advance, Pairs, device_of
 from smp_feedback.evaluation.results import VERSION, Result
+from smp_feedback.evaluation.score_loop import begun, check_refinable
 from smp_feedback.evaluation.scores import shares
-from smp_feedback.evaluation.tally import check_strays, count, per_class, sort_labels
-from smp_feedback.loops.score import ScoreModel
-from smp_feedback.surgery import evaluating
+from smp_feedback.loops.score.model import ScoreModel
+from smp_feedback.surgery.extension import evaluating
 
 STEP_SIZES = (0.01, 0.02, 0.05, 0.08, 0.1, 0.5, 1.0)
 MOST = 50

@@ -17,7 +17,7 @@ from smp_feedback.errors import ExportError, InvalidType, InvalidValue, require
 from smp_feedback.exporting.axes import GIVE_SIZE, Axes, Plan, make_plan, named_axes, shapes
 from smp_feedback.exporting.formats import FORMATS, format_of, trace
 from smp_feedback.exporting.serving import Served, Shape, architecture, compare, first_line
-from smp_feedback.probe import noise
+from smp_feedback.surgery.probe import noise
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from smp_feedback.checks import check_choice, check_steps
 from smp_feedback.errors import ExportError, InvalidInput, InvalidType, InvalidValue
 from smp_feedback.exporting.formats import Run, answers
 from smp_feedback.loops.base import FeedbackModel, check_image
-from smp_feedback.probe import in_channels_of, noise, rectangles, sizes
+from smp_feedback.surgery.probe import in_channels_of, noise, rectangles, sizes
 
 Shape = tuple[int, ...]
 ROOMY = 256  # px: from smaller images some decoders pool down to one pixel, which tracing takes for a constant

@@ -8,6 +8,6 @@ from smp_feedback.hookspecs import Register, hookimpl
 @hookimpl
 def register_loops(register: Register) -> None:
     """The loops that exist."""
-    register("recurrent", "smp_feedback.loops.recurrent:RecurrentModel")
-    register("restoration", "smp_feedback.loops.restoration:RestorationModel")
-    register("score", "smp_feedback.loops.score:ScoreModel")
+    register("recurrent", "smp_feedback.loops.recurrent.model:RecurrentModel")
+    register("restoration", "smp_feedback.loops.restoration.model:RestorationModel")
+    register("score", "smp_feedback.loops.score.model:ScoreModel")

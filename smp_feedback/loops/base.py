@@ -10,12 +10,12 @@ from typing import Any, ClassVar, NoReturn, cast
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.config import GradientFlow, LoopConfig
+from smp_feedback.config.base import GradientFlow, LoopConfig
 from smp_feedback.errors import InvalidInput, InvalidType, NotScriptable
 from smp_feedback.loops.unroll import Share, Turned, reusable
 from smp_feedback.saving.hub import OnDisk
-from smp_feedback.surgery import Extension
-from smp_feedback.weights import FeedforwardWeights
+from smp_feedback.saving.weights import FeedforwardWeights
+from smp_feedback.surgery.extension import Extension
 
 Answer = Callable[[], tuple[Tensor, Tensor | None]]
 """Computes the logits, and the labels of a model that has some."""

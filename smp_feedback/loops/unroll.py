@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from smp_feedback.config import GradientFlow
-from smp_feedback.look import replaying
+from smp_feedback.config.base import GradientFlow
+from smp_feedback.surgery.step_context import replaying
 
 Share = Callable[[Sequence[Tensor]], list[Tensor]]
 """What detached steps are handed in place of the tensors that all of them share."""

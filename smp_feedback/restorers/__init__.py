@@ -8,4 +8,4 @@ from smp_feedback.hookspecs import Register, hookimpl
 @hookimpl
 def register_restorers(register: Register) -> None:
     """What is built in."""
-    register("unet", "smp_feedback.restorers.building:unet")
+    register("unet", "smp_feedback.restorers.painting:unet")

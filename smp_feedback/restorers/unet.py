@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smp_feedback.ops.warp import warp
 from smp_feedback.restorers.base import Restored, Restorer
-from smp_feedback.restorers.warp import warp
 
 
 class RestorationUnet(Restorer):

@@ -9,12 +9,12 @@ from typing import Any, TypeVar, cast
 from huggingface_hub import ModelCard, ModelHubMixin
 from torch import nn
 
-from smp_feedback.cuts import cut_name
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
 from smp_feedback.saving.card import model_card
 from smp_feedback.saving.files import Source
 from smp_feedback.saving.saved import describe, write_saved
-from smp_feedback.weights import base_name
+from smp_feedback.saving.weights import base_name
+from smp_feedback.surgery.cuts import cut_name
 
 M = TypeVar("M", bound="OnDisk")
 

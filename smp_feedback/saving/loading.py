@@ -9,14 +9,15 @@ from typing import Any
 
 import torch
 
-from smp_feedback.config import Feedback, Recurrent, as_config
+from smp_feedback.config.parse import Feedback, as_config
+from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.factory import create
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.saving.files import Source
 from smp_feedback.saving.provenance import BUILT_IN, check_plugins, versions
 from smp_feedback.saving.saved import read_saved, writer_of
-from smp_feedback.weights import load_saved
+from smp_feedback.saving.weights import load_saved
 
 
 def from_pretrained(

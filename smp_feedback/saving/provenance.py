@@ -9,9 +9,9 @@ from importlib.metadata import packages_distributions, version
 from typing import Any
 
 from smp_feedback.errors import PluginWarning, UnknownName
-from smp_feedback.installed import normal_name
-from smp_feedback.plugins import catalogue, list_plugins
-from smp_feedback.registry import Registry
+from smp_feedback.registry.plugins import normal_name
+from smp_feedback.registry.public import catalogue, list_plugins
+from smp_feedback.registry.registry import Registry
 
 BUILT_IN = "smp_feedback"
 KINDS = {"architecture": "architectures", "loop": "loops", "dynamics": "dynamics", "projection": "projections"}

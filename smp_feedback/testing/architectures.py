@@ -11,13 +11,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from smp_feedback import conformance
-from smp_feedback.config import Feedback, LoopConfig, Recurrent, as_config
-from smp_feedback.cuts import cut_of
+from smp_feedback.config.base import LoopConfig
+from smp_feedback.config.parse import Feedback, as_config
+from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import FeedbackError
 from smp_feedback.factory import create, wrap
 from smp_feedback.loops.base import FeedbackModel, size_of
-from smp_feedback.plugins import catalogue
+from smp_feedback.registry.public import catalogue
+from smp_feedback.surgery.cuts import cut_of
+from smp_feedback.testing import conformance
 from smp_feedback.testing.handling import check_batches, check_devices, check_exported, check_saved
 from smp_feedback.testing.memory import check_stateless
 from smp_feedback.testing.promises import check_agreement, check_heard, check_lossless, check_same_keys, masks_of

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smp_feedback.plugins import catalogue
+from smp_feedback.registry.public import catalogue
 
 SEVERITIES = (1, 2, 3, 4, 5)
 SHAPES = ((3, 48, 64), (3, 16, 16), (3, 33, 17))

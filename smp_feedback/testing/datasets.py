@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 
 from smp_feedback.data.checking import check_dataset as check_items
-from smp_feedback.data.opening import open_dataset
+from smp_feedback.data.dataset_factory import open_dataset
 from smp_feedback.errors import FeedbackError, UnknownKeyword
 
 SPLITS = ("train", "val", "test")

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.config import Recurrent
+from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.dynamics import Dynamics
 from smp_feedback.errors import FeedbackError
 from smp_feedback.factory import create
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.plugins import catalogue
+from smp_feedback.registry.public import catalogue
 from smp_feedback.testing.architectures import SMALL, check_model
 from smp_feedback.testing.memory import check_unchanged, contents
 

@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from smp_feedback import conformance
 from smp_feedback.exporting.export import export
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.saving.loading import from_pretrained
+from smp_feedback.testing import conformance
 from smp_feedback.testing.promises import hearing, masks_of
 
 ROUNDING = 1e-3  # of the largest logit: what another order of summation may become after a few looks

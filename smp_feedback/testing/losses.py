@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smp_feedback.plugins import catalogue
-from smp_feedback.training.loss import build_loss
+from smp_feedback.registry.public import catalogue
+from smp_feedback.training.build_loss import build_loss
 
 CLASSES = 3
 IGNORED = (255, -1)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from smp_feedback.factory import create
-from smp_feedback.installed import Plugin, normal_name
-from smp_feedback.plugins import catalogue, list_plugins
+from smp_feedback.registry.plugins import Plugin, normal_name
+from smp_feedback.registry.public import catalogue, list_plugins
 from smp_feedback.testing.architectures import check_architecture, check_cut, check_loop
 from smp_feedback.testing.corruptions import check_corruption
 from smp_feedback.testing.datasets import check_dataset

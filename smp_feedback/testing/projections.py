@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from smp_feedback.config import Recurrent
+from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.factory import create
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.plugins import catalogue
 from smp_feedback.projections import Projection, View
+from smp_feedback.registry.public import catalogue
 from smp_feedback.testing.architectures import SMALL, check_model
 
 CLASSES = 3

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.config import Recurrent
-from smp_feedback.cuts import cut_of
+from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.factory import wrap
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.surgery.cuts import cut_of
 
 
 def check_lossless(

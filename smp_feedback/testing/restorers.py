@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.plugins import catalogue
-from smp_feedback.restoration_config import Restoration
+from smp_feedback.config.restoration import Restoration
+from smp_feedback.registry.public import catalogue
 from smp_feedback.restorers.base import Restored, Restorer, class_feedback
-from smp_feedback.restorers.building import build_restorer
+from smp_feedback.restorers.painting import build_restorer
 from smp_feedback.testing.memory import check_unchanged, contents
 
 CHANNELS, CLASSES = 3, 2

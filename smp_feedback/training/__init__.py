@@ -6,10 +6,10 @@ from smp_feedback.errors import require
 
 require("lightning", extra="train")
 
-from smp_feedback.training.data import PairsModule, TripletsModule
+from smp_feedback.training.datamodule import PairsModule, TripletsModule
 from smp_feedback.training.denoising import DenoisingModule
 from smp_feedback.training.module import FeedbackModule
-from smp_feedback.training.restoring import RestorationModule
-from smp_feedback.training.run import fit
+from smp_feedback.training.restoration import RestorationModule
+from smp_feedback.training.trainer import fit
 
 __all__ = ["DenoisingModule", "FeedbackModule", "PairsModule", "RestorationModule", "TripletsModule", "fit"]

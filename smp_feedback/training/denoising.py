@@ -15,14 +15,14 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from smp_feedback.checks import check_bool, check_number
 from smp_feedback.data import item_name
 from smp_feedback.errors import InvalidInput, InvalidType
-from smp_feedback.evaluation.begun import begin_named, check_classes
-from smp_feedback.evaluation.tally import per_class, sort_labels
-from smp_feedback.loops.score import ScoreModel
-from smp_feedback.loops.score_parts import Begun
+from smp_feedback.evaluation.confusion import per_class, sort_labels
+from smp_feedback.evaluation.score_loop import begin_named, check_classes
+from smp_feedback.loops.score.model import ScoreModel
+from smp_feedback.loops.score.state import Begun
 from smp_feedback.losses.reconstruction import Reconstruction
+from smp_feedback.training.metric import Scored, Scores
 from smp_feedback.training.module import PLATEAU, Batch, check_answer
-from smp_feedback.training.optimisation import OptimizerCallable, ScheduleCallable, make_optimizer, make_schedule
-from smp_feedback.training.scores import Scored, Scores
+from smp_feedback.training.optim import OptimizerCallable, ScheduleCallable, make_optimizer, make_schedule
 
 BASE, ONCE = range(2)  # the two answers that are scored
 
@@ -147,7 +147,7 @@ class DenoisingModule(lightning.LightningModule):
         self.log("base_miou", base, prog_bar=True, sync_dist=True)
 
     def on_validation_end(self) -> None:
-        """Step a plateau; see :func:`smp_feedback.training.optimisation.make_schedule`."""
+        """Step a plateau; see :func:`smp_feedback.training.optim.make_schedule`."""
         schedule = self.lr_schedulers()
         if isinstance(schedule, ReduceLROnPlateau) and not self.trainer.sanity_checking:
             schedule.step(self.trainer.callback_metrics[PLATEAU])

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from smp_feedback.data.augment import cropped
-from smp_feedback.data.corruptions import check_severity
+from smp_feedback.data.corruption.corruptions import check_severity
 from smp_feedback.data.items import Corruption
-from smp_feedback.data.stored import StoredTriplets
+from smp_feedback.data.stored_triplets import StoredTriplets
 from smp_feedback.data.triplets import Triplets
-from smp_feedback.data.turbulence import in_words, of_air
+from smp_feedback.data.turbulence.simulator import in_words, of_air
 from smp_feedback.errors import InvalidValue
-from smp_feedback.plugins import catalogue
-from smp_feedback.training.data import TripletsModule
-from smp_feedback.training.settings import SPLITS, Facts, open_pairs
+from smp_feedback.registry.public import catalogue
+from smp_feedback.training.build import SPLITS, Facts, open_pairs
+from smp_feedback.training.datamodule import TripletsModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Distortion:
         name: A corruption: training images are corrupted anew in each epoch, the others always alike.
         severity: Of the corruption, 1 to 5.
         turbulence: Air and camera in place of the two, by the names of
-            :class:`~smp_feedback.data.turbulence.Turbulence`, such as ``{cn2: 1e-13, path: 1000}``.
+            :class:`~smp_feedback.data.turbulence.simulator.Turbulence`, such as ``{cn2: 1e-13, path: 1000}``.
         folder: Take stored images in its place, each of the stem of its clean one; {split} stands for train, val, test.
 
     Raises:
@@ -65,7 +65,7 @@ def open_triplets(verb: str, seed: int, distortion: Distortion, **data: Any) -> 
     """The triplets of one verb.
 
     Args:
-        verb: As :func:`smp_feedback.training.settings.open_pairs` takes it.
+        verb: As :func:`smp_feedback.training.build.open_pairs` takes it.
         seed: Likewise.
         distortion: What is wrong with the images.
         **data: What else that function takes, but for its corruption.

@@ -14,17 +14,17 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from smp_feedback.checks import check_choice, check_number, check_whole
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel, Step
-from smp_feedback.training.averaging import AveragedWeights
-from smp_feedback.training.loss import build_loss, loss_of_look
-from smp_feedback.training.optimisation import (
+from smp_feedback.training.build_loss import build_loss, loss_of_look
+from smp_feedback.training.loss_weights import Supervise, looks_of, step_weights
+from smp_feedback.training.metric import NAMES, Scored, Scores, task_of
+from smp_feedback.training.optim import (
+    AveragedWeights,
     OptimizerCallable,
     ScheduleCallable,
     cycle_steps,
     make_optimizer,
     make_schedule,
 )
-from smp_feedback.training.scores import NAMES, Scored, Scores, task_of
-from smp_feedback.training.supervision import Supervise, looks_of, step_weights
 
 Batch = tuple[Tensor, ...]
 PLATEAU = "val_loss"  # what a plateau is a plateau of
@@ -41,11 +41,12 @@ class FeedbackModule(lightning.LightningModule):
         classes: Number of classes.
         ignore_index: Label that is neither trained on nor scored; None scores all.
         task: ``segmentation`` or ``classification``; None sees it by the first target.
-        loss: A name, see :func:`smp_feedback.training.loss.build_loss`, or a module called as ``loss(logits, target)``
-            (which ignores *ignore_index* by itself); one with ``reads_steps = True`` is told the look, ``step=t``.
+        loss: A name, see :func:`smp_feedback.training.build_loss.build_loss`, or a module called as
+            ``loss(logits, target)`` (which ignores *ignore_index* by itself); one with
+            ``reads_steps = True`` is told the look, ``step=t``.
         loss_arguments: The named loss's own arguments.
         supervise: Which looks carry the loss: ``last``, ``mean``, ``increasing`` or T numbers, see
-            :func:`smp_feedback.training.supervision.step_weights`; a feed-forward model has one look.
+            :func:`smp_feedback.training.loss_weights.step_weights`; a feed-forward model has one look.
         backward: ``together`` is one backward pass over the weighted sum; ``per_step`` sends each look's loss back
             before the next look: the memory of one look for any T, no gradient from one look to the one before.
         lr: Peak learning rate of the default AdamW.
@@ -223,7 +224,7 @@ class FeedbackModule(lightning.LightningModule):
         return [] if self.ema is None else [AveragedWeights(self.ema)]
 
     def configure_optimizers(self) -> Any:
-        """See :mod:`smp_feedback.training.optimisation`."""
+        """See :mod:`smp_feedback.training.optim`."""
         optimizer = make_optimizer(self, self.optimizer, self.lr, self.weight_decay)
         total = self.trainer.estimated_stepping_batches
         return {"optimizer": optimizer, "lr_scheduler": make_schedule(optimizer, self.schedule, total, PLATEAU)}

@@ -10,13 +10,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from smp_feedback.checks import check_number
-from smp_feedback.data.counting import count_classes
+from smp_feedback.data.checking import count_classes
 from smp_feedback.errors import InvalidType, InvalidValue
-from smp_feedback.evaluation.tally import per_class
+from smp_feedback.evaluation.confusion import per_class
 from smp_feedback.losses.balance import class_balanced_weights
 from smp_feedback.losses.iterative import ClassBalancedIterativeFocal
-from smp_feedback.training.loss import build_loss, loss_of_look
-from smp_feedback.training.order import drawing
+from smp_feedback.training.build_loss import build_loss, loss_of_look
+from smp_feedback.training.sampling import drawing
 
 BALANCED = "balanced"
 
@@ -25,7 +25,7 @@ class StepLoss(nn.Module):
     """``alpha_t * loss(logits, target)`` of step t, for any loss; the last alpha stands for every step after it.
 
     Args:
-        loss: A name, see :func:`smp_feedback.training.loss.build_loss`, or a module.
+        loss: A name, see :func:`smp_feedback.training.build_loss.build_loss`, or a module.
         classes: Number of classes, >= 2.
         ignore_index: Label that is not learnt; None learns all.
         gammas: Focus of each step, of a loss that has one; None is the loss's own.

@@ -11,8 +11,8 @@ import pytest
 import smp_feedback as smpf
 import torch
 from segmentation_models_pytorch.base import SegmentationModel
-from smp_feedback.conformance import check_exports, check_freezing
 from smp_feedback.testing import check_architecture, check_heard, check_lossless, check_plugin, hearing
+from smp_feedback.testing.conformance import check_exports, check_freezing
 
 from smp_feedback_erfnet import ERFNet
 

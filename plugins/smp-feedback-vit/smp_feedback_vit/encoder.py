@@ -9,9 +9,9 @@ import timm
 import torch
 from smp_feedback.checks import check_choice
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue, UnknownKeyword, UnknownName
-from smp_feedback.layouts import Layout, layout_of
-from smp_feedback.sources import timm_classifier
-from smp_feedback.surgery import asking, evaluating
+from smp_feedback.models.timm_torchvision import timm_classifier
+from smp_feedback.surgery.extension import asking, evaluating
+from smp_feedback.surgery.feature_layout import Layout, layout_of
 from torch import Tensor, nn
 
 from smp_feedback_vit.patches import Patches, Size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from smp_feedback.errors import InvalidInput
-from smp_feedback.layouts import Layout
+from smp_feedback.surgery.feature_layout import Layout
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import smp_feedback as smpf
 import torch
-from smp_feedback.conformance import check_labels
 from smp_feedback.errors import InvalidValue
 from smp_feedback.testing import check_agreement, check_heard, check_lossless
+from smp_feedback.testing.conformance import check_labels
 from torch import nn
 from torch.nn import functional as F
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import smp_feedback as smpf
 import torch
-from smp_feedback.conformance import check_freezing, check_trains
 from smp_feedback.testing import hearing
+from smp_feedback.testing.conformance import check_freezing, check_trains
 from torch import nn
 from torch.nn import functional as F
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import smp_feedback as smpf
 import torch
-from smp_feedback.conformance import check_compiles, check_exports, check_refuses_script
 from smp_feedback.testing import hearing
+from smp_feedback.testing.conformance import check_compiles, check_exports, check_refuses_script
 from torch.nn import functional as F
 
 from smp_feedback_vit import ViTClassifier, ViTSegmenter, works

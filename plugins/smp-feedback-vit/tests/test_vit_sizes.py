@@ -68,7 +68,7 @@ def test_the_fed_back_tokens_lie_where_their_patches_are(size):
     net = ViTClassifier("test_vit", sizes="pad").eval()
     rows, columns = -(-size[0] // 16), -(-size[1] // 16)
     tokens = torch.arange(float(net.patches.layout.prefix + rows * columns))
-    from smp_feedback.cuts import cut_of
+    from smp_feedback.surgery.cuts import cut_of
 
     laid = cut_of(net).spread(net, tokens.reshape(1, 1, -1, 1), size)
     assert laid.shape == (1, 1, rows, columns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from smp_feedback.config import Recurrent
+from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.dynamics import Dynamics, Rule
 from torch import nn
 

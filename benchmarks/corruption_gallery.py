@@ -1,0 +1,76 @@
+"""Every corruption at every severity, drawn: ``python -m benchmarks.corruption_gallery OUT.png`` (extra ``plot``)."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from smp_feedback.data.corruption.corruptions import SEVERITIES
+from smp_feedback.data.dataset_factory import CORRUPTIONS, open_dataset
+from smp_feedback.data.seeding import corruption_generator
+from smp_feedback.errors import require
+from smp_feedback.registry.public import catalogue
+from smp_feedback.saving.files import replace_file
+
+PANEL = 0.9  # inches
+DPI = 100
+
+
+def gallery(image: Tensor, path: Path, names: Sequence[str] = CORRUPTIONS) -> Path:
+    """One row a corruption: *image* (3, H, W) as it is, then at severity 1 to 5.
+
+    Args:
+        image: In [0, 1].
+        path: PNG to write; a crash leaves an older one whole.
+        names: Registered corruptions.
+
+    Returns:
+        *path*.
+    """
+    require("matplotlib", extra="plot")
+    from matplotlib.figure import Figure
+
+    width, height = (len(SEVERITIES) + 2.6) * PANEL, (len(names) + 0.4) * PANEL
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
+    grid = figure.subplots(len(names), len(SEVERITIES) + 1, squeeze=False)
+    for row, name in zip(grid, names, strict=True):
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        for severity, axes in enumerate(row):
+            axes.imshow(corrupted(image, name, severity).permute(1, 2, 0).numpy(), interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+    for severity, axes in enumerate(grid[0]):
+        axes.set_title(f"severity {severity}" if severity else "clean", fontsize="medium")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    small = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)  # noise does not compress
+    return replace_file(path, lambda file: small.save(file, format="PNG", optimize=True))
+
+
+def corrupted(image: Tensor, name: str, severity: int) -> Tensor:
+    """*image* under a corruption, as item 0 of seed 0 would be; severity 0 is the image itself."""
+    if not severity:
+        return image
+    changed: Tensor = catalogue().corruptions[name](image, severity, corruption_generator(0, 0))
+    return changed
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.corruption_gallery", description=__doc__)
+    parser.add_argument("out", type=Path, help="PNG to write")
+    parser.add_argument("--data", default="coloured_shapes", help="a registered dataset (%(default)s)")
+    parser.add_argument("--root", type=Path, help="where its files are")
+    parser.add_argument("--size", type=int, default=80, help="side in pixels (%(default)s)")
+    parser.add_argument("--index", type=int, default=0, help="which image of its test split (%(default)s)")
+    args = parser.parse_args(argv)
+    image, _ = open_dataset(args.data, "test", root=args.root, size=args.size)[args.index]
+    gallery(image, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""One frozen value for each loop, validated at birth; this is what all of them do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+
+from smp_feedback.errors import InvalidValue, UnknownKeyword, did_you_mean, suggestion
+
+C = TypeVar("C", bound="LoopConfig")
+
+
+class GradientFlow(NamedTuple):
+    """How gradients flow through time: one value, honoured by every loop (DESIGN: back-propagation modes).
+
+    Attributes:
+        steps: The last steps that carry gradient; None is all of them.
+        detach: Each step on its own: no gradient crosses from one step to the one before.
+        recompute: Keep only the states and run each step again in the backward pass.
+    """
+
+    steps: int | None = None
+    detach: bool = False
+    recompute: bool = False
+
+
+class LoopConfig:
+    """What every loop's config does: to a dict and back, with unknown keys refused."""
+
+    loop: ClassVar[str]
+
+    @property
+    def state_channels_fed_back(self) -> int:
+        """How many channels of a state are fed back; none for a loop without such a state."""
+        return 0
+
+    @property
+    def is_data_dependent(self) -> bool:
+        """Whether the images decide how many steps are run, so that they are no fixed graph."""
+        return getattr(self, "tolerance", None) is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: the loop's name and every field."""
+        values = {f.name: getattr(self, f.name) for f in fields(cast(Any, self))}
+        return {"loop": self.loop} | {k: "inf" if v == math.inf else v for k, v in values.items()}
+
+    @classmethod
+    def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
+        """The inverse of :meth:`to_dict`; a key that is no field is an error."""
+        loop = values.get("loop", cls.loop)
+        if str(loop).lower() != cls.loop.lower():
+            raise InvalidValue(f"loop={loop!r}: {cls.__name__} is the config of the loop {cls.loop!r}.")
+        types = {f.name: str(f.type) for f in fields(cast(Any, cls))}
+        known = list(types)
+        given = {
+            k: math.inf if v == "inf" and "float" in types.get(k, "") else v for k, v in values.items() if k != "loop"
+        }
+        for key in given:
+            if key not in known:
+                close = suggestion(did_you_mean(key, known), known, most=len(known))
+                raise UnknownKeyword(f"{cls.__name__} has no field {key!r}. {close}")
+        return cls(**given)

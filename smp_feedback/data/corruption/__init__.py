@@ -1,0 +1,1 @@
+"""Corruptions of images, and datasets seen through them."""

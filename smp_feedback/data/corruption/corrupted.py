@@ -1,0 +1,90 @@
+"""A dataset under a corruption: the same for each item, or a fresh one at each access."""
+
+from __future__ import annotations
+
+from typing import SupportsIndex, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from smp_feedback.data.corruption.corruptions import check_severity
+from smp_feedback.data.items import Corruption, Sample, checked_index, checked_int, inherited, item_name
+from smp_feedback.data.seeding import corruption_generator
+from smp_feedback.errors import InvalidType
+from smp_feedback.registry.public import catalogue
+
+CLEAN = "clean"
+
+
+class Corrupted(Dataset[Sample]):
+    """A dataset with corrupted images; targets stay as they are.
+
+    What happens to item i depends on (seed, i) only. The random numbers are the same for every severity and every
+    corruption, so that rows and columns of a sweep differ by nothing else.
+
+    Args:
+        dataset: Map-style, with items (image, target). ``classes`` and ``ignore_index`` are taken from it,
+            through wrappers that keep it as ``.dataset``, such as ``torch.utils.data.Subset``.
+        name: A registered corruption, or ``clean``, which leaves images alone; or a function of your own, called like
+            one, ``(image, severity, generator) -> image``.
+        severity: 1 to 5; 0 leaves images alone.
+        seed: Another seed, another corruption of each item; >= 0. It has no meaning if *fresh*.
+        fresh: Draw the corruption anew at each access, for training: from torch's global generator, which
+            Lightning and ``DataLoader`` seed per process and worker. Training that restores that generator (a resumed
+            one) therefore meets the same corruptions again.
+
+    Raises:
+        UnknownName: If no corruption is called *name*.
+        InvalidType: If *dataset* has no length, or *severity* or *seed* is no whole number.
+        InvalidValue: If *severity* or *seed* is out of its range.
+
+    >>> from smp_feedback.data import Shapes
+    >>> clean, blurred = Shapes(4), Corrupted(Shapes(4), "gaussian_blur", 3)
+    >>> torch.equal(blurred[2][1], clean[2][1]), torch.equal(blurred[2][0], clean[2][0])
+    (True, False)
+    >>> blurred.name(2)
+    'coloured_shapes[2] of seed 0'
+    """
+
+    def __init__(
+        self, dataset: Dataset[Sample], name: str | Corruption, severity: int, seed: int = 0, *, fresh: bool = False
+    ) -> None:
+        if not hasattr(dataset, "__len__"):
+            raise InvalidType(f"dataset={dataset!r}: expected a map-style dataset, with a length.")
+        self.dataset, self.corruption, self.fresh = dataset, name, fresh
+        self.severity = check_severity(severity, least=0)
+        self.seed = checked_int("seed", seed, least=0)
+        corrupt = None if name == CLEAN else _named(name)  # a wrong name is one at severity 0, too
+        self._corrupt = corrupt if self.severity else None
+        classes = inherited(dataset, "classes")
+        self.classes = None if classes is None else tuple(cast("tuple[str, ...]", classes))
+        self.ignore_index = cast("int | None", inherited(dataset, "ignore_index"))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: SupportsIndex) -> Sample:
+        i = checked_index(index, len(self))
+        image, target = self.dataset[i]
+        return self.corrupt(image, i), target
+
+    def corrupt(self, image: Tensor, index: int) -> Tensor:
+        """What happens to *image* (C, H, W) as item *index*."""
+        if self._corrupt is None:
+            return image
+        corrupted: Tensor = self._corrupt(image, self.severity, self._generator(index))
+        return corrupted
+
+    def name(self, index: SupportsIndex) -> str:
+        """What the wrapped dataset calls item *index*."""
+        return item_name(self.dataset, checked_index(index, len(self)))
+
+    def _generator(self, index: int) -> torch.Generator:
+        if not self.fresh:
+            return corruption_generator(self.seed, index)
+        return torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ())))
+
+
+def _named(corruption: str | Corruption) -> Corruption:
+    return corruption if callable(corruption) else catalogue().corruptions[corruption]

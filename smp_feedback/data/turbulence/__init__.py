@@ -1,0 +1,1 @@
+"""Hot air: the model, its discretisation, fields, images."""

@@ -1,0 +1,179 @@
+"""How good a model is, look by look: one pass over the data for all models and all numbers of looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from smp_feedback.checks import check_choice, check_steps, check_whole
+from smp_feedback.errors import InvalidType, InvalidValue
+from smp_feedback.evaluation.confusion import Tally
+from smp_feedback.evaluation.scores import Scores, score_of
+from smp_feedback.loops.base import FeedbackModel, Step
+from smp_feedback.surgery.extension import evaluating
+
+Pairs = Any  # a map-style Dataset of (image, target), or any list of them
+Advance = Callable[[], object]
+K = TypeVar("K", bound=Hashable)
+TASKS = ("segmentation", "classification")
+
+
+def evaluate(
+    model: nn.Module,
+    data: Pairs,
+    *,
+    classes: int,
+    ignore_index: int | None = None,
+    task: str = "segmentation",
+    looks: Sequence[int] | None = None,
+    batch_size: int = 16,
+    workers: int = 0,
+    advance: Advance = lambda: None,
+) -> Scores:
+    """Score *model* on *data*, after each of several numbers of looks, in one pass.
+
+    Mean intersection over union comes from one confusion matrix over all pixels, as torchmetrics'
+    ``MulticlassJaccardIndex`` has it; the calibration error is its ``MulticlassCalibrationError``. Nothing is
+    copied from the device before the end, and memory does not grow with the data.
+
+    Args:
+        model: Maps images (B, C, H, W) to logits (B, classes, H, W), or (B, classes) for classification; of
+            ``(masks, labels)`` the one that the task asks for. Evaluated where its weights are; every
+            module's mode is left as it was.
+        data: Map-style pairs of image and target: labels (H, W), or one label.
+        classes: Number of classes, >= 2.
+        ignore_index: Label that is not scored.
+        task: ``segmentation`` or ``classification``.
+        looks: Numbers of looks to score, each >= 1; None is the model's own. A loop runs once, to the largest,
+            or, with ``dynamics="fractional"``, whose weights know the last step, once for each. A feed-forward
+            model has one look, whatever is asked.
+        batch_size: Images at a time.
+        workers: Processes that load data.
+        advance: Called after each batch (progress bars).
+
+    Returns:
+        One `Score` for each number of looks, fewest first.
+
+    Raises:
+        InvalidValue, InvalidType: If an argument is out of its range, before any work.
+        InvalidInput: If logits and targets do not fit, or a label is neither a class nor ignored.
+
+    >>> data = [(torch.zeros(2, 2, 2), torch.tensor([[0, 0], [1, 1]]))]
+    >>> score = evaluate(nn.Identity(), data, classes=2).last  # says class 0 everywhere, as sure as of class 1
+    >>> score.score, score.per_class, score.accuracy, score.ece
+    (0.25, (0.5, 0.0), 0.5, 0.0)
+    """
+    models = {"": model}
+    return evaluate_all(
+        models,
+        data,
+        classes=classes,
+        ignore_index=ignore_index,
+        task=task,
+        looks=looks,
+        batch_size=batch_size,
+        workers=workers,
+        advance=advance,
+    )[""]
+
+
+def evaluate_all(
+    models: Mapping[K, nn.Module],
+    data: Pairs,
+    *,
+    classes: int,
+    ignore_index: int | None = None,
+    task: str = "segmentation",
+    looks: Sequence[int] | None = None,
+    batch_size: int = 16,
+    workers: int = 0,
+    advance: Advance = lambda: None,
+) -> dict[K, Scores]:
+    """The same for several models: each batch is loaded once and shown to all of them. See `evaluate`."""
+    check_whole("classes", classes)
+    check_choice("task", task, TASKS)
+    if classes < 2:
+        raise InvalidValue("classes=1: expected >= 2; a mask of one class has two, background and foreground.")
+    wanted = {name: looks_of(model, looks) for name, model in models.items()}
+    if not len(data):
+        raise InvalidValue("data is empty: expected at least one pair of image and target.")
+    tallies = {
+        (name, t): Tally(classes, ignore_index, device_of(model))
+        for name, model in models.items()
+        for t in wanted[name]
+    }
+    # a generator of its own: the loader would else draw from, and move, everybody's
+    loader: Any = DataLoader(data, batch_size, num_workers=workers, generator=torch.Generator())
+    with ExitStack() as stack:
+        for model in models.values():
+            stack.enter_context(evaluating(model))
+        for image, target, *_ in loader:
+            for name, model in models.items():
+                _show(model, image, target, {t: tallies[name, t] for t in wanted[name]}, task)
+            advance()
+    return {name: Scores(score_of(tallies[name, t], t, task) for t in wanted[name]) for name in models}
+
+
+def miou(
+    model: nn.Module, data: Pairs, *, classes: int, ignore_index: int | None = None, batch_size: int = 16
+) -> float:
+    """Mean intersection over union of *model* on *data*, in [0, 1], after its own number of looks; see `evaluate`."""
+    return evaluate(model, data, classes=classes, ignore_index=ignore_index, batch_size=batch_size).last.score
+
+
+def looks_of(model: nn.Module, looks: Sequence[int] | None) -> tuple[int, ...]:
+    """The numbers of looks to score, fewest first.
+
+    >>> looks_of(nn.Identity(), [1, 4])
+    (1,)
+    """
+    if looks is not None:
+        if isinstance(looks, int) or not len(looks):
+            raise InvalidType(f"looks={looks!r}: expected numbers of looks, such as [1, 2, 4], or None.")
+        looks = sorted({check_steps(t) for t in looks})
+    if not isinstance(model, FeedbackModel):
+        return (1,)
+    return (int(cast(Any, model.feedback).steps()),) if looks is None else tuple(looks)
+
+
+def answers(model: nn.Module, image: Tensor, looks: Sequence[int], task: str) -> Iterator[tuple[int, Tensor]]:
+    """The logits after each of *looks* looks; a loop that came to rest before answers as it did last."""
+    if not isinstance(model, FeedbackModel):
+        yield 1, _chosen(model(image), task)
+        return
+    if getattr(getattr(model.feedback, "dynamics", None), "knows_the_end", False):
+        yield from ((t, _chosen(model(image, steps=t), task)) for t in sorted(looks))
+        return
+    left = sorted(looks)
+    for step in model.iterate(image, steps=left[-1]):
+        if step.index + 1 == left[0]:
+            yield left.pop(0), _answer(step, task)
+    for t in left:
+        yield t, _answer(step, task)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's weights are."""
+    weight = next(model.parameters(), None)
+    return torch.device("cpu") if weight is None else weight.device
+
+
+@torch.inference_mode()
+def _show(model: nn.Module, image: Tensor, target: Tensor, tallies: Mapping[int, Tally], task: str) -> None:
+    device = device_of(model)
+    target = target.to(device, non_blocking=True)
+    for t, logits in answers(model, image.to(device, non_blocking=True), list(tallies), task):
+        tallies[t].add(logits, target)
+
+
+def _chosen(answer: Tensor | tuple[Tensor, Tensor], task: str) -> Tensor:
+    return answer[task == "classification"] if isinstance(answer, tuple) else answer
+
+
+def _answer(step: Step, task: str) -> Tensor:
+    return step.labels if task == "classification" and step.labels is not None else step.logits

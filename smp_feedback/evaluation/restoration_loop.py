@@ -1,0 +1,139 @@
+"""What restoring changes: the segmentation of the clean, the distorted and the restored image, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from smp_feedback.data.triplets import check_triplets
+from smp_feedback.errors import InvalidType, InvalidValue
+from smp_feedback.evaluation.evaluate import Advance, device_of
+from smp_feedback.evaluation.image_quality import Counted
+from smp_feedback.evaluation.results import VERSION, Result
+from smp_feedback.evaluation.score_loop import check_classes
+from smp_feedback.evaluation.scores import Score
+from smp_feedback.loops.restoration.model import RestorationModel
+from smp_feedback.loops.restoration.state import Pass
+from smp_feedback.surgery.extension import evaluating
+
+CLEAN, DISTORTED, RESTORED = "clean", "distorted", "restored"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image that the base was shown, and what it made of it.
+
+    Attributes:
+        image: Which: ``clean``, ``distorted``, ``restored`` (without feedback), or ``step 1``, ``step 2``, ...
+        score: Of the segmentation.
+        psnr: Of the image against the clean one, in dB, mean over the images; infinite where one is equal to it.
+        l1: Its mean distance to the clean one, in [0, 1].
+    """
+
+    image: str
+    score: Score
+    psnr: float
+    l1: float
+
+
+@dataclass(frozen=True)
+class RestorationScores:
+    """The scores of all that the base was shown, in the order in which they are printed."""
+
+    seen: tuple[Seen, ...]
+
+    @property
+    def last(self) -> Seen:
+        """Of the model's own answer."""
+        return self.seen[-1]
+
+    def of(self, image: str) -> Seen:
+        """Of one of the images.
+
+        Raises:
+            InvalidValue: If there is no such.
+        """
+        for one in self.seen:
+            if one.image == image:
+                return one
+        raise InvalidValue(f"image={image!r}: there are {', '.join(one.image for one in self.seen)}.")
+
+    def result(self, classes: Sequence[str]) -> Result:
+        """As `save_result` takes it, kind ``restored``; *classes* are their names."""
+        rows = [{"model": s.image, "seed": 0, **asdict(s.score), "psnr": s.psnr, "l1": s.l1} for s in self.seen]
+        facts = {"task": "segmentation", "classes": list(classes)}
+        return {"kind": "restored", "version": VERSION, **facts, "rows": rows}
+
+
+def evaluate_restoration(
+    model: RestorationModel,
+    data: Any,
+    *,
+    classes: int,
+    ignore_index: int | None = None,
+    batch_size: int = 16,
+    workers: int = 0,
+    advance: Advance = lambda: None,
+) -> RestorationScores:
+    """Score *model*'s base on clean and on distorted images, and on what its restorer makes of these, step by step.
+
+    Scored is as in `evaluate`; each image is shown to the base T + 3 times.
+
+    Args:
+        model: With a restoration loop.
+        data: Map-style triplets (distorted image, clean image, mask).
+        classes: Number of classes.
+        ignore_index: Label that is not scored.
+        batch_size: Images at a time.
+        workers: Processes that load data.
+        advance: Called after each batch (progress bars).
+
+    Raises:
+        InvalidType, InvalidValue: If an argument is out of its range, before any work.
+        InvalidInput: If the parts of a triplet do not fit, a label is neither a class nor ignored, or all are ignored.
+
+    >>> import smp_feedback as smpf
+    >>> loop = smpf.Restoration(steps=1, depth=2, filters=4)
+    >>> model = smpf.create("Unet", "resnet18", None, classes=3, feedback=loop)
+    >>> image = torch.rand(3, 32, 32)
+    >>> scores = evaluate_restoration(model, [(image, image, torch.zeros(32, 32).long())], classes=3)
+    >>> [one.image for one in scores.seen], scores.of("distorted").l1
+    (['clean', 'distorted', 'restored', 'step 1'], 0.0)
+    """
+    if not isinstance(model, RestorationModel):
+        raise InvalidType(f"model is a {type(model).__name__}: expected one with a restoration loop.")
+    check_classes(model, classes)
+    if not len(data):
+        raise InvalidValue("data is empty: expected at least one triplet of distorted image, clean image and mask.")
+    device = device_of(model)
+    names = images_of(model)
+    counted = [Counted(classes, ignore_index, device) for _ in names]
+    # a generator of its own: the loader would else draw from, and move, everybody's
+    loader: Any = DataLoader(data, batch_size, num_workers=workers, generator=torch.Generator())
+    with evaluating(model), torch.inference_mode():
+        for batch in loader:
+            distorted, clean, target = (part.to(device, non_blocking=True) for part in check_triplets(batch))
+            for one, seen in zip(counted, shown(model, distorted, clean), strict=True):
+                one.add(seen.restored, seen.logits, clean, target)
+            advance()
+    rows = zip(names, counted, strict=True)
+    return RestorationScores(tuple(Seen(name, one.score(), **one.closeness()) for name, one in rows))
+
+
+def shown(model: RestorationModel, distorted: Tensor, clean: Tensor) -> Iterator[Pass]:
+    """All that the base is shown, as `images_of` names it."""
+    for image in (clean, distorted):
+        yield Pass(model.segment(image), None, image, None)
+    yield from model.passes(distorted)
+
+
+def images_of(model: RestorationModel) -> tuple[str, ...]:
+    """The names of what the base is shown."""
+    config = model.feedback.config
+    steps = config.steps if config.weight else 0
+    return (CLEAN, DISTORTED, RESTORED, *(f"step {t + 1}" for t in range(steps)))

@@ -1,0 +1,1 @@
+"""Does feedback help on these images? A feedback model beside its twins."""

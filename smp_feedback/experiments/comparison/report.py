@@ -1,0 +1,224 @@
+"""The report: one HTML page that needs neither network nor scripts, the same as Markdown, and its figures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smp_feedback.experiments.comparison.conclusion import conclusion, gaps, summary
+from smp_feedback.experiments.comparison.figures import caption, figures
+from smp_feedback.experiments.comparison.results import Comparison
+from smp_feedback.experiments.comparison.schema import parse
+from smp_feedback.experiments.table import Table
+from smp_feedback.experiments.comparison.tables import DETAIL, markdown, tables
+from smp_feedback.errors import InvalidInput, require
+from smp_feedback.saving.files import replace_files
+
+require("jinja2", extra="plot")
+
+import matplotlib as mpl
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+QUESTION = "Does feedback help on my images?"
+FIGURES = "figures"
+TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
+FAIR = {
+    "feedback": "the base model in a loop: it looks at the image T times, in training and when tested.",
+    "plain": "the same base model without the loop, with the same normalisation, trained for as many optimiser steps.",
+    "one-step": "the feedback model trained and run at T = 1: its extra weights, without looking again.",
+    "equal-compute": "the plain model, trained for as many forward passes as the feedback model: T times the steps.",
+}
+SPREAD = (
+    "A seed sets the first weights, the order of the data and the noise. The spread is over seeds alone: other test "
+    "images, or another split, would add to it."
+)
+# section: its title, its figures (by the beginning of their names) and its tables
+SECTIONS = {
+    "answer": ("The answer in numbers", ("differences",), ("differences", "scores", "gains")),
+    "robustness": ("Robustness", ("robustness", "train-noise"), ("robustness",)),
+    "few-images": ("Few training images", ("few-shot",), ()),
+    "looks": ("Look by look", ("looks",), ("looks",)),
+    "classes": ("Class by class", ("classes",), ("classes",)),
+    "pictures": ("Refinement in pictures", (), ()),
+    "calibration": ("Calibration", (), ("calibration",)),
+    "cost": ("What it costs", ("cost",), ("cost",)),
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure or picture as it stands in the page: its files' bytes by suffix, and its words."""
+
+    name: str
+    files: Mapping[str, bytes]
+    caption: str
+
+    @property
+    def shown(self) -> str:
+        """The suffix that the page embeds: the sharpest there is."""
+        return ".svg" if ".svg" in self.files else next(iter(self.files))
+
+    @property
+    def uri(self) -> str:
+        """The picture itself, as a ``data:`` address."""
+        return f"data:{TYPES[self.shown]};base64,{base64.b64encode(self.files[self.shown]).decode()}"
+
+    @property
+    def alt(self) -> str:
+        """What a reader who cannot see it is told."""
+        return f"{self.name.replace('-', ' ')}: {self.caption}"
+
+
+@dataclass
+class Section:
+    """One section of the page."""
+
+    id: str
+    title: str
+    pictures: list[Picture] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    detail: Table | None = None
+
+
+def write_report(results: Mapping[str, Any], folder: Path, pictures: Mapping[str, Path] | None = None) -> list[Path]:
+    """Write ``report.html``, ``report.md``, ``results.json`` and ``figures/`` into *folder*.
+
+    Everything is drawn before anything is written; each file is whole or absent. The page holds its figures and
+    pictures itself, so that it can be sent on alone. Scores that are no numbers are written as null.
+
+    Args:
+        results: A comparison's results, see :func:`smp_feedback.experiments.comparison.schema.parse`.
+        folder: Where the files go; made if absent.
+        pictures: PNG, JPEG or SVG files by the words that stand under them, of the refinement, say.
+
+    Returns:
+        The files' paths, the page first.
+
+    Raises:
+        InvalidInput: If *results* are no comparison, or a picture cannot be read.
+    """
+    found = parse(results)
+    given = [_read(text, Path(path)) for text, path in (pictures or {}).items()]
+    drawn = [_draw(name, figure, caption(name, found.metric)) for name, figure in figures(results).items()]
+    clean = _finite(dict(results))
+    page = _page(clean, found, _sections(results, drawn, given))
+    folder = Path(folder)
+    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    images = {f"{p.name}{suffix}": data for p in (*drawn, *given) for suffix, data in p.files.items()}
+    texts = {
+        "results.json": json.dumps(clean, indent=1, allow_nan=False),
+        "report.md": _markdown(clean, found, [*drawn, *given]),
+        "report.html": page,
+    }
+    replace_files(folder / FIGURES, {name: _writer(data) for name, data in images.items()})
+    replace_files(folder, {name: _writer(text.encode()) for name, text in texts.items()})
+    return [folder / name for name in reversed(texts)] + [folder / FIGURES / name for name in images]
+
+
+def _writer(data: bytes) -> Any:
+    return lambda path: path.write_bytes(data)
+
+
+def _draw(name: str, figure: Figure, text: str) -> Picture:
+    """The figure as SVG and PNG, the same bytes every time."""
+    svg, png = io.BytesIO(), io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+    figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
+    return Picture(name, {".svg": svg.getvalue(), ".png": png.getvalue()}, text)
+
+
+def _read(text: str, path: Path) -> Picture:
+    suffix = path.suffix.lower()
+    if suffix not in TYPES:
+        raise InvalidInput(f"{path}: a picture of the report is one of {', '.join(TYPES)}.")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{path}: this picture of the report cannot be read: {error}") from error
+    return Picture(f"picture-{_slug(text)}", {suffix: data}, text)
+
+
+def _sections(results: Mapping[str, Any], drawn: list[Picture], given: list[Picture]) -> list[Section]:
+    """The sections that have something to show."""
+    made, sections = tables(results), []
+    for name, (title, starts, names) in SECTIONS.items():
+        shown = given if name == "pictures" else [p for p in drawn if p.name.startswith(starts)]
+        section = Section(name, title, shown, [made[table] for table in names if table in made])
+        section.detail = made.get(DETAIL) if name == "robustness" else None
+        if shown or section.tables:
+            sections.append(section)
+    return sections
+
+
+def _page(results: Mapping[str, Any], found: Comparison, sections: list[Section]) -> str:
+    missing = gaps(results)
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("report.html.jinja").render(
+        question=QUESTION,
+        answer=conclusion(results),
+        beside=[line for line in summary(results)[1:] if line not in missing],
+        gaps=missing,
+        sections=sections,
+        fair={model: FAIR[model] for model in found.models},
+        spread=SPREAD,
+        command=found.command,
+        settings=_settings(found),
+    )
+
+
+def _settings(found: Comparison) -> dict[str, str]:
+    shown = {name: "n/a" if value is None else str(value) for name, value in _flat(found.settings)}
+    shown |= {"seeds": ", ".join(map(str, sorted({run.seed for run in found.runs}))), "hardware": found.hardware}
+    return shown | {name: str(version) for name, version in found.versions.items()}
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """``{"a": {"b": 1}}`` as ``("a.b", 1)``."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _markdown(results: Mapping[str, Any], found: Comparison, shown: list[Picture]) -> str:
+    answer, *beside = summary(results)
+    points = "\n".join(f"- {line}" for line in beside)
+    images = "\n\n".join(f"![{p.caption}]({FIGURES}/{p.name}{'.png' if '.png' in p.files else p.shown})" for p in shown)
+    fair = "\n".join(f"- **{model}**: {FAIR[model]}" for model in found.models)
+    settings = "\n".join(f"- {name}: {value}" for name, value in _settings(found).items())
+    parts = (
+        f"# {QUESTION}\n\n**{answer}**\n\n{points}",
+        f"## Tables\n\n{markdown(results, detail=True)}",
+        f"## Figures\n\n{images}",
+        f"## How it was made fair\n\n{fair}\n\n{SPREAD}",
+        f"## Settings\n\n```\n{found.command}\n```\n\n{settings}\n",
+    )
+    return "\n\n".join(parts)
+
+
+def _finite(value: Any) -> Any:
+    """*value* with null in place of NaN and infinity, which are no JSON."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "picture"

@@ -1,0 +1,205 @@
+"""What a comparison measured, asked by condition, model and seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from smp_feedback.evaluation.statistics import Paired
+
+FEEDBACK = "feedback"
+TWINS = ("plain", "one-step", "equal-compute")
+MODELS = (FEEDBACK, *TWINS)
+METRICS = {"segmentation": "mIoU", "classification": "accuracy"}
+CLEAN = ("clean", 0)
+
+
+class Condition(NamedTuple):
+    """What a model was trained on, and what it was then shown."""
+
+    train: str
+    images: int
+    corruption: str
+    severity: int
+
+    @property
+    def test(self) -> str:
+        """``clean``, or ``name:severity``."""
+        return label(self.corruption, self.severity)
+
+    @property
+    def as_trained(self) -> bool:
+        """Whether it was tested on what it was trained on."""
+        return self.test == self.train
+
+    @property
+    def clean(self) -> bool:
+        """Whether it was tested on clean images."""
+        return (self.corruption, self.severity) == CLEAN
+
+    def __str__(self) -> str:
+        count = f"{self.images} image{'s' * (self.images != 1)}"
+        return f"trained on {count}, {self.train}; tested on {self.test}"
+
+
+class Score(NamedTuple):
+    """One evaluation: score and ECE in [0, 1] (NaN where there is none), a class's score None where it is absent."""
+
+    score: float
+    ece: float
+    per_class: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained model: how, at what cost, and its scores by (corruption, severity, looks)."""
+
+    model: str
+    seed: int
+    train: str
+    images: int
+    steps: int
+    looks: int
+    seconds: float
+    seconds_per_image: float
+    kept_mb: float
+    parameters: int
+    scores: Mapping[tuple[str, int, int], Score]
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of a batch in training."""
+        return self.steps * self.looks
+
+
+Seeded = tuple[str, int]  # model, seed
+Scores = dict[Condition, dict[Seeded, float]]
+Value = Callable[[Score], float | None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``results.json``, checked."""
+
+    command: str
+    settings: Mapping[str, Any]
+    hardware: str
+    classes: tuple[str, ...]
+    task: str
+    runs: tuple[Run, ...]
+    versions: Mapping[str, str]
+
+    @property
+    def metric(self) -> str:
+        """``mIoU`` or ``accuracy``."""
+        return METRICS[self.task]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that have a run, feedback first."""
+        return tuple(model for model in MODELS if any(run.model == model for run in self.runs))
+
+    @property
+    def groups(self) -> tuple[tuple[str, int], ...]:
+        """Every (train, images), clean first, then as measured."""
+        found = dict.fromkeys((run.train, run.images) for run in self.runs)
+        order = list(dict.fromkeys(train for train, _ in found))
+        return tuple(sorted(found, key=lambda group: (group[0] != "clean", order.index(group[0]), group[1])))
+
+    def scores(self, value: Value = lambda score: score.score) -> Scores:
+        """Every finite *value*, at the looks a model was trained with, by condition and then (model, seed)."""
+        table: Scores = {}
+        for run in self.runs:
+            for (corruption, severity, looks), score in run.scores.items():
+                found = value(score)
+                if looks == run.looks and found is not None and math.isfinite(found):
+                    condition = Condition(run.train, run.images, corruption, severity)
+                    table.setdefault(condition, {})[run.model, run.seed] = found
+        return table
+
+    def class_scores(self) -> dict[str, Scores]:
+        """The scores of each class, as :meth:`scores` gives them; empty where a class is absent throughout."""
+
+        def part(score: Score, i: int) -> float | None:
+            return score.per_class[i] if score.per_class else None
+
+        return {name: self.scores(partial(part, i=i)) for i, name in enumerate(self.classes)}
+
+    def looks(self) -> dict[tuple[str, int], dict[int, dict[int, float]]]:
+        """The feedback model's scores on what it was trained on, by (train, images), looks and seed."""
+        found: dict[tuple[str, int], dict[int, dict[int, float]]] = {}
+        for run in (run for run in self.runs if run.model == FEEDBACK):
+            for (corruption, severity, looks), score in sorted(run.scores.items()):
+                if label(corruption, severity) == run.train and math.isfinite(score.score):
+                    found.setdefault((run.train, run.images), {}).setdefault(looks, {})[run.seed] = score.score
+        return {group: found[group] for group in self.groups if len(found.get(group, ())) > 1}
+
+
+def label(corruption: str, severity: int) -> str:
+    """The name of a test condition, as the training conditions are named."""
+    return "clean" if (corruption, severity) == CLEAN else f"{corruption}:{severity}"
+
+
+def select(table: Scores, **fields: object) -> Scores:
+    """The conditions whose fields (of :class:`Condition`, ``as_trained`` and ``clean`` too) have these values."""
+    return {
+        condition: row
+        for condition, row in table.items()
+        if all(getattr(condition, name) == value for name, value in fields.items())
+    }
+
+
+def kinds(table: Scores) -> dict[str, Scores]:
+    """The conditions by whether they are those a model was trained on; one kind where there is but one."""
+    parts = {"as trained": select(table, as_trained=True), "otherwise": select(table, as_trained=False)}
+    return {name: part for name, part in parts.items() if part}
+
+
+def only(table: Scores, *models: str) -> Scores:
+    """The conditions that each of *models* has, for the seeds that all of them have."""
+    kept: Scores = {}
+    for condition, row in table.items():
+        seeds = [{seed for model, seed in row if model == name} for name in models]
+        shared = set.intersection(*seeds)
+        if shared:
+            kept[condition] = {key: row[key] for key in row if key[0] in models and key[1] in shared}
+    return kept
+
+
+def matched(table: Scores) -> Scores:
+    """The conditions that every (model, seed) of the table has, so that means are over the same ones.
+
+    Where no condition has them all, those (model, seed) remain that every condition has.
+    """
+    everyone = {key for row in table.values() for key in row}
+    full = {condition: row for condition, row in table.items() if set(row) == everyone}
+    if full or not table:
+        return full
+    everywhere = set.intersection(*map(set, table.values()))
+    return {condition: {key: row[key] for key in row if key in everywhere} for condition, row in table.items()}
+
+
+def means(table: Scores) -> dict[str, dict[int, float]]:
+    """Mean over the matched conditions, by model and seed."""
+    kept = list(matched(table).values())
+    averages: dict[str, dict[int, float]] = {}
+    for model, seed in sorted(kept[0]) if kept else ():
+        averages.setdefault(model, {})[seed] = math.fsum(row[model, seed] for row in kept) / len(kept)
+    return averages
+
+
+def paired(table: Scores, twin: str) -> Paired:
+    """Feedback - *twin* over the seeds both have, each seed averaged over the matched conditions first."""
+    averages = means(only(table, FEEDBACK, twin))
+    if not averages:
+        return Paired(())
+    return Paired(tuple(averages[FEEDBACK][seed] - averages[twin][seed] for seed in sorted(averages[twin])))
+
+
+def average(values: Iterable[float]) -> float:
+    """The mean of what is finite; NaN without any."""
+    finite = [value for value in values if math.isfinite(value)]
+    return math.fsum(finite) / len(finite) if finite else math.nan

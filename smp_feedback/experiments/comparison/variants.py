@@ -1,0 +1,87 @@
+"""A feedback model and its twins: the same base, the same weights to begin with, everything shared but the loop."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from smp_feedback.config.base import LoopConfig
+from smp_feedback.experiments.comparison.settings import Settings
+from smp_feedback.factory import create
+from smp_feedback.ops.dirichlet import check_classes, log_concentration
+from smp_feedback.training.build import shape_told
+
+
+class Twin(NamedTuple):
+    """One model of a comparison, untrained.
+
+    Attributes:
+        model: The model.
+        train_steps: Optimiser steps it is given.
+        looks: Forward passes of the base in one of them.
+    """
+
+    model: nn.Module
+    train_steps: int
+    looks: int
+
+
+def make_twin(name: str, settings: Settings, classes: int, seed: int) -> Twin:
+    """The model called *name*, from the weights that *seed* draws for all of them.
+
+    ``plain`` is the base; ``one-step`` the feedback model with a single look, which has all that it has beyond the
+    base (what is normalised, what is read out) but the loop; ``equal-compute`` the base, trained for as many
+    forward passes as the feedback model. Where the loop's output is a Dirichlet distribution, every model's is.
+
+    Args:
+        name: ``feedback``, ``plain``, ``one-step`` or ``equal-compute``.
+        settings: The comparison.
+        classes: Number of classes.
+        seed: Of the weights.
+
+    >>> tiny = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
+    >>> twin = make_twin("equal-compute", Settings(train_steps=10, feedback={"steps": 3}, arch_options=tiny), 3, seed=0)
+    >>> twin.train_steps, twin.looks
+    (30, 1)
+    """
+    torch.manual_seed(seed)
+    looks = settings.looks
+    if name == "feedback":
+        return Twin(make(settings, classes, settings.config), settings.train_steps, looks)
+    if name == "one-step":
+        return Twin(make(settings, classes, once(settings.config)), settings.train_steps, 1)
+    base = make(settings, classes, None)
+    if getattr(settings.config, "output", "") == "dirichlet":  # the evidential loss means nothing to bare logits
+        check_classes(classes)
+        base.register_forward_hook(_as_dirichlet)
+    return Twin(base, settings.train_steps * (looks if name == "equal-compute" else 1), 1)
+
+
+def _as_dirichlet(base: nn.Module, args: Any, answer: Any) -> Any:
+    if isinstance(answer, Tensor):
+        return log_concentration(answer)
+    masks, labels = answer
+    return log_concentration(masks), labels
+
+
+def make(settings: Settings, classes: int, config: LoopConfig | None) -> nn.Module:
+    """The architecture of the comparison, closed into *config*'s loop, or as it is."""
+    told: dict[str, Any] = {**shape_told(settings.arch, 3, classes), **settings.arch_options}
+    told |= {} if settings.encoder is None else {"encoder_name": settings.encoder}
+    model: nn.Module = create(
+        settings.arch,
+        encoder_weights=settings.encoder_weights,
+        feedback=cast(Any, config),
+        base_norm=cast(Any, settings.base_norm),
+        **told,
+    )
+    return model
+
+
+def once(config: LoopConfig) -> LoopConfig:
+    """*config* with a single look."""
+    single: LoopConfig = dataclasses.replace(cast(Any, config), steps=1)
+    return single

@@ -1,0 +1,91 @@
+"""Loops around a base that answers as a whole, plain or with a loop of its own."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from smp_feedback.config.base import LoopConfig
+from smp_feedback.errors import SurgeryError
+from smp_feedback.loops.base import FeedbackModel, size_of
+from smp_feedback.loops.recurrent.model import RecurrentFeedback, RecurrentModel
+from smp_feedback.models.builder import check_reads_logits
+from smp_feedback.surgery.cuts import cut_of
+from smp_feedback.surgery.feature_capture import what_the_head_reads
+from smp_feedback.surgery.probe import Probe, in_channels_of, probe
+
+
+class AroundFeedback(nn.Module):
+    """What every such loop adds to a base.
+
+    Args:
+        config: The loop's config.
+        seen: What a dry run showed of the base.
+        inner: What is new in a base that looks again itself.
+    """
+
+    inner: RecurrentFeedback | None
+
+    def __init__(self, config: LoopConfig, seen: Probe, inner: RecurrentFeedback | None) -> None:
+        super().__init__()
+        self.config, self.cut = config, seen.cut
+        self.in_channels, self.classes = seen.image.shape[1], seen.logits.shape[1]
+        self.inner = inner
+
+
+class Asked(NamedTuple):
+    """What a base answers.
+
+    Attributes:
+        logits: (B, classes, H, W).
+        labels: Its image labels, where it has a classification head.
+        output: What its head read.
+    """
+
+    logits: Tensor
+    labels: Tensor | None
+    output: Tensor
+
+
+class AroundModel(FeedbackModel):
+    """A base that is asked for predictions."""
+
+    feedback: AroundFeedback
+
+    def asked(self, image: Tensor) -> Asked:
+        """One pass of the base, or all looks of its own loop."""
+        cut, size = self.feedback.cut, size_of(image)
+        inner = self.feedback.inner
+        if inner is not None:
+            for _, turned in super()._turns(image, None):  # noqa: B007
+                pass
+            logits, labels = super()._answer(turned, size)
+            output = turned.state[:, : inner.state_channels]
+            return Asked(logits, labels, output if cut.spread is None else cut.spread(self, output, size))
+        cut.check(self, image)
+        output, features = cut.body(self, image)
+        logits = cut.head(self, output[:, : output.shape[1] - cut.readout(self)], size)
+        labels = None if features is None else cut.labels(self, features)
+        return Asked(logits, labels, what_the_head_reads(cut, self, output, size))
+
+
+def opened(base: nn.Module, config: LoopConfig, in_channels: int | None) -> tuple[Probe, RecurrentFeedback | None]:
+    """What a dry run shows of *base*, which must be evaluating, and what is new in one that looks again itself.
+
+    Raises:
+        SurgeryError: If it gives no map of classes, or has a loop that none goes around.
+    """
+    asked = f"feedback={config.loop!r}"
+    check_reads_logits(base, asked)
+    cut_of(base)  # what cannot be cut need not be asked anything
+    if isinstance(base, FeedbackModel) and not isinstance(base, RecurrentModel):
+        name = f"{type(base).__name__} of the loop {base.loop_config.loop!r}"
+        raise SurgeryError(f"{asked} goes around a plain model or a recurrent one, no {name}.")
+    seen = probe(base, [in_channels] if in_channels else in_channels_of(base))
+    if seen.classifies:
+        raise SurgeryError(
+            f"{asked} needs a map of classes, and {type(base).__name__} gives one answer per image: choose a model for "
+            "segmentation, or feedback='recurrent'."
+        )
+    return seen, base.recurrent if isinstance(base, RecurrentModel) else None

@@ -1,0 +1,1 @@
+"""The restoration loop: the image restored between two looks."""

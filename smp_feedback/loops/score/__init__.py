@@ -1,0 +1,1 @@
+"""The score loop: a prediction refined along an estimated score."""

@@ -1,0 +1,1 @@
+"""Base models: found by name, built, and closed into a loop."""

@@ -1,0 +1,49 @@
+"""Assembly: a base model is closed into the loop of a config."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, cast
+
+from torch import nn
+
+from smp_feedback.config.base import LoopConfig
+from smp_feedback.errors import InvalidValue, SurgeryError
+from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.registry.public import catalogue
+
+
+def with_feedback_channels(arch: str, given: dict[str, Any], config: LoopConfig | None) -> dict[str, Any]:
+    """*given*, and K for a builder that makes the fed-back channels itself."""
+    if "feedback_channels" not in inspect.signature(catalogue().architectures[arch]).parameters:
+        return given
+    channels = 0 if config is None else config.state_channels_fed_back
+    if given.get("feedback_channels", channels) not in (0, channels):  # 0: the loop makes a read-out of its own
+        said = given["feedback_channels"]
+        raise InvalidValue(
+            f"feedback_channels={said}: the loop feeds back {channels} channels of the state; give "
+            f"feedback={{'channels': {said}}} instead."
+        )
+    return {"feedback_channels": channels, **given}
+
+
+def close(base: nn.Module, config: LoopConfig, origin: Mapping[str, Any] | None) -> FeedbackModel:
+    """Close *base* into the loop of *config*, in place; *origin* is how to build the base again."""
+    loop, inner = catalogue().loops[config.loop], getattr(config, "base", None)
+    if inner is not None and not isinstance(base, FeedbackModel):
+        base = close(base, inner, origin)
+    elif isinstance(base, FeedbackModel) and inner is None:
+        who = origin["architecture"] if origin else type(base).__name__
+        raise InvalidValue(f"{who}: this {type(base).__name__} looks again already; its builder must make a new one.")
+    ours = {"feedback"}.union(*(vars(c) for c in loop.__mro__ if not issubclass(nn.Module, c)))
+    taken = {*base._modules, *base._parameters, *base._buffers, *vars(base)} - {"config"}
+    taken -= {"feedback"} if inner is not None else set()
+    for name in sorted(ours & taken):
+        raise SurgeryError(
+            f"{type(base).__name__} has a part called {name!r}, and so has every looping model: rename it."
+        )
+    channels = origin["arguments"].get("in_channels") if origin else None
+    model = cast(FeedbackModel, loop.close(base, config, in_channels=channels))
+    model.feedback.origin = origin
+    return model

@@ -1,0 +1,131 @@
+"""Figures of results: each kind's function takes the result and returns its figures by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from smp_feedback.plotting.axes import (
+    Row,
+    class_bars,
+    curves,
+    curves_over_looks,
+    last_look,
+    legend,
+    models_of,
+    reliability,
+    spread,
+    unique,
+    way,
+)
+from smp_feedback.plotting.style import columns, new_figure
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+Result = Mapping[str, Any]
+SCORES = {"segmentation": "mIoU", "classification": "accuracy"}
+
+
+def robustness(result: Result) -> dict[str, Figure]:
+    """Score and calibration error over severity, score over looks, and each class on clean images."""
+    rows, label = result["rows"], SCORES[result["task"]]
+    last = last_look(rows)
+    figures = {
+        "severity": _by_severity(last, "score", label),
+        "ece": _by_severity(last, "ece", "calibration error"),
+        "classes": class_bars([row for row in last if row["severity"] == 0], result),
+    }
+    if len({row["looks"] for row in rows}) > 1:
+        figures["looks"] = _by_looks(rows, label)
+    return figures
+
+
+def few_shot(result: Result) -> dict[str, Figure]:
+    """Score over the number of training images."""
+    rows = last_look(result["rows"])
+    figure = new_figure()
+    axis = figure.subplots()
+    curves(axis, rows, "images", "score")
+    counts = sorted({row["images"] for row in rows})
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(counts, [str(n) for n in counts])
+    axis.minorticks_off()
+    axis.set(xlabel="training images", ylabel=SCORES[result["task"]])
+    legend(figure, axis, rows)
+    return {"few_shot": figure}
+
+
+def calibration(result: Result) -> dict[str, Figure]:
+    """Reliability after the last look, each class, and the calibration error over looks where there are several."""
+    rows = result["rows"]
+    last = last_look(rows)
+    figures = {"reliability": reliability(last), "classes": class_bars(last, result)}
+    if len({row["looks"] for row in rows}) > 1:
+        figure = new_figure()
+        axis = figure.subplots()
+        curves_over_looks(axis, rows, "ece")
+        axis.set_ylabel("calibration error")
+        axis.set_ylim(bottom=0)
+        legend(figure, axis, rows)
+        figures["looks"] = figure
+    return figures
+
+
+def stability(result: Result) -> dict[str, Figure]:
+    """Change, distance to the last state and flips over looks, median and range over images; one image's path."""
+    figure = new_figure(aspect=0.85)
+    (change, distance), (flips, path) = figure.subplots(2, 2)
+    looks = np.arange(1, result["looks"] + 1)
+    spread(change, looks, result["change"], "change of the state", log=True)
+    spread(distance, looks[:-1], np.asarray(result["distance"])[:, :-1], f"distance to look {looks[-1]}", log=True)
+    spread(flips, looks[1:], result["flips"], "pixels that flip")
+    flips.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    way(path, np.asarray(result["path"][0]), result["explained"][0])
+    return {"stability": figure}
+
+
+def _by_severity(rows: Sequence[Row], value: str, label: str) -> Figure:
+    """One panel for each corruption, its first point the clean images."""
+    names = [name for name in unique(rows, "corruption") if name != "clean"] or ["clean"]
+    across = columns(len(names))
+    down = -(-len(names) // across)
+    figure = new_figure(aspect=0.16 + (0.85 * down) / across)
+    axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
+    for i, (axis, name) in enumerate(zip(axes, names, strict=False)):
+        curves(axis, [row for row in rows if row["corruption"] in ("clean", name)], "severity", value, models_of(rows))
+        axis.set_title(name.replace("_", " "))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.tick_params(labelbottom=i + across >= len(names))
+    for axis in axes[len(names) :]:
+        axis.remove()
+    axes[0].set_ylim(bottom=0)
+    figure.supxlabel("severity", fontsize="medium")
+    figure.supylabel(label, fontsize="medium")
+    legend(figure, axes[0], rows)
+    return figure
+
+
+def _by_looks(rows: Sequence[Row], label: str) -> Figure:
+    """Score over looks: on clean images, and the mean over all corrupted ones."""
+    parts = [("clean", [row for row in rows if row["severity"] == 0])]
+    parts += [("mean over corruptions", _mean_corrupted(rows))] * any(row["severity"] for row in rows)
+    figure = new_figure(aspect=0.6)
+    axes = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    for axis, (title, part) in zip(axes, parts, strict=True):
+        curves_over_looks(axis, part, "score")
+        axis.set_title(title)
+    axes[0].set_ylabel(label)
+    legend(figure, axes[0], rows)
+    return figure
+
+
+def _mean_corrupted(rows: Sequence[Row]) -> list[Row]:
+    groups: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        if row["severity"]:
+            groups.setdefault((row["model"], row["seed"], row["looks"]), []).append(row["score"])
+    names = ("model", "seed", "looks", "score")
+    return [dict(zip(names, (*key, float(np.mean(scores))), strict=True)) for key, scores in groups.items()]

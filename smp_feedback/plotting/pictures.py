@@ -1,0 +1,194 @@
+"""Pictures of how a model came to its answer, and of how sure it is (extra ``plot``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from smp_feedback.errors import InvalidValue
+from smp_feedback.plotting.plot import save_figure
+from smp_feedback.evaluation.evaluate import device_of
+from smp_feedback.evaluation.score_loop import ANSWERS, answers
+from smp_feedback.plotting.style import PALETTE, styled
+from smp_feedback.evaluation.confusion import per_class
+from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.score.model import ScoreModel
+from smp_feedback.surgery.extension import evaluating
+
+from matplotlib.figure import Figure
+
+VOID = (255, 255, 255)
+CHANGES = ("#009E73", "#D55E00", "#999999")  # mended, spoilt, wrong in another way
+MAP = "gray"  # reads the same in print and in every colour vision
+Picture = tuple[str, NDArray[Any]]
+EXAMPLES = 4
+Item = TypeVar("Item")
+
+
+def colours(mask: Tensor, classes: int, palette: Sequence[str] = PALETTE) -> NDArray[np.uint8]:
+    """A label map (H, W) as RGB (H, W, 3); labels that are no class are white.
+
+    >>> colours(torch.tensor([[0, 255]]), classes=2).tolist()
+    [[[0, 0, 0], [255, 255, 255]]]
+    """
+    rgb = [tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in palette]
+    table = np.array([*(rgb[i % len(rgb)] for i in range(classes)), VOID], dtype=np.uint8)
+    known = torch.where((mask >= 0) & (mask < classes), mask, classes)
+    painted: NDArray[np.uint8] = table[known.cpu().numpy()]
+    return painted
+
+
+def refinement(
+    models: Mapping[str, nn.Module], samples: Sequence[tuple[Tensor, Tensor]], path: Path, *, classes: int
+) -> Path:
+    """One row a sample: input, truth, each feed-forward answer, and each feedback model's, look by look.
+
+    Args:
+        models: By name; looping and feed-forward ones.
+        samples: Pairs of image (3, H, W) in [0, 1] and mask (H, W).
+        path: PNG to write; a crash leaves an older one whole.
+        classes: Number of classes.
+
+    Returns:
+        *path*.
+    """
+    return grid([_row(models, image, mask, classes) for image, mask in _some(samples)], path)
+
+
+def uncertainty(
+    models: Mapping[str, nn.Module], samples: Sequence[tuple[Tensor, Tensor]], path: Path, *, classes: int
+) -> Path:
+    """One row a sample: input, truth, and for each model its answer, its uncertainty and where it is wrong.
+
+    Uncertainty is the entropy of the prediction over its largest possible value, log(classes): black is sure (0),
+    white knows nothing (1). A model that knows what it does not know is bright where it is wrong.
+
+    Args:
+        models: By name; looping ones answer after their own number of looks.
+        samples: Pairs of image (3, H, W) in [0, 1] and mask (H, W).
+        path: File to write, PNG, SVG or PDF; a crash leaves an older one whole.
+        classes: Number of classes.
+
+    Returns:
+        *path*.
+    """
+    rows = []
+    for image, mask in _some(samples):
+        row = _seen(image, mask, classes)
+        for name, model in models.items():
+            logits = per_class(_answers(name, model, image[None])[-1][1])[0]
+            answer = logits.argmax(0)
+            scored = (mask >= 0) & (mask < classes)
+            row += [
+                (name, colours(answer, classes)),
+                ("uncertainty", torch.special.entr(logits.softmax(0)).sum(0).div(math.log(classes)).cpu().numpy()),
+                ("wrong", ((answer.cpu() != mask.cpu()) & scored.cpu()).float().numpy()),
+            ]
+        rows.append(row)
+    return grid(rows, path, bar=True)
+
+
+def refined(model: ScoreModel, samples: Sequence[tuple[Tensor, Tensor]], path: Path, *, classes: int) -> Path:
+    """One row a sample: input, truth, the base's answer, one pass of the autoencoder, iterative inference, the change.
+
+    The change is green where iterative inference mended what the base had wrong, orange where it spoilt what was
+    right, grey where both are wrong in different ways, and white elsewhere.
+
+    Args:
+        model: With a score loop.
+        samples: Pairs of image (3, H, W) in [0, 1] and mask (H, W).
+        path: File to write, PNG, SVG or PDF; a crash leaves an older one whole.
+        classes: Number of classes.
+
+    Returns:
+        *path*.
+    """
+    rows = []
+    for image, mask in _some(samples):
+        with evaluating(model), torch.inference_mode():
+            said = [per_class(x)[0].argmax(0) for x in answers(model, model.begin(image[None].to(device_of(model))))]
+        shown = zip(ANSWERS, (colours(labels, classes) for labels in said), strict=True)
+        change = "green: mended, orange:\nspoilt, grey: still wrong", changes(said[0], said[-1], mask, classes)
+        rows.append([*_seen(image, mask, classes), *shown, change])
+    return grid(rows, path)
+
+
+def changes(before: Tensor, after: Tensor, mask: Tensor, classes: int) -> NDArray[np.uint8]:
+    """Where *after* (H, W) is another label than *before*, as RGB (H, W, 3): mended, spoilt, or wrong as ever.
+
+    >>> changes(torch.tensor([[0, 1, 2, 1]]), torch.tensor([[1, 2, 0, 1]]), torch.tensor([[1, 1, 1, 0]]), 3)[0].tolist()
+    [[0, 158, 115], [213, 94, 0], [153, 153, 153], [255, 255, 255]]
+    """
+    before, after, mask = (labels.cpu() for labels in (before, after, mask))
+    kind = torch.where(after == mask, 0, torch.where(before == mask, 1, 2))
+    same = (before == after) | (mask < 0) | (mask >= classes)
+    return colours(torch.where(same, len(CHANGES), kind), len(CHANGES), CHANGES)
+
+
+def _some(samples: Sequence[tuple[Tensor, Tensor]]) -> Sequence[tuple[Tensor, Tensor]]:
+    if not samples:
+        raise InvalidValue("samples is empty: expected at least one pair of image and mask.")
+    return samples
+
+
+def grid(rows: Sequence[Sequence[Picture]], path: Path, *, bar: bool = False) -> Path:
+    """Pictures with their titles above the first row; those of one channel run from 0 (black) to 1."""
+    height, width = rows[0][0][1].shape[:2]
+    across, down = len(rows[0]), len(rows)
+    with styled("screen"):
+        figure = Figure(figsize=(1.7 * across * max(1, width / height) + 0.8 * bar, 1.9 * down))
+        axes = figure.subplots(down, across, squeeze=False)
+        for i, row in enumerate(rows):
+            for j, (title, picture) in enumerate(row):
+                shown = axes[i, j].imshow(picture, interpolation="nearest", cmap=MAP, vmin=0, vmax=1)
+                axes[i, j].set_axis_off()
+                if i == 0:
+                    axes[i, j].set_title(title, fontsize=9)
+        if bar:
+            figure.colorbar(shown, ax=axes, label="entropy / log(classes)", aspect=15 * down, pad=0.01)
+        return save_figure(figure, path)
+
+
+def examples(data: Dataset[Item]) -> list[Item]:
+    """A few items of a dataset, from all over it.
+
+    >>> examples(range(10)), examples(range(2))
+    ([0, 2, 5, 7], [0, 1])
+    """
+    total = len(cast(Any, data))
+    count = min(EXAMPLES, total)
+    return [data[i * total // count] for i in range(count)]
+
+
+def photo(image: Tensor) -> NDArray[np.float32]:
+    """An image (C, H, W) as it is drawn, (H, W, C) in [0, 1]."""
+    drawn: NDArray[np.float32] = image.clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
+    return drawn
+
+
+def _seen(image: Tensor, mask: Tensor, classes: int) -> list[Picture]:
+    return [("input", photo(image)), ("truth", colours(mask, classes))]
+
+
+def _row(models: Mapping[str, nn.Module], image: Tensor, mask: Tensor, classes: int) -> list[Picture]:
+    row = _seen(image, mask, classes)
+    for name, model in models.items():
+        row += [(title, colours(per_class(x)[0].argmax(0), classes)) for title, x in _answers(name, model, image[None])]
+    return row
+
+
+def _answers(name: str, model: nn.Module, image: Tensor) -> list[tuple[str, Tensor]]:
+    """Every answer worth showing: one, or one a look."""
+    image = image.to(device_of(model))
+    with evaluating(model), torch.inference_mode():
+        if not isinstance(model, FeedbackModel):
+            return [(name, model(image))]
+        return [(f"{name}, look {step.index + 1}", step.logits) for step in model.iterate(image)]

@@ -1,0 +1,1 @@
+"""Names for things: registries, the catalogue of all of them, and the plugins that fill it."""

@@ -1,0 +1,186 @@
+"""Every part by its name: built-ins, what is installed, and what a script registers itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint
+from typing import Any
+
+from smp_feedback.registry.catalogue import Catalogue
+from smp_feedback.registry.plugins import Plugin, installed_points
+
+BUILT_IN = (
+    "smp_feedback.models.builder",
+    "smp_feedback.surgery.cuts",
+    "smp_feedback.models.recipes",
+    "smp_feedback.dynamics",
+    "smp_feedback.projections",
+    "smp_feedback.loops",
+    "smp_feedback.restorers",
+    "smp_feedback.losses",
+    "smp_feedback.data.dataset_factory",
+)
+
+
+def open_catalogue(*, installed: bool = True, found: Iterable[EntryPoint] | None = None) -> Catalogue:
+    """A fresh catalogue: built-ins, then the plugins, each on its own.
+
+    Args:
+        installed: Whether installed third-party plugins are loaded.
+        found: The entry points to load instead of the installed ones (tests).
+    """
+    points = installed_points() if installed and found is None else found or ()
+    catalogue = _built_in(lambda: points)
+    catalogue.load()
+    return catalogue
+
+
+def _built_in(points: Callable[[], Iterable[EntryPoint]]) -> Catalogue:
+    catalogue = Catalogue(points)
+    for module in BUILT_IN:
+        catalogue.admit_built_in(import_module(module), module)
+    return catalogue
+
+
+_opening = threading.RLock()
+_process: list[Catalogue] = []
+
+
+def catalogue() -> Catalogue:
+    """The catalogue of this process; the first look-up that built-in names do not answer loads the plugins."""
+    if not _process:
+        with _opening:
+            if not _process:
+                _process.append(_built_in(installed_points))
+    return _process[0]
+
+
+def list_plugins() -> list[Plugin]:
+    """Every installed plugin, those that are broken or disabled too, with what each brought.
+
+    >>> [plugin.name for plugin in list_plugins() if plugin.state == "broken"]
+    []
+    """
+    catalogue().load()
+    return list(catalogue().plugins)
+
+
+def list_architectures(pattern: str = "*") -> list[str]:
+    """The architectures that match *pattern* (shell wildcards, case-insensitive).
+
+    >>> list_architectures("deeplab*")
+    ['DeepLabV3', 'DeepLabV3Plus']
+    """
+    return catalogue().architectures.names(pattern)
+
+
+def list_datasets(pattern: str = "*") -> list[str]:
+    """The datasets that match *pattern* (shell wildcards, case-insensitive), for ``data.open_dataset``.
+
+    >>> list_datasets("c*")
+    ['camvid', 'circles', 'cityscapes', 'coloured_shapes']
+    """
+    return catalogue().datasets.names(pattern)
+
+
+def list_corruptions(pattern: str = "*") -> list[str]:
+    """The corruptions that match *pattern* (shell wildcards, case-insensitive), for ``data.Corrupted``.
+
+    >>> list_corruptions("*blur")
+    ['gaussian_blur', 'motion_blur']
+    """
+    return catalogue().corruptions.names(pattern)
+
+
+def register_architecture(
+    name: str,
+    builder: Any = None,
+    *,
+    aliases: Iterable[str] = (),
+    feedback: Mapping[str, Any] | None = None,
+    members: Callable[[], Iterable[str]] | None = None,
+) -> Any:
+    """Register a base model's builder under *name*, as a decorator or directly.
+
+    The builder is called with those of ``encoder_name, encoder_weights, in_channels, classes`` that its signature
+    names, and with its own further keywords; what nobody gives is its own default. It returns an smp model, any
+    module with ``forward_features`` and ``forward_head``, or one whose class has a cut (:func:`register_cut`).
+
+    Args:
+        name: The name; ``source/*`` is a family, whose builder takes the name after the slash first.
+        builder: The builder.
+        aliases: What else it is called.
+        feedback: The loop that ``feedback=True`` means for it, as the dict of a config; None is the usual one.
+        members: Of a family, what gives the names after the slash.
+
+    Raises:
+        NameTaken: If the name or an alias belongs to another.
+
+    >>> import segmentation_models_pytorch as smp
+    >>> @register_architecture("SlimUnet")
+    ... def slim(encoder_name, encoder_weights, in_channels, classes):
+    ...     channels = (32, 16, 16, 8, 8)
+    ...     return smp.Unet(encoder_name, 5, encoder_weights, decoder_channels=channels, classes=classes)
+    >>> "slimunet" in catalogue().architectures
+    True
+    """
+    told: dict[str, Any] = {"aliases": aliases, "feedback": feedback, "members": members}
+    return catalogue().architectures.register(name, builder, **told)
+
+
+def register_cut(name: str | type, cut: Any = None) -> Any:
+    """Register where models of a class are opened: a :class:`smp_feedback.Cut`.
+
+    Args:
+        name: The class, or its full name ``"module.Class"``; subclasses are opened alike, unless they have their own.
+        cut: The cut.
+    """
+    full = name if isinstance(name, str) else f"{name.__module__}.{name.__qualname__}"
+    body = getattr(cut, "body", None)
+    home = getattr(getattr(body, "func", body), "__module__", "")  # of a Cut itself it is always smp_feedback
+    return catalogue().cuts.register(full, cut, origin=home)
+
+
+def register_dynamics(name: str, dynamics: Any = None, *, aliases: Iterable[str] = ()) -> Any:
+    """Register a subclass of :class:`smp_feedback.dynamics.Dynamics` under *name*."""
+    return catalogue().dynamics.register(name, dynamics, aliases=aliases)
+
+
+def register_projection(name: str, projection: Any = None, *, aliases: Iterable[str] = ()) -> Any:
+    """Register a subclass of :class:`smp_feedback.projections.Projection` under *name*."""
+    return catalogue().projections.register(name, projection, aliases=aliases)
+
+
+def register_loop(name: str, loop: Any = None, *, aliases: Iterable[str] = ()) -> Any:
+    """Register a subclass of :class:`smp_feedback.FeedbackModel` under *name*."""
+    return catalogue().loops.register(name, loop, aliases=aliases)
+
+
+def register_restorer(name: str, builder: Any = None, *, aliases: Iterable[str] = ()) -> Any:
+    """Register what builds a network that restores images, under *name*: ``builder(config, in_channels, classes)``.
+
+    It gives a :class:`smp_feedback.restorers.base.Restorer`, or any network from image to image (B, C, H, W), which is
+    then shown the image with the feedback painted in.
+    """
+    return catalogue().restorers.register(name, builder, aliases=aliases)
+
+
+def register_loss(name: str, loss: Any = None, *, aliases: Iterable[str] = ()) -> Any:
+    """Register a loss class under *name*; an instance is called ``(logits, target) -> scalar``."""
+    return catalogue().losses.register(name, loss, aliases=aliases)
+
+
+def register_dataset(name: str, make: Any = None, *, aliases: Iterable[str] = ()) -> Any:
+    """Register what opens a dataset under *name*: ``make(split, *, root, size, seed, count, transform)``.
+
+    The result is map-style, with items (image, target), ``classes``, ``ignore_index`` and ``name(index)``;
+    ``data.check_dataset`` proves that of every item.
+    """
+    return catalogue().datasets.register(name, make, aliases=aliases)
+
+
+def register_corruption(name: str, corruption: Any = None, *, aliases: Iterable[str] = ()) -> Any:
+    """Register a corruption under *name*: ``(image (C, H, W) in [0, 1], severity 1 to 5, generator) -> image``."""
+    return catalogue().corruptions.register(name, corruption, aliases=aliases)

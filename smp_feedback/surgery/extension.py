@@ -1,0 +1,131 @@
+"""Opening a base model: every cut small, and provable.
+
+Nothing of the base is replaced. A convolution that reads the image keeps its weight, keys and type, and
+answers ``conv(x) + reader(u)``, which is what a convolution over ``[x, u]`` computes; the reader is new and
+starts at zero.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import nn
+
+from smp_feedback.errors import SurgeryError, did_you_mean, suggestion
+
+_extended: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
+M = TypeVar("M", bound=nn.Module)
+
+
+class Extension(nn.Module):
+    """Behaviour that is added to a module of any class; see :func:`extend`."""
+
+    _base_class: type[nn.Module]
+    _extension: type[nn.Module]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # the extended class has no importable name: copies and pickles are built from its parts
+        return _blank, (plain_class(self), *extensions(self)), self.__dict__.copy()
+
+
+def extended(base: type[nn.Module], extension: type[nn.Module]) -> type[nn.Module]:
+    """The class that is both, *extension* first; made once for each pair."""
+    if (base, extension) in _extended:
+        return _extended[base, extension]
+    facts = {"__module__": extension.__module__, "_base_class": base, "_extension": extension}
+    return _extended.setdefault(
+        (base, extension), type(f"{extension.__name__}{base.__name__}", (extension, base), facts)
+    )
+
+
+def extend(module: nn.Module, extension: type[M]) -> M:
+    """Add *extension* to *module*, in place: the same object, weights, keys and ``isinstance``.
+
+    >>> class Loud(Extension):
+    ...     def forward(self, x):
+    ...         return 2 * super().forward(x)
+    >>> module = nn.ReLU()
+    >>> _ = extend(module, Loud)
+    >>> module(torch.tensor(3.0)), isinstance(module, nn.ReLU)
+    (tensor(6.), True)
+    """
+    module.__class__ = extended(type(module), extension)
+    return cast(M, module)
+
+
+def plain_class(module: nn.Module) -> type[nn.Module]:
+    """The class of *module* before any extension."""
+    cls = type(module)
+    while issubclass(cls, Extension):
+        cls = cls._base_class
+    return cls
+
+
+def extensions(module: nn.Module) -> list[type[nn.Module]]:
+    """What was added to the class of *module*, the first first.
+
+    >>> extensions(extend(nn.ReLU(), Extension)) == [Extension]
+    True
+    """
+    cls, found = type(module), list[type[nn.Module]]()
+    while issubclass(cls, Extension):
+        found.insert(0, cls._extension)
+        cls = cls._base_class
+    return found
+
+
+def _blank(base: type[nn.Module], *added: type[nn.Module]) -> nn.Module:
+    cls = functools.reduce(extended, added, base)
+    return nn.Module.__new__(cls)
+
+
+@contextmanager
+def asking(modules: Iterable[tuple[str, M]], before: Callable[[str, M, tuple[Any, ...]], None]) -> Iterator[None]:
+    """*before* is told name, module and inputs whenever one of *modules* is called."""
+    hooks = [m.register_forward_pre_hook(functools.partial(_told, before, name)) for name, m in modules]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _told(before: Callable[..., None], name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    before(name, module, inputs)
+
+
+def full_name(model: nn.Module, name: str, asked: str) -> str:
+    """The dotted name of the module of *model* that is called *name*, or whose name ends so; *asked* is how.
+
+    Raises:
+        SurgeryError: If none is, or several are.
+    """
+    names = [str(full) for full, _ in model.named_modules() if full]
+    found = [full for full in names if full == name] or [full for full in names if full.endswith(f".{name}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise SurgeryError(f"{asked} may be {', '.join(found[:5])}: give the whole name of one.")
+    close = did_you_mean(name, [*names, *(full.rpartition(".")[2] for full in names)])
+    raise SurgeryError(
+        f"{asked}: no module of this {type(model).__name__} is called that. "
+        f"{suggestion(close, [child for child, _ in model.named_children()])}"
+    )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """*model* in evaluation mode and without gradients; every module's own mode is restored."""
+    modes = [(module, module.training) for module in model.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

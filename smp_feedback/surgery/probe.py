@@ -1,0 +1,209 @@
+"""Asking a base model, once and before anything is cut: one dry run that says all we need to know."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from smp_feedback.errors import InvalidValue, SurgeryError
+from smp_feedback.surgery.convs import image_readers
+from smp_feedback.surgery.cuts import Cut, behind_head, cut_of
+from smp_feedback.surgery.feature_layout import Size
+from smp_feedback.surgery.step_context import Look, looking
+
+SIZES = (64, 128, 192, 224, 256, 288, 384, 512)
+
+
+class Probe(NamedTuple):
+    """What the dry run showed.
+
+    Attributes:
+        cut: Where it is cut.
+        image: The image it was shown (1, C, H, W).
+        logits: The base's own answer (1, classes, ...).
+        output: What the head read (1, S, h, w).
+        readers: The convolutions that read the image, by dotted name.
+        labels: The base's own labels, where it has a classification head.
+        grid: Height and width of the state; where it is no map, of what of it is laid out in space.
+    """
+
+    cut: Cut
+    image: Tensor
+    logits: Tensor
+    output: Tensor
+    readers: dict[str, nn.Conv2d]
+    labels: Tensor | None = None
+    grid: Size = (1, 1)
+
+    @property
+    def stride(self) -> tuple[float, float]:
+        """Image pixels from one place of the state to the next, (h, w)."""
+        return self.image.shape[-2] / self.grid[0], self.image.shape[-1] / self.grid[1]
+
+    @property
+    def placeless(self) -> int | None:
+        """How many of the state's tokens (B, S, N, 1) lie nowhere in space; None of a map."""
+        tokens = self.cut.spread is not None and self.output.shape[-1] == 1
+        return self.output.shape[-2] - self.grid[0] * self.grid[1] if tokens else None
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the base gives one answer per image."""
+        return self.logits.ndim == 2
+
+
+def probe(base: nn.Module, channels: Iterable[int], *, dirichlet: bool = False) -> Probe:
+    """Show *base* one random image, of the first size that it takes; it must be evaluating.
+
+    Args:
+        base: The base model.
+        channels: How many the image may have; the first that it takes.
+        dirichlet: Whether the base is cut behind its head.
+
+    Raises:
+        SurgeryError: If it takes none, with its own words, or cannot be cut.
+        InvalidValue: If it is a classifier, and to be cut behind its head.
+    """
+    refused: Exception | None = None
+    tried = [*rectangles(base), *((size, size) for size in sizes(base))]
+    counts = list(channels)
+    for count, size in itertools.product(counts, tried):
+        image = noise(base, (1, count, *size))
+        try:
+            found, answer = image_readers(base, image)
+            cut = behind_head(cut_of(base, image)) if dirichlet else cut_of(base, image)
+            output, _ = cut.body(base, image)
+        except SurgeryError:
+            raise
+        except Exception as error:  # sizes that do not fit fail in as many ways as there are models
+            refused = refused or error
+            continue
+        if dirichlet and isinstance(output, Tensor) and output.ndim == 2:
+            raise InvalidValue(
+                f"output='dirichlet': {type(base).__name__} is a classifier, whose answer {tuple(output.shape)} has no "
+                "pixels, and the state is the evidence at each pixel. Leave output='logits'."
+            )
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            got = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+            raise SurgeryError(
+                f"{type(base).__name__}: what the head reads (with output='dirichlet', what it gives) must be one "
+                f"(B, S, h, w) tensor, got {got}."
+            )
+        answer = cut.answer(answer)
+        logits, *labels = answer if isinstance(answer, tuple) else (answer,)
+        if not isinstance(logits, Tensor):
+            raise SurgeryError(
+                f"{type(base).__name__}: expected a tensor or (masks, labels) as answer, got {type(logits).__name__}."
+            )
+        if logits.ndim not in (2, 4):
+            raise SurgeryError(
+                f"{type(base).__name__} answers {tuple(logits.shape)}: expected logits (B, classes, H, W), or "
+                "(B, classes) of a classifier."
+            )
+        return Probe(cut, image, logits, output, found, labels[0] if labels else None, _grid(cut, base, output, size))
+    raise SurgeryError(
+        f"{type(base).__name__} answered no dry run at {_in_words(tried)} px with {counts} channels. Its first words: "
+        f"{refused!r}"
+    )
+
+
+def _grid(cut: Cut, base: nn.Module, output: Tensor, size: Size) -> Size:
+    laid = output if cut.spread is None else cut.spread(base, output[:, :1], size)
+    return laid.shape[-2], laid.shape[-1]
+
+
+def prove(model: nn.Module, seen: Probe, look: Look, stem: str | None = None) -> bool:
+    """The cut model, shown any feedback, answers the probe as the base did.
+
+    Returns:
+        Whether each of the readers reads once a look, so that what is said of the rest may be kept.
+
+    Raises:
+        SurgeryError: If it does not: its forward does more than the cut knows.
+    """
+    calls = [0] * len(look.readers)
+    hooks = [r.register_forward_hook(lambda *_, i=i: _count(calls, i)) for i, r in enumerate(look.readers)]
+    cut, size = seen.cut, (seen.image.shape[-2], seen.image.shape[-1])
+    try:
+        with looking(look):
+            output, features = cut.body(model, seen.image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not all(calls):
+        stem = f"stem={stem!r}: this convolution" if stem else "A convolution that reads the image"
+        raise SurgeryError(f"{stem} does not run between the image and the head: it would never read the feedback.")
+    read = output[:, : output.shape[1] - cut.readout(model)]
+    pairs = [(cut.head(model, read, size), seen.logits)]
+    if features is not None and seen.labels is not None:
+        pairs.append((cut.labels(model, features), seen.labels))
+    if not all(_same(ours, theirs) for ours, theirs in pairs):
+        raise SurgeryError(
+            f"{type(model).__name__}: body and head do not reproduce its own answer; its forward does more than "
+            "encoder -> decoder -> segmentation_head. Give it forward_features and forward_head that do all of it."
+        )
+    return calls == [1] * len(look.readers)
+
+
+def _count(calls: list[int], index: int) -> None:
+    calls[index] += 1
+
+
+def sizes(base: nn.Module) -> list[int]:
+    """Sizes to try: those that modules were built for, then small to large, then the pretrained one.
+
+    All are multiples of the encoder's output stride, which need not be a power of two (patches of 7 or 14).
+    """
+    modules = list(base.modules())
+    built_for = sorted({side for m in modules if (side := _side(getattr(m, "img_size", None)))})
+    trained_at = [
+        side for m in modules if (side := _side((getattr(m, "pretrained_cfg", None) or {}).get("input_size")))
+    ]
+    stride = getattr(getattr(base, "encoder", None), "output_stride", 1)
+    stride = stride if isinstance(stride, int) else 1
+    multiples = [-(-size // stride) * stride for size in SIZES]
+    return list(dict.fromkeys([*built_for, *multiples, *trained_at]))
+
+
+def rectangles(base: nn.Module) -> list[tuple[int, int]]:
+    """The sizes (H, W) that modules were built for, where they are not square."""
+    found = [getattr(module, "img_size", None) for module in base.modules()]
+    pairs = [(size[0], size[1]) for size in found if isinstance(size, (tuple, list)) and len(size) == 2]
+    return list(dict.fromkeys((h, w) for h, w in pairs if h != w))
+
+
+def _in_words(sizes: list[tuple[int, int]]) -> str:
+    return ", ".join(str(h) if h == w else f"{h} x {w}" for h, w in sizes)
+
+
+def _side(size: Any) -> int | None:
+    """The last number of 224, (224, 224) or (3, 224, 224)."""
+    side = size[-1] if isinstance(size, (tuple, list)) and size else size
+    return side if isinstance(side, int) and side > 0 else None
+
+
+def _same(ours: Tensor, theirs: Tensor) -> bool:
+    allowed = 50 * torch.finfo(ours.dtype).eps ** 0.75 * (1 + float(theirs.nan_to_num().abs().max()))
+    return ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=0, atol=allowed, equal_nan=True)
+
+
+def in_channels_of(base: nn.Module) -> list[int]:
+    """Channels the image may have: what the model says of itself, else its first convolution's, else the usual."""
+    config: Any = getattr(base, "config", None)
+    if isinstance(config, dict) and "in_channels" in config:
+        return [int(config["in_channels"])]
+    for module in base.modules():
+        if isinstance(module, nn.Conv2d):
+            return list(dict.fromkeys((module.in_channels, 3, 1, 4)))
+    raise SurgeryError(f"{type(base).__name__} has no 2-d convolution: nothing in it could read the feedback.")
+
+
+def noise(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """Uniform noise on the model's device; the global generators stay where they are."""
+    like = next(model.parameters())
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(shape, generator=generator).to(like.device, like.dtype)

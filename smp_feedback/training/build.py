@@ -1,0 +1,194 @@
+"""From settings, as a command line or a YAML file has them, to a module and its data."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from smp_feedback.checks import check_whole
+from smp_feedback.config.parse import Feedback
+from smp_feedback.errors import InvalidInput
+from smp_feedback.factory import create
+from smp_feedback.registry.public import catalogue
+from smp_feedback.surgery.extension import evaluating
+from smp_feedback.training.build_loss import build_loss
+from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.metric import task_of
+from smp_feedback.training.module import FeedbackModule
+
+AUTO = "auto"
+SPLITS = {"fit": ("val", "train"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model must know of its data."""
+
+    classes: tuple[str, ...]
+    ignore_index: int | None
+    task: str
+    image: tuple[int, ...]
+    crop: tuple[int, ...] | None = None  # an image as training shows it, where that is another
+
+    def cropped(self, side: int) -> Facts:
+        """The same, where training shows windows of *side* pixels."""
+        return replace(self, crop=(self.image[0], *(min(side, whole) for whole in self.image[1:])))
+
+
+def open_pairs(
+    verb: str,
+    seed: int,
+    *,
+    name: str = "polygons",
+    root: str | None = None,
+    size: int | list[int] | None = None,
+    batch_size: int = 8,
+    workers: int = 0,
+    images: int | None = None,
+    augment: str = "none",
+    crop: int | None = None,
+    corruption: str | None = None,
+    severity: int = 3,
+    options: dict[str, Any] | None = None,
+) -> tuple[PairsModule, Facts]:
+    """The data of one verb.
+
+    Args:
+        verb: ``fit`` opens train and val, ``validate`` val, ``test`` and ``predict`` test.
+        seed: Seeds synthetic images, order, augmentation and noise.
+        name: A dataset's name.
+        root: Its folder.
+        size: Side, or [H, W], in pixels.
+        batch_size: Images per step and process.
+        workers: Processes that load data.
+        images: Train on so many images, drawn by the seed, fewer among more; None is all.
+        augment: none, flip, flips (up and down too), crop_flip or colour.
+        crop: Train on random windows of so many pixels a side, of the augmented images; null is whole images.
+        corruption: Corrupts every split: training images anew in each epoch, the others always alike.
+        severity: Of the corruption, 1 to 5.
+        options: What else this dataset takes.
+
+    Returns:
+        The batches, and what the model must know of them.
+    """
+    from smp_feedback.data import open_dataset
+    from smp_feedback.data.augment import cropped
+
+    told = {"root": root, "size": size, "seed": seed, **(options or {})}
+    told = {key: value for key, value in told.items() if value is not None}
+    opened: dict[str, Any] = {}
+    for split in SPLITS[verb]:
+        own = dict(told)
+        if split == "train":
+            own["transform"] = cropped(augment, crop)
+            own |= {} if images is None else {"count": check_whole("images", images)}
+        opened[split] = open_dataset(name, split, **own)
+    facts = facts_of(next(iter(opened.values())))
+    if crop is not None and "train" in opened:
+        facts = facts.cropped(crop)
+    if corruption is not None:
+        opened = {split: corrupted(pairs, corruption, severity, split) for split, pairs in opened.items()}
+    return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed), facts
+
+
+def corrupted(pairs: Any, name: str, severity: int, split: str) -> Any:
+    """*pairs*, corrupted: anew in each epoch for training, else always alike, whatever the seed of the run."""
+    from smp_feedback.data import Corrupted
+
+    return Corrupted(pairs, name, severity, fresh=split == "train")
+
+
+def facts_of(pairs: Any) -> Facts:
+    """What a model must know of *pairs*, by its first item."""
+    image, target = pairs[0][:2]
+    return Facts(tuple(pairs.classes), pairs.ignore_index, task_of(target[None]), tuple(image.shape))
+
+
+def build_module(
+    facts: Facts,
+    *,
+    arch: str = "Unet",
+    encoder: str | None = None,
+    encoder_weights: str | None = AUTO,
+    feedback: bool | str | dict[str, Any] = True,
+    base_norm: str | None = None,
+    arguments: dict[str, Any] | None = None,
+    **training: Any,
+) -> FeedbackModule:
+    """A model and how it is trained.
+
+    Args:
+        facts: What to know of the data.
+        arch: A name from ``list_architectures``, such as ``timm/<name>`` for a classifier of timm.
+        encoder: A name from ``list_encoders``; null is the architecture's own (smp's: resnet34), if it has one.
+        encoder_weights: ``auto`` is the architecture's own usage: smp's models download ``imagenet``, those of timm
+            and torchvision begin at random; null is random.
+        feedback: true (the architecture's usual loop), false, a loop's name, or its config such as
+            ``{steps: 4, tau: 2.0}``.
+        base_norm: ``group`` puts GroupNorm in the place of BatchNorm; null leaves the base as it is.
+        arguments: What else the architecture takes, such as ``{encoder_depth: 4}``.
+        **training: See :class:`FeedbackModule`.
+    """
+    if isinstance(loss := training.get("loss"), str):  # a base may take long to build
+        build_loss(loss, facts.ignore_index, training.get("loss_arguments"))
+    base: dict[str, Any] = {"arch": arch, "encoder": encoder, "encoder_weights": encoder_weights}
+    model = build_model(facts, feedback, **base, base_norm=base_norm, arguments=arguments)
+    return FeedbackModule(
+        model, classes=len(facts.classes), ignore_index=facts.ignore_index, task=facts.task, **training
+    )
+
+
+def build_model(
+    facts: Facts,
+    feedback: Feedback,
+    *,
+    arch: str,
+    encoder: str | None,
+    encoder_weights: str | None,
+    base_norm: str | None,
+    arguments: dict[str, Any] | None,
+) -> nn.Module:
+    """The model alone; as in :func:`build_module`, and *feedback* may be a config, too."""
+    told = shape_told(arch, facts.image[0], len(facts.classes)) | {"base_norm": base_norm, **(arguments or {})}
+    told |= {} if encoder is None else {"encoder_name": encoder}
+    told |= {} if encoder_weights == AUTO else {"encoder_weights": encoder_weights}
+    model: nn.Module = create(arch, feedback=cast(Any, feedback), **told)
+    check_sizes(model, facts)
+    return model
+
+
+def shape_told(arch: str, in_channels: int, classes: int) -> dict[str, Any]:
+    """What *arch* is told of the data; an architecture whose channels are fixed is not told theirs.
+
+    >>> shape_told("Unet", in_channels=3, classes=5)
+    {'classes': 5, 'in_channels': 3}
+    """
+    parameters = inspect.signature(catalogue().architectures[arch]).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return {"classes": classes} | ({"in_channels": in_channels} if takes_all or "in_channels" in parameters else {})
+
+
+def check_sizes(model: nn.Module, facts: Facts) -> None:
+    """Images of these sizes are ones that *model* takes.
+
+    Raises:
+        InvalidInput: With the size to pad to, or in the model's own words.
+    """
+    _check_size(model, facts.image, "data.size")
+    if facts.crop is not None:
+        _check_size(model, facts.crop, "data.crop")
+
+
+def _check_size(model: nn.Module, image: tuple[int, ...], setting: str) -> None:
+    check: Any = getattr(model, "check_input_shape", None)
+    if check is not None and not getattr(model, "requires_divisible_input_shape", True):
+        return
+    try:
+        with evaluating(model):
+            model(torch.zeros(1, *image)) if check is None else check(torch.empty(1, *image, device="meta"))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise InvalidInput(f"{error} Or set {setting}.") from None

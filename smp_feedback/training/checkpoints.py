@@ -1,0 +1,186 @@
+"""What can go wrong in a long run: a killed process, a full disk, a loss that is no number."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
+from torch import nn
+
+from smp_feedback.errors import FeedbackError, InvalidValue
+from smp_feedback.saving.files import replace_file
+
+LAST = "last.ckpt"
+
+
+class SavesLast(Checkpoint):
+    """Keeps ``last.ckpt``, from which a run that was killed goes on bit for bit.
+
+    It is written every so many batches of an epoch, unless validation comes first, and between two epochs.
+
+    Args:
+        folder: Where it goes.
+        every: Batches between two saves inside an epoch.
+    """
+
+    def __init__(self, folder: Path, every: int = 200) -> None:
+        self.path, self.every, self.since, self.between = folder / LAST, every, 0, False
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save in the middle of an epoch."""
+        self.since += 1
+        done = batch_idx + 1
+        last = done >= trainer.num_training_batches
+        scored = trainer.enable_validation and done % (trainer.val_check_batch or done + 1) == 0
+        accumulating = done % trainer.accumulate_grad_batches != 0
+        if self.since >= self.every and not (last or scored or accumulating):
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Save between two epochs."""
+        self.between = True
+        self._save(trainer)
+        self.between = False
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Between two epochs, say so: Lightning's counters still stand at the end of the old one."""
+        if not self.between:
+            return
+        loop = checkpoint["loops"]["fit_loop"]
+        for counters in loop["epoch_progress"]["total"], loop["epoch_progress"]["current"]:
+            counters["completed"] = counters["processed"]
+        batches = loop["epoch_loop.batch_progress"]
+        batches["current"], batches["is_last_batch"] = dict.fromkeys(batches["current"], 0), False
+
+    def _save(self, trainer: Any) -> None:
+        self.since = 0
+        trainer.save_checkpoint(self.path)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there, on disk before they take the old one's place; loading runs no code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write beside the old one, flush, then take its place in one move."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        replace_file(Path(path), lambda draft: torch.save(checkpoint, draft))
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: Any = None) -> dict[str, Any]:
+        """Tensors and plain values alone.
+
+        Raises:
+            FeedbackError: If the file is missing, truncated, or holds more than that.
+        """
+        return read_checkpoint(Path(path))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint, on the CPU, without running any code that it may hold.
+
+    Raises:
+        FeedbackError: If the file is missing, truncated, or holds more than tensors and plain values.
+    """
+    if not path.is_file():
+        raise InvalidValue(f"{path}: expected a checkpoint, there is none.")
+    try:
+        return cast("dict[str, Any]", torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # pickle and zip raise whatever they stumble over
+        raise FeedbackError(f"{path} is no checkpoint of this package, or not whole: {_first_line(error)}") from error
+
+
+def checkpoint_bytes(module: nn.Module, *, averaged: bool = False) -> int:
+    """About the size of a checkpoint: the weights, two moments of Adam, and the average if there is one."""
+    weights = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+    return weights * (4 if averaged else 3)
+
+
+def check_room(folder: Path, size: int) -> Path:
+    """*folder*, made if need be, after *size* bytes were written there, flushed to disk, and removed.
+
+    Raises:
+        FeedbackError: If it cannot be made or written to, or the disk is too full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".room.") as file:
+            _reserve(file.fileno(), size)
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise FeedbackError(f"{folder}: {_why(error, size)}") from error
+    return folder
+
+
+def _reserve(handle: int, size: int) -> None:
+    """Take *size* bytes of the disk; a sparse file would not."""
+    take: Callable[[int, int, int], None] | None = getattr(os, "posix_fallocate", None)
+    if take is not None:
+        take(handle, 0, max(1, size))
+        return
+    for _ in range(0, max(1, size), 1 << 20):
+        os.write(handle, bytes(1 << 20))
+
+
+def _why(error: OSError, size: int) -> str:
+    need = f"a run keeps its checkpoints there and needs {size / 1e6:.0f} MB"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"the disk is full; {need}."
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"it cannot be written to ({error.strerror}); {need}."
+    return f"it is no folder that can be written to ({error.strerror}); {need}."
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+BEST = "best.ckpt"
+
+
+class KeepsBest(ModelCheckpoint):
+    """Keeps ``best.ckpt``, one file: what a killed run left is replaced, and a run that was moved knows its own.
+
+    Args:
+        folder: Where it goes.
+        monitor: The score that is to be high.
+    """
+
+    def __init__(self, folder: Path, monitor: str) -> None:
+        options: dict[str, Any] = {"save_on_train_epoch_end": False, "enable_version_counter": False}
+        super().__init__(folder, Path(BEST).stem, monitor, mode="max", **options)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The paths of *state_dict* where the run is now; Lightning would forget the best score of a moved run."""
+        best = {str(self._here(path)): score for path, score in state_dict["best_k_models"].items()}
+        paths = {key: state_dict[key] and self._here(state_dict[key]) for key in state_dict if key.endswith("_path")}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+
+    def _here(self, path: str) -> str:
+        return str(Path(cast(str, self.dirpath), Path(path).name))
+
+
+class StopsEarly(EarlyStopping):
+    """Ends a run after *patience* validations without a better score; one that has ended so stays as it is.
+
+    Args:
+        monitor: The score that is to be high.
+        patience: Validations.
+    """
+
+    def __init__(self, monitor: str, patience: int) -> None:
+        # after validations alone: an epoch that max_steps cuts short has no score
+        super().__init__(monitor, patience=patience, mode="max", check_on_train_epoch_end=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """All but the patience, which is asked for anew."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Lightning would train another epoch at each resume."""
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience

@@ -1,0 +1,172 @@
+"""One Lightning data module for any datasets of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sized
+from typing import Any, ClassVar, cast
+
+import lightning
+from torch.utils.data import DataLoader, DistributedSampler
+
+from smp_feedback.checks import check_whole
+from smp_feedback.data.items import checked_int
+from smp_feedback.errors import InvalidValue
+from smp_feedback.training.sampling import Numbered, Shuffled
+
+Pairs = Any  # a map-style Dataset[Sample], or any list of samples
+Batches = DataLoader[tuple[Any, ...]]
+
+
+class PairsModule(lightning.LightningDataModule):
+    """Batches of (image, target, index) from map-style datasets.
+
+    The order of epoch e and all that is drawn for an item (augmentation, fresh noise) are functions of the seed,
+    e and the item: the same for every model, every number of workers, and after a run was killed and resumed.
+
+    Args:
+        train: Training pairs, shuffled anew in each epoch; None to evaluate alone.
+        val: Validation pairs, in order; None trains without validation.
+        test: Test pairs, in order; ``predict`` takes these too.
+        batch_size: Images per step and process; a last, smaller batch is dropped in training (BatchNorm).
+        workers: Processes that load data.
+        seed: Another seed, another order and other draws.
+
+    Raises:
+        InvalidValue: If there are fewer training pairs than make one batch.
+
+    >>> from smp_feedback.data import Shapes
+    >>> images, targets, indices = next(iter(PairsModule(Shapes(8), batch_size=4).train_dataloader()))
+    >>> images.shape, targets.shape, indices.shape
+    (torch.Size([4, 3, 64, 64]), torch.Size([4, 64, 64]), torch.Size([4]))
+    """
+
+    parts: ClassVar[int] = 2
+    """What an item has."""
+
+    def __init__(
+        self,
+        train: Pairs | None = None,
+        val: Pairs | None = None,
+        *,
+        test: Pairs | None = None,
+        batch_size: int = 8,
+        workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_whole("batch_size", batch_size)
+        if train is not None and len(cast(Sized, train)) < batch_size:
+            raise InvalidValue(f"batch_size={batch_size}: expected at most the {len(train)} training images there are.")
+        self.train, self.val, self.test, self.batch_size = train, val, test, batch_size
+        self.workers, self.seed = checked_int("workers", workers, least=0), checked_int("seed", seed, least=0)
+        self._begin = (0, 0)  # epoch, and how many of its batches are over
+
+    def train_dataloader(self) -> Batches:
+        """Shuffled batches of one size."""
+        replicas, rank = self._processes()
+        if len(self.train or ()) < self.batch_size * replicas:
+            count = len(self.train or ())
+            raise InvalidValue(
+                f"batch_size={self.batch_size} on {replicas} processes: expected at least as many training images, "
+                f"there are {count}."
+            )
+        (epoch, batches), self._begin = self._begin, (0, 0)
+        place = {"epoch": epoch, "skip": batches * self.batch_size}
+        order = Shuffled(len(cast(Sized, self.train)), self.seed, replicas=replicas, rank=rank, **place)
+        return self._loader(self.train, order, drop_last=True)
+
+    def val_dataloader(self) -> Batches:
+        """All validation pairs, in order."""
+        return self._in_order(self.val)
+
+    def test_dataloader(self) -> Batches:
+        """All test pairs, in order."""
+        return self._in_order(self.test)
+
+    def predict_dataloader(self) -> Batches:
+        """As :meth:`test_dataloader`."""
+        return self._in_order(self.test)
+
+    def state_dict(self) -> dict[str, int]:
+        """How far training is, in batches of this epoch, and whose batches they are."""
+        return {**self._identity(), **dict(zip(("epoch", "batches"), self._reached(), strict=True))}
+
+    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
+        """Begin where *state_dict* was taken.
+
+        Raises:
+            InvalidValue: If other data, another batch size, seed or number of processes would give other batches.
+        """
+        for name, now in self._identity().items():
+            if state_dict[name] != now:
+                raise InvalidValue(f"{name}={now}: the run to resume has {name}={state_dict[name]}; it takes the same.")
+        self._begin = state_dict["epoch"], state_dict["batches"]
+
+    def _identity(self) -> dict[str, int]:
+        count = len(self.train or ())
+        return {
+            "images": count,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "processes": self._processes()[0],
+        }
+
+    def _processes(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def _reached(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return self._begin
+        loop = self.trainer.fit_loop
+        epoch: Any = loop.epoch_progress.current
+        inside = epoch.processed < epoch.ready
+        return epoch.processed, loop.epoch_loop.batch_progress.current.ready if inside else 0
+
+    def _in_order(self, dataset: Pairs | None) -> Batches:
+        replicas, rank = self._processes()
+        count = len(dataset or ())
+        if 0 < count < replicas:
+            raise InvalidValue(f"{replicas} processes: expected at least as many images to score, there are {count}.")
+        mine = range(count)[rank::replicas]
+        return self._loader(dataset or [], InOrder(mine), drop_last=False)
+
+    def _loader(self, dataset: Pairs, sampler: DistributedSampler[Any], *, drop_last: bool) -> Batches:
+        return DataLoader(
+            Numbered(dataset, self.seed, self.parts),
+            batch_size=self.batch_size,  # by name: Lightning makes it again for predict
+            sampler=sampler,
+            drop_last=drop_last,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+        )
+
+
+class TripletsModule(PairsModule):
+    """Batches of (distorted, clean, target, index), for :class:`RestorationModule`; else as :class:`PairsModule`.
+
+    >>> from smp_feedback.data import Shapes, Triplets
+    >>> triplets = Triplets(Shapes(8, 32), "gaussian_blur")
+    >>> distorted, clean, target, index = next(iter(TripletsModule(triplets, batch_size=4).train_dataloader()))
+    >>> distorted.shape, clean.shape, target.shape
+    (torch.Size([4, 3, 32, 32]), torch.Size([4, 3, 32, 32]), torch.Size([4, 32, 32]))
+    """
+
+    parts: ClassVar[int] = 3
+
+
+class InOrder(DistributedSampler[Any]):
+    """These indices, as they are: no item is repeated to make the processes' shares equal.
+
+    >>> list(InOrder(range(5)[1::2]))
+    [1, 3]
+    """
+
+    def __init__(self, indices: range) -> None:
+        super().__init__(cast(Any, indices), 1, 0, shuffle=False)
+        self.indices = indices
+
+    def __iter__(self) -> Any:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)

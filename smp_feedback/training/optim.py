@@ -1,0 +1,113 @@
+"""The optimiser and its schedule: AdamW under one cycle, or whatever is asked for."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from smp_feedback.errors import InvalidValue
+
+OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
+ScheduleCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
+
+
+def make_optimizer(model: nn.Module, make: OptimizerCallable | None, lr: float, weight_decay: float) -> Optimizer:
+    """The optimiser over all parameters; norms, biases and the residual's gamma (all of one dimension) do not decay.
+
+    Args:
+        model: Whose parameters.
+        make: Called with parameter groups; None is AdamW.
+        lr: AdamW's peak learning rate.
+        weight_decay: AdamW's; another optimiser brings its own.
+
+    Raises:
+        InvalidValue: If the optimiser refuses its arguments, or groups of parameters (L-BFGS).
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    decayed, free = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": group} for group in (decayed, free) if group]
+    if make is None:
+        optimizer: Optimizer = AdamW(groups, lr=lr, weight_decay=weight_decay)
+    else:
+        try:
+            optimizer = make(cast("Iterable[nn.Parameter]", groups))
+        except (TypeError, ValueError) as error:
+            raise InvalidValue(f"optimizer={make!r:.60} does not take two groups of parameters: {error}") from error
+    for group in optimizer.param_groups:
+        if "weight_decay" in group and all(p.ndim <= 1 for p in group["params"]):
+            group["weight_decay"] = 0.0
+    return optimizer
+
+
+def make_schedule(optimizer: Optimizer, make: ScheduleCallable | None, total: float, monitor: str) -> dict[str, Any]:
+    """The schedule as Lightning takes it: stepped after each optimiser step.
+
+    A plateau is left to `FeedbackModule.on_validation_end`: Lightning steps it after the epoch's checkpoint is
+    written, which a resumed run would never make up for, and not at all where the module steps its optimiser itself.
+
+    Args:
+        optimizer: Whose learning rates are the peaks of the cycle.
+        make: Called with the optimiser; None is one cycle.
+        total: Optimiser steps of the whole run.
+        monitor: What a plateau is a plateau of.
+
+    Raises:
+        InvalidValue: If nobody knows how long one cycle is.
+    """
+    if make is not None:
+        schedule = make(optimizer)
+        if isinstance(schedule, ReduceLROnPlateau):
+            return {"scheduler": schedule, "interval": "epoch", "monitor": monitor, "frequency": sys.maxsize}
+        return {"scheduler": schedule, "interval": "step"}
+    if math.isinf(total):
+        raise InvalidValue(
+            "schedule=None is one cycle over the whole run: give max_steps or max_epochs, or a schedule."
+        )
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    momentum = "momentum" in optimizer.defaults or "betas" in optimizer.defaults
+    return {
+        "scheduler": OneCycleLR(optimizer, peaks, total_steps=cycle_steps(total), cycle_momentum=momentum),
+        "interval": "step",
+    }
+
+
+def cycle_steps(total: float) -> int:
+    """The steps of one cycle over a run of *total*; at least one."""
+    return max(1, int(total))
+
+
+class AveragedWeights(WeightAveraging):
+    """Scores and keeps the average in place of the last weights; both are in every checkpoint.
+
+    The statistics of every step's BatchNorm are averaged as the weights are, so no pass over the data is needed
+    at the end. The decay begins small, (1 + n) / (10 + n) after n updates, so that a short run's average is not
+    one of random weights.
+
+    Args:
+        decay: In (0, 1).
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(avg_fn=functools.partial(averaged, decay))
+
+
+def averaged(decay: float, average: Tensor, now: Tensor, updates: Tensor | int) -> Tensor:
+    """The average after one more update; counters, which are whole numbers, are taken as they are.
+
+    >>> averaged(0.5, torch.tensor(0.0), torch.tensor(1.0), torch.tensor(100))
+    tensor(0.5000)
+    """
+    if not average.is_floating_point():
+        return now
+    n = torch.as_tensor(updates, device=average.device, dtype=torch.float32)
+    keep = torch.clamp((1 + n) / (10 + n), max=decay).to(average.dtype)
+    return now + (average - now) * keep

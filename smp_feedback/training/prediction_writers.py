@@ -1,0 +1,216 @@
+"""Predictions as pictures: label maps with a palette, every look's if asked for, and the uncertainty."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence, Sized
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.pytorch.callbacks import BasePredictionWriter
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as F
+
+from smp_feedback.data.files import SUFFIXES, natural_key, read_image
+from smp_feedback.data.items import height_width, item_name
+from smp_feedback.errors import InvalidValue
+from smp_feedback.saving.files import replace_file
+
+
+class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
+    """Images without targets (the target is an empty tensor).
+
+    Args:
+        path: An image, or a folder of images.
+        size: Side, or (H, W), to which they are resized; None leaves them.
+
+    Raises:
+        InvalidValue: If there is no image.
+    """
+
+    def __init__(self, path: Path, size: int | Sequence[int] | None = None) -> None:
+        self.size = None if size is None else height_width(size, least=1)
+        found = sorted(path.iterdir(), key=natural_key) if path.is_dir() else [path]
+        self.paths = [p for p in found if p.is_file() and p.suffix.lower() in SUFFIXES]
+        if not self.paths:
+            raise InvalidValue(f"{path}: expected an image or a folder of images ({', '.join(SUFFIXES)}).")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image = read_image(self.paths[index])
+        if self.size:
+            image = F.resize(image, list(self.size), antialias=True)
+        return image / 255, torch.empty(0)
+
+    def name(self, index: int) -> str:
+        """The file's path."""
+        return str(self.paths[index])
+
+
+class ItemWriter(BasePredictionWriter, ABC):
+    """Hands on each batch of predictions as soon as it is there, with the places of its items in the dataset."""
+
+    def __init__(self) -> None:
+        super().__init__("batch")
+
+    def write_on_batch_end(
+        self,
+        trainer: Any,
+        pl_module: Any,
+        prediction: Tensor,
+        batch_indices: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Called by Lightning; a batch is (images, targets, indices)."""
+        self.write(prediction, batch[2].tolist())
+
+    @abstractmethod
+    def write(self, prediction: Tensor, indices: list[int]) -> None:
+        """Write or note one batch.
+
+        Args:
+            prediction: Logits of every look, (T, B, classes, ...).
+            indices: The B items' places in the dataset.
+        """
+
+
+class PredictionWriter(ItemWriter):
+    """Writes ``NAME.png``, a label map of the size that the model saw, for each item; whole or not at all.
+
+    Args:
+        folder: Where they go.
+        dataset: Names the items.
+        looks: Also ``NAME.look_1.png``, ...: the labels of every look.
+        uncertainty: Also ``NAME.uncertainty.png``: the entropy of the last look, black for none, white for log C.
+    """
+
+    def __init__(self, folder: Path, dataset: Any, *, looks: bool = False, uncertainty: bool = False) -> None:
+        super().__init__()
+        self.folder, self.looks, self.uncertainty = folder, looks, uncertainty
+        self.names = file_names([item_name(dataset, i) for i in range(len(cast(Sized, dataset)))])
+
+    def write(self, prediction: Tensor, indices: list[int]) -> None:
+        """Write one batch, (T, B, classes, H, W)."""
+        labels, doubt = prediction.argmax(2).cpu(), entropy(prediction[-1]).cpu()
+        for b, index in enumerate(indices):
+            stem = self.names[index]
+            self._write(f"{stem}.png", label_picture(labels[-1, b]))
+            for t in range(len(labels) if self.looks else 0):
+                self._write(f"{stem}.look_{t + 1}.png", label_picture(labels[t, b]))
+            if self.uncertainty:
+                self._write(f"{stem}.uncertainty.png", Image.fromarray((doubt[b] * 255).round().byte().numpy()))
+
+    def _write(self, name: str, picture: Image.Image) -> None:
+        replace_file(self.folder / name, lambda draft: picture.save(draft, format="png"))
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """A file's stem, or another name made fit for a file; those of one name are numbered, no two end up alike.
+
+    >>> file_names(["a/street.png", "b/street.png", "polygons[3] of seed 0"])
+    ['street', 'street_1', 'polygons_3_of_seed_0']
+    >>> file_names(["a.jpg", "a.png", "a_1.png"])
+    ['a', 'a_2', 'a_1']
+    """
+    stems = [re.sub(r"[^\w.-]+", "_", Path(name).stem if Path(name).suffix else name).strip("_") for name in names]
+    stems = [stem or "image" for stem in stems]
+    taken, numbers, made = set(stems), {stem: itertools.count(1) for stem in stems}, dict[str, None]()
+    for stem in stems:
+        more = (f"{stem}_{k}" for k in numbers[stem])
+        made[stem if stem not in made else next(name for name in more if name not in taken)] = None
+    return list(made)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of softmax(logits) over dimension 1, divided by log C: (B, C, H, W) -> (B, H, W), in [0, 1].
+
+    >>> entropy(torch.zeros(1, 4, 1, 1))
+    tensor([[[1.]]])
+    """
+    log_p = logits.float().log_softmax(1)
+    return -(log_p.exp() * log_p).sum(1) / math.log(max(2, logits.shape[1]))
+
+
+def label_picture(labels: Tensor) -> Image.Image:
+    """A label map (H, W) as a picture whose pixels are the labels, with the palette of PASCAL VOC."""
+    picture = Image.fromarray(labels.byte().numpy())
+    picture.putpalette([value for label in range(256) for value in voc_colour(label)])
+    return picture
+
+
+def voc_colour(label: int) -> tuple[int, int, int]:
+    """The colour of *label* in PASCAL VOC's palette: its bits, dealt to red, green and blue, highest first.
+
+    >>> [voc_colour(k) for k in (0, 1, 2, 15)]
+    [(0, 0, 0), (128, 0, 0), (0, 128, 0), (192, 128, 128)]
+    """
+    red, green, blue = (
+        sum(((label >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)
+    )
+    return red, green, blue
+
+
+FILE = "labels.csv"
+
+
+class LabelWriter(ItemWriter):
+    """Writes ``labels.csv``: each image's name, its label after the last look, and how probable that is.
+
+    Of several processes each writes its own share, ``labels_0.csv`` and so on.
+
+    Args:
+        folder: Where it goes.
+        dataset: Names the items.
+        classes: The labels' names.
+        looks: Also a column for the label after each look.
+        uncertainty: Also the entropy after the last look, 0 for none, 1 for log C.
+    """
+
+    def __init__(
+        self, folder: Path, dataset: Any, classes: Sequence[str], *, looks: bool = False, uncertainty: bool = False
+    ) -> None:
+        super().__init__()
+        self.folder, self.dataset, self.classes = folder, dataset, classes
+        self.looks, self.uncertainty = looks, uncertainty
+        self.rows: list[dict[str, str]] = []
+
+    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin anew."""
+        self.rows = []
+
+    def write(self, prediction: Tensor, indices: list[int]) -> None:
+        """Note one batch, (T, B, classes)."""
+        names = [item_name(self.dataset, index) for index in indices]
+        self.rows += [self.row(name, prediction[:, b].float().cpu()) for b, name in enumerate(names)]
+
+    def row(self, name: str, logits: Tensor) -> dict[str, str]:
+        """One image's, from its logits (T, classes)."""
+        p = logits[-1].softmax(0)
+        found = {"image": name, "label": self.classes[int(p.argmax())], "probability": f"{float(p.max()):.4f}"}
+        if self.looks:
+            found |= {f"look_{t}": self.classes[k] for t, k in enumerate(logits.argmax(1).tolist(), start=1)}
+        if self.uncertainty:
+            found["uncertainty"] = f"{float(entropy(logits[-1:])):.4f}"
+        return found
+
+    def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
+        """Write the file, whole or not at all."""
+        path = Path(FILE) if trainer.world_size == 1 else Path(f"labels_{trainer.global_rank}.csv")
+        replace_file(self.folder / path, self._write)
+
+    def _write(self, draft: Path) -> None:
+        with draft.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, list(self.rows[0]) if self.rows else [])
+            table.writeheader()
+            table.writerows(self.rows)

@@ -1,0 +1,213 @@
+"""A Lightning module that teaches a restoration loop: R to restore images, and M to segment what R has restored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
+
+import lightning
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from smp_feedback.checks import check_bool, check_number, check_whole
+from smp_feedback.data.triplets import check_triplets, labelled
+from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
+from smp_feedback.evaluation.confusion import per_class
+from smp_feedback.evaluation.image_quality import l1, psnr
+from smp_feedback.evaluation.score_loop import check_classes
+from smp_feedback.loops.restoration.model import RestorationModel
+from smp_feedback.training.build_loss import build_loss
+from smp_feedback.training.metric import Scored, Scores
+from smp_feedback.training.module import Batch, check_answer
+from smp_feedback.training.restoration_step import end_to_end, step_by_step
+from smp_feedback.training.step_loss import BALANCED, StepLoss
+
+
+class RestorationModule(lightning.LightningModule):
+    """Trains the two networks of *model*, and scores every pass: ``val_miou`` is the last one's.
+
+    Batches are (distorted, clean, target) or (distorted, clean, target, index), as :class:`TripletsModule` makes them:
+    images (B, C, H, W) and masks (B, H, W). As published (*Spatial Feedback Learning to Improve Semantic Segmentation
+    in Hot Weather*, BMVC 2020), a batch runs so: the first restoration and its segmentation are in no loss. In each of
+    the T steps R hears what changed, restores, is held to the clean image, and takes an optimiser step at once; M
+    segments what was restored, and its loss is added. After the last step M takes one optimiser step. No gradient
+    crosses from one step to another, or between R and M, so that memory does not grow with T.
+
+    It runs in one process, in full precision or ``bf16-mixed``, and neither clips nor accumulates gradients.
+
+    Args:
+        model: With a restoration loop.
+        classes: Number of classes, that of the base; 2 for a base of one class.
+        ignore_index: Label that is neither trained on nor scored; None scores all.
+        loss: M's: a name, see :func:`smp_feedback.training.build_loss.build_loss`, or a module; summed over the steps.
+        gammas: Focus of the steps' losses, for a loss that has one, the last for every later step; None is the loss's
+            own, 0, 0.1, 0.2 as published.
+        step_weights: Of the steps' losses; None is 1 for all.
+        class_weights: One number a class, for a loss that takes some. ``balanced``: counted in the training data, see
+            :meth:`StepLoss.balance`, where the loss is ``class_balanced_iterative_focal``. None weighs all alike.
+        restoration_loss: R's: a name as *loss*, such as ``MSELoss``, or a module, called with two images.
+        lr_restorer: Learning rate of R's Adam.
+        halve_every: Epochs after which that is halved.
+        lr: Learning rate of M's Adam.
+        weight_decay: M's, added to the gradient (Adam's, not AdamW's).
+        decay: M's learning rate of an epoch over that of the one before, > 0.
+        end_to_end: One backward pass through the whole loop in place of the cut: R learns from M's loss, too, and
+            gradients flow through time as the loop's config says. Both take one optimiser step a batch.
+        segmentation_weight: Of M's loss, beside R's, in that sum.
+
+    Raises:
+        InvalidType, InvalidValue, UnknownName, UnknownKeyword: At birth, naming the argument.
+
+    >>> import torch
+    >>> import smp_feedback as smpf
+    >>> loop = smpf.Restoration(depth=2, filters=4)
+    >>> module = RestorationModule(smpf.create("Unet", "resnet18", None, classes=3, feedback=loop), classes=3)
+    >>> module(torch.rand(1, 3, 64, 64)).shape
+    torch.Size([1, 3, 64, 64])
+    """
+
+    by_hand: ClassVar[str] = "RestorationModule"
+
+    def __init__(
+        self,
+        model: RestorationModel,
+        *,
+        classes: int,
+        ignore_index: int | None = None,
+        loss: str | nn.Module = "class_balanced_iterative_focal",
+        gammas: list[float] | None = None,
+        step_weights: list[float] | None = None,
+        class_weights: str | list[float] | None = BALANCED,
+        restoration_loss: str | nn.Module = "L1Loss",
+        lr_restorer: float = 2e-4,
+        halve_every: int = 30,
+        lr: float = 5e-4,
+        weight_decay: float = 2e-4,
+        decay: float = 0.99,
+        end_to_end: bool = False,
+        segmentation_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if not isinstance(model, RestorationModel):
+            wanted = "expected one with a restoration loop (feedback='restoration')"
+            raise InvalidType(f"model is a {type(model).__name__}: {wanted}.")
+        check_classes(model, classes)
+        check_whole("halve_every", halve_every)
+        check_bool("end_to_end", end_to_end)
+        for name, rate in {"lr_restorer": lr_restorer, "lr": lr, "decay": decay}.items():
+            check_number(name, rate, above=0)
+        check_number("weight_decay", weight_decay, least=0)
+        check_number("segmentation_weight", segmentation_weight, above=0)
+        self.automatic_optimization = False
+        self.model, self.classes, self.ignore_index = model, max(2, classes), ignore_index
+        about = {"gammas": gammas, "step_weights": step_weights, "class_weights": class_weights}
+        self.loss = StepLoss(loss, classes=self.classes, ignore_index=ignore_index, **cast("dict[str, Any]", about))
+        self.restoration_loss = build_loss(restoration_loss) if isinstance(restoration_loss, str) else restoration_loss
+        if not isinstance(self.restoration_loss, nn.Module):
+            raise InvalidType(f"restoration_loss={restoration_loss!r}: expected a name, or a torch.nn.Module.")
+        self.lr_restorer, self.halve_every = lr_restorer, halve_every
+        self.lr, self.weight_decay, self.decay = lr, weight_decay, decay
+        self.end_to_end, self.segmentation_weight = end_to_end, segmentation_weight
+        config = model.feedback.config
+        self.passes = config.steps + 1 if config.weight else 1
+        self.scores = Scores("segmentation", classes=self.classes, steps=self.passes, ignore_index=ignore_index)
+        self.scored: Scored | None = None
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The last pass's logits (B, classes, H, W)."""
+        answer = self.model(image)
+        return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)
+
+    def setup(self, stage: str) -> None:
+        """Count the classes of the training data, if the loss waits for that."""
+        if stage != "fit" or not self.loss.waits:
+            return
+        data = getattr(cast(Any, self.trainer), "datamodule", None)
+        if data is None:
+            raise InvalidValue("class_weights='balanced' counts the pixels of a TripletsModule: train with one.")
+        self.loss.balance(labelled(data.train))
+
+    def on_fit_start(self) -> None:
+        """Refuse what optimisers that are stepped by hand cannot do.
+
+        Raises:
+            InvalidValue: For several processes, or 16-bit floating point, whose gradients need scaling.
+        """
+        if self.trainer.world_size > 1:
+            raise InvalidValue("RestorationModule runs in one process: DDP expects one backward pass a step.")
+        if self.trainer.precision in ("16-mixed", "16-true"):
+            raise InvalidValue("RestorationModule does not scale gradients: use precision 'bf16-mixed' or '32'.")
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """All optimiser steps of one batch; returns the sum of the losses of R and M, each summed over the steps."""
+        restorer, segmenter = cast(Any, self.optimizers())
+        restorer.zero_grad()
+        segmenter.zero_grad()
+        how = check_triplets(batch), self.restoration_loss, self.loss, self.manual_backward
+
+        def update() -> None:  # past Lightning: what counts as a step of the run is a batch
+            restorer.optimizer.step()
+            restorer.zero_grad()
+
+        if self.end_to_end:
+            lost = end_to_end(self.model, *how, self.segmentation_weight)
+            update()
+        else:
+            lost = step_by_step(self.model, *how, update)
+        segmenter.step()
+        self.log("loss", lost.segmenting, prog_bar=True)
+        self.log("loss_restorer", lost.restoring, prog_bar=True)
+        return lost.restoring + lost.segmenting
+
+    def on_train_epoch_start(self) -> None:
+        """The learning rates of this epoch: functions of its number alone, so that a resumed run needs no other."""
+        halved = 0.5 ** (self.current_epoch // self.halve_every)
+        rates = self.lr_restorer * halved, self.lr * self.decay**self.current_epoch
+        for optimizer, rate in zip(cast(Sequence[Any], self.optimizers()), rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Score every pass on one batch."""
+        distorted, clean, target = check_triplets(batch)
+        for t, passed in enumerate(self.model.passes(distorted)):
+            check_answer(passed.logits, target)
+            self.scores.update(t, per_class(passed.logits), target)
+        steps = self.model.feedback.config.steps
+        found = {
+            "val_loss": self.loss(passed.logits, target, steps - 1),
+            "val_l1": l1(passed.restored, clean).mean(),
+            "val_psnr": psnr(passed.restored, clean).mean(),
+        }
+        self.log_dict(found, sync_dist=True, batch_size=len(target))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores.
+
+        Raises:
+            InvalidInput: If there was nothing to score.
+        """
+        self.scored = self.scores.compute()
+        self.scores.reset()
+        if self.scored.looks[-1].isnan() and not self.trainer.sanity_checking:
+            raise InvalidInput(f"target: every validation label is ignored (ignore_index={self.ignore_index}).")
+        self.log("val_miou", self.scored.looks[-1], prog_bar=True, sync_dist=True)
+        self.log_dict({f"val_miou/pass_{t}": one for t, one in enumerate(self.scored.looks)}, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """R's Adam and M's; :meth:`on_train_epoch_start` sets their learning rates.
+
+        Raises:
+            InvalidValue: If one of the two has nothing to learn.
+        """
+        restorer = list(self.model.restorer.parameters())
+        rs = {id(parameter) for parameter in restorer}
+        segmenter = [parameter for parameter in self.model.parameters() if id(parameter) not in rs]
+        sides = [[p for p in side if p.requires_grad] for side in (restorer, segmenter)]
+        for name, side in zip(("restorer", "base"), sides, strict=True):
+            if not side:
+                raise InvalidValue(f"no parameter of the {name} requires a gradient: both networks are trained.")
+        return [
+            Adam(sides[0], lr=self.lr_restorer),
+            Adam(sides[1], lr=self.lr, weight_decay=self.weight_decay),
+        ]

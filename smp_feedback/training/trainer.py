@@ -1,0 +1,181 @@
+"""One training run: seeded, with a progress bar, and nothing written that was not asked for."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lightning
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+
+from smp_feedback.checks import check_whole
+from smp_feedback.errors import FeedbackError, InvalidValue
+from smp_feedback.training.callbacks import SeededSteps, StopsAtNaN
+from smp_feedback.training.checkpoints import BEST, LAST, SavesLast, WholeCheckpoints, check_room, checkpoint_bytes
+from smp_feedback.training.datamodule import PairsModule
+
+M = TypeVar("M", bound=lightning.LightningModule)
+
+
+def fit(
+    module: M,
+    data: PairsModule,
+    *,
+    steps: int,
+    seed: int = 0,
+    progress: bool = True,
+    accelerator: str = "auto",
+    clip: float | None = None,
+    out: str | Path | None = None,
+    save_every: int = 200,
+    resume: bool = False,
+) -> M:
+    """Train *module* for *steps* optimiser steps; two modules fitted with one seed see the same batches.
+
+    Args:
+        module: What to train, such as :class:`FeedbackModule`; its model ends on the CPU, evaluating.
+        data: What to train it on; takes over *seed*.
+        steps: Optimiser steps, >= 1.
+        seed: Seeds the order of images, what is drawn for each, and dropout.
+        progress: Whether to show a progress bar.
+        accelerator: Lightning's.
+        clip: Largest norm of the gradient; None leaves it.
+        out: A folder for ``last.ckpt``; None writes nothing.
+        save_every: Steps between two saves of it inside an epoch.
+        resume: Go on from the ``last.ckpt`` in *out*, if there is one, to the same weights as without the
+            interruption (bit for bit on a CPU).
+
+    Returns:
+        *module*.
+
+    Raises:
+        InvalidValue, InvalidType: If *steps* is no whole number >= 1.
+        FeedbackError: If *out* cannot be written to or has too little room, before training.
+        NotFinite: If the loss is NaN or infinite, naming the batch.
+    """
+    check_whole("steps", steps)
+    check_whole("save_every", save_every)
+    if resume and out is None:
+        raise InvalidValue("resume=True without out=: expected the folder that holds last.ckpt.")
+    check_by_hand(module, clip)
+    lightning.seed_everything(seed, verbose=False)
+    data.seed = seed
+    refresh = 1 if sys.stderr.isatty() else max(1, steps // 10)  # a log file wants few lines
+    callbacks: list[Callback] = [TQDMProgressBar(refresh_rate=refresh, leave=True)] if progress else []
+    folder = None if out is None else room_for(module, Path(out))
+    module.train()
+    with quiet():
+        trainer = lightning.Trainer(
+            max_steps=steps,
+            accelerator=accelerator,
+            devices=1,
+            limit_val_batches=0 if data.val is None else 1.0,
+            callbacks=[*callbacks, *reliable(seed, folder, save_every)],
+            plugins=[WholeCheckpoints()],
+            logger=False,
+            enable_checkpointing=folder is not None,
+            enable_model_summary=False,
+            enable_progress_bar=progress,
+            gradient_clip_val=clip,
+        )
+        trainer.fit(module, data, ckpt_path=last_checkpoint(folder) if resume else None)
+    module.cpu().eval()
+    return module
+
+
+def reliable(seed: int, folder: Path | None, save_every: int) -> list[Callback]:
+    """What every run needs: draws that repeat, an end at NaN, and a checkpoint to go on from."""
+    callbacks: list[Callback] = [SeededSteps(seed), StopsAtNaN()]
+    return callbacks if folder is None else [*callbacks, SavesLast(folder, save_every)]
+
+
+def room_for(module: lightning.LightningModule, folder: Path) -> Path:
+    """*folder*, with room for a new checkpoint beside the last and the best one."""
+    averaged = getattr(module, "ema", None) is not None
+    return check_room(folder, 3 * checkpoint_bytes(module, averaged=averaged))
+
+
+def check_by_hand(module: lightning.LightningModule, clip: float | None, accumulate: int = 1) -> None:
+    """A module that steps its optimiser itself is asked for nothing that only Lightning's stepping does.
+
+    Raises:
+        InvalidValue: For a clipped or accumulated gradient.
+    """
+    if not module.automatic_optimization and (clip is not None or accumulate != 1):
+        how = getattr(module, "by_hand", "backward='per_step'")
+        other = "" if hasattr(module, "by_hand") else ": use backward='together'"
+        raise InvalidValue(f"{how} neither clips nor accumulates gradients{other}.")
+
+
+def last_checkpoint(folder: Path | None) -> Path | None:
+    """The checkpoint to go on from; None if the run was killed before the first. Half-written ones are removed."""
+    for draft in () if folder is None else (*folder.glob(f".{LAST}.*"), *folder.glob(f".{BEST}.*")):
+        draft.unlink(missing_ok=True)
+    path = None if folder is None else folder / LAST
+    return path if path is not None and path.is_file() else None
+
+
+HINTS = (
+    "does not have many workers",
+    "smaller than the logging interval",
+    "treespec, LeafSpec",  # lightning 2.6 on torch 2.15, its own affair
+    "your dataloader is not resumable",  # PairsModule is
+    "in eval mode at the start of training",  # a frozen encoder is
+    "Experiment logs directory",
+    "exists and is not empty",
+    "did not find any unused parameters",
+    "but the keys will be ignored",  # a plateau is stepped by FeedbackModule
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Lightning's hints about hardware, workers and validation, which would tear the progress bar."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for hint in HINTS:
+                warnings.filterwarnings("ignore", f"(?s).*{hint}.*")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def check_accelerator(accelerator: str) -> None:
+    """See that Lightning finds *accelerator*, before anything is begun.
+
+    Raises:
+        InvalidValue: If it does not.
+    """
+    with quiet():
+        build_trainer({"accelerator": accelerator}, logger=False, enable_checkpointing=False)
+
+
+def build_trainer(settings: dict[str, Any], **ours: Any) -> lightning.Trainer:
+    """Lightning's trainer, with its complaints as ours.
+
+    Raises:
+        InvalidValue: If it refuses *settings*.
+    """
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    if settings.get("max_epochs") is None and settings.get("max_steps") in (None, -1) and not settings.get("max_time"):
+        settings = {**settings, "max_epochs": 50}
+    if settings.get("log_every_n_steps") is None:
+        settings = {**settings, "log_every_n_steps": 10}
+    if settings.get("strategy") in ("auto", "ddp"):  # smp keeps encoder stages that it does not run
+        several = str(settings.get("devices")) not in ("None", "auto", "1")
+        settings = {**settings, "strategy": "ddp_find_unused_parameters_true" if several else "auto"}
+    try:
+        return lightning.Trainer(**{**settings, **ours})
+    except FeedbackError:
+        raise
+    except (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError) as error:
+        raise InvalidValue(f"trainer: {error}") from error

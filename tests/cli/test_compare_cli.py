@@ -1,0 +1,135 @@
+"""``smp-feedback compare`` as it is typed: tables, an answer and files, or one line and nothing done."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lightning")
+pytest.importorskip("matplotlib")
+import yaml
+
+from smp_feedback.cli.main import main
+from smp_feedback.experiments.comparison.settings import MODELS, Settings
+
+EVERY = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
+STUDIES = [path for path in EVERY if path.stem not in ("score", "ablation")]  # of other verbs, and tested there
+TINY = {
+    "size": 32,
+    "arch_options": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},
+    "feedback": {"steps": 2},
+    "images": [2],
+    "train_steps": 2,
+    "batch_size": 2,
+    "seeds": 1,
+    "corruptions": ["occlusion"],
+    "severities": [3],
+    "test_images": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """A settings file; JSON is YAML."""
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(json.dumps(TINY))
+    return path
+
+
+def compare(line, **names):
+    return main(["compare", *(word.format(**names) for word in shlex.split(line))])
+
+
+def test_a_comparison_prints_its_tables_the_answer_and_every_file_and_goes_on_where_it_was(config, tmp_path, capsys):
+    line = f"--config {config} --models '[feedback, plain]' --out {tmp_path / 'out'} --accelerator cpu"
+    assert compare(line) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for words in ("2 models of Unet on polygons", "What it costs", "feedback", "plain", "(one seed)"):
+        assert words in printed
+    files = {Path(name) for name in re.findall(r"wrote (\S+)", printed)}
+    assert {"report.html", "report.md", "results.json"} <= {path.name for path in files}
+    assert all(path.is_file() for path in files)
+    first = json.loads((tmp_path / "out/results.json").read_text())
+    assert [run["model"] for run in first["runs"]] == ["feedback", "plain"]
+    assert compare(line) == 0
+    assert json.loads((tmp_path / "out/results.json").read_text())["runs"] == first["runs"], "nothing trained again"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("--data polygon", "Did you mean 'polygons'"),
+        ("--data camvid", "root"),
+        ("--data camvid --root {tmp}/none", "{tmp}/none"),
+        ("--arch Unett", "No architecture is called 'Unett'. Did you mean 'Unet'"),
+        ("--out /proc/none", "/proc/none: it is no folder"),
+        ("--jobs 0", "jobs=0"),
+        ("--accelerator gppu", "invalid accelerator name: `accelerator='gppu'`"),
+        ("--lr .nan", "lr=nan: expected a number > 0"),
+        ("--images 4", "images"),
+        ("--images '[4, few]'", "images"),
+        ("--train occlusion", "train"),
+        ("--config '{{trian: [clean]}}'", "does not accept option 'trian'. Did you mean 'train'?"),
+        ("--config {tmp}/none.yaml", "none.yaml"),
+        ("--augment flop", "Did you mean 'flip'"),
+        ("--split tset", "Did you mean 'test'"),
+        ("--sede 3", "Did you mean '--seeds'"),
+    ],
+)
+def test_what_is_wrong_is_one_line_before_any_work(line, says, config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("smp_feedback.experiments.comparison.experiment.run", lambda *_: pytest.fail("trained"))
+    out = "" if "--out" in line else f"--out {tmp_path}/out"
+    assert compare(f"--config {config} {out} {line}", tmp=tmp_path) == 2
+    printed, err = capsys.readouterr()
+    assert printed == ""
+    assert err.count("\n") == 1
+    assert says.format(tmp=tmp_path) in err
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_other_settings_do_not_enter_a_folder_that_is_taken(config, tmp_path, capsys):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/one.json").write_text("{}")
+    (tmp_path / "settings.json").write_text("{}")
+    assert compare(f"--config {config} --out {tmp_path}") == 2
+    assert "holds a comparison with other settings: give another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_study_is_a_comparison_that_can_be_asked_for(path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("smp_feedback.cli.experiments.compare_aloud", lambda found, out, **_: asked.append(found))
+    command = re.search(r"#\s+smp-feedback compare (.*)", path.read_text())[1]
+    assert f"--config studies/{path.name}" in command, "the file says how it is run"
+    assert compare(command.replace("studies/", f"{path.parent}/")) == 0
+    own = yaml.safe_load(path.read_text())
+    assert own.keys() <= asked[0].to_dict().keys()
+    assert all(asked[0].to_dict()[key] == value for key, value in own.items())
+
+
+@pytest.mark.parametrize("verb", ["compare", "fit"])
+def test_help_describes_every_key_in_plain_words(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    page = capsys.readouterr().out
+    text = " ".join(page.split())
+    assert page.startswith(f"usage: smp-feedback {verb} [options]\n")
+    wanted = {"compare": ("Repetitions; each draws", "int | list[int] | null"), "fit": ("Lightning's trainer:",)}
+    for words in wanted[verb]:
+        assert words in text
+    for ugly in ("``", ":class:", "Union[", "Optional[", "known subclasses", "null, null", "+ SIZE"):
+        assert ugly not in text, ugly
+    described = re.findall(r"^  --([\w.]+)(?: \S+)?(?:\n {24}| {2,})\S", page, flags=re.MULTILINE)
+    keys = {"compare": set(Settings.__dataclass_fields__), "fit": {"model.lr", "data.root"}}
+    assert keys[verb] <= set(described)
+
+
+def test_the_demo_is_a_comparison_of_all_models():
+    [demo] = (yaml.safe_load(path.read_text()) for path in STUDIES if path.stem == "demo")
+    assert Settings(**demo).models == list(MODELS)
+    rule = (Path(__file__).parents[2] / "Makefile").read_text()
+    assert "compare --config studies/demo.yaml" in rule

@@ -1,0 +1,326 @@
+"""``smp-feedback fit | validate | test | predict``: one run, its files, and what is refused before any."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("lightning")
+import smp_feedback as smpf
+from smp_feedback.cli.main import main
+from smp_feedback.cli.train import with_settings_of_a_run
+from smp_feedback.errors import UnknownKeyword, UnknownName
+from smp_feedback.training import build as settings
+from smp_feedback.training.build import open_pairs
+from smp_feedback.training.checkpoints import KeepsBest
+from smp_feedback.training.datamodule import PairsModule
+
+SMALL = {
+    "seed": 1,
+    "model": {
+        "encoder": "tu-test_resnet.r160_in1k",
+        "encoder_weights": None,
+        "feedback": {"steps": 2},
+        "arguments": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},
+    },
+    "data": {"name": "polygons", "size": 32, "batch_size": 4, "images": 8, "augment": "flip"},
+    "trainer": {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False},
+}
+
+
+def logged(out):
+    """The first row of the log that has a score."""
+    with (out / "csv/version_0/metrics.csv").open() as file:
+        return next(row for row in csv.DictReader(file) if row["val_miou"])
+
+
+def smp_feedback(line, **names):
+    return main([word.format(**names) for word in shlex.split(line)])
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """A config file; JSON is YAML."""
+    path = tmp_path_factory.mktemp("config") / "run.yaml"
+    path.write_text(json.dumps(SMALL))
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(config, tmp_path_factory):
+    """The folder of a run."""
+    out = tmp_path_factory.mktemp("fitted") / "out"
+    more = "--model.supervise mean --model.optimizer torch.optim.SGD --model.optimizer.lr 0.1 --early_stopping 3"
+    assert smp_feedback(f"fit --config {config} --out {out} {more}") == 0
+    return out
+
+
+def test_a_run_leaves_all_that_it_says(fitted, config, tmp_path, capsys):
+    assert smp_feedback("fit --config {config} --out {out}", config=config, out=tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    assert "T = 2" in printed
+    for name in ("config.yaml", "last.ckpt", "best.ckpt", "csv/version_0/metrics.csv", "tensorboard/", "model"):
+        assert f"wrote {tmp_path / 'out' / name}" in printed
+        assert (tmp_path / "out" / name).exists()
+    assert list((fitted / "tensorboard").glob("events*"))
+
+
+def test_the_log_scores_every_look(fitted):
+    scored = logged(fitted)
+    assert scored["val_miou"] == scored["val_miou/look_2"]
+    assert 0 <= float(scored["val_miou/look_1"]) <= 1
+
+
+def test_the_model_that_is_left_has_the_best_weights(fitted):
+    model = smpf.from_pretrained(fitted / "model")
+    best = torch.load(fitted / "best.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, best[f"model.{key}"]) for key, value in model.state_dict().items())
+
+
+def test_a_word_overrides_the_file_and_the_config_says_all(fitted):
+    import yaml
+
+    kept = yaml.safe_load((fitted / "config.yaml").read_text())
+    assert kept["model"]["supervise"] == "mean"
+    assert kept["model"]["optimizer"]["init_args"]["lr"] == 0.1
+    assert kept["data"]["size"] == 32
+    assert not {"out", "resume", "config"} & kept.keys(), "another run from it goes elsewhere"
+
+
+def test_a_config_repeats_its_run(fitted, tmp_path):
+    assert smp_feedback(f"fit --config {fitted}/config.yaml --out {tmp_path}/again") == 0
+    first, again = (torch.load(f / "last.ckpt", weights_only=True)["state_dict"] for f in (fitted, tmp_path / "again"))
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+
+
+def test_validate_prints_a_table_of_classes_and_looks(fitted, tmp_path, capsys):
+    assert smp_feedback(f"validate --run {fitted} --out {tmp_path}") == 0
+    printed = capsys.readouterr().out
+    rows = {line.split("│")[1].strip(): line.split("│")[2:-1] for line in printed.splitlines() if line.startswith("│")}
+    assert {"background", "mIoU"} <= rows.keys()
+    found = json.loads((tmp_path / "scores.json").read_text())
+    assert [float(cell) for cell in rows["mIoU"]] == pytest.approx([100 * look for look in found["looks"]], abs=0.06)
+    row = logged(fitted)
+    assert found["looks"] == pytest.approx([float(row[f"val_miou/look_{t}"]) for t in (1, 2)], abs=1e-6)
+
+
+def test_test_scores_other_images(fitted, tmp_path, capsys):
+    assert smp_feedback(f"test --run {fitted} --weights last --out {tmp_path}") == 0
+    assert "last.ckpt, test" in " ".join(capsys.readouterr().out.split())
+
+
+def test_predict_writes_a_label_map_named_after_each_image(fitted, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+    for name in ("b.png", "a.jpg"):
+        Image.fromarray(pixels).save(tmp_path / "in" / name)
+    where = f"--images {tmp_path}/in --out {tmp_path}/out"
+    assert smp_feedback(f"predict --run {fitted} {where} --looks true --uncertainty true") == 0
+    kinds = ("", ".look_1", ".look_2", ".uncertainty")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {f"{n}{kind}.png" for n in "ab" for kind in kinds}
+    model = smpf.from_pretrained(fitted / "model").eval()
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        logits = model(image)[0]
+    with Image.open(tmp_path / "out" / "b.png") as picture:
+        assert picture.mode == "P"
+        np.testing.assert_array_equal(np.asarray(picture), logits.argmax(0))
+    p = logits.double().softmax(0)
+    with Image.open(tmp_path / "out" / "b.uncertainty.png") as picture:
+        wanted = -(p * p.log()).sum(0) / np.log(len(p)) * 255
+        np.testing.assert_allclose(np.asarray(picture), wanted, atol=0.51)
+    assert f"to {tmp_path}/out" in capsys.readouterr().out
+
+
+def test_predict_without_images_takes_the_test_split(fitted, tmp_path):
+    assert smp_feedback(f"predict --run {fitted} --out {tmp_path} --data.options '{{{{count: 5}}}}'") == 0
+    assert len(list(tmp_path.glob("*.png"))) == 5
+
+
+def test_print_config_shows_every_key_and_runs_nothing(config, capsys):
+    with pytest.raises(SystemExit) as end:
+        smp_feedback(f"fit --config {config} --model.lr 0.5 --print_config")
+    assert end.value.code == 0
+    printed = capsys.readouterr().out
+    for line in ("  lr: 0.5", "  arch: Unet", "  max_epochs: 1", "  corruption: null"):
+        assert line in printed.splitlines()
+
+
+def test_a_run_is_not_trained_over(fitted, config, capsys):
+    assert smp_feedback(f"fit --config {config} --out {fitted}") == 2
+    assert f"--resume {fitted}" in capsys.readouterr().err
+
+
+def test_a_finished_run_resumed_stays_as_it_is(fitted):
+    before = torch.load(fitted / "best.ckpt", weights_only=True)["state_dict"]
+    assert smp_feedback(f"fit --resume {fitted}") == 0
+    after = torch.load(fitted / "best.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+@pytest.mark.parametrize(
+    "word", ["model.lr 0.5", "model.feedback.steps 3", "data.augment none", "trainer.max_epochs 9"]
+)
+def test_a_run_goes_on_with_its_own_settings(word, fitted, capsys):
+    before = (fitted / "config.yaml").read_text()
+    assert smp_feedback(f"fit --resume {fitted} --{word}") == 2
+    assert "the run to resume has " + word.split()[0].replace(".steps", "") in capsys.readouterr().err
+    assert (fitted / "config.yaml").read_text() == before
+
+
+def test_a_resume_that_the_checkpoint_refuses_changes_no_settings(fitted, monkeypatch, capsys):
+    before = (fitted / "config.yaml").read_text()
+    monkeypatch.setattr(PairsModule, "_processes", lambda self: (2, 0))
+    assert smp_feedback(f"fit --resume {fitted} --save_every 7") == 2
+    assert "processes=2: the run to resume has processes=1" in capsys.readouterr().err
+    assert (fitted / "config.yaml").read_text() == before
+
+
+def test_a_run_that_stopped_early_stays_so_until_it_is_asked_for_patience(config, tmp_path):
+    def steps():
+        return torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"]
+
+    same = (
+        "--model.feedback false --model.base_norm group --model.lr 1e-20 --trainer.max_epochs 4"  # score of each epoch
+    )
+    assert smp_feedback(f"fit --config {config} --out {tmp_path} --early_stopping 1 {same}") == 0
+    assert steps() == 4, "two epochs of two steps"
+    assert smp_feedback(f"fit --resume {tmp_path}") == 0
+    assert steps() == 4
+    assert smp_feedback(f"fit --resume {tmp_path} --early_stopping 9 --data.workers 1") == 0
+    assert steps() == 8
+    assert "workers: 1" in (tmp_path / "config.yaml").read_text(), "how a run is run may change"
+
+
+def test_what_a_killed_run_left_does_not_outlive_it(fitted, tmp_path):
+    (tmp_path / "config.yaml").write_text((fitted / "config.yaml").read_text())
+    for name in ("best.ckpt", ".last.ckpt.half"):  # killed after the first validation, in the first last.ckpt
+        (tmp_path / name).write_bytes(b"not whole")
+    assert smp_feedback(f"fit --resume {tmp_path}") == 0
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in fitted.iterdir()}
+    ours, theirs = (torch.load(folder / "best.ckpt", weights_only=True)["state_dict"] for folder in (tmp_path, fitted))
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+def test_a_run_that_was_moved_knows_its_best_score(fitted, tmp_path):
+    states = torch.load(fitted / "last.ckpt", weights_only=True)["callbacks"]
+    state = next(one for key, one in states.items() if key.startswith("KeepsBest"))
+    best = KeepsBest(tmp_path, "val_miou")
+    best.load_state_dict(state)
+    assert best.best_model_score == state["best_model_score"]
+    assert best.best_model_path == best.kth_best_model_path == str(tmp_path.resolve() / "best.ckpt")
+    assert list(best.best_k_models) == [best.best_model_path]
+
+
+def test_every_seed_is_scored_on_the_same_corruption():
+    told = {"size": 32, "corruption": "gaussian_noise", "options": {"count": 4}}
+    one, other = (open_pairs("fit", seed, batch_size=1, **told)[0] for seed in (0, 1))
+    assert torch.equal(one.val[0][0], other.val[0][0])
+    assert not torch.equal(one.train[0][0], one.train[0][0])
+
+
+@pytest.mark.parametrize("feedback", ["true", "false"])
+def test_labels_are_learnt_by_a_classifier_of_timm(feedback, config, mnist, tmp_path, capsys):
+    digits = (
+        f"--data.name torchvision/MNIST --data.root {mnist} --data.batch_size 2 --data.images 2 --data.augment none"
+    )
+    line = f"fit --config {config} {digits} --model.feedback {feedback} --model.arguments null --out {tmp_path}"
+    assert smp_feedback(f"{line}/map") == 2
+    assert "labels want a classifier (arch: timm/<name>)" in capsys.readouterr().err
+    assert smp_feedback(f"{line}/label --model.arch timm/test_resnet.r160_in1k --model.encoder null") == 0
+    assert smp_feedback(f"test --run {tmp_path}/label --out {tmp_path}/scores") == 0
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_the_settings_of_a_run_come_before_all_words(fitted):
+    words = with_settings_of_a_run(["test", f"--run={fitted}", "--data.size", "64"])
+    assert words[:2] == ["test", "--config"]
+    assert words[3:] == ["--run", str(fitted), "--data.size", "64"]
+    assert "early_stopping" not in json.loads(words[2])
+
+
+@pytest.mark.parametrize(
+    ("training", "error"),
+    [({"loss": "dise"}, UnknownName), ({"loss": "dice", "loss_arguments": {"smoth": 1.0}}, UnknownKeyword)],
+)
+def test_a_wrong_loss_is_told_before_the_base_is_built(training, error, monkeypatch):
+    monkeypatch.setattr(settings, "create", lambda *args, **kwargs: pytest.fail("it was built"))
+    with pytest.raises(error, match="Did you mean"):
+        settings.build_module(settings.Facts(("a", "b"), None, "segmentation", (3, 64, 64)), **training)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("fit --model.archh Unet", "Did you mean '--model.arch'"),
+        ("fit --config '{{sede: 1}}'", "does not accept option 'sede'. Did you mean 'seed'?"),
+        ("fit --model.arch Unett", "No architecture is called 'Unett'. Did you mean 'Unet'"),
+        ("fit --model.encoder resnet1", "No encoder is called 'resnet1'"),
+        ("fit --data.name polygon", "Did you mean 'polygons'"),
+        ("fit --model.loss dise", "Did you mean 'dice'?"),
+        ("fit --model.supervise middle", "last, mean, increasing"),
+        ("fit --model.optimizer torch.optim.SGDD", "has no attribute 'SGDD'"),
+        ("fit --model.lr -1", "lr=-1.0: expected a number > 0"),
+        ("fit --data.batch_size 0", "batch_size=0"),
+        ("fit --data.images 0", "images=0"),
+        ("fit --data.augment flop", "Did you mean 'flip' or 'flips'?"),
+        ("fit --data.corruption rescaled", "No corruption is called 'rescaled'"),
+        ("fit --data.name camvid", "root"),
+        ("fit --data.name camvid --data.root {tmp}/none", "{tmp}/none"),
+        ("fit --out /proc/none", "/proc/none: it is no folder"),
+        ("fit --trainer.max_epochs -3", "trainer: `max_epochs`"),
+        ("fit --trainer.accelerator none", "trainer: "),
+        ("fit --save_every 0", "save_every=0"),
+        ("fit --early_stopping 0", "early_stopping=0"),
+        ("fit --seed -1", "seed=-1"),
+        ("fit --model.backward per_step --trainer.gradient_clip_val 1", "neither clips"),
+        ("fit --resume {tmp}/none", "expected the folder of a run"),
+        ("fit --model.arch timm/none", "No architecture is called 'timm/none'"),
+        ("test", "Whose weights?"),
+        ("test --run {tmp}/none", "expected the folder of a run"),
+        ("validate --weights {tmp}/none.ckpt", "expected a checkpoint"),
+    ],
+)
+def test_what_is_wrong_is_one_line_before_any_work(line, says, config, tmp_path, capsys):
+    verb, _, words = line.partition(" ")
+    out = "" if "--out" in words else f"--out {tmp_path}/out"
+    assert smp_feedback(f"{verb} --config {config} {out} {words}", tmp=tmp_path) == 2
+    printed, err = capsys.readouterr()
+    assert printed == ""
+    assert err.count("\n") == 1
+    assert says.format(tmp=tmp_path) in err
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_weights_of_another_model_are_refused(fitted, tmp_path, capsys):
+    assert smp_feedback(f"test --run {fitted} --out {tmp_path} --model.feedback false") == 2
+    assert "weights of another model" in capsys.readouterr().err
+
+
+def test_a_traceback_is_there_for_those_who_ask(monkeypatch):
+    monkeypatch.setenv("SMP_FEEDBACK_DEBUG", "1")
+    with pytest.raises(smpf.errors.UnknownName):
+        smp_feedback("fit --model.arch Unett")
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_score_as_one(config, tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    line = f"fit --config {config} --out {tmp_path}/two --trainer.devices 2 --trainer.strategy ddp"
+    command = [sys.executable, "-m", "smp_feedback", *shlex.split(line)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wrote") == 7, "one process speaks"
+    assert main(["validate", "--run", f"{tmp_path}/two", "--trainer.devices", "1", "--out", f"{tmp_path}/one"]) == 0
+    row = logged(tmp_path / "two")
+    alone = json.loads((tmp_path / "one/scores.json").read_text())
+    assert alone["looks"] == pytest.approx([float(row[f"val_miou/look_{t}"]) for t in (1, 2)], abs=1e-6)
