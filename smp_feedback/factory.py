@@ -9,17 +9,14 @@ from typing import Any, Literal, cast, overload
 
 from torch import nn
 
-from smp_feedback.checks import check_whole
 from smp_feedback.config.base import LoopConfig
 from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.models.assembly import close, with_feedback_channels
-from smp_feedback.models.builder import arguments_of, build_base
-from smp_feedback.models.group_norm import base_norm_of, check_base_norm, with_group_norm
+from smp_feedback.models.assembly import assemble, close
+from smp_feedback.models.group_norm import base_norm_of
 from smp_feedback.registry.public import catalogue
-from smp_feedback.surgery.cuts import answering_logits
 
 
 class _Word(str):
@@ -30,7 +27,7 @@ class _Number(int):
     """A default that can be told from the same number given by the caller."""
 
 
-ENCODER, WEIGHTS, CHANNELS, CLASSES = _Word("resnet34"), _Word("imagenet"), _Number(3), _Number(1)
+ENCODER, WEIGHTS, CHANNELS, CLASSES = USUAL = _Word("resnet34"), _Word("imagenet"), _Number(3), _Number(1)
 
 
 @overload
@@ -106,27 +103,14 @@ def create(
     >>> smpf.create("timm/resnet18", classes=10)(torch.rand(2, 3, 64, 64)).shape
     torch.Size([2, 10])
     """
-    entry = catalogue().architectures.entry(arch)
-    config = as_config(feedback, usual=entry.feedback)
-    given = _given(encoder_name, encoder_weights, in_channels, classes, encoder) | kwargs
-    told = arguments_of(arch, with_feedback_channels(arch, given, config))
-    check_base_norm(base_norm, told.get("encoder_weights"))
-    base = build_base(arch, told)
-    if base_norm is not None:
-        base, told = with_group_norm(base), {**told, "base_norm": base_norm}
-    if config is None:
-        return answering_logits(base)
-    return close(base, config, {"architecture": entry.name, "arguments": {**told, "encoder_weights": None}})
+    given = _given(encoder_name, encoder_weights, in_channels, classes, encoder)
+    return assemble(arch, given | kwargs, feedback, base_norm)
 
 
 def _given(encoder_name: Any, encoder_weights: Any, in_channels: Any, classes: Any, encoder: Any) -> dict[str, Any]:
     """Those of the standard arguments that the caller gave."""
-    given: dict[str, Any] = {}
-    for name, value, usual in (("in_channels", in_channels, CHANNELS), ("classes", classes, CLASSES)):
-        if value is not usual:
-            given[name] = check_whole(name, value)
-    if encoder_weights is not WEIGHTS:
-        given["encoder_weights"] = encoder_weights
+    said = {"in_channels": in_channels, "classes": classes, "encoder_weights": encoder_weights}
+    given = {name: value for name, value in said.items() if not any(value is usual for usual in USUAL)}
     if encoder is not None and encoder_name is not ENCODER:
         raise InvalidValue(f"encoder={encoder!r} and encoder_name={encoder_name!r} are one argument: give one of them.")
     if encoder is not None or encoder_name is not ENCODER:
@@ -158,13 +142,13 @@ def wrap(model: nn.Module, feedback: Feedback = True) -> FeedbackModel:
     if not isinstance(model, nn.Module):
         raise InvalidType(f"model is a {type(model).__name__}: expected a torch.nn.Module, such as an smp model.")
     if isinstance(model, FeedbackModel):
-        return close(copy.deepcopy(model), _around(model, feedback), model.feedback.origin)
+        return cast(FeedbackModel, close(copy.deepcopy(model), _around(model, feedback), model.feedback.origin))
     origin = _origin(model)
     usual = catalogue().architectures.entry(origin["architecture"]).feedback if origin else None
     config = as_config(feedback, default=Recurrent(dynamics="residual"), usual=_keeping_outputs(usual))
     if config is None:
         raise InvalidValue(f"feedback={feedback!r}: wrap adds feedback; give True, a loop's name or a config.")
-    return close(copy.deepcopy(model), config, origin)
+    return cast(FeedbackModel, close(copy.deepcopy(model), config, origin))
 
 
 def _around(model: FeedbackModel, feedback: Feedback) -> LoopConfig:

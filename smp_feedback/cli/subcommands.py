@@ -18,7 +18,7 @@ from smp_feedback.checks import check_choice
 from smp_feedback.cli.help import HelpFormatter, usage
 from smp_feedback.cli.train import split_words
 from smp_feedback.errors import InvalidValue
-from smp_feedback.loops.outer import AroundModel
+from smp_feedback.loops.outer import OuterModel
 from smp_feedback.saving.loading import from_pretrained
 from smp_feedback.training.build import Facts
 from smp_feedback.training.checkpoints import LAST
@@ -99,7 +99,7 @@ def add_run(parser: ArgumentParser, early: int | None) -> None:
     parser.add_argument("--early_stopping", type=int | None, default=early, metavar="N", help=words)
 
 
-def saved_model(args: Any, verb: str, kind: type[AroundModel]) -> tuple[AroundModel, Path]:
+def saved_model(args: Any, verb: str, kind: type[OuterModel]) -> tuple[OuterModel, Path]:
     """The model that ``--run`` or ``--model`` names, and where it is, on the device asked for.
 
     Raises:

@@ -33,18 +33,24 @@ class LoopConfig:
 
     @property
     def state_channels_fed_back(self) -> int:
-        """How many channels of a state are fed back; none for a loop without such a state."""
-        return 0
+        """How many channels of a state are fed back: those of the base's own loop, if it has one."""
+        own: LoopConfig | None = getattr(self, "base", None)
+        return 0 if own is None else own.state_channels_fed_back
 
     @property
     def is_data_dependent(self) -> bool:
         """Whether the images decide how many steps are run, so that they are no fixed graph."""
         return getattr(self, "tolerance", None) is not None
 
+    @property
+    def flow(self) -> GradientFlow:
+        """How gradients flow through time, as one value, of a loop that has a say in it."""
+        said = (getattr(self, name, False) for name in ("detach", "recompute"))
+        return GradientFlow(getattr(self, "grad_steps", None), *said)
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: the loop's name and every field."""
-        values = {f.name: getattr(self, f.name) for f in fields(cast(Any, self))}
-        return {"loop": self.loop} | {k: "inf" if v == math.inf else v for k, v in values.items()}
+        """JSON-ready: the loop's name and every field; the base's own loop as a dict, too."""
+        return {"loop": self.loop} | {f.name: _plain(getattr(self, f.name)) for f in fields(cast(Any, self))}
 
     @classmethod
     def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
@@ -62,3 +68,11 @@ class LoopConfig:
                 close = suggestion(did_you_mean(key, known), known, most=len(known))
                 raise UnknownKeyword(f"{cls.__name__} has no field {key!r}. {close}")
         return cls(**given)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, LoopConfig):
+        return value.to_dict()
+    if isinstance(value, tuple):
+        return [*value]
+    return "inf" if value == math.inf else value

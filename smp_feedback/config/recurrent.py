@@ -15,7 +15,7 @@ from smp_feedback.checks import (
     check_steps,
     check_whole,
 )
-from smp_feedback.config.base import GradientFlow, LoopConfig
+from smp_feedback.config.base import LoopConfig
 from smp_feedback.registry.public import catalogue
 
 
@@ -152,8 +152,3 @@ class Recurrent(LoopConfig):
         if self.output == "dirichlet":  # its state is the classes' evidence, and a read-out is made of that
             return 0
         return int(catalogue().projections.make(self.fed_back, replace(self, norm_feedback="none"), 2).readout)
-
-    @property
-    def flow(self) -> GradientFlow:
-        """How gradients flow through time, as one value."""
-        return GradientFlow(self.grad_steps, self.detach, self.recompute)

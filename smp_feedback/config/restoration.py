@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from smp_feedback.checks import check_bool, check_gradients, check_number, check_steps, check_whole
-from smp_feedback.config.base import GradientFlow, LoopConfig
+from smp_feedback.config.base import LoopConfig
 from smp_feedback.config.parse import own_loop
 from smp_feedback.errors import InvalidValue
 from smp_feedback.registry.public import catalogue
@@ -89,17 +89,3 @@ class Restoration(LoopConfig):
                 f"steps={steps} with weight=0: nothing is fed back, so all steps would be the first; give steps=1, or "
                 "a weight such as 1e-3."
             )
-
-    def to_dict(self) -> dict[str, Any]:
-        """As every loop's; the base's own loop as a dict, too."""
-        return {**super().to_dict(), "base": None if self.base is None else self.base.to_dict()}
-
-    @property
-    def state_channels_fed_back(self) -> int:
-        """Those of the base's own loop, if it has one."""
-        return 0 if self.base is None else self.base.state_channels_fed_back
-
-    @property
-    def flow(self) -> GradientFlow:
-        """How gradients flow through time, as one value."""
-        return GradientFlow(self.grad_steps, self.detach, self.recompute)

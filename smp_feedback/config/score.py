@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, Literal, cast
 
 from smp_feedback.checks import check_bool, check_choice, check_gradients, check_number, check_whole
-from smp_feedback.config.base import GradientFlow, LoopConfig
+from smp_feedback.config.base import LoopConfig
 from smp_feedback.config.parse import own_loop
 from smp_feedback.errors import InvalidType, InvalidValue
 
@@ -118,12 +118,6 @@ class Score(LoopConfig):
         if self.noise == "swap" and self.noise_level > 1:
             raise InvalidValue(f"noise_level={self.noise_level!r} with noise='swap': expected a probability <= 1.")
 
-    def to_dict(self) -> dict[str, Any]:
-        """As every loop's; the base's own loop as a dict, too."""
-        values = super().to_dict()
-        features = None if self.features is None else [*self.features]
-        return {**values, "features": features, "base": None if self.base is None else self.base.to_dict()}
-
     @property
     def conditions(self) -> tuple[str, ...] | None:
         """The names of the features, where that can be said without asking the base.
@@ -134,19 +128,9 @@ class Score(LoopConfig):
         return ("input",) if self.features is None and self.autoencoder == "context" else self.features
 
     @property
-    def state_channels_fed_back(self) -> int:
-        """Those of the base's own loop, if it has one."""
-        return 0 if self.base is None else self.base.state_channels_fed_back
-
-    @property
     def is_data_dependent(self) -> bool:
         """Never: images that have stopped are masked."""
         return False
-
-    @property
-    def flow(self) -> GradientFlow:
-        """How gradients flow through time, as one value."""
-        return GradientFlow(self.grad_steps, self.detach, self.recompute)
 
 
 def _names(features: object) -> tuple[str, ...] | None:

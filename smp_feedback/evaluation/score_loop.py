@@ -19,7 +19,7 @@ from smp_feedback.evaluation.crf import dense_crf
 from smp_feedback.evaluation.evaluate import Advance, Pairs, device_of
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.scores import Score, score_of
-from smp_feedback.loops.outer import AroundModel
+from smp_feedback.loops.outer import OuterModel
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.loops.score.state import Begun
 from smp_feedback.surgery.extension import evaluating
@@ -180,7 +180,7 @@ def check_refinable(model: object, data: Pairs, classes: int) -> None:
         raise InvalidValue("data is empty: expected at least one pair of image and target.")
 
 
-def check_classes(model: AroundModel, classes: int) -> None:
+def check_classes(model: OuterModel, classes: int) -> None:
     """The base of *model* tells *classes* classes; one of one class tells two.
 
     Raises:

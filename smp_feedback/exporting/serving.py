@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import smp_feedback
+from smp_feedback._version import __version__
 from smp_feedback.checks import check_choice, check_steps
 from smp_feedback.errors import ExportError, InvalidInput, InvalidType, InvalidValue
 from smp_feedback.exporting.formats import Run, answers
@@ -76,7 +76,7 @@ class Served(nn.Module):
         origin = getattr(feedback, "origin", None) or {"architecture": architecture(self.model), "arguments": {}}
         known = {"encoder": origin["arguments"].get("encoder_name"), "classes": origin["arguments"].get("classes")}
         return {
-            "smp_feedback": smp_feedback.__version__,
+            "smp_feedback": __version__,
             "architecture": origin["architecture"],
             **{key: str(value) for key, value in known.items() if value is not None},
             "outputs": " ".join(self.names()),

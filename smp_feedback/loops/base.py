@@ -15,7 +15,7 @@ from smp_feedback.errors import InvalidInput, InvalidType, NotScriptable
 from smp_feedback.loops.unroll import Share, Turned, reusable
 from smp_feedback.saving.hub import OnDisk
 from smp_feedback.saving.weights import FeedforwardWeights
-from smp_feedback.surgery.extension import Extension
+from smp_feedback.surgery.extension import ClosedLoop
 
 Answer = Callable[[], tuple[Tensor, Tensor | None]]
 """Computes the logits, and the labels of a model that has some."""
@@ -72,7 +72,7 @@ def relative_change(old: Tensor | None, new: Tensor) -> Tensor:
     return change
 
 
-class FeedbackModel(OnDisk, FeedforwardWeights, Extension):
+class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
     """A base model that looks again. Everything of the base stays where it was; ``feedback`` is new.
 
     The model holds no state between calls: one model serves two batches, two threads and two step counts.

@@ -16,7 +16,7 @@ from smp_feedback.surgery.feature_capture import what_the_head_reads
 from smp_feedback.surgery.probe import Probe, in_channels_of, probe
 
 
-class AroundFeedback(nn.Module):
+class OuterFeedback(nn.Module):
     """What every such loop adds to a base.
 
     Args:
@@ -48,10 +48,10 @@ class Asked(NamedTuple):
     output: Tensor
 
 
-class AroundModel(FeedbackModel):
+class OuterModel(FeedbackModel):
     """A base that is asked for predictions."""
 
-    feedback: AroundFeedback
+    feedback: OuterFeedback
 
     def asked(self, image: Tensor) -> Asked:
         """One pass of the base, or all looks of its own loop."""

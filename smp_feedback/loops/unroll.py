@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from smp_feedback.config.base import GradientFlow
-from smp_feedback.surgery.step_context import replaying
+from smp_feedback.surgery.step_context import recomputing
 
 Share = Callable[[Sequence[Tensor]], list[Tensor]]
 """What detached steps are handed in place of the tensors that all of them share."""
@@ -77,7 +77,7 @@ def _run(turn: Turn, state: Tensor | None, t: int, steps: int, flow: GradientFlo
 
 
 def _once_and_again() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    return nullcontext(), replaying()
+    return nullcontext(), recomputing()
 
 
 def reusable(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Assembly: a base model is closed into the loop of a config."""
+"""Assembly: a base model is built from its arguments and closed into the loop of a config."""
 
 from __future__ import annotations
 
@@ -8,13 +8,38 @@ from typing import Any, cast
 
 from torch import nn
 
+from smp_feedback.checks import check_whole
 from smp_feedback.config.base import LoopConfig
+from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.errors import InvalidValue, SurgeryError
-from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.models.builder import arguments_of, build_base
+from smp_feedback.models.group_norm import check_base_norm, with_group_norm
 from smp_feedback.registry.public import catalogue
+from smp_feedback.surgery.cuts import answering_logits
+from smp_feedback.surgery.extension import ClosedLoop
 
 
-def with_feedback_channels(arch: str, given: dict[str, Any], config: LoopConfig | None) -> dict[str, Any]:
+def assemble(arch: str, given: dict[str, Any], feedback: Feedback, base_norm: str | None = None) -> nn.Module:
+    """The base *arch*, made of the *given* arguments and closed into a loop; plain where *feedback* is False or None.
+
+    Args, raises: As :func:`smp_feedback.create`.
+    """
+    entry = catalogue().architectures.entry(arch)
+    config = as_config(feedback, usual=entry.feedback)
+    for name in ("in_channels", "classes"):
+        if name in given:
+            check_whole(name, given[name])
+    told = arguments_of(arch, _with_feedback_channels(arch, given, config))
+    check_base_norm(base_norm, told.get("encoder_weights"))
+    base = build_base(arch, told)
+    if base_norm is not None:
+        base, told = with_group_norm(base), {**told, "base_norm": base_norm}
+    if config is None:
+        return answering_logits(base)
+    return close(base, config, {"architecture": entry.name, "arguments": {**told, "encoder_weights": None}})
+
+
+def _with_feedback_channels(arch: str, given: dict[str, Any], config: LoopConfig | None) -> dict[str, Any]:
     """*given*, and K for a builder that makes the fed-back channels itself."""
     if "feedback_channels" not in inspect.signature(catalogue().architectures[arch]).parameters:
         return given
@@ -28,12 +53,12 @@ def with_feedback_channels(arch: str, given: dict[str, Any], config: LoopConfig 
     return {"feedback_channels": channels, **given}
 
 
-def close(base: nn.Module, config: LoopConfig, origin: Mapping[str, Any] | None) -> FeedbackModel:
+def close(base: nn.Module, config: LoopConfig, origin: Mapping[str, Any] | None) -> ClosedLoop:
     """Close *base* into the loop of *config*, in place; *origin* is how to build the base again."""
     loop, inner = catalogue().loops[config.loop], getattr(config, "base", None)
-    if inner is not None and not isinstance(base, FeedbackModel):
+    if inner is not None and not isinstance(base, ClosedLoop):
         base = close(base, inner, origin)
-    elif isinstance(base, FeedbackModel) and inner is None:
+    elif isinstance(base, ClosedLoop) and inner is None:
         who = origin["architecture"] if origin else type(base).__name__
         raise InvalidValue(f"{who}: this {type(base).__name__} looks again already; its builder must make a new one.")
     ours = {"feedback"}.union(*(vars(c) for c in loop.__mro__ if not issubclass(nn.Module, c)))
@@ -44,6 +69,6 @@ def close(base: nn.Module, config: LoopConfig, origin: Mapping[str, Any] | None)
             f"{type(base).__name__} has a part called {name!r}, and so has every looping model: rename it."
         )
     channels = origin["arguments"].get("in_channels") if origin else None
-    model = cast(FeedbackModel, loop.close(base, config, in_channels=channels))
+    model = cast(ClosedLoop, loop.close(base, config, in_channels=channels))
     model.feedback.origin = origin
     return model

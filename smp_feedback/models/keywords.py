@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import dis
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import segmentation_models_pytorch as smp  # noqa: F401  (doctests)
 from segmentation_models_pytorch.base import SegmentationModel
 
+from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import UnknownKeyword, did_you_mean, suggestion
+
+NORM = "decoder_use_batchnorm"
+DEPRECATED = {"Linknet": NORM, "MAnet": NORM, "Unet": NORM, "UnetPlusPlus": NORM}
+DEPRECATED |= {"PAN": "upscale_mode", "PSPNet": "psp_use_batchnorm"}
+"""What smp's architectures take out of their ``**kwargs``, with a warning."""
 
 
 def is_smp(builder: object) -> bool:
@@ -42,7 +47,7 @@ def check_keywords(arch: str, builder: Callable[..., Any], given: Mapping[str, A
         return
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     for key in given:
-        if key not in named and key not in popped_keywords(builder):
+        if key not in named and key not in deprecated_keywords(builder):
             raise unknown_keyword(arch, builder, key)
 
 
@@ -53,26 +58,20 @@ def _parameters(builder: Callable[..., Any]) -> list[inspect.Parameter]:
     return list(found.values())
 
 
-def popped_keywords(builder: Callable[..., Any]) -> set[str]:
-    """The keywords that *builder* names only in its body, ``kwargs.pop("...")``: smp's way with deprecated ones.
+def deprecated_keywords(builder: Callable[..., Any]) -> set[str]:
+    """The keywords that smp still takes for *builder* without naming them in its signature.
 
-    A class that takes any keyword hands on to its parents those it does not know, so theirs are its own. Read from
-    the bytecode, which is there where the source is not; nothing is found in what is no Python.
+    A class that takes any keyword hands on to its parents those it does not know, so theirs are its own.
 
-    >>> sorted(popped_keywords(smp.PAN))
-    ['upscale_mode']
+    >>> deprecated_keywords(smp.PAN), deprecated_keywords(smp.FPN)
+    ({'upscale_mode'}, set())
     """
-    own = [vars(cls)["__init__"] for cls in getattr(builder, "__mro__", ()) if "__init__" in vars(cls)]
-    codes = (getattr(inspect.unwrap(function), "__code__", None) for function in own or [builder])
-    handed_on = itertools.takewhile(lambda code: code and code.co_flags & inspect.CO_VARKEYWORDS, codes)
-    return {key for code in handed_on for key in _popped(code)}
+    classes = itertools.takewhile(_takes_any, filter(is_smp, getattr(builder, "__mro__", ())))
+    return {DEPRECATED[cls.__name__] for cls in classes if is_smps_own(cls) and cls.__name__ in DEPRECATED}
 
 
-def _popped(code: Any) -> Iterator[str]:
-    rest = code.co_varnames[code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)]
-    said = [instruction.argval for instruction in dis.get_instructions(code)]
-    phrases = zip(said, said[1:], said[2:], strict=False)
-    return (key for name, verb, key in phrases if (name, verb) == (rest, "pop") and isinstance(key, str))
+def _takes_any(builder: Callable[..., Any]) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(builder).parameters.values())
 
 
 def unknown_keyword(
@@ -93,8 +92,6 @@ def unknown_keyword(
 
 
 def _loop_hint(key: str) -> str:
-    from smp_feedback.config.recurrent import Recurrent
-
     if key not in Recurrent.__dataclass_fields__:
         return ""
     return f"It belongs to the loop: feedback=Recurrent({key}=...)."

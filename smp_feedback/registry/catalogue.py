@@ -6,7 +6,7 @@ import functools
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -15,7 +15,6 @@ from typing import Any
 from smp_feedback.errors import InvalidValue, PluginWarning, one_line
 from smp_feedback.hookspecs import Register
 from smp_feedback.registry.entry import OURS
-from smp_feedback.registry.foretold import Names, foretold
 from smp_feedback.registry.plugins import (
     KINDS,
     Plugin,
@@ -74,7 +73,7 @@ class Catalogue:
 
     def admit_built_in(self, module: object, name: str) -> None:
         """Let a module of this package register what it brings."""
-        admit(module, name, {kind: self._pen(kind, OURS) for kind in KINDS.values()})
+        admit(module, name, self._pens(OURS))
 
     def load(self) -> None:
         """Let in the plugins that wait; a plugin that looks something up meanwhile finds what is here so far."""
@@ -92,17 +91,10 @@ class Catalogue:
             while True:
                 warnings.warn(self._untold.pop(0), PluginWarning, stacklevel=4)  # by one thread only
 
-    def explain(self, kind: str, name: str) -> dict[str, str]:
-        """Which plugin would have brought *name* and why it did not, as :class:`UnknownName` is told."""
-        plural = next(plural for plural, registry in self.registries().items() if registry.kind == kind)
-        asked = {name.lower(), f"{name.partition('/')[0].lower()}/*"}
-        left_out = [plugin for plugin in self.plugins if plugin.state != "loaded"]
-        for plugin in left_out:
-            if asked & {one.lower() for one in plugin.brought.get(plural, ())}:
-                return {"why": f"It would have come with {plugin.origin}, which is {plugin.why}"}
-        if silent := [plugin.origin for plugin in left_out if not plugin.brought]:
-            return {"hint": f"Or it is of a plugin that is left out ({', '.join(silent)}): see smp-feedback plugins."}
-        return {}
+    def left_out(self) -> str:
+        """A sentence on the plugins that are not here, and why; empty where all are."""
+        said = [f"{one.origin} is {one.why.rstrip('.')}" for one in self.plugins if one.state != "loaded"]
+        return f"Or it is of a plugin that is not loaded: {'; '.join(said)}." if said else ""
 
     def _admit_waiting(self) -> None:
         if self._waiting == []:
@@ -121,40 +113,27 @@ class Catalogue:
 
     def _admitted(self, point: EntryPoint) -> Plugin:
         """What became of the plugin at *point*."""
-        plugin, tried = Plugin(point.name), dict[str, list[str]]()
+        plugin = Plugin(point.name)
         try:
             plugin = found(point)
             if is_disabled(plugin):
-                return replace(plugin, state="disabled", brought=foretold(point, self._said_as()))
-            pens = {kind: self._pen(kind, plugin.origin, tried.setdefault(kind, [])) for kind in KINDS.values()}
+                return replace(plugin, state="disabled")
             with self._all_or_nothing() as before:
                 check_wanted_version(point)
-                admit(point.load(), point.name, pens)
+                admit(point.load(), point.name, self._pens(plugin.origin))
                 for registry in self.registries().values():  # what its decorators registered, when it was imported
                     registry.attribute(point.module.partition(".")[0], plugin.origin)
             return replace(plugin, brought=self._since(before))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may do anything at import: exit, too
-            about = _merged(tried, foretold(point, self._said_as()))
-            told = {"error": one_line(error), "traceback": traceback.format_exc()}
-            return replace(plugin, state="broken", brought=about, **told)
+            return replace(plugin, state="broken", error=one_line(error), traceback=traceback.format_exc())
 
-    def _pen(self, kind: str, origin: str, tried: list[str] | None = None) -> Register:
-        """The ``register`` that a plugin is handed; it keeps in *tried* what was asked of it."""
-        registry = self.registries()[kind]
-
-        def register(name: str, target: Any = None, aliases: Iterable[str] = (), **about: Any) -> Any:
-            aliases = aliases if isinstance(aliases, str) else tuple(aliases)
-            if tried is not None:
-                tried.extend([name] if isinstance(aliases, str) else [name, *aliases])
-            if kind == "cuts" and origin != OURS and str(name).startswith(SETTLED):
-                raise InvalidValue(
-                    f"cut {name!r}: smp_feedback cuts that class; register the cut of a class of your own."
-                )
-            return registry.register(name, target, aliases=aliases, origin=origin, **about)
-
-        return register
+    def _pens(self, origin: str) -> dict[str, Register]:
+        """For each kind the ``register`` that *origin* is handed."""
+        every = self.registries().items()
+        pens: dict[str, Register] = {kind: functools.partial(one.register, origin=origin) for kind, one in every}
+        return pens if origin == OURS else {**pens, "cuts": functools.partial(_register_cut, pens["cuts"])}
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[dict[str, Registry[Any]]]:
@@ -167,24 +146,17 @@ class Catalogue:
                 registry.replace(before[kind])
             raise
 
-    def _since(self, before: dict[str, Registry[Any]]) -> Names:
+    def _since(self, before: dict[str, Registry[Any]]) -> dict[str, tuple[str, ...]]:
         """The names that are new, by kind, or have become somebody else's."""
-        old = {kind: {(one.name, one.origin) for one in registry.entries()} for kind, registry in before.items()}
-        now = {
-            kind: [(one.name, one.origin) for one in registry.entries()] for kind, registry in self.registries().items()
-        }
-        new = {kind: tuple(one[0] for one in now[kind] if one not in old[kind]) for kind in now}
+        new = {}
+        for kind, registry in self.registries().items():
+            old = {(one.name, one.origin) for one in before[kind].entries()}
+            new[kind] = tuple(one.name for one in registry.entries() if (one.name, one.origin) not in old)
         return {kind: names for kind, names in new.items() if names}
 
-    def _said_as(self) -> dict[str, str]:
-        """The kinds by the hooks and the public functions that register them."""
-        return KINDS | {f"register_{registry.kind}": kind for kind, registry in self.registries().items()}
 
-
-def _merged(tried: Mapping[str, Iterable[Any]], written: Names) -> Names:
-    """What a plugin asked for and what its source tells, by kind, each name once."""
-    both = {kind: [*tried.get(kind, ()), *written.get(kind, ())] for kind in {**written, **tried}}
-    named = {
-        kind: tuple(dict.fromkeys(name for name in names if isinstance(name, str))) for kind, names in both.items()
-    }
-    return {kind: names for kind, names in named.items() if names}
+def _register_cut(register: Register, name: str, *args: Any, **more: Any) -> Any:
+    """As a plugin registers a cut: not that of a class which we cut."""
+    if str(name).startswith(SETTLED):
+        raise InvalidValue(f"cut {name!r}: smp_feedback cuts that class; register the cut of a class of your own.")
+    return register(name, *args, **more)

@@ -1,4 +1,4 @@
-"""Plugins as they are installed: who brings them, what they need, and what becomes of them. Imports no torch."""
+"""Plugins: found where they are installed, asked for what they need, and let in by their hooks. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from typing import Any, Literal
 import pluggy
 from packaging.requirements import InvalidRequirement, Requirement
 
-from smp_feedback import __version__, hookspecs
+from smp_feedback import hookspecs
+from smp_feedback._version import __version__
 from smp_feedback.errors import FeedbackError, PluginWarning, did_you_mean, one_line, suggestion
 from smp_feedback.hookspecs import PROJECT, Register
 
 DISABLE = "SMP_FEEDBACK_DISABLE_PLUGINS"  # 1: all of them; or names of plugins or distributions, with commas between
 State = Literal["loaded", "broken", "disabled"]
+HOOKS = [name for name, hook in vars(hookspecs).items() if hasattr(hook, f"{PROJECT}_spec")]
+KINDS = {hook: hook.removeprefix("register_") for hook in HOOKS}
+"""Each hook, and the kind of part that it registers, plural."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,7 @@ class Plugin:
         state: ``loaded``, ``broken`` (left out, with *error*) or ``disabled`` (never imported).
         error: What went wrong, on one line.
         traceback: Where it went wrong.
-        brought: The names it brought, by kind ("architectures"). Of one that is left out, the names and aliases it
-            would have brought, as far as it came and as far as its source tells.
+        brought: The names it brought, by kind ("architectures"); none of one that is left out.
     """
 
     name: str
@@ -73,7 +76,7 @@ class Plugin:
 def installed_points() -> list[EntryPoint]:
     """The entry points of the group ``smp_feedback``; metadata that cannot be read is reported, not fatal."""
     try:
-        return in_order(once(entry_points(group=PROJECT)))
+        return in_order(entry_points(group=PROJECT))
     except Exception as error:  # a damaged installation of anything
         said = f"No plugins: the installed packages cannot be listed: {one_line(error)}"
         warnings.warn(said, PluginWarning, stacklevel=2)
@@ -120,6 +123,13 @@ def _names(plugin: Plugin) -> set[str]:
     return {normal_name(plugin.name), normal_name(plugin.distribution or "")} - {""}
 
 
+def is_under_way(point: EntryPoint) -> bool:
+    """Whether the module of *point*, or its package, is being imported by whoever asks: it is not whole yet."""
+    packages = list(accumulate(point.value.partition(":")[0].split("."), "{}.{}".format))
+    frames = (frame for frame, _ in traceback.walk_stack(None))
+    return any(one.f_code.co_name == "<module>" and one.f_globals.get("__name__") in packages for one in frames)
+
+
 def check_wanted_version(point: EntryPoint) -> None:
     """The distribution of *point* can work with this version of smp_feedback.
 
@@ -148,13 +158,6 @@ def normal_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 
-HOOKS = [name for name, hook in vars(hookspecs).items() if hasattr(hook, f"{hookspecs.PROJECT}_spec")]
-
-
-KINDS = {hook: hook.removeprefix("register_") for hook in HOOKS}
-"""Each hook, and the kind of part that it registers, plural."""
-
-
 def admit(plugin: object, name: str, pens: Mapping[str, Register]) -> None:
     """Let *plugin* register what it brings.
 
@@ -168,20 +171,13 @@ def admit(plugin: object, name: str, pens: Mapping[str, Register]) -> None:
         Exception: Whatever else it raises.
     """
     _check_spelled(plugin)
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(plugin, name)
     manager.check_pending()
     for hook, kind in KINDS.items():
         _check_marked(plugin, hook)
         getattr(manager.hook, hook)(register=pens[kind])
-
-
-def is_under_way(point: EntryPoint) -> bool:
-    """Whether the module of *point*, or its package, is being imported by whoever asks: it is not whole yet."""
-    packages = list(accumulate(point.value.partition(":")[0].split("."), "{}.{}".format))
-    frames = (frame for frame, _ in traceback.walk_stack(None))
-    return any(one.f_code.co_name == "<module>" and one.f_globals.get("__name__") in packages for one in frames)
 
 
 def _check_spelled(plugin: object) -> None:
@@ -193,7 +189,7 @@ def _check_spelled(plugin: object) -> None:
 def _marked(plugin: object) -> Iterator[str]:
     """The hooks that *plugin* says it implements."""
     for name, routine in inspect.getmembers(plugin, inspect.isroutine):
-        mark = getattr(routine, f"{hookspecs.PROJECT}_impl", None)
+        mark = getattr(routine, f"{PROJECT}_impl", None)
         if mark is not None:
             yield mark["specname"] or name
 
@@ -201,5 +197,5 @@ def _marked(plugin: object) -> Iterator[str]:
 def _check_marked(plugin: object, hook: str) -> None:
     said = getattr(plugin, hook, None)  # the public function of the same name, imported there, is no hook
     own = getattr(said, "__module__", None) == getattr(plugin, "__name__", "")
-    if own and not hasattr(said, f"{hookspecs.PROJECT}_impl"):
+    if own and not hasattr(said, f"{PROJECT}_impl"):
         raise FeedbackError(f"{hook} is not marked: decorate it with smp_feedback.hookspecs.hookimpl.")

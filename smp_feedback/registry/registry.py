@@ -23,8 +23,8 @@ class Supply(Protocol):
     def load(self) -> None:
         """Register them all; the second time nothing is left to do."""
 
-    def explain(self, kind: str, name: str) -> dict[str, str]:
-        """Why *name* is not among them: further arguments of :class:`UnknownName`."""
+    def left_out(self) -> str:
+        """A sentence on what is not among them, and why; empty where nothing is missing."""
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -61,17 +61,17 @@ class Registry(Mapping[str, T], Generic[T]):
 
     @overload
     def register(
-        self, name: str, target: str, *, aliases: Iterable[str] = (), origin: str = "", **about: Any
+        self, name: str, target: str, aliases: Iterable[str] = (), *, origin: str = "", **about: Any
     ) -> str: ...
     @overload
-    def register(self, name: str, target: T, *, aliases: Iterable[str] = (), origin: str = "", **about: Any) -> T: ...
+    def register(self, name: str, target: T, aliases: Iterable[str] = (), *, origin: str = "", **about: Any) -> T: ...
     @overload
     def register(
-        self, name: str, target: None = None, *, aliases: Iterable[str] = (), origin: str = "", **about: Any
+        self, name: str, target: None = None, aliases: Iterable[str] = (), *, origin: str = "", **about: Any
     ) -> Callable[[T], T]: ...
 
     def register(
-        self, name: str, target: object = None, *, aliases: Iterable[str] = (), origin: str = "", **about: Any
+        self, name: str, target: object = None, aliases: Iterable[str] = (), *, origin: str = "", **about: Any
     ) -> object:
         """Add *target* under *name* and *aliases*; without a target, return a decorator that does.
 
@@ -119,8 +119,8 @@ class Registry(Mapping[str, T], Generic[T]):
         try:
             return self._entries[name.lower()]
         except KeyError:
-            told = {} if self._supply is None else self._supply.explain(self.kind, name)
-            raise UnknownName(self.kind, name, self, **told) from None
+            hint = "" if self._supply is None else self._supply.left_out()
+            raise UnknownName(self.kind, name, self, hint) from None
 
     def make(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """What the part called *name* gives for these arguments; an error of its own is noted with who brought it.

@@ -12,6 +12,7 @@ from torch import nn
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
 from smp_feedback.saving.card import model_card
 from smp_feedback.saving.files import Source
+from smp_feedback.saving.loading import from_pretrained
 from smp_feedback.saving.saved import describe, write_saved
 from smp_feedback.saving.weights import base_name
 from smp_feedback.surgery.cuts import cut_name
@@ -108,8 +109,6 @@ class OnDisk(nn.Module):
         Raises:
             InvalidType: If it does.
         """
-        from smp_feedback.saving.loading import from_pretrained
-
         model = from_pretrained(source, **how)
         if not isinstance(model, cls):
             raise InvalidType(

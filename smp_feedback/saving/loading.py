@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import FeedbackError, InvalidValue
-from smp_feedback.factory import create
-from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.models.assembly import assemble
 from smp_feedback.saving.files import Source
 from smp_feedback.saving.provenance import BUILT_IN, check_plugins, versions
 from smp_feedback.saving.saved import read_saved, writer_of
-from smp_feedback.saving.weights import load_saved
+from smp_feedback.saving.weights import FeedforwardWeights, load_saved
 
 
 def from_pretrained(
@@ -32,8 +31,8 @@ def from_pretrained(
     map_location: str | torch.device | None = None,
     feedback: Feedback = True,
     **overrides: Any,
-) -> FeedbackModel:
-    """The model that ``save_pretrained`` wrote, from a directory or a hub repository, evaluating.
+) -> Any:
+    """The :class:`FeedbackModel` that ``save_pretrained`` wrote, from a directory or a hub repository, evaluating.
 
     Never downloads the base's pretrained weights, and runs no code from the checkpoint.
 
@@ -72,14 +71,14 @@ def from_pretrained(
     return (model if map_location is None else model.to(map_location)).eval()
 
 
-def _build(saved: Mapping[str, Any], feedback: Feedback, overrides: dict[str, Any]) -> FeedbackModel:
+def _build(saved: Mapping[str, Any], feedback: Feedback, overrides: dict[str, Any]) -> FeedforwardWeights:
     wanted = {**saved, "feedback": _changed(saved["feedback"], feedback)}
     check_plugins(wanted)
     arguments = _arguments(saved["arguments"], overrides)
     if "feedback_channels" not in overrides and arguments.get("feedback_channels"):
         del arguments["feedback_channels"]  # the loop's, which may be another now
-    model: FeedbackModel = create(saved["architecture"], feedback=wanted["feedback"], **arguments)
-    return model
+    base_norm = arguments.pop("base_norm", None)
+    return cast(FeedforwardWeights, assemble(saved["architecture"], arguments, wanted["feedback"], base_norm))
 
 
 def _changed(saved: Mapping[str, Any], feedback: Feedback) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.metadata import packages_distributions, version
 from typing import Any
 
+from smp_feedback._version import __version__
 from smp_feedback.errors import PluginWarning, UnknownName
 from smp_feedback.registry.plugins import normal_name
 from smp_feedback.registry.public import catalogue, list_plugins
@@ -17,7 +18,7 @@ BUILT_IN = "smp_feedback"
 KINDS = {"architecture": "architectures", "loop": "loops", "dynamics": "dynamics", "projection": "projections"}
 KINDS |= {"restorer": "restorers"}
 CUT = {"cut": "cuts"}
-LIBRARIES = (BUILT_IN, "torch", "segmentation_models_pytorch", "timm")
+LIBRARIES = ("torch", "segmentation_models_pytorch", "timm")
 
 
 def versions() -> dict[str, str]:
@@ -26,7 +27,7 @@ def versions() -> dict[str, str]:
     >>> sorted(versions())
     ['segmentation_models_pytorch', 'smp_feedback', 'timm', 'torch']
     """
-    return {name: str(import_module(name).__version__) for name in LIBRARIES}
+    return {BUILT_IN: __version__, **{name: str(import_module(name).__version__) for name in LIBRARIES}}
 
 
 def brought_by_plugins(config: Mapping[str, Any], cut: str | None = None) -> dict[str, dict[str, str]]:

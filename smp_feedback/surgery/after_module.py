@@ -13,7 +13,7 @@ from smp_feedback.errors import SurgeryError
 from smp_feedback.ops.maps import Mixture
 from smp_feedback.surgery.extension import Extension, extend, full_name
 from smp_feedback.surgery.feature_layout import Layout, Size, patch_of
-from smp_feedback.surgery.step_context import Once, current_look, listening, tell
+from smp_feedback.surgery.step_context import Once, collect_answer, collecting_answers, current_step
 
 
 class AddsFeedback(Extension):
@@ -23,15 +23,15 @@ class AddsFeedback(Extension):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As ever outside a loop; in a look, what it gave before the first, and the feedback."""
-        look = current_look()
-        if look is not None and look.once.stages:
-            made = look.once.stages[0]
+        step = current_step()
+        if step is not None and step.once.stages:
+            made = step.once.stages[0]
         else:
             made = cast(Tensor, super().forward(*args, **kwargs))
-        if look is None:
-            tell(made)  # what its hooks make of it is made again in every look
+        if step is None:
+            collect_answer(made)  # what its hooks make of it is made again in every look
             return made
-        return made + as_laid_out(self.layout, look.readers[0](look.feedback))
+        return made + as_laid_out(self.layout, step.readers[0](step.feedback))
 
 
 def as_laid_out(layout: Layout, x: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class AfterModule(NamedTuple):
                 f"{self.name} was replaced since the model was made, so the feedback is no longer read there. "
                 "Replace parts of the base before it is closed into a loop, with wrap."
             )
-        with listening() as told:
+        with collecting_answers() as told:
             module(image)
         return Once(stages=(told[0],))
 

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from smp_feedback.errors import SurgeryError, did_you_mean, suggestion
 from smp_feedback.surgery.extension import Extension, asking, extend
-from smp_feedback.surgery.step_context import current_look, tell
+from smp_feedback.surgery.step_context import collect_answer, current_step
 
 STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
 
@@ -27,15 +27,15 @@ class ReadsFeedback(Extension):
 
     def forward(self, x: Tensor) -> Tensor:
         """conv(x) + reader(u); conv(x) alone outside a loop."""
-        look = current_look()
-        if look is None:
+        step = current_step()
+        if step is None:
             answer = cast(Tensor, super().forward(x))
-            tell(answer)
+            collect_answer(answer)
             return answer
-        u = fit(look.feedback, x, pad=self.reads_image)
-        known = look.once.heard and u is look.feedback  # of a padded image it is not
-        answer = look.once.heard[self.reader] if known else cast(Tensor, super().forward(x))
-        return cast(Tensor, look.readers[self.reader](u)).add_(answer)  # in its own memory
+        u = fit(step.feedback, x, pad=self.reads_image)
+        known = step.once.heard and u is step.feedback  # of a padded image it is not
+        answer = step.once.heard[self.reader] if known else cast(Tensor, super().forward(x))
+        return cast(Tensor, step.readers[self.reader](u)).add_(answer)  # in its own memory
 
 
 def fit(feedback: Tensor, image: Tensor, *, pad: bool) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.surgery.extension import Extension
-from smp_feedback.surgery.step_context import current_look
+from smp_feedback.surgery.step_context import current_step
 
 POOLING = (nn.MaxPool2d, nn.AvgPool2d)
 
@@ -85,14 +85,14 @@ class EntersLate(Extension):
 
     def forward(self, image: Tensor) -> Any:
         """As ever outside a loop; in a look, the links from the entry on."""
-        look = current_look()
-        if look is None:
+        step = current_step()
+        if step is None:
             return super().forward(image)
-        stages = look.once.stages or self.begin(image)
+        stages = step.once.stages or self.begin(image)
         made = {-1: image, **dict(zip(self.kept, stages, strict=True))}
         x = made[self.entry - 1]
         if self.reads:
-            x = made[self.entry - 1] = x + look.readers[0](look.feedback)
+            x = made[self.entry - 1] = x + step.readers[0](step.feedback)
         for i, link in enumerate(self.rest(), start=self.entry):
             x = link(x)
             if i in self.chain.gives:

@@ -32,6 +32,12 @@ class Extension(nn.Module):
         return _blank, (plain_class(self), *extensions(self)), self.__dict__.copy()
 
 
+class ClosedLoop(Extension):
+    """A base model that was closed into a loop: what every loop is, to rooms that need not know more of it."""
+
+    feedback: Any
+
+
 def extended(base: type[nn.Module], extension: type[nn.Module]) -> type[nn.Module]:
     """The class that is both, *extension* first; made once for each pair."""
     if (base, extension) in _extended:

@@ -10,21 +10,21 @@ from torch import Tensor, nn
 from smp_feedback.errors import SurgeryError
 from smp_feedback.surgery.cuts import Cut, Size
 from smp_feedback.surgery.extension import Extension, extend, full_name
-from smp_feedback.surgery.step_context import note
+from smp_feedback.surgery.step_context import capture_feature
 
 INPUT, OUTPUT, STAGE, ENCODER = "input", "output", "stage:", "encoder"
 USUAL_STAGE = 4  # of stride 16, as the paper's pool4
 
 
-class Noted(Extension):
-    """A module that leaves what it gave to whoever takes notes."""
+class Captured(Extension):
+    """A module that leaves what it gave to whoever captures features."""
 
-    noted: str
+    captured: str
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As ever."""
         gave = super().forward(*args, **kwargs)
-        note(self.noted, gave)
+        capture_feature(self.captured, gave)
         return gave
 
 
@@ -41,7 +41,7 @@ class Taken(NamedTuple):
     module: str = ""
     stage: int | None = None
 
-    def of(self, notes: Mapping[str, Any], image: Tensor, output: Tensor) -> Tensor:
+    def of(self, features: Mapping[str, Any], image: Tensor, output: Tensor) -> Tensor:
         """The feature (B, C, h, w), after one pass of the base.
 
         Raises:
@@ -49,9 +49,9 @@ class Taken(NamedTuple):
         """
         if not self.module:
             return image if self.name == INPUT else output
-        if self.module not in notes:
+        if self.module not in features:
             raise SurgeryError(f"features: {self.name!r} did not run when the base answered, so it gives no feature.")
-        gave = notes[self.module]
+        gave = features[self.module]
         found = gave if self.stage is None else stages_of(gave)[self.stage]
         if not isinstance(found, Tensor) or found.ndim != 4:
             got = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
@@ -78,7 +78,7 @@ def taken(base: nn.Module, names: Sequence[str] | None, image: Tensor) -> tuple[
         names = (f"{STAGE}{usual}",) if usual in stages else (OUTPUT,)
     found = tuple(_taken(base, name, image) for name in names)
     for module in {one.module for one in found if one.module}:
-        extend(base.get_submodule(module), Noted).noted = module
+        extend(base.get_submodule(module), Captured).captured = module
     return found
 
 

@@ -15,10 +15,10 @@ from smp_feedback.surgery.convs import add_readers, named_stem
 from smp_feedback.surgery.encoder_chain import Chain, EntersLate, chain_of
 from smp_feedback.surgery.extension import asking, extend, plain_class
 from smp_feedback.surgery.probe import Probe
-from smp_feedback.surgery.step_context import Once, listening
+from smp_feedback.surgery.step_context import Once, collecting_answers
 
 
-class Entry(Protocol):
+class InsertionPoint(Protocol):
     """A place where the feedback enters."""
 
     def once(self, model: nn.Module, image: Tensor) -> Once:
@@ -37,7 +37,7 @@ class Entry(Protocol):
         """The modules that run once per image."""
         ...
 
-    def forgetful(self) -> Entry:
+    def forgetful(self) -> InsertionPoint:
         """The same place, where no convolution's answer is kept."""
         ...
 
@@ -67,7 +67,7 @@ class AtInput(NamedTuple):
         """None as a whole."""
         return set()
 
-    def forgetful(self) -> Entry:
+    def forgetful(self) -> InsertionPoint:
         """A convolution that runs twice a look has two answers."""
         return self._replace(heard=())
 
@@ -109,7 +109,7 @@ class InEncoder(NamedTuple):
         early = trunk.chain.links[: trunk.entry]
         return {module for name in early for module in trunk.get_submodule(name).modules()}
 
-    def forgetful(self) -> Entry:
+    def forgetful(self) -> InsertionPoint:
         """As at the input."""
         return self._replace(heard=())
 
@@ -122,7 +122,7 @@ class InEncoder(NamedTuple):
 
 def _answers(model: nn.Module, convs: tuple[str, ...], x: Tensor) -> tuple[Tensor, ...]:
     """What *convs* answer to *x* alone."""
-    with listening() as answers:
+    with collecting_answers() as answers:
         for name in convs:
             model.get_submodule(name)(x)
     if len(answers) != len(convs):
@@ -137,7 +137,7 @@ def _replaced(names: Sequence[str]) -> str:
     )
 
 
-def enter(base: nn.Module, config: Recurrent, seen: Probe, channels: int) -> tuple[Entry, nn.ModuleList]:
+def enter(base: nn.Module, config: Recurrent, seen: Probe, channels: int) -> tuple[InsertionPoint, nn.ModuleList]:
     """Open *base* where *config* says, in place.
 
     Returns:
@@ -159,7 +159,9 @@ def enter(base: nn.Module, config: Recurrent, seen: Probe, channels: int) -> tup
     return _enter_stage(base, chain, chain.stages[stage], seen, channels)
 
 
-def _enter_input(base: nn.Module, config: Recurrent, seen: Probe, channels: int) -> tuple[Entry, nn.ModuleList]:
+def _enter_input(
+    base: nn.Module, config: Recurrent, seen: Probe, channels: int
+) -> tuple[InsertionPoint, nn.ModuleList]:
     convs = {config.stem: named_stem(base, config.stem)} if config.stem is not None else seen.readers
     if not convs:
         known = [name for name, module in base.named_modules() if isinstance(module, nn.Conv2d)]
@@ -176,7 +178,9 @@ def _enter_input(base: nn.Module, config: Recurrent, seen: Probe, channels: int)
     return AtInput(tuple(convs) if config.stem is None else ()), readers
 
 
-def _enter_stage(base: nn.Module, chain: Chain, link: int, seen: Probe, channels: int) -> tuple[Entry, nn.ModuleList]:
+def _enter_stage(
+    base: nn.Module, chain: Chain, link: int, seen: Probe, channels: int
+) -> tuple[InsertionPoint, nn.ModuleList]:
     trunk = _late(base, chain, link + 1, reads=True)
     like = trunk.begin(seen.image)[-1]
     reader = Mixture(channels, like.shape[1]).to(like.device, like.dtype)
@@ -202,7 +206,7 @@ def _open_stem(base: nn.Module, chain: Chain, image: Tensor) -> Stem | None:
     return Stem(last, pooled, trunk, convs) if convs and last in trunk.kept else None
 
 
-def _enter_stem(base: nn.Module, chain: Chain, stem: Stem, channels: int) -> tuple[Entry, nn.ModuleList]:
+def _enter_stem(base: nn.Module, chain: Chain, stem: Stem, channels: int) -> tuple[InsertionPoint, nn.ModuleList]:
     pools = tuple(f"{chain.trunk}.{name}" for name in chain.links[stem.last + 1 : stem.pooled + 1])
     convs = [cast(nn.Conv2d, base.get_submodule(name)) for name in stem.convs]
     readers = add_readers(convs, channels, reads_image=False)

@@ -13,7 +13,7 @@ from smp_feedback.errors import InvalidValue, SurgeryError
 from smp_feedback.surgery.convs import image_readers
 from smp_feedback.surgery.cuts import Cut, behind_head, cut_of
 from smp_feedback.surgery.feature_layout import Size
-from smp_feedback.surgery.step_context import Look, looking
+from smp_feedback.surgery.step_context import StepContext, in_step
 
 SIZES = (64, 128, 192, 224, 256, 288, 384, 512)
 
@@ -116,20 +116,20 @@ def _grid(cut: Cut, base: nn.Module, output: Tensor, size: Size) -> Size:
     return laid.shape[-2], laid.shape[-1]
 
 
-def prove(model: nn.Module, seen: Probe, look: Look, stem: str | None = None) -> bool:
+def prove(model: nn.Module, seen: Probe, step: StepContext, stem: str | None = None) -> bool:
     """The cut model, shown any feedback, answers the probe as the base did.
 
     Returns:
-        Whether each of the readers reads once a look, so that what is said of the rest may be kept.
+        Whether each of the readers reads once a step, so that what is said of the rest may be kept.
 
     Raises:
         SurgeryError: If it does not: its forward does more than the cut knows.
     """
-    calls = [0] * len(look.readers)
-    hooks = [r.register_forward_hook(lambda *_, i=i: _count(calls, i)) for i, r in enumerate(look.readers)]
+    calls = [0] * len(step.readers)
+    hooks = [r.register_forward_hook(lambda *_, i=i: _count(calls, i)) for i, r in enumerate(step.readers)]
     cut, size = seen.cut, (seen.image.shape[-2], seen.image.shape[-1])
     try:
-        with looking(look):
+        with in_step(step):
             output, features = cut.body(model, seen.image)
     finally:
         for hook in hooks:
@@ -146,7 +146,7 @@ def prove(model: nn.Module, seen: Probe, look: Look, stem: str | None = None) ->
             f"{type(model).__name__}: body and head do not reproduce its own answer; its forward does more than "
             "encoder -> decoder -> segmentation_head. Give it forward_features and forward_head that do all of it."
         )
-    return calls == [1] * len(look.readers)
+    return calls == [1] * len(step.readers)
 
 
 def _count(calls: list[int], index: int) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from smp_feedback.surgery.extension import Extension, extend
-from smp_feedback.surgery.step_context import Row, current_look, is_replay
+from smp_feedback.surgery.step_context import Buffers, current_step, is_recomputing
 
 
 class StepStatistics(nn.Module):
@@ -28,7 +28,7 @@ class StepStatistics(nn.Module):
             own = norm._buffers[buffer]
             self.register_buffer(buffer, None if own is None else own.expand(rows, *own.shape).clone())
 
-    def row(self, t: int) -> Row:
+    def row(self, t: int) -> Buffers:
         """Those of step t: the norm's own in the first, and the last for steps beyond the trained ones."""
         if t == 0 or not self.count:  # views, as the rows are: a compiled look cannot tell them apart
             own = self.norm[0]._buffers
@@ -47,7 +47,7 @@ class CountsOnce(Extension):
 
     def _statistic(self, name: str) -> Tensor | None:
         own = self._buffers[name]
-        return own.clone() if own is not None and is_replay() else own
+        return own.clone() if own is not None and is_recomputing() else own
 
     @property
     def running_mean(self) -> Tensor | None:
@@ -72,9 +72,9 @@ class StatisticsPerStep(CountsOnce):
     rows: tuple[StepStatistics]  # the same; a tuple, so that they are registered once, under ``feedback``
 
     def _statistic(self, name: str) -> Tensor | None:
-        look = current_look()
-        if look is not None and look.statistics:
-            return look.statistics[self.norm][name]
+        step = current_step()
+        if step is not None and step.statistics:
+            return step.statistics[self.norm][name]
         return super()._statistic(name)  # a head's
 
     def begin_steps_anew(self) -> None:

@@ -1,4 +1,4 @@
-"""What a base model may know while it looks: what is fed back, and what belongs to the step.
+"""What a base model may know in a step: what is fed back, and what belongs to the step.
 
 A convolution deep inside an encoder needs the feedback, a BatchNorm the statistics of the step, and neither
 is called by us. As with ``torch.autocast`` and ``no_grad``, they read it from their surroundings: a value of
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
-Row = Mapping[str, Tensor | None]
-"""The buffers of one BatchNorm in one step, by name."""
+Buffers = Mapping[str, Tensor | None]
+"""Those of one BatchNorm in one step, by name."""
+
+T = TypeVar("T")
 
 
 class Once(NamedTuple):
@@ -32,107 +33,87 @@ class Once(NamedTuple):
     stages: tuple[Tensor, ...] = ()
 
 
-class Look(NamedTuple):
+class StepContext(NamedTuple):
     """One look at the image.
 
     Attributes:
         feedback: What is fed back (B, K, h, w), on the grid on which it is read.
         readers: What reads it, one module for each place.
         statistics: Running statistics of this step, by BatchNorm; empty means everyone's own.
-        once: What was computed before the first look.
+        once: What was computed before the first step.
     """
 
     feedback: Tensor
     readers: Sequence[nn.Module] | nn.ModuleList
-    statistics: Sequence[Row] = ()
+    statistics: Sequence[Buffers] = ()
     once: Once = Once()
 
 
 class _Surroundings(threading.local):
-    look: Look | None = None
-    replay: bool = False
-    told: list[Tensor] | None = None
-    notes: dict[str, Any] | None = None
+    step: StepContext | None = None
+    recomputing: bool = False
+    answers: list[Tensor] | None = None
+    features: dict[str, Any] | None = None
 
 
 _here = _Surroundings()
 
 
-def current_look() -> Look | None:
-    """The look being taken in this thread, if any."""
-    return _here.look
+class _Set(Generic[T]):
+    """Context: in this thread *name* is *value*. No generator, which torch.compile would not take whole."""
+
+    def __init__(self, name: str, value: T) -> None:
+        self.name, self.value = name, value
+
+    def __enter__(self) -> T:
+        self.before = getattr(_here, self.name)
+        setattr(_here, self.name, self.value)
+        return self.value
+
+    def __exit__(self, *error: object) -> None:
+        setattr(_here, self.name, self.before)
 
 
-def is_replay() -> bool:
-    """Whether a step is being recomputed for the backward pass: nothing may be counted twice."""
-    return _here.replay
+def in_step(step: StepContext) -> _Set[StepContext]:
+    """Context: the base model, called inside, takes this step."""
+    return _Set("step", step)
 
 
-class looking:  # noqa: N801  (reads as a phrase: with looking(...))
-    """Context: the base model, called inside, takes this look."""
-
-    def __init__(self, look: Look) -> None:
-        self.look = look
-
-    def __enter__(self) -> None:
-        self.before, _here.look = _here.look, self.look
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _here.look = self.before
+def current_step() -> StepContext | None:
+    """The step being taken in this thread, if any."""
+    return _here.step
 
 
-class listening:  # noqa: N801
-    """Context: convolutions that read the feedback, called inside, say what they answer to the rest of their input.
-
-    What they return will not do: whoever hooks or wraps them adds to that, and does so again in every look.
-    """
-
-    def __enter__(self) -> list[Tensor]:
-        answers: list[Tensor] = []
-        self.before, _here.told = _here.told, answers
-        return answers
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _here.told = self.before
-
-
-def tell(answer: Tensor) -> None:
-    """Say *answer* to whoever is listening in this thread."""
-    if _here.told is not None:
-        _here.told.append(answer)
-
-
-class noting:  # noqa: N801
-    """Context: modules that are noted, called inside, leave what they gave last, by name."""
-
-    def __enter__(self) -> dict[str, Any]:
-        notes: dict[str, Any] = {}
-        self.before, _here.notes = _here.notes, notes
-        return notes
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _here.notes = self.before
-
-
-def note(name: str, gave: Any) -> None:
-    """Leave what the module *name* gave to whoever takes notes in this thread."""
-    if _here.notes is not None:
-        _here.notes[name] = gave
-
-
-class replaying:  # noqa: N801
+def recomputing() -> _Set[bool]:
     """Context: whatever runs inside has run before."""
+    return _Set("recomputing", True)
 
-    def __enter__(self) -> None:
-        self.before, _here.replay = _here.replay, True
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _here.replay = self.before
+def is_recomputing() -> bool:
+    """Whether a step is being recomputed for the backward pass: nothing may be counted twice."""
+    return _here.recomputing
+
+
+def collecting_answers() -> _Set[list[Tensor]]:
+    """Context: convolutions that read the feedback, called inside, give what they answer to the rest of their input.
+
+    What they return will not do: whoever hooks or wraps them adds to that, and does so again in every step.
+    """
+    return _Set("answers", [])
+
+
+def collect_answer(answer: Tensor) -> None:
+    """Give *answer* to whoever collects in this thread."""
+    if _here.answers is not None:
+        _here.answers.append(answer)
+
+
+def capturing_features() -> _Set[dict[str, Any]]:
+    """Context: modules that are captured, called inside, leave what they gave last, by name."""
+    return _Set("features", {})
+
+
+def capture_feature(name: str, gave: Any) -> None:
+    """Leave what the module *name* gave to whoever captures features in this thread."""
+    if _here.features is not None:
+        _here.features[name] = gave

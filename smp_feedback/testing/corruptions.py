@@ -25,7 +25,7 @@ def check_corruption(name: str) -> None:
     """
     assert callable(catalogue().corruptions[name]), f"{name} cannot be called"
     for shape in SHAPES:
-        check_image(name, picture(shape))
+        check_corrupted(name, picture(shape))
     check_random_numbers(name, picture(SHAPES[0]))
     check_severity(name)
     there = pickle.loads(pickle.dumps(catalogue().corruptions[name]))
@@ -51,7 +51,7 @@ def _corrupted(name: str, image: Tensor, severity: int, seed: int = 0) -> Tensor
     return result
 
 
-def check_image(name: str, image: Tensor) -> None:
+def check_corrupted(name: str, image: Tensor) -> None:
     """For every severity an image like the one that it was given, which stays as it was; in float64, too."""
     given = image.clone()
     for severity in SEVERITIES:

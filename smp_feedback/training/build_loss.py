@@ -76,13 +76,10 @@ def _find(name: str) -> Maker:
     classes = _losses(nn) | _losses(smp_losses)
     if name in classes:
         return classes[name]
-    try:
-        return cast(Maker, registry[name])  # says why it is missing, if a plugin would have brought it
-    except UnknownName as error:
-        every = [*registry, *classes]
-        why = error.why or ("" if did_you_mean(name, every) else suggestion([], list(registry)))
-        hint = "" if error.why else "Other losses of smp and torch.nn go by their class."
-        raise UnknownName("loss", name, every, hint, why=why) from None
+    every = [*registry, *classes]
+    usual = "" if did_you_mean(name, every) else suggestion([], list(registry))
+    hint = f"Other losses of smp and torch.nn go by their class. {catalogue().left_out()}"
+    raise UnknownName("loss", name, every, hint, why=usual)
 
 
 def _losses(module: object) -> dict[str, Maker]:

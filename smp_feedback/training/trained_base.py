@@ -18,7 +18,7 @@ from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
 from smp_feedback.evaluation.score_loop import check_classes
 from smp_feedback.factory import wrap
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.loops.outer import AroundModel
+from smp_feedback.loops.outer import OuterModel
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.registry.public import catalogue
 from smp_feedback.saving.loading import from_pretrained
@@ -39,7 +39,7 @@ def refined_base(folder: Path, config: Score, facts: Facts) -> ScoreModel:
     return cast(ScoreModel, closed_base(folder, config, facts))
 
 
-def closed_base(folder: Path, config: Score | Restoration, facts: Facts) -> AroundModel:
+def closed_base(folder: Path, config: Score | Restoration, facts: Facts) -> OuterModel:
     """The model that was trained in *folder*, closed into the loop of *config*; its autoencoder, or restorer, is new.
 
     Args:
@@ -65,7 +65,7 @@ def closed_base(folder: Path, config: Score | Restoration, facts: Facts) -> Arou
     return model
 
 
-def check_data(model: AroundModel, facts: Facts) -> None:
+def check_data(model: OuterModel, facts: Facts) -> None:
     """*model* reads such images and tells such classes.
 
     Raises:
@@ -78,7 +78,7 @@ def check_data(model: AroundModel, facts: Facts) -> None:
     check_sizes(model, facts)
 
 
-def _of_run(folder: Path, config: Score | Restoration, facts: Facts) -> AroundModel:
+def _of_run(folder: Path, config: Score | Restoration, facts: Facts) -> OuterModel:
     settings = yaml.safe_load((folder / CONFIG).read_text())
     for group, what in AROUND.items():
         if group in settings:
@@ -96,7 +96,7 @@ def _of_run(folder: Path, config: Score | Restoration, facts: Facts) -> AroundMo
             f"{path} does not fit a {told['arch']} of {len(facts.classes)} classes ({', '.join(facts.classes)}); was "
             f"the base trained on other data? {error!s:.200}"
         ) from None
-    return cast(AroundModel, model)
+    return cast(OuterModel, model)
 
 
 def _load(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -106,7 +106,7 @@ def _load(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     model.load_state_dict({**inner, **own})
 
 
-def _saved(folder: Path, config: Score | Restoration) -> AroundModel:
+def _saved(folder: Path, config: Score | Restoration) -> OuterModel:
     try:
         base: nn.Module = from_pretrained(folder)
     except FeedbackError as ours:
@@ -119,6 +119,6 @@ def _saved(folder: Path, config: Score | Restoration) -> AroundModel:
     if isinstance(base, FeedbackModel) and isinstance(base.loop_config, Restoration):
         raise InvalidValue(f"--base {folder} has a restoration loop already: give its base.")
     model = wrap(base, config)
-    if not isinstance(model, AroundModel):
+    if not isinstance(model, OuterModel):
         raise InvalidType(f"--base {folder} became a {type(model).__name__}, expected one with a {config.loop} loop.")
     return model.train()

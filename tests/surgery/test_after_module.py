@@ -52,14 +52,14 @@ def test_each_token_hears_the_feedback_of_its_own_patch(kind):
     model = smpf.wrap(net, smpf.Recurrent(insert=insert, channels=2)).eval()
     place = model.get_submodule("patch_embed")
     nn.init.normal_(model.feedback.readers[0].weight)
-    from smp_feedback.surgery.step_context import Look, looking
+    from smp_feedback.surgery.step_context import StepContext, in_step
 
     with torch.no_grad():
         once = model.feedback.entry.once(model, IMAGE)
         fed = torch.zeros(2, 2, *model.feedback.entry.grid(IMAGE, once))
         assert fed.shape[-2:] == (2, 3)
         fed[:, :, 1, 2] = 1.0  # the last patch
-        with looking(Look(fed, model.feedback.readers, (), once)):
+        with in_step(StepContext(fed, model.feedback.readers, (), once)):
             moved = (place(IMAGE) - once.stages[0]).flatten(1, -2).abs().sum(-1)
     assert (moved[:, :-1] == 0).all()
     assert (moved[:, -1] > 0).all()

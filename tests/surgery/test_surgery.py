@@ -17,7 +17,7 @@ from smp_feedback.surgery.convs import add_readers, fit, image_readers, sibling
 from smp_feedback.surgery.extension import Extension, evaluating, extend
 from smp_feedback.surgery.probe import sizes
 from smp_feedback.surgery.step_batchnorm import add_statistics
-from smp_feedback.surgery.step_context import Look, current_look, is_replay, looking, replaying
+from smp_feedback.surgery.step_context import StepContext, current_step, in_step, is_recomputing, recomputing
 
 
 class PadsFirst(nn.Module):
@@ -47,7 +47,7 @@ def test_a_widened_convolution_is_the_one_over_image_and_feedback():
     wide.weight.data = torch.cat([conv.weight, readers[0].weight], 1).detach()
     wide.bias.data = conv.bias.detach()
     x, u = torch.randn(2, 3, 9, 9), torch.randn(2, 2, 9, 9)
-    with looking(Look(u, readers)):
+    with in_step(StepContext(u, readers)):
         ours = conv(x)
     torch.testing.assert_close(ours, wide(torch.cat([x, u], 1)))
 
@@ -87,7 +87,7 @@ def test_the_sibling_of_a_grouped_convolution_reads_every_feedback_channel():
 
 
 def look_of_step(t, statistics):
-    return Look(torch.empty(0), [], [rows.row(t) for rows in statistics])
+    return StepContext(torch.empty(0), [], [rows.row(t) for rows in statistics])
 
 
 def test_the_first_look_uses_the_base_models_statistics_and_each_later_one_its_own():
@@ -95,7 +95,7 @@ def test_the_first_look_uses_the_base_models_statistics_and_each_later_one_its_o
     statistics = add_statistics({"norm": norm}, rows=2)
     batches = [torch.randn(4, 2, 3, 3) + t for t in range(4)]
     for t, batch in enumerate(batches):
-        with looking(look_of_step(t, statistics)):
+        with in_step(look_of_step(t, statistics)):
             norm(batch)
     means = [b.mean((0, 2, 3)) for b in batches]
     torch.testing.assert_close(norm.running_mean, means[0])
@@ -104,7 +104,7 @@ def test_the_first_look_uses_the_base_models_statistics_and_each_later_one_its_o
     assert norm.num_batches_tracked == 1
     assert statistics[0].num_batches_tracked.tolist() == [1, 2]
     norm.eval()
-    with looking(look_of_step(1, statistics)):
+    with in_step(look_of_step(1, statistics)):
         torch.testing.assert_close(
             norm(batches[1]), F.batch_norm(batches[1], statistics[0].running_mean[0], statistics[0].running_var[0])
         )
@@ -114,18 +114,18 @@ def test_outside_a_look_a_replayed_norm_leaves_its_statistics_alone():
     norm = nn.BatchNorm2d(2)
     statistics = add_statistics({"norm": norm}, rows=1)
     before = copy.deepcopy((norm.state_dict(), statistics.state_dict()))
-    with replaying():
+    with recomputing():
         norm(torch.randn(4, 2, 3, 3) + 5)
     for old, new in zip(before, (norm.state_dict(), statistics.state_dict()), strict=True):
         assert all(torch.equal(old[k], new[k]) for k in old)
 
 
 def test_surroundings_are_restored_when_something_raises():
-    look = Look(torch.empty(0), [])
-    with pytest.raises(ZeroDivisionError), looking(look), replaying():
+    look = StepContext(torch.empty(0), [])
+    with pytest.raises(ZeroDivisionError), in_step(look), recomputing():
         raise ZeroDivisionError
-    assert current_look() is None
-    assert not is_replay()
+    assert current_step() is None
+    assert not is_recomputing()
 
 
 class Doubled(Extension):

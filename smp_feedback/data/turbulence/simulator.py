@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from smp_feedback.checks import check_number
-from smp_feedback.data.items import Corruption, check_image
+from smp_feedback.data.items import Corruption, check_corruptible
 from smp_feedback.data.turbulence.fields import displacement_field, sequence
 from smp_feedback.data.turbulence.medium import Turbulence
 from smp_feedback.errors import (
@@ -197,7 +197,7 @@ def _blurred(images: Tensor, sigma: float) -> Tensor:
 
 
 def _checked(images: Tensor) -> Tensor:
-    check_image(images)
+    check_corruptible(images)
     if images.ndim > 4 or 0 in images.shape:
         raise InvalidValue(
             f"images of shape {tuple(images.shape)}: expected (B, C, H, W) or (C, H, W), none of them 0."

@@ -31,10 +31,10 @@ from smp_feedback.projections import Projection, View
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.cuts import Cut, Size, cut_of
 from smp_feedback.surgery.extension import evaluating, extend
-from smp_feedback.surgery.insertion import Entry, enter
+from smp_feedback.surgery.insertion import InsertionPoint, enter
 from smp_feedback.surgery.probe import Probe, in_channels_of, noise, probe, prove
 from smp_feedback.surgery.step_batchnorm import StepStatistics, add_statistics, adopt, tracking_norms
-from smp_feedback.surgery.step_context import Look, Once, Row, is_replay, looking
+from smp_feedback.surgery.step_context import Buffers, Once, StepContext, in_step, is_recomputing
 
 AUTO_TOLERANCE = 0.01
 
@@ -48,7 +48,7 @@ class RecurrentFeedback(nn.Module):
         own_readout: How many channels to be fed back the base makes itself.
     """
 
-    entry: Entry  # where the feedback enters
+    entry: InsertionPoint  # where the feedback enters
     readers: nn.ModuleList
     statistics: nn.ModuleList
 
@@ -82,10 +82,10 @@ class RecurrentFeedback(nn.Module):
         """Steps with BatchNorm statistics of their own, besides the first."""
         return self.steps() - 1 if self.config.statistics == "per_step" else 0
 
-    def rows(self, t: int) -> list[Row]:
+    def rows(self, t: int) -> list[Buffers]:
         """The running statistics of step t, by BatchNorm; run again, a step updates copies that nobody keeps."""
         rows = [cast(StepStatistics, statistics).row(t) for statistics in self.statistics]
-        if not is_replay():
+        if not is_recomputing():
             return rows
         return [{name: None if x is None else x.clone() for name, x in row.items()} for row in rows]
 
@@ -266,23 +266,23 @@ def with_norms(config: Recurrent, seen: Probe, own_readout: int) -> Recurrent:
 
 
 def look_once(
-    model: RecurrentModel, image: Tensor, feedback: Tensor, once: Once, statistics: list[Row]
+    model: RecurrentModel, image: Tensor, feedback: Tensor, once: Once, statistics: list[Buffers]
 ) -> tuple[Tensor, Tensor | None]:
     """One look of *model*: what moves the state (B, S + K, h, w), with the readout, and the encoder's features."""
     ours = model.recurrent
-    with looking(Look(ours.entry.carry(model, feedback), ours.readers, statistics, once)):
+    with in_step(StepContext(ours.entry.carry(model, feedback), ours.readers, statistics, once)):
         output, features = model.cut.body(model, image)
     return ours.with_readout(output), features
 
 
-def _proven(base: nn.Module, seen: Probe, feedback: RecurrentFeedback) -> Entry:
+def _proven(base: nn.Module, seen: Probe, feedback: RecurrentFeedback) -> InsertionPoint:
     """The place where the feedback enters, proven: nothing has changed, and what is kept is exact."""
     entry, stem = feedback.entry, feedback.config.stem
     once = entry.once(base, seen.image)
     u = noise(base, (1, feedback.projection.channels, *entry.grid(seen.image, once)))
-    look = Look(entry.carry(base, u), feedback.readers)
-    if not prove(base, seen, look, stem):
+    step = StepContext(entry.carry(base, u), feedback.readers)
+    if not prove(base, seen, step, stem):
         entry, once = entry.forgetful(), once._replace(heard=())
     for _ in range(2 if once.stages else 1):  # the first look must leave what is kept as it was
-        prove(base, seen, look._replace(once=once), stem)
+        prove(base, seen, step._replace(once=once), stem)
     return entry

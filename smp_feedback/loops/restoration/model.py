@@ -18,7 +18,7 @@ from smp_feedback.config.base import GradientFlow, LoopConfig
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.errors import InvalidInput, InvalidType, SurgeryError
 from smp_feedback.loops.base import Answer, Step, check_image, size_of
-from smp_feedback.loops.outer import AroundModel, opened
+from smp_feedback.loops.outer import OuterModel, opened
 from smp_feedback.loops.restoration.state import Pass, RestorationFeedback, RestorationStep
 from smp_feedback.loops.unroll import Share, Turned, reusable, unroll
 from smp_feedback.restorers.base import Restored, Restorer, class_feedback
@@ -28,7 +28,7 @@ from smp_feedback.surgery.probe import Probe
 from smp_feedback.surgery.step_batchnorm import count_once
 
 
-class RestorationModel(AroundModel):
+class RestorationModel(OuterModel):
     """A base model M behind a network R that restores what it sees."""
 
     config_class = Restoration

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.loops.base import Step, relative_change
-from smp_feedback.loops.outer import AroundFeedback
+from smp_feedback.loops.outer import OuterFeedback
 from smp_feedback.restorers.base import Restorer
 
 
@@ -61,7 +61,7 @@ class RestorationStep(Step):
         return relative_change(self._pass.before, self._pass.logits)
 
 
-class RestorationFeedback(AroundFeedback):
+class RestorationFeedback(OuterFeedback):
     """All that is new in a model that restores: R."""
 
     restorer: Restorer

@@ -16,7 +16,7 @@ from smp_feedback.checks import check_number, check_whole
 from smp_feedback.config.base import GradientFlow, LoopConfig
 from smp_feedback.config.score import Score
 from smp_feedback.loops.base import Answer, Step, check_image, size_of
-from smp_feedback.loops.outer import AroundModel, opened
+from smp_feedback.loops.outer import OuterModel, opened
 from smp_feedback.loops.recurrent.step import at_least_single
 from smp_feedback.loops.score.autoencoders import build_autoencoder
 from smp_feedback.loops.score.feature_geometry import facts_of
@@ -26,10 +26,10 @@ from smp_feedback.loops.unroll import Share, Turned, reusable, unroll
 from smp_feedback.surgery.extension import evaluating, extend
 from smp_feedback.surgery.feature_capture import taken
 from smp_feedback.surgery.probe import noise
-from smp_feedback.surgery.step_context import noting
+from smp_feedback.surgery.step_context import capturing_features
 
 
-class ScoreModel(AroundModel):
+class ScoreModel(OuterModel):
     """A base model whose prediction is refined."""
 
     config_class = Score
@@ -70,9 +70,9 @@ class ScoreModel(AroundModel):
         check_image(image, self.feedback.in_channels)
         if not torch.compiler.is_compiling():
             check_finite(image)
-        with noting() as notes:
+        with capturing_features() as captured:
             logits, labels, output = self.asked(image)
-        features = tuple(source.of(notes, image, output) for source in self.feedback.sources)
+        features = tuple(source.of(captured, image, output) for source in self.feedback.sources)
         return Begun(logits, labels, self.feedback.probabilities(logits), features)
 
     def reconstruct(self, y: Tensor, features: Sequence[Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from smp_feedback.config.score import Score
 from smp_feedback.errors import InvalidInput
 from smp_feedback.loops.base import Step
-from smp_feedback.loops.outer import AroundFeedback
+from smp_feedback.loops.outer import OuterFeedback
 from smp_feedback.loops.recurrent.model import RecurrentFeedback
 from smp_feedback.loops.recurrent.step import at_least_single
 from smp_feedback.loops.score.autoencoders import Autoencoder
@@ -61,7 +61,7 @@ class ScoreStep(Step):
         return -moved.detach().sum(1).mean((1, 2))
 
 
-class ScoreFeedback(AroundFeedback):
+class ScoreFeedback(OuterFeedback):
     """All that is new in a refined model: the autoencoder, and where its features are taken.
 
     Args:

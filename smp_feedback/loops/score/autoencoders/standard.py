@@ -15,7 +15,7 @@ from smp_feedback.loops.score.autoencoders.base import Autoencoder, glorot
 from smp_feedback.loops.score.autoencoders.conditioned import ConditionedConv2d
 from smp_feedback.loops.score.autoencoders.features import Feature, Size, lay_onto, resized
 from smp_feedback.loops.score.autoencoders.unpooling import UNPOOLINGS
-from smp_feedback.surgery.step_context import is_replay
+from smp_feedback.surgery.step_context import is_recomputing
 
 
 class CountedOnce(nn.BatchNorm2d):
@@ -23,7 +23,7 @@ class CountedOnce(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """As ever; run again, it updates copies that nobody keeps."""
-        if not (self.training and is_replay()):
+        if not (self.training and is_recomputing()):
             return super().forward(x)
         mean, var = cast(Tensor, self.running_mean).clone(), cast(Tensor, self.running_var).clone()
         return F.batch_norm(x, mean, var, self.weight, self.bias, training=True, eps=self.eps)
