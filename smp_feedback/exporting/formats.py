@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,18 +18,10 @@ from torch.export import Dim, ExportedProgram
 from smp_feedback.errors import InvalidValue, UnknownName
 
 Run = Callable[[Tensor], Sequence[Tensor]]
+Write = Callable[[ExportedProgram, Path, Sequence[str], Mapping[str, str], int | None], None]
+"""Writes a program, with the outputs' names and the facts that are kept in the file, in an opset of ONNX's."""
 FACTS = "smp_feedback.json"
 PLACES = {"batch": 0, "height": 2, "width": 3}
-
-
-class Write(Protocol):
-    """Writes a program and what is known of it."""
-
-    def __call__(
-        self, program: ExportedProgram, path: Path, outputs: Sequence[str], facts: Mapping[str, str], opset: int | None
-    ) -> None:
-        """*outputs* are the outputs' names, *facts* are kept in the file."""
-        ...
 
 
 class Format(NamedTuple):

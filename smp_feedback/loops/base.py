@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from smp_feedback.config.base import GradientFlow, LoopConfig
 from smp_feedback.errors import InvalidInput, InvalidType, NotScriptable
 from smp_feedback.loops.unroll import Share, Turned, reusable
+from smp_feedback.ops.maps import size_of
 from smp_feedback.saving.hub import OnDisk
 from smp_feedback.saving.weights import FeedforwardWeights
 from smp_feedback.surgery.extension import ClosedLoop
@@ -220,11 +221,6 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
     def _answer(self, turned: Turned, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
         """Logits for an image of *size* (H, W), and labels where the base has a classification head."""
         raise NotImplementedError
-
-
-def size_of(image: Tensor) -> tuple[int, int]:
-    """Its height and width."""
-    return image.shape[-2], image.shape[-1]
 
 
 def check_image(image: object, channels: int) -> None:

@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 from smp_feedback.config.base import LoopConfig
 from smp_feedback.errors import SurgeryError
-from smp_feedback.loops.base import FeedbackModel, size_of
-from smp_feedback.loops.recurrent.model import RecurrentFeedback, RecurrentModel
+from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.recurrent.model import RecurrentModel
+from smp_feedback.loops.recurrent.state import RecurrentFeedback
 from smp_feedback.models.builder import check_reads_logits
+from smp_feedback.ops.maps import size_of
 from smp_feedback.surgery.cuts import cut_of
 from smp_feedback.surgery.feature_capture import what_the_head_reads
-from smp_feedback.surgery.probe import Probe, in_channels_of, probe
+from smp_feedback.surgery.probe import Probe, probe
 
 
 class OuterFeedback(nn.Module):
@@ -82,7 +84,7 @@ def opened(base: nn.Module, config: LoopConfig, in_channels: int | None) -> tupl
     if isinstance(base, FeedbackModel) and not isinstance(base, RecurrentModel):
         name = f"{type(base).__name__} of the loop {base.loop_config.loop!r}"
         raise SurgeryError(f"{asked} goes around a plain model or a recurrent one, no {name}.")
-    seen = probe(base, [in_channels] if in_channels else in_channels_of(base))
+    seen = probe(base, in_channels)
     if seen.classifies:
         raise SurgeryError(
             f"{asked} needs a map of classes, and {type(base).__name__} gives one answer per image: choose a model for "

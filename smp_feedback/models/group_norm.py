@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from smp_feedback.checks import check_choice
 from smp_feedback.errors import InvalidValue, SurgeryError
+from smp_feedback.ops.normalise import most_groups
 
 GROUPS = 8
 """Most groups of one normalisation, as in Deep Feedback Models (arXiv 2509.15905)."""
@@ -25,7 +26,7 @@ class GroupForBatch(nn.GroupNorm):
     """The GroupNorm that took a BatchNorm's place, with what timm's BatchNorm does after normalising."""
 
     def __init__(self, norm: _BatchNorm) -> None:
-        groups = next(g for g in range(GROUPS, 0, -1) if norm.num_features % g == 0)
+        groups = most_groups(norm.num_features, GROUPS)
         like = next(norm.parameters(), norm.running_mean)
         place = {} if like is None else {"device": like.device, "dtype": like.dtype}
         super().__init__(groups, norm.num_features, norm.eps, norm.affine, **cast(Any, place))

@@ -8,8 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Size = tuple[int, int]
+"""Height and width."""
 
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+
+def size_of(x: Tensor) -> Size:
+    """Height and width of a map (..., H, W)."""
+    return x.shape[-2], x.shape[-1]
+
+
+def resize(x: Tensor, size: Size) -> Tensor:
     """Bilinear, corners not aligned; *x* itself where the size is right.
 
     >>> resize(torch.ones(1, 1, 2, 2), (4, 4)).shape

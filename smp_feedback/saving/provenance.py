@@ -15,9 +15,7 @@ from smp_feedback.registry.public import catalogue, list_plugins
 from smp_feedback.registry.registry import Registry
 
 BUILT_IN = "smp_feedback"
-KINDS = {"architecture": "architectures", "loop": "loops", "dynamics": "dynamics", "projection": "projections"}
-KINDS |= {"restorer": "restorers"}
-CUT = {"cut": "cuts"}
+KINDS = ("architecture", "loop", "dynamics", "projection", "restorer")
 LIBRARIES = ("torch", "segmentation_models_pytorch", "timm")
 
 
@@ -82,7 +80,7 @@ def _parts(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _registry(kind: str) -> Registry[Any]:
-    return catalogue().registries()[(KINDS | CUT)[kind]]
+    return next(one for one in catalogue().registries().values() if one.kind == kind)
 
 
 def _record(kind: str, name: str) -> dict[str, str]:

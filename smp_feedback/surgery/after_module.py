@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from smp_feedback.errors import SurgeryError
-from smp_feedback.ops.maps import Mixture
-from smp_feedback.surgery.extension import Extension, extend, full_name
-from smp_feedback.surgery.feature_layout import Layout, Size, patch_of
-from smp_feedback.surgery.step_context import Once, collect_answer, collecting_answers, current_step
+from smp_feedback.ops.maps import Mixture, Size, size_of
+from smp_feedback.surgery.extension import Extension, calls_of, extend, full_name
+from smp_feedback.surgery.feature_layout import Layout, patch_of
+from smp_feedback.surgery.step_context import collect_answer, current_step
 
 
 class AddsFeedback(Extension):
@@ -45,51 +43,7 @@ def as_laid_out(layout: Layout, x: Tensor) -> Tensor:
     return layout.from_state(x)
 
 
-class AfterModule(NamedTuple):
-    """Behind a module that is handed the image itself.
-
-    Attributes:
-        name: Its dotted name.
-        layout: How it lays out what it gives.
-    """
-
-    name: str
-    layout: Layout
-
-    def once(self, model: nn.Module, image: Tensor) -> Once:
-        """What it gives for the image."""
-        module = model.get_submodule(self.name)
-        if not isinstance(module, AddsFeedback):
-            raise SurgeryError(
-                f"{self.name} was replaced since the model was made, so the feedback is no longer read there. "
-                "Replace parts of the base before it is closed into a loop, with wrap."
-            )
-        with collecting_answers() as told:
-            module(image)
-        return Once(stages=(told[0],))
-
-    def grid(self, image: Tensor, once: Once) -> tuple[int, int]:
-        """That of what it gives."""
-        made = once.stages[0]
-        if self.layout.is_tokens:
-            return self.layout.grid(made.shape[1], (image.shape[-2], image.shape[-1]))
-        h, w = self.layout.to_state(made).shape[-2:]
-        return h, w
-
-    def carry(self, model: nn.Module, feedback: Tensor) -> Tensor:
-        """As it is."""
-        return feedback
-
-    def before(self, model: nn.Module) -> set[nn.Module]:
-        """Itself, and all in it."""
-        return set(model.get_submodule(self.name).modules())
-
-    def forgetful(self) -> AfterModule:
-        """The same: nothing in it reads the feedback."""
-        return self
-
-
-def enter_after(base: nn.Module, name: str, image: Tensor, channels: int) -> tuple[AfterModule, nn.ModuleList]:
+def add_after(base: nn.Module, name: str, image: Tensor, channels: int) -> tuple[str, Layout, nn.ModuleList]:
     """Let *channels* of feedback be added to what the module *name* of *base* gives, in place.
 
     Args:
@@ -98,12 +52,15 @@ def enter_after(base: nn.Module, name: str, image: Tensor, channels: int) -> tup
         image: (1, C, H, W), of a size it takes.
         channels: K.
 
+    Returns:
+        The module's whole name, how it lays out what it gives, and what reads the feedback (weights zero).
+
     Raises:
         SurgeryError: If there is no such module, or it is not handed the image itself.
     """
     full = full_name(base, name, f"insert='after:{name}'")
     module = base.get_submodule(full)
-    with _watching(module) as calls, torch.no_grad():
+    with calls_of(module) as calls, torch.no_grad():
         base(image)
     given = [inputs[0] for inputs, _ in calls if inputs]
     if len(calls) != 1 or not given or not isinstance(given[0], Tensor) or not _is_image(given[0], image):
@@ -111,21 +68,11 @@ def enter_after(base: nn.Module, name: str, image: Tensor, channels: int) -> tup
             f"insert='after:{name}': {full} is not handed the image itself, once, so what lies before it would run in "
             "every look. Possible: a module that is, such as a patch embedding; 'input'; 'stage:k'."
         )
-    layout, width = _layout(module, calls[0][1], name, (image.shape[-2], image.shape[-1]))
+    layout, width = _layout(module, calls[0][1], name, size_of(image))
     reader = Mixture(channels, width).to(image.device, image.dtype)
     nn.init.zeros_(reader.weight)
     extend(module, AddsFeedback).layout = layout
-    return AfterModule(full, layout), nn.ModuleList([reader])
-
-
-@contextmanager
-def _watching(module: nn.Module) -> Iterator[list[tuple[tuple[Any, ...], Any]]]:
-    calls: list[tuple[tuple[Any, ...], Any]] = []
-    hook = module.register_forward_hook(lambda _, inputs, gave: calls.append((inputs, gave)))
-    try:
-        yield calls
-    finally:
-        hook.remove()
+    return full, layout, nn.ModuleList([reader])
 
 
 def _is_image(given: Tensor, image: Tensor) -> bool:

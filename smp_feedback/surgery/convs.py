@@ -1,4 +1,8 @@
-"""Convolutions that read the feedback too: found, named, and given a sibling that does."""
+"""Convolutions that read the feedback too: found, named, and given a sibling that does.
+
+Each keeps its weight, keys and type, and answers ``conv(x) + reader(u)``, which is what a convolution over ``[x, u]``
+computes; the reader is new and starts at zero.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from smp_feedback.errors import SurgeryError, did_you_mean, suggestion
+from smp_feedback.ops.maps import resize, size_of
 from smp_feedback.surgery.extension import Extension, asking, extend
 from smp_feedback.surgery.step_context import collect_answer, current_step
 
@@ -40,12 +45,10 @@ class ReadsFeedback(Extension):
 
 def fit(feedback: Tensor, image: Tensor, *, pad: bool) -> Tensor:
     """*feedback* on the grid of *image*, which the base may have padded (or, not *pad*, resized)."""
-    (h, w), (height, width) = feedback.shape[-2:], image.shape[-2:]
-    if (h, w) == (height, width):
-        return feedback
-    if pad:
+    (h, w), (height, width) = size_of(feedback), size_of(image)
+    if pad and (h, w) != (height, width):
         return F.pad(feedback, (0, width - w, 0, height - h))
-    return F.interpolate(feedback, (height, width), mode="bilinear", align_corners=False)
+    return resize(feedback, (height, width))
 
 
 def sibling(conv: nn.Conv2d, channels: int) -> nn.Conv2d:

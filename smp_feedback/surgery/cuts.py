@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from smp_feedback.errors import InvalidType, SurgeryError
 from smp_feedback.hookspecs import Register, hookimpl
+from smp_feedback.ops.maps import Size, size_of
 from smp_feedback.registry.catalogue import SETTLED
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.extension import Extension, extend
 from smp_feedback.surgery.feature_layout import Layout, layout_of
-from smp_feedback.surgery.feature_layout import Size as Size
 
 Output = tuple[Tensor, Tensor | None]
 
@@ -140,15 +140,11 @@ def behind_head(cut: Cut) -> Cut:
 def _body_and_head(cut: Cut, model: Any, image: Tensor) -> Output:
     output, features = cut.body(model, image)
     read = output[:, : output.shape[1] - cut.readout(model)]
-    return cut.head(model, read, _size(image)), features
+    return cut.head(model, read, size_of(image)), features
 
 
 def _nothing_more(model: Any, output: Tensor, size: Size) -> Tensor:
     return output
-
-
-def _size(image: Tensor) -> Size:
-    return image.shape[-2], image.shape[-1]
 
 
 # --- smp

@@ -7,14 +7,15 @@ rest is run again. Nothing is assumed of the encoder's class; what is no chain i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.surgery.extension import Extension
+from smp_feedback.surgery.extension import Extension, hooked
 from smp_feedback.surgery.step_context import current_step
 
 POOLING = (nn.MaxPool2d, nn.AvgPool2d)
@@ -141,10 +142,10 @@ def _recording(trunk: nn.Module) -> Iterator[tuple[list[Call], list[Call]]]:
     calls: list[Call] = []
     open_calls: list[str] = []
 
-    def before(module: nn.Module, args: Any, kwargs: Any, name: str) -> None:
+    def before(name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         open_calls.append(name)
 
-    def after(module: nn.Module, args: Any, kwargs: Any, gave: Any, name: str) -> None:
+    def after(name: str, module: nn.Module, args: Any, kwargs: Any, gave: Any) -> None:
         open_calls.pop()
         given = args[0] if len(args) == 1 and not kwargs else None
         if module is trunk:
@@ -154,17 +155,10 @@ def _recording(trunk: nn.Module) -> Iterator[tuple[list[Call], list[Call]]]:
 
     hooks = []
     for name, module in trunk.named_modules():
-        hooks.append(module.register_forward_pre_hook(_named(before, name), with_kwargs=True))
-        hooks.append(module.register_forward_hook(_named(after, name), with_kwargs=True))
-    try:
+        hooks.append(module.register_forward_pre_hook(functools.partial(before, name), with_kwargs=True))
+        hooks.append(module.register_forward_hook(functools.partial(after, name), with_kwargs=True))
+    with hooked(hooks):
         yield whole, calls
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _named(function: Callable[..., None], name: str) -> Callable[..., None]:
-    return lambda *told: function(*told, name)
 
 
 def _handed_on(image: Tensor, calls: list[Call]) -> bool:

@@ -1,19 +1,18 @@
-"""Opening a base model: every cut small, and provable.
+"""Opening a base model: behaviour is added to its modules in place, and hooks that ask them know how to leave.
 
-Nothing of the base is replaced. A convolution that reads the image keeps its weight, keys and type, and
-answers ``conv(x) + reader(u)``, which is what a convolution over ``[x, u]`` computes; the reader is new and
-starts at zero.
+Nothing of the base is replaced: an extended module keeps its weights, keys and type, and copies and pickles as before.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from smp_feedback.errors import SurgeryError, did_you_mean, suggestion
 
@@ -90,18 +89,29 @@ def _blank(base: type[nn.Module], *added: type[nn.Module]) -> nn.Module:
 
 
 @contextmanager
-def asking(modules: Iterable[tuple[str, M]], before: Callable[[str, M, tuple[Any, ...]], None]) -> Iterator[None]:
-    """*before* is told name, module and inputs whenever one of *modules* is called."""
-    hooks = [m.register_forward_pre_hook(functools.partial(_told, before, name)) for name, m in modules]
+def hooked(hooks: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Context: *hooks* are there, and then no more."""
+    handles = list(hooks)
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        for handle in handles:
+            handle.remove()
 
 
-def _told(before: Callable[..., None], name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-    before(name, module, inputs)
+def asking(
+    modules: Iterable[tuple[str, M]], before: Callable[[str, M, tuple[Any, ...]], None]
+) -> AbstractContextManager[None]:
+    """Context: *before* is told name, module and inputs whenever one of *modules* is called."""
+    return hooked(m.register_forward_pre_hook(functools.partial(before, name)) for name, m in modules)
+
+
+@contextmanager
+def calls_of(module: nn.Module) -> Iterator[list[tuple[tuple[Any, ...], Any]]]:
+    """Context: what *module* is given and gives, call by call."""
+    calls: list[tuple[tuple[Any, ...], Any]] = []
+    with hooked([module.register_forward_hook(lambda _, given, gave: calls.append((given, gave)))]):
+        yield calls
 
 
 def full_name(model: nn.Module, name: str, asked: str) -> str:

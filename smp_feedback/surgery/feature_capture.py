@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from smp_feedback.errors import SurgeryError
-from smp_feedback.surgery.cuts import Cut, Size
-from smp_feedback.surgery.extension import Extension, extend, full_name
+from smp_feedback.ops.maps import Size
+from smp_feedback.surgery.cuts import Cut
+from smp_feedback.surgery.extension import Extension, calls_of, extend, full_name
 from smp_feedback.surgery.step_context import capture_feature
 
 INPUT, OUTPUT, STAGE, ENCODER = "input", "output", "stage:", "encoder"
@@ -100,18 +101,10 @@ def _stages(base: nn.Module, image: Tensor) -> list[int]:
     encoder = getattr(base, ENCODER, None)
     if not isinstance(encoder, nn.Module):
         return []
-    gave = _answer_of(base, encoder, image)
-    return [k for k, x in enumerate(stages_of(gave)) if k and isinstance(x, Tensor) and x.ndim == 4 and x.shape[1]]
-
-
-def _answer_of(base: nn.Module, module: nn.Module, image: Tensor) -> Any:
-    answers: list[Any] = []
-    hook = module.register_forward_hook(lambda *call: answers.append(call[2]))
-    try:
+    with calls_of(encoder) as calls:
         base(image)
-    finally:
-        hook.remove()
-    return answers[-1] if answers else None
+    features = stages_of(calls[-1][1]) if calls else ()
+    return [k for k, x in enumerate(features) if k and isinstance(x, Tensor) and x.ndim == 4 and x.shape[1]]
 
 
 def stages_of(gave: Any) -> Sequence[Any]:

@@ -8,8 +8,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 from smp_feedback.errors import SurgeryError
-
-Size = tuple[int, int]
+from smp_feedback.ops.maps import Size, size_of
 
 
 class Layout(NamedTuple):
@@ -128,7 +127,7 @@ def layout_of(model: Any, image: Tensor) -> Layout:
         )
     if features.ndim == 4:
         return Layout("last" if _channels_last(model, features) else "map")
-    count, size = features.shape[1], (image.shape[-2], image.shape[-1])
+    count, size = features.shape[1], size_of(image)
     prefix = _prefix(model, count, size)
     return Layout("tokens", prefix, patch_of(model, count - prefix, size))
 

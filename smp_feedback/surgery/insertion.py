@@ -1,140 +1,20 @@
-"""Where the feedback enters a base model; all that lies before it is computed once per image."""
+"""Opening a base model where a config says that the feedback enters."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
 from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import SurgeryError
 from smp_feedback.ops.maps import Mixture
-from smp_feedback.surgery.after_module import enter_after
+from smp_feedback.surgery.after_module import add_after
 from smp_feedback.surgery.convs import add_readers, named_stem
 from smp_feedback.surgery.encoder_chain import Chain, EntersLate, chain_of
 from smp_feedback.surgery.extension import asking, extend, plain_class
+from smp_feedback.surgery.insertion_point import AfterModule, InEncoder, InsertionPoint
 from smp_feedback.surgery.probe import Probe
-from smp_feedback.surgery.step_context import Once, collecting_answers
-
-
-class InsertionPoint(Protocol):
-    """A place where the feedback enters."""
-
-    def once(self, model: nn.Module, image: Tensor) -> Once:
-        """What no feedback reaches."""
-        ...
-
-    def grid(self, image: Tensor, once: Once) -> tuple[int, int]:
-        """Height and width on which the feedback is made."""
-        ...
-
-    def carry(self, model: nn.Module, feedback: Tensor) -> Tensor:
-        """*feedback* (B, K, h, w) as it reaches its readers."""
-        ...
-
-    def before(self, model: nn.Module) -> set[nn.Module]:
-        """The modules that run once per image."""
-        ...
-
-    def forgetful(self) -> InsertionPoint:
-        """The same place, where no convolution's answer is kept."""
-        ...
-
-
-class AtInput(NamedTuple):
-    """Beside the image: the convolutions that read it read the feedback too.
-
-    Attributes:
-        heard: The names of those whose answer to the image may be kept.
-    """
-
-    heard: tuple[str, ...]
-
-    def once(self, model: nn.Module, image: Tensor) -> Once:
-        """What the convolutions say of the image."""
-        return Once(_answers(model, self.heard, image))
-
-    def grid(self, image: Tensor, once: Once) -> tuple[int, int]:
-        """The image's."""
-        return image.shape[-2], image.shape[-1]
-
-    def carry(self, model: nn.Module, feedback: Tensor) -> Tensor:
-        """As it is."""
-        return feedback
-
-    def before(self, model: nn.Module) -> set[nn.Module]:
-        """None as a whole."""
-        return set()
-
-    def forgetful(self) -> InsertionPoint:
-        """A convolution that runs twice a look has two answers."""
-        return self._replace(heard=())
-
-
-class InEncoder(NamedTuple):
-    """Inside an encoder that is a chain of modules.
-
-    Attributes:
-        trunk: Name of the module that is the chain, extended by :class:`EntersLate`.
-        heard: At the stem, the convolutions that read the feedback and whose answer to the rest may be kept.
-        at: Which of the answers that are kept has the feedback's grid.
-        pools: Names of the poolings that the feedback goes through.
-    """
-
-    trunk: str
-    heard: tuple[str, ...]
-    at: int
-    pools: tuple[str, ...]
-
-    def once(self, model: nn.Module, image: Tensor) -> Once:
-        """The encoder up to here, and what the convolutions say of that."""
-        stages = self._trunk(model).begin(image)
-        return Once(_answers(model, self.heard, stages[-1]), stages)
-
-    def grid(self, image: Tensor, once: Once) -> tuple[int, int]:
-        """That of the stage, or of the stem before its pooling."""
-        stage = once.stages[self.at]
-        return stage.shape[-2], stage.shape[-1]
-
-    def carry(self, model: nn.Module, feedback: Tensor) -> Tensor:
-        """Through the stem's poolings, which treat each channel alike."""
-        for name in self.pools:
-            feedback = model.get_submodule(name)(feedback)
-        return feedback
-
-    def before(self, model: nn.Module) -> set[nn.Module]:
-        """All that lies before the entry."""
-        trunk = self._trunk(model)
-        early = trunk.chain.links[: trunk.entry]
-        return {module for name in early for module in trunk.get_submodule(name).modules()}
-
-    def forgetful(self) -> InsertionPoint:
-        """As at the input."""
-        return self._replace(heard=())
-
-    def _trunk(self, model: nn.Module) -> EntersLate:
-        trunk = model.get_submodule(self.trunk)
-        if not isinstance(trunk, EntersLate):
-            raise SurgeryError(_replaced([self.trunk]))
-        return trunk
-
-
-def _answers(model: nn.Module, convs: tuple[str, ...], x: Tensor) -> tuple[Tensor, ...]:
-    """What *convs* answer to *x* alone."""
-    with collecting_answers() as answers:
-        for name in convs:
-            model.get_submodule(name)(x)
-    if len(answers) != len(convs):
-        raise SurgeryError(_replaced(convs))
-    return tuple(answers)
-
-
-def _replaced(names: Sequence[str]) -> str:
-    return (
-        f"{', '.join(names)}: replaced since the model was made, so the feedback is no longer read there. Replace "
-        "parts of the base before it is closed into a loop, with wrap."
-    )
 
 
 def enter(base: nn.Module, config: Recurrent, seen: Probe, channels: int) -> tuple[InsertionPoint, nn.ModuleList]:
@@ -149,7 +29,8 @@ def enter(base: nn.Module, config: Recurrent, seen: Probe, channels: int) -> tup
     if config.insert == "input":
         return _enter_input(base, config, seen, channels)
     if config.insert.startswith("after:"):
-        return enter_after(base, config.insert.removeprefix("after:"), seen.image, channels)
+        name, layout, readers = add_after(base, config.insert.removeprefix("after:"), seen.image, channels)
+        return AfterModule(name=name, layout=layout), readers
     chain = chain_of(base, seen.image)
     if chain and config.insert == "stem" and (stem := _open_stem(base, chain, seen.image)):
         return _enter_stem(base, chain, stem, channels)
@@ -175,7 +56,7 @@ def _enter_input(
             f"linear patch embedding?). {cure}"
         )
     readers = add_readers(list(convs.values()), channels, reads_image=config.stem is None)
-    return AtInput(tuple(convs) if config.stem is None else ()), readers
+    return InsertionPoint(heard=tuple(convs) if config.stem is None else ()), readers
 
 
 def _enter_stage(
@@ -185,7 +66,7 @@ def _enter_stage(
     like = trunk.begin(seen.image)[-1]
     reader = Mixture(channels, like.shape[1]).to(like.device, like.dtype)
     nn.init.zeros_(reader.weight)
-    return InEncoder(chain.trunk, (), len(trunk.kept) - 1, ()), nn.ModuleList([reader])
+    return InEncoder(trunk=chain.trunk, at=len(trunk.kept) - 1), nn.ModuleList([reader])
 
 
 class Stem(NamedTuple):
@@ -210,7 +91,8 @@ def _enter_stem(base: nn.Module, chain: Chain, stem: Stem, channels: int) -> tup
     pools = tuple(f"{chain.trunk}.{name}" for name in chain.links[stem.last + 1 : stem.pooled + 1])
     convs = [cast(nn.Conv2d, base.get_submodule(name)) for name in stem.convs]
     readers = add_readers(convs, channels, reads_image=False)
-    return InEncoder(chain.trunk, stem.convs, stem.trunk.kept.index(stem.last), pools), readers
+    at = stem.trunk.kept.index(stem.last)
+    return InEncoder(trunk=chain.trunk, heard=stem.convs, at=at, pools=pools), readers
 
 
 def _late(base: nn.Module, chain: Chain, entry: int, *, reads: bool) -> EntersLate:

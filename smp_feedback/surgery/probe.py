@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from smp_feedback.errors import InvalidValue, SurgeryError
+from smp_feedback.ops.maps import Size, size_of
 from smp_feedback.surgery.convs import image_readers
 from smp_feedback.surgery.cuts import Cut, behind_head, cut_of
-from smp_feedback.surgery.feature_layout import Size
+from smp_feedback.surgery.extension import hooked
 from smp_feedback.surgery.step_context import StepContext, in_step
 
 SIZES = (64, 128, 192, 224, 256, 288, 384, 512)
@@ -56,12 +56,12 @@ class Probe(NamedTuple):
         return self.logits.ndim == 2
 
 
-def probe(base: nn.Module, channels: Iterable[int], *, dirichlet: bool = False) -> Probe:
+def probe(base: nn.Module, in_channels: int | None = None, *, dirichlet: bool = False) -> Probe:
     """Show *base* one random image, of the first size that it takes; it must be evaluating.
 
     Args:
         base: The base model.
-        channels: How many the image may have; the first that it takes.
+        in_channels: How many the image has, if somebody knows; else the first number that it takes.
         dirichlet: Whether the base is cut behind its head.
 
     Raises:
@@ -70,7 +70,7 @@ def probe(base: nn.Module, channels: Iterable[int], *, dirichlet: bool = False) 
     """
     refused: Exception | None = None
     tried = [*rectangles(base), *((size, size) for size in sizes(base))]
-    counts = list(channels)
+    counts = [in_channels] if in_channels else in_channels_of(base)
     for count, size in itertools.product(counts, tried):
         image = noise(base, (1, count, *size))
         try:
@@ -113,7 +113,7 @@ def probe(base: nn.Module, channels: Iterable[int], *, dirichlet: bool = False) 
 
 def _grid(cut: Cut, base: nn.Module, output: Tensor, size: Size) -> Size:
     laid = output if cut.spread is None else cut.spread(base, output[:, :1], size)
-    return laid.shape[-2], laid.shape[-1]
+    return size_of(laid)
 
 
 def prove(model: nn.Module, seen: Probe, step: StepContext, stem: str | None = None) -> bool:
@@ -126,14 +126,10 @@ def prove(model: nn.Module, seen: Probe, step: StepContext, stem: str | None = N
         SurgeryError: If it does not: its forward does more than the cut knows.
     """
     calls = [0] * len(step.readers)
-    hooks = [r.register_forward_hook(lambda *_, i=i: _count(calls, i)) for i, r in enumerate(step.readers)]
-    cut, size = seen.cut, (seen.image.shape[-2], seen.image.shape[-1])
-    try:
-        with in_step(step):
-            output, features = cut.body(model, seen.image)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    hooks = (r.register_forward_hook(lambda *_, i=i: _count(calls, i)) for i, r in enumerate(step.readers))
+    cut, size = seen.cut, size_of(seen.image)
+    with hooked(hooks), in_step(step):
+        output, features = cut.body(model, seen.image)
     if not all(calls):
         stem = f"stem={stem!r}: this convolution" if stem else "A convolution that reads the image"
         raise SurgeryError(f"{stem} does not run between the image and the head: it would never read the feedback.")

@@ -16,13 +16,21 @@ from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import FeedbackError
 from smp_feedback.factory import create, wrap
-from smp_feedback.loops.base import FeedbackModel, size_of
+from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.ops.maps import size_of
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.cuts import cut_of
 from smp_feedback.testing import conformance
 from smp_feedback.testing.handling import check_batches, check_devices, check_exported, check_saved
 from smp_feedback.testing.memory import check_stateless
-from smp_feedback.testing.promises import check_agreement, check_heard, check_lossless, check_same_keys, masks_of
+from smp_feedback.testing.promises import (
+    check_agreement,
+    check_close,
+    check_heard,
+    check_lossless,
+    check_same_keys,
+    masks_of,
+)
 
 SMALL: dict[str, Any] = {
     "arch": "Unet",
@@ -32,6 +40,8 @@ SMALL: dict[str, Any] = {
     "classes": 3,
 }
 """The base that parts are tried on: smp's U-Net of a tiny encoder."""
+
+ROUNDING = 1e-4  # of the largest logit: what a cut may change
 
 
 def check_architecture(
@@ -116,9 +126,9 @@ def check_cut(model: nn.Module, image: Tensor) -> None:
     state = output.shape[1] - cut.readout(model)
     assert state > 0, f"{shape}, of which {cut.readout(model)} channels are to be fed back"
     logits = cut.head(model, output[:, :state], size_of(image))
-    _check_equal(logits, masks_of(expected), "head(body(image)) is not the model's answer")
+    check_close(logits, masks_of(expected), "head(body(image)) is not the model's answer", ROUNDING)
     if features is not None:
-        _check_equal(cut.labels(model, features), expected[1], "labels(features) are not the model's labels")
+        check_close(cut.labels(model, features), expected[1], "labels(features) are not the model's labels", ROUNDING)
     if cut.spread is not None:
         laid = cut.spread(model, output[:, :1], size_of(image))
         assert laid.ndim == 4, f"spread gives {tuple(laid.shape)}: expected (B, 1, h, w)"
@@ -128,12 +138,6 @@ def check_cut(model: nn.Module, image: Tensor) -> None:
     check_agreement(looking, image)
     with torch.enable_grad():
         check_heard(looking, image)
-
-
-def _check_equal(ours: Tensor, theirs: Tensor, words: str) -> None:
-    assert ours.shape == theirs.shape, f"{words}: {tuple(ours.shape)}, not {tuple(theirs.shape)}"
-    off = float((ours - theirs).abs().max()) / max(1.0, float(theirs.abs().max()))
-    assert off <= 1e-4, f"{words}: off by {off:.1e} of the largest logit"
 
 
 def check_loop(name: str, image: Tensor | None = None, **settings: Any) -> None:

@@ -20,9 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.config.recurrent import Recurrent
+from smp_feedback.exporting.formats import answers
 from smp_feedback.factory import wrap
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.testing.promises import hearing
+from smp_feedback.surgery.extension import calls_of
+from smp_feedback.surgery.feature_capture import stages_of
+from smp_feedback.testing.promises import check_close, hearing
 
 Build = Callable[..., Any]
 ROUNDING = {torch.float64: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}  # of the largest logit, after a few looks
@@ -71,12 +74,10 @@ def check_parameters(model: FeedbackModel, plain: nn.Module) -> None:
 def check_labels(model: FeedbackModel, image: Tensor) -> None:
     """With ``aux_params``: ``(masks, labels)`` as in smp, and labels from what the encoder saw in the last look."""
     base: Any = model.eval()
-    deepest: list[Tensor] = []
-    handle = base.encoder.register_forward_hook(lambda *call: deepest.append(_deepest(call[-1])))
     with hearing(model), torch.no_grad():
-        masks, labels = model(image)
-        handle.remove()
-        each = [base.classification_head(features) for features in deepest]
+        with calls_of(base.encoder) as calls:
+            masks, labels = model(image)
+        each = [base.classification_head(stages_of(encoded)[-1]) for _, encoded in calls]
         assert len(each) > 1, "one look: the last is the first"
         assert torch.equal(labels, each[-1]), "the labels are not those of the last look"
         assert not torch.equal(labels, each[0]), "the labels do not hear the feedback"
@@ -190,7 +191,7 @@ def _learn(model: nn.Module, image: Tensor) -> dict[str, Tensor] | str:
         answer = _said(model, image)
     if isinstance(answer, str):
         return answer
-    sum(part.square().mean() for part in _parts(answer)).backward()
+    torch.stack([part.square().mean() for part in answers(answer)]).sum().backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -198,7 +199,7 @@ def _shapes(model: nn.Module, image: Tensor) -> list[tuple[int, ...]] | str:
     """The shapes of its answer, or its refusal."""
     with torch.no_grad():
         answer = _said(model.eval(), image)
-    return answer if isinstance(answer, str) else [tuple(part.shape) for part in _parts(answer)]
+    return answer if isinstance(answer, str) else [tuple(part.shape) for part in answers(answer)]
 
 
 def _said(call: Callable[..., Any], *args: Any) -> Any:
@@ -209,16 +210,6 @@ def _said(call: Callable[..., Any], *args: Any) -> Any:
         return f"{type(error).__name__}: {error}"
 
 
-def _deepest(encoded: Any) -> Tensor:
-    """The encoder's last features; DPT's gives them beside its prefix tokens."""
-    last: Tensor = (encoded[0] if isinstance(encoded, tuple) else encoded)[-1]
-    return last
-
-
-def _parts(answer: Any) -> tuple[Any, ...]:
-    return answer if isinstance(answer, tuple) else (answer,)
-
-
 def _same(ours: Any, theirs: Any, words: str) -> None:
-    for a, b in zip(_parts(ours), _parts(theirs), strict=True):
-        assert torch.allclose(a, b, rtol=0, atol=1e-5), f"{words}: by up to {float((a - b).abs().max()):.1e}"
+    for a, b in zip(answers(ours), answers(theirs), strict=True):
+        check_close(a, b, words, 1e-5)

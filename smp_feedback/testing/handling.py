@@ -14,9 +14,7 @@ from smp_feedback.exporting.export import export
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.saving.loading import from_pretrained
 from smp_feedback.testing import conformance
-from smp_feedback.testing.promises import hearing, masks_of
-
-ROUNDING = 1e-3  # of the largest logit: what another order of summation may become after a few looks
+from smp_feedback.testing.promises import check_close, hearing, masks_of
 
 
 @torch.no_grad()
@@ -29,7 +27,7 @@ def check_batches(model: FeedbackModel, image: Tensor) -> None:
         for size in (2, 3):
             answer = masks_of(model(images[:size]))
             assert len(answer) == size, f"a batch of {size} has {len(answer)} answers"
-            _check_close(answer, alone[:size], f"in a batch of {size} an image is answered otherwise than alone")
+            check_close(answer, alone[:size], f"in a batch of {size} an image is answered otherwise than alone")
 
 
 @torch.no_grad()
@@ -49,13 +47,13 @@ def check_devices(model: FeedbackModel, image: Tensor, *, device: str | torch.de
         double = copy.deepcopy(model).double()
         answer = masks_of(double(image.double()))
         assert answer.dtype == torch.float64, f"in float64 it answers in {answer.dtype}"
-        _check_close(answer.float(), expected, "in float64 it answers otherwise")
-        _check_close(masks_of(double.float()(image)), expected, "back from float64 it answers otherwise")
+        check_close(answer.float(), expected, "in float64 it answers otherwise")
+        check_close(masks_of(double.float()(image)), expected, "back from float64 it answers otherwise")
         _check_meta(model, image, expected)
         for place in [device] if device is not None else ["cuda"] * torch.cuda.is_available():
             moved = masks_of(copy.deepcopy(model).to(place)(image.to(place)))
             assert moved.device.type == torch.device(place).type, f"on {place} it answers on {moved.device}"
-            _check_close(moved.cpu(), expected, f"on {place} it answers otherwise", 0.05)  # TF32, T times
+            check_close(moved.cpu(), expected, f"on {place} it answers otherwise", 0.05)  # TF32, T times
 
 
 def _check_meta(model: FeedbackModel, image: Tensor, expected: Tensor) -> None:
@@ -94,9 +92,3 @@ def check_exported(model: FeedbackModel, image: Tensor) -> None:
     with hearing(model.eval()), TemporaryDirectory() as folder:
         for suffix in formats:
             export(model, Path(folder) / f"model.{suffix}", image=image, dynamic=False)
-
-
-def _check_close(answer: Tensor, expected: Tensor, words: str, rounding: float = ROUNDING) -> None:
-    assert answer.shape == expected.shape, f"{words}: {tuple(answer.shape)}, expected {tuple(expected.shape)}"
-    off = float((answer - expected).abs().max()) / max(1.0, float(expected.abs().max()))
-    assert off <= rounding, f"{words}: by {off:.1e} of the largest logit"

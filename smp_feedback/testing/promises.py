@@ -16,9 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.config.recurrent import Recurrent
+from smp_feedback.exporting.formats import answers
 from smp_feedback.factory import wrap
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.surgery.cuts import cut_of
+
+ROUNDING = 1e-3  # what another order of summation may become after a few looks
 
 
 def check_lossless(
@@ -37,9 +40,7 @@ def check_lossless(
     with torch.no_grad():
         expected = masks_of(cut_of(plain, image).answer(plain(image)))
         for steps in (1, 3):
-            difference = float((masks_of(model(image, steps=steps)) - expected).abs().max())
-            allowed = tolerance * max(1.0, float(expected.abs().max()))
-            assert difference <= allowed, f"steps={steps}: outputs moved by {difference:.1e}"
+            check_close(masks_of(model(image, steps=steps)), expected, f"steps={steps}: outputs moved", tolerance)
     plain.load_state_dict(model.feedforward_state_dict(), strict=True)
 
 
@@ -113,7 +114,13 @@ def check_same_keys(model: FeedbackModel, plain: nn.Module) -> None:
     assert all(key.startswith("feedback.") for key in ours.keys() - theirs.keys())
 
 
+def check_close(ours: Tensor, theirs: Tensor, words: str, rounding: float = ROUNDING) -> None:
+    """*ours* are *theirs*, up to *rounding* as a part of the largest of these (of 1 if that is less)."""
+    assert ours.shape == theirs.shape, f"{words}: {tuple(ours.shape)}, expected {tuple(theirs.shape)}"
+    off = float((ours - theirs).abs().max()) / max(1.0, float(theirs.abs().max()))
+    assert off <= rounding, f"{words}, by {off:.1e} of the largest value"
+
+
 def masks_of(answer: Any) -> Tensor:
     """The logits of an answer that may be ``(masks, labels)``."""
-    masks: Tensor = answer[0] if isinstance(answer, tuple) else answer
-    return masks
+    return answers(answer)[0]

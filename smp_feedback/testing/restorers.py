@@ -15,6 +15,7 @@ from smp_feedback.registry.public import catalogue
 from smp_feedback.restorers.base import Restored, Restorer, class_feedback
 from smp_feedback.restorers.painting import build_restorer
 from smp_feedback.testing.memory import check_unchanged, contents
+from smp_feedback.testing.promises import check_close
 
 CHANNELS, CLASSES = 3, 2
 SIZES = ((32, 48), (33, 47))
@@ -107,8 +108,7 @@ def check_alone(restorer: Restorer, image: Tensor, feedback: Tensor) -> None:
     assert torch.equal(reused, expected), "restore() depends on the restorations before it from the same begin()"
     for i in range(len(image)):
         alone = restorer(image[i : i + 1], feedback[i : i + 1]).image
-        off = float((alone[0] - expected[i]).abs().max()) / max(1.0, float(expected.abs().max()))
-        assert off <= ROUNDING, f"an image alone is restored otherwise than in a batch, by {off:.1e}"
+        check_close(alone[0], expected[i], "an image alone is restored otherwise than in a batch", ROUNDING)
 
 
 @torch.no_grad()

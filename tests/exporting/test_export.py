@@ -6,9 +6,9 @@ import copy
 import dataclasses
 import importlib
 import json
+import pkgutil
 import subprocess
 import sys
-from pathlib import Path
 
 import onnx
 import onnxruntime
@@ -403,7 +403,6 @@ def test_a_missing_library_is_named_with_its_extra(library, tmp_path, monkeypatc
 
 
 def test_export_is_a_function_whatever_was_imported_before():
-    for module in Path(smpf.__file__).parent.glob("*.py"):
-        if module.stem != "__main__":
-            importlib.import_module(f"smp_feedback.{module.stem}")
+    for module in pkgutil.walk_packages(smpf.__path__, "smp_feedback."):
+        importlib.import_module(module.name)
     assert smpf.export is exporting.export

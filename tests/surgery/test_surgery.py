@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -13,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import smp_feedback as smpf
+from smp_feedback.surgery import extension
 from smp_feedback.surgery.convs import add_readers, fit, image_readers, sibling
 from smp_feedback.surgery.extension import Extension, evaluating, extend
 from smp_feedback.surgery.probe import sizes
@@ -188,3 +190,9 @@ def test_creating_draws_the_same_weights_as_smp_does():
     model = smpf.create("FPN", "resnet18", encoder_weights=None)
     ours = model.feedforward_state_dict()
     assert all(torch.equal(v, ours[k]) for k, v in plain.state_dict().items())
+
+
+def test_the_address_that_pickles_of_whole_models_name_is_there():
+    assert pickle.loads(b"csmp_feedback.surgery\n_blank\n.") is extension._blank
+    model = pickle.loads(pickle.dumps(extend(nn.ReLU(), Extension)))
+    assert type(model) is type(extend(nn.ReLU(), Extension))

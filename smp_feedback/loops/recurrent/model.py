@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -17,96 +15,24 @@ from torch import Tensor, nn
 from smp_feedback.checks import check_steps
 from smp_feedback.config.base import GradientFlow, LoopConfig
 from smp_feedback.config.recurrent import Recurrent
-from smp_feedback.dynamics import Dynamics, Rule
-from smp_feedback.errors import InvalidValue
+from smp_feedback.dynamics import Rule
 from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.loops.recurrent.early_stop import Settling
-from smp_feedback.loops.recurrent.step import Recurrence, at_least_single
+from smp_feedback.loops.recurrent.state import RecurrentFeedback, look_once
+from smp_feedback.loops.recurrent.step import Recurrence
 from smp_feedback.loops.unroll import Share, Turn, Turned, unroll
 from smp_feedback.models.builder import check_reads_logits
-from smp_feedback.ops.dirichlet import START, check_classes, log_concentration
-from smp_feedback.ops.maps import Mixture, as_map, laid_out_as
-from smp_feedback.ops.normalise import most_groups, normaliser
-from smp_feedback.projections import Projection, View
+from smp_feedback.ops.dirichlet import log_concentration
+from smp_feedback.ops.maps import Size, as_map, laid_out_as, size_of
+from smp_feedback.projections import View
 from smp_feedback.registry.public import catalogue
-from smp_feedback.surgery.cuts import Cut, Size, cut_of
+from smp_feedback.surgery.cuts import Cut, cut_of
 from smp_feedback.surgery.extension import evaluating, extend
-from smp_feedback.surgery.insertion import InsertionPoint, enter
-from smp_feedback.surgery.probe import Probe, in_channels_of, noise, probe, prove
-from smp_feedback.surgery.step_batchnorm import StepStatistics, add_statistics, adopt, tracking_norms
-from smp_feedback.surgery.step_context import Buffers, Once, StepContext, in_step, is_recomputing
-
-AUTO_TOLERANCE = 0.01
-
-
-class RecurrentFeedback(nn.Module):
-    """All that is new in a recurrent model: what reads the feedback, what is read out, how the state moves.
-
-    Args:
-        config: The loop's config.
-        seen: What a dry run showed of the base.
-        own_readout: How many channels to be fed back the base makes itself.
-    """
-
-    entry: InsertionPoint  # where the feedback enters
-    readers: nn.ModuleList
-    statistics: nn.ModuleList
-
-    def __init__(self, config: Recurrent, seen: Probe, own_readout: int = 0) -> None:
-        super().__init__()
-        self.config, self.cut, self.look = config, seen.cut, look_once
-        self.stride, self.placeless = seen.stride, seen.placeless
-        self.in_channels, classes = seen.image.shape[1], seen.logits.shape[1]
-        self.dirichlet = config.output == "dirichlet"
-        if self.dirichlet:
-            check_classes(classes)
-        self.start = START if self.dirichlet else 0.0
-        settled = with_norms(config, seen, own_readout)
-        self.projection: Projection = catalogue().projections.make(config.fed_back, settled, classes)
-        k = self.projection.readout
-        if own_readout not in (0, k):
-            raise InvalidValue(f"The base makes {own_readout} channels to be fed back, and the loop feeds back {k}.")
-        self.state_channels = seen.output.shape[1] - own_readout
-        self.readout = Mixture(self.state_channels, k) if k and not own_readout else None  # N_in removes a bias
-        channels = self.state_channels + k
-        self.normalise = normaliser(cast(Any, settled.norm_error), channels, "norm_error")
-        self.dynamics: Dynamics = catalogue().dynamics.make(config.dynamics, channels, settled)
-
-    def steps(self) -> int:
-        """T of a call that names none."""
-        if self.config.steps == "auto":
-            return self.dynamics.auto_steps(self.config.tolerance or AUTO_TOLERANCE)
-        return self.config.steps
-
-    def statistics_rows(self) -> int:
-        """Steps with BatchNorm statistics of their own, besides the first."""
-        return self.steps() - 1 if self.config.statistics == "per_step" else 0
-
-    def rows(self, t: int) -> list[Buffers]:
-        """The running statistics of step t, by BatchNorm; run again, a step updates copies that nobody keeps."""
-        rows = [cast(StepStatistics, statistics).row(t) for statistics in self.statistics]
-        if not is_recomputing():
-            return rows
-        return [{name: None if x is None else x.clone() for name, x in row.items()} for row in rows]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """All but a compiled look, which belongs to this process."""
-        return {**super().__getstate__(), "look": look_once}  # type: ignore[no-untyped-call]
-
-    def with_readout(self, output: Tensor) -> Tensor:
-        """(B, S, h, w) -> (B, S + K, h, w)."""
-        return output if self.readout is None else torch.cat([output, self.readout(output)], 1)
-
-    def first_state(self, image: Tensor) -> Tensor | None:
-        """h_0: None for where the loop starts, or N(start, init_std^2)."""
-        if not self.config.init_std:
-            return None
-        h, w = (max(1, math.ceil(s / stride)) for s, stride in zip(image.shape[-2:], self.stride, strict=True))
-        if self.placeless is not None:
-            h, w = self.placeless + h * w, 1
-        shape = (image.shape[0], self.dynamics.channels, h, w)
-        random = at_least_single(torch.randn(shape, dtype=image.dtype, device=image.device))
-        return self.start + self.config.init_std * random
+from smp_feedback.surgery.insertion import enter
+from smp_feedback.surgery.insertion_point import InsertionPoint
+from smp_feedback.surgery.probe import Probe, noise, probe, prove
+from smp_feedback.surgery.step_batchnorm import add_statistics, adopt, tracking_norms
+from smp_feedback.surgery.step_context import Once, StepContext
 
 
 class RecurrentModel(FeedbackModel):
@@ -125,8 +51,7 @@ class RecurrentModel(FeedbackModel):
             check_reads_logits(base, f"projection={config.fed_back!r}")
         cut_of(base)  # what cannot be cut need not be asked anything
         with evaluating(base):
-            channels = [in_channels] if in_channels else in_channels_of(base)
-            seen = probe(base, channels, dirichlet=config.output == "dirichlet")
+            seen = probe(base, in_channels, dirichlet=config.output == "dirichlet")
             like = next(base.parameters())
             feedback = RecurrentFeedback(config, seen, seen.cut.readout(base)).to(like.device, like.dtype)
             feedback.entry, feedback.readers = enter(base, config, seen, feedback.projection.channels)
@@ -223,7 +148,7 @@ class RecurrentModel(FeedbackModel):
         if state is None:
             first = image.new_full((image.shape[0], projection.channels, *grid), projection.before())
             return laid_out_as(first, image)
-        size = (image.shape[-2], image.shape[-1])
+        size = size_of(image)
         readout = state[:, s:]
         if self.cut.spread is not None and projection.readout:
             readout = self.cut.spread(self, readout, size)
@@ -240,39 +165,6 @@ class RecurrentModel(FeedbackModel):
     def _answer(self, turned: Turned, size: Size) -> tuple[Tensor, Tensor | None]:
         labels = None if turned.features is None else self.cut.labels(self, turned.features)
         return self._logits(turned.state, size), labels
-
-
-def with_norms(config: Recurrent, seen: Probe, own_readout: int) -> Recurrent:
-    """*config* with its normalisations settled: what suits segmentation would leave a classifier nothing to read.
-
-    Raises:
-        InvalidValue: If each channel were normalised over the space over which a classifier averages.
-    """
-    error: str | int = "instance"
-    feedback: str | int = "instance"
-    if seen.classifies:
-        made = 0 if own_readout else config.state_channels_fed_back
-        error, feedback = most_groups(seen.output.shape[1] + made), "layer"
-    if seen.classifies and config.norm_error == "instance" and seen.cut.spread is None:
-        raise InvalidValue(
-            "norm_error='instance': a classifier averages each channel over space, and so normalised that is zero; "
-            f"give a number of groups, such as {error}, or leave it None."
-        )
-    return replace(
-        config,
-        norm_error=error if config.norm_error is None else config.norm_error,
-        norm_feedback=feedback if config.norm_feedback is None else config.norm_feedback,
-    )
-
-
-def look_once(
-    model: RecurrentModel, image: Tensor, feedback: Tensor, once: Once, statistics: list[Buffers]
-) -> tuple[Tensor, Tensor | None]:
-    """One look of *model*: what moves the state (B, S + K, h, w), with the readout, and the encoder's features."""
-    ours = model.recurrent
-    with in_step(StepContext(ours.entry.carry(model, feedback), ours.readers, statistics, once)):
-        output, features = model.cut.body(model, image)
-    return ours.with_readout(output), features
 
 
 def _proven(base: nn.Module, seen: Probe, feedback: RecurrentFeedback) -> InsertionPoint:

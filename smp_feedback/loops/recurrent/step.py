@@ -10,7 +10,7 @@ from torch import Tensor
 
 from smp_feedback.dynamics import Rule
 from smp_feedback.loops.unroll import Turned
-from smp_feedback.ops.maps import as_precise_as, resize
+from smp_feedback.ops.maps import as_precise_as, resize, size_of
 from smp_feedback.ops.normalise import Normalise
 
 
@@ -45,7 +45,7 @@ class Recurrence:
             error = self.normalise(output)
             del output  # its memory takes the new state
             first = error.new_full((), self.start).expand_as(error)  # without memory of its own
-            before = first if state is None else resize(state, (error.shape[-2], error.shape[-1]))
+            before = first if state is None else resize(state, size_of(error))
             return Turned(self.rule(before, error, t), features)
 
 

@@ -17,10 +17,11 @@ from smp_feedback.checks import check_steps
 from smp_feedback.config.base import GradientFlow, LoopConfig
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.errors import InvalidInput, InvalidType, SurgeryError
-from smp_feedback.loops.base import Answer, Step, check_image, size_of
+from smp_feedback.loops.base import Answer, Step, check_image
 from smp_feedback.loops.outer import OuterModel, opened
 from smp_feedback.loops.restoration.state import Pass, RestorationFeedback, RestorationStep
 from smp_feedback.loops.unroll import Share, Turned, reusable, unroll
+from smp_feedback.ops.maps import size_of
 from smp_feedback.restorers.base import Restored, Restorer, class_feedback
 from smp_feedback.restorers.painting import build_restorer
 from smp_feedback.surgery.extension import evaluating, extend

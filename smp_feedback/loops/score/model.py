@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from smp_feedback.checks import check_number, check_whole
 from smp_feedback.config.base import GradientFlow, LoopConfig
 from smp_feedback.config.score import Score
-from smp_feedback.loops.base import Answer, Step, check_image, size_of
+from smp_feedback.loops.base import Answer, Step, check_image
 from smp_feedback.loops.outer import OuterModel, opened
 from smp_feedback.loops.recurrent.step import at_least_single
 from smp_feedback.loops.score.autoencoders import build_autoencoder
@@ -23,6 +23,7 @@ from smp_feedback.loops.score.feature_geometry import facts_of
 from smp_feedback.loops.score.state import Begun, ScoreFeedback, ScoreStep, check_finite
 from smp_feedback.loops.score.update import Refinement, Update
 from smp_feedback.loops.unroll import Share, Turned, reusable, unroll
+from smp_feedback.ops.maps import size_of
 from smp_feedback.surgery.extension import evaluating, extend
 from smp_feedback.surgery.feature_capture import taken
 from smp_feedback.surgery.probe import noise

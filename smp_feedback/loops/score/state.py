@@ -13,7 +13,7 @@ from smp_feedback.config.score import Score
 from smp_feedback.errors import InvalidInput
 from smp_feedback.loops.base import Step
 from smp_feedback.loops.outer import OuterFeedback
-from smp_feedback.loops.recurrent.model import RecurrentFeedback
+from smp_feedback.loops.recurrent.state import RecurrentFeedback
 from smp_feedback.loops.recurrent.step import at_least_single
 from smp_feedback.loops.score.autoencoders import Autoencoder
 from smp_feedback.loops.score.update import Update

@@ -32,9 +32,10 @@ def reading_first(head: nn.Module, channels: int) -> nn.Module:
     return head
 
 
-def _readout(model: Any) -> int:
+def readout(model: Any) -> int:
+    """How many of its channels a recipe makes to be fed back."""
     return int(model.feedback_channels)
 
 
-CUT = replace(SMP_CUT, readout=_readout)
+CUT = replace(SMP_CUT, readout=readout)
 """As smp's models are opened; their decoders make ``feedback_channels`` more than their heads read."""

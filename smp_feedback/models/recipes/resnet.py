@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -12,7 +13,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from smp_feedback.checks import check_weights
 from smp_feedback.errors import InvalidValue
-from smp_feedback.surgery.cuts import Cut, Size
+from smp_feedback.models.recipes.reading import readout
+from smp_feedback.surgery.cuts import FEATURES_CUT
 
 Block = type[BasicBlock] | type[Bottleneck]
 WIDTHS = (64, 128, 256, 512)
@@ -148,17 +150,5 @@ dfm_resnet34 = functools.partial(_dfm_resnet, "resnet34", BasicBlock, (3, 4, 6, 
 dfm_resnet50 = functools.partial(_dfm_resnet, "resnet50", Bottleneck, (3, 4, 6, 3))
 
 
-def _body(model: Any, image: Tensor) -> tuple[Tensor, None]:
-    return model.forward_features(image), None
-
-
-def _head(model: Any, output: Tensor, size: Size) -> Tensor:
-    return cast(Tensor, model.forward_head(output))
-
-
-def _readout(model: Any) -> int:
-    return int(model.feedback_channels)
-
-
-CUT = Cut(_body, _head, readout=_readout)
+CUT = replace(FEATURES_CUT, readout=readout)
 """The trunk | mean over space and classifier."""

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from smp_feedback.config.score import Score
 from smp_feedback.errors import InvalidInput
-from smp_feedback.loops.score.autoencoders.features import Feature, Size, check_features
+from smp_feedback.loops.score.autoencoders.features import Feature, check_features
 from smp_feedback.loops.score.autoencoders.noise import NOISES
+from smp_feedback.ops.maps import Size
 
 
 class Autoencoder(nn.Module):

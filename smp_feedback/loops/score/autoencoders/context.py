@@ -12,7 +12,8 @@ from smp_feedback.config.score import Score
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.score.autoencoders.base import Autoencoder, glorot
 from smp_feedback.loops.score.autoencoders.conditioned import ConditionedConv2d
-from smp_feedback.loops.score.autoencoders.features import Feature, Size, lay_onto, resized
+from smp_feedback.loops.score.autoencoders.features import Feature, lay_onto, resized
+from smp_feedback.ops.maps import Size
 
 DILATIONS = (1, 2, 4, 8, 16, 1)
 """Together they take 32 pixels on each side, which are padded before."""

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from smp_feedback.errors import InvalidInput
-
-Size = tuple[int, int]
+from smp_feedback.ops.maps import Size
 
 
 class Feature(NamedTuple):

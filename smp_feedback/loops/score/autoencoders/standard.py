@@ -13,20 +13,10 @@ from smp_feedback.config.score import Score
 from smp_feedback.errors import InvalidInput
 from smp_feedback.loops.score.autoencoders.base import Autoencoder, glorot
 from smp_feedback.loops.score.autoencoders.conditioned import ConditionedConv2d
-from smp_feedback.loops.score.autoencoders.features import Feature, Size, lay_onto, resized
+from smp_feedback.loops.score.autoencoders.features import Feature, lay_onto, resized
 from smp_feedback.loops.score.autoencoders.unpooling import UNPOOLINGS
-from smp_feedback.surgery.step_context import is_recomputing
-
-
-class CountedOnce(nn.BatchNorm2d):
-    """A BatchNorm whose running statistics leave out what is run again for the backward pass."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As ever; run again, it updates copies that nobody keeps."""
-        if not (self.training and is_recomputing()):
-            return super().forward(x)
-        mean, var = cast(Tensor, self.running_mean).clone(), cast(Tensor, self.running_var).clone()
-        return F.batch_norm(x, mean, var, self.weight, self.bias, training=True, eps=self.eps)
+from smp_feedback.ops.maps import Size, size_of
+from smp_feedback.surgery.step_batchnorm import count_once
 
 
 class Block(nn.Module):
@@ -47,8 +37,9 @@ class Block(nn.Module):
         for _ in range(config.convolutions - 1):
             rest += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
         rest += [nn.Dropout(config.dropout)] if config.dropout else []
-        rest += [CountedOnce(width)] if config.batch_norm else []
+        rest += [nn.BatchNorm2d(width)] if config.batch_norm else []
         self.rest = nn.Sequential(*rest)
+        count_once(self.rest)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """What the pooling reads, of *x* (B, C, H, W) and what the features gave."""
@@ -106,7 +97,7 @@ class Standard(Autoencoder):
 
     def denoise(self, y: Tensor, conditions: Sequence[Tensor]) -> Tensor:
         """See the class."""
-        size = (y.shape[-2], y.shape[-1])
+        size = size_of(y)
         given = dict(zip(self.levels, conditions, strict=True))
         read: list[Tensor] = []
         pooled = [lay_onto(y, self._grid(size, 0))]

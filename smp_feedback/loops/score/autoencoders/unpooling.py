@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smp_feedback.loops.score.autoencoders.features import Size
+from smp_feedback.ops.maps import Size, size_of
 
 
 def repeat(u: Tensor, size: Size) -> Tensor:
@@ -40,7 +40,7 @@ def put_back(u: Tensor, read: Tensor, pooled: Tensor) -> Tensor:
     tensor([[[[0., 5.],
               [5., 0.]]]])
     """
-    size = (read.shape[-2], read.shape[-1])
+    size = size_of(read)
     return repeat(u, size).where(read == repeat(pooled, size), 0)
 
 
@@ -65,7 +65,7 @@ class Nearest(Tracked):
 
     def forward(self, u: Tensor, read: Tensor, pooled: Tensor) -> Tensor:  # type: ignore[override]
         """Args as in :func:`put_back`, of which *read* tells the size alone."""
-        return nn.Conv2d.forward(self, repeat(u, (read.shape[-2], read.shape[-1])))
+        return nn.Conv2d.forward(self, repeat(u, size_of(read)))
 
 
 class Transposed(nn.ConvTranspose2d):

@@ -1,0 +1,142 @@
+"""The places where the feedback enters a base model: what runs before, once per image, and on which grid it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from smp_feedback.errors import SurgeryError
+from smp_feedback.ops.maps import Size, size_of
+from smp_feedback.surgery.after_module import AddsFeedback
+from smp_feedback.surgery.encoder_chain import EntersLate
+from smp_feedback.surgery.extension import M
+from smp_feedback.surgery.feature_layout import Layout
+from smp_feedback.surgery.step_context import Once, collecting_answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class InsertionPoint:
+    """The input: the convolutions that read the image read the feedback too. Other places say what is other there.
+
+    Attributes:
+        heard: The names of the convolutions that read the feedback and whose answer to the rest may be kept.
+    """
+
+    heard: tuple[str, ...] = ()
+
+    def once(self, model: nn.Module, image: Tensor) -> Once:
+        """What no feedback reaches: the base up to here, and what the convolutions say of that."""
+        stages = self.stages(model, image)
+        return Once(_answers(model, self.heard, stages[-1] if stages else image), stages)
+
+    def stages(self, model: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
+        """What comes out of what lies before."""
+        return ()
+
+    def grid(self, image: Tensor, once: Once) -> Size:
+        """Height and width on which the feedback is made."""
+        return size_of(image)
+
+    def carry(self, model: nn.Module, feedback: Tensor) -> Tensor:
+        """*feedback* (B, K, h, w) as it reaches its readers."""
+        return feedback
+
+    def before(self, model: nn.Module) -> set[nn.Module]:
+        """The modules that run once per image."""
+        return set()
+
+    def forgetful(self) -> InsertionPoint:
+        """The same place, where no convolution's answer is kept: one that runs twice a look has two."""
+        return replace(self, heard=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class InEncoder(InsertionPoint):
+    """Inside an encoder that is a chain of modules.
+
+    Attributes:
+        trunk: Name of the module that is the chain, extended by :class:`EntersLate`.
+        at: Which of the answers that are kept has the feedback's grid.
+        pools: Names of the poolings that the feedback goes through.
+    """
+
+    trunk: str
+    at: int
+    pools: tuple[str, ...] = ()
+
+    def stages(self, model: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
+        """The encoder's, up to here."""
+        return _opened(model, self.trunk, EntersLate).begin(image)
+
+    def grid(self, image: Tensor, once: Once) -> Size:
+        """That of the stage, or of the stem before its pooling."""
+        return size_of(once.stages[self.at])
+
+    def carry(self, model: nn.Module, feedback: Tensor) -> Tensor:
+        """Through the stem's poolings, which treat each channel alike."""
+        for name in self.pools:
+            feedback = model.get_submodule(name)(feedback)
+        return feedback
+
+    def before(self, model: nn.Module) -> set[nn.Module]:
+        """All that lies before the entry."""
+        trunk = _opened(model, self.trunk, EntersLate)
+        early = trunk.chain.links[: trunk.entry]
+        return {module for name in early for module in trunk.get_submodule(name).modules()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterModule(InsertionPoint):
+    """Behind a module that is handed the image itself.
+
+    Attributes:
+        name: Its dotted name.
+        layout: How it lays out what it gives.
+    """
+
+    name: str
+    layout: Layout
+
+    def stages(self, model: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
+        """What it gives for the image."""
+        with collecting_answers() as answers:
+            _opened(model, self.name, AddsFeedback)(image)
+        return (answers[0],)
+
+    def grid(self, image: Tensor, once: Once) -> Size:
+        """That of what it gives."""
+        made = once.stages[0]
+        if self.layout.is_tokens:
+            return self.layout.grid(made.shape[1], size_of(image))
+        return size_of(self.layout.to_state(made))
+
+    def before(self, model: nn.Module) -> set[nn.Module]:
+        """Itself, and all in it."""
+        return set(model.get_submodule(self.name).modules())
+
+
+def _answers(model: nn.Module, convs: tuple[str, ...], x: Tensor) -> tuple[Tensor, ...]:
+    """What *convs* answer to *x* alone."""
+    with collecting_answers() as answers:
+        for name in convs:
+            model.get_submodule(name)(x)
+    if len(answers) != len(convs):
+        raise _replaced(convs)
+    return tuple(answers)
+
+
+def _opened(model: nn.Module, name: str, extension: type[M]) -> M:
+    """The module *name* of *model*, which was extended so when the model was made."""
+    module = model.get_submodule(name)
+    if not isinstance(module, extension):
+        raise _replaced([name])
+    return module
+
+
+def _replaced(names: Sequence[str]) -> SurgeryError:
+    return SurgeryError(
+        f"{', '.join(names)}: replaced since the model was made, so the feedback is no longer read there. Replace "
+        "parts of the base before it is closed into a loop, with wrap."
+    )
