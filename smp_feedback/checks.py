@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import cast
 
-from smp_feedback.errors import InvalidType, InvalidValue, UnknownName, did_you_mean, suggestion
+from smp_feedback.errors import InvalidType, InvalidValue, UnknownName, nearest
 
 
 def check_steps(steps: object, hint: str = "") -> int:
@@ -62,7 +62,7 @@ def check_bool(name: str, value: object) -> None:
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """*value* is one of *choices*."""
     if value not in choices:
-        raise InvalidValue(f"{name}={value!r}: {suggestion(did_you_mean(str(value), choices), list(choices))}")
+        raise InvalidValue(f"{name}={value!r}: {nearest(str(value), choices)}")
 
 
 def check_insert(insert: object, stem: object) -> None:
@@ -88,8 +88,7 @@ def check_norm(name: str, value: object) -> None:
     words = ("layer", "instance", "none")
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not (whole and cast(int, value) >= 1) and value not in words:
-        close = suggestion(did_you_mean(str(value), words), list(words))
-        raise InvalidValue(f"{name}={value!r}: {close} Or a number of groups >= 1.")
+        raise InvalidValue(f"{name}={value!r}: {nearest(str(value), words)} Or a number of groups >= 1.")
 
 
 def check_weights(of: str, name: object, known: Iterable[str]) -> None:

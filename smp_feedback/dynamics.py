@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from torch.nn.utils.parametrize import is_parametrized
 
+from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.ops.maps import as_precise_as, laid_out_as
-
-if TYPE_CHECKING:
-    from smp_feedback.config.recurrent import Recurrent
 
 Rule = Callable[[Tensor, Tensor, int], Tensor]
 

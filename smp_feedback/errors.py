@@ -111,8 +111,17 @@ def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     return [by_lower[k] for k in get_close_matches(str(name).lower(), by_lower, n=most, cutoff=0.6)]
 
 
+def nearest(name: str, known: Iterable[str], most: int = 20) -> str:
+    """One sentence that leads from a wrong *name* to the right one among those *known*.
+
+    >>> nearest("leakly", ("decay", "leaky")), nearest("x", ("decay", "leaky"))
+    ("Did you mean 'leaky'?", 'There is: decay, leaky.')
+    """
+    return suggestion(did_you_mean(name, known), list(known), most)
+
+
 def suggestion(close: list[str], known: list[str], most: int = 20) -> str:
-    """One sentence that leads from a wrong name to the right one."""
+    """The same, where what is *close* to the name has been found already."""
     if close:
         return f"Did you mean {' or '.join(map(repr, close))}?"
     few = len(known) <= 2 * most

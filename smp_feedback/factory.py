@@ -39,8 +39,6 @@ def create(
     classes: int = ...,
     *,
     feedback: Literal[False] | None,
-    encoder: str | None = ...,
-    base_norm: Literal["group"] | None = ...,
     **kwargs: Any,
 ) -> nn.Module: ...
 @overload

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch  # noqa: F401  (doctests)
 from torch import Tensor
 
+from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import InvalidValue
 from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.ops.dirichlet import log_concentration, mean_entropy
 from smp_feedback.ops.maps import resize
 from smp_feedback.ops.normalise import Normalise, normaliser
-
-if TYPE_CHECKING:
-    from smp_feedback.config.recurrent import Recurrent
 
 
 class View(NamedTuple):

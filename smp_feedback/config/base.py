@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
-from smp_feedback.errors import InvalidValue, UnknownKeyword, did_you_mean, suggestion
+from smp_feedback.errors import InvalidValue, UnknownKeyword, nearest
 
 C = TypeVar("C", bound="LoopConfig")
 
@@ -65,8 +65,7 @@ class LoopConfig:
         }
         for key in given:
             if key not in known:
-                close = suggestion(did_you_mean(key, known), known, most=len(known))
-                raise UnknownKeyword(f"{cls.__name__} has no field {key!r}. {close}")
+                raise UnknownKeyword(f"{cls.__name__} has no field {key!r}. {nearest(key, known, most=len(known))}")
         return cls(**given)
 
 

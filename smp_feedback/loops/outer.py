@@ -67,7 +67,7 @@ class OuterModel(FeedbackModel):
             return Asked(logits, labels, output if cut.spread is None else cut.spread(self, output, size))
         cut.check(self, image)
         output, features = cut.body(self, image)
-        logits = cut.head(self, output[:, : output.shape[1] - cut.readout(self)], size)
+        logits = cut.head(self, cut.read(self, output), size)
         labels = None if features is None else cut.labels(self, features)
         return Asked(logits, labels, what_the_head_reads(cut, self, output, size))
 

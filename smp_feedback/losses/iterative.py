@@ -11,7 +11,7 @@ from torch import Tensor
 
 from smp_feedback.checks import check_number, check_whole
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
-from smp_feedback.losses.pixels import PixelLoss, Pixels, check_pair, in_a_row
+from smp_feedback.losses.pixels import PixelLoss, Pixels
 
 GAMMAS = (0.0, 0.1, 0.2)
 
@@ -58,34 +58,19 @@ class IterativeFocal(PixelLoss):
         self.gammas = _numbers("gammas", gammas)
         self.step_weights = (1.0,) if step_weights is None else _not_all_zero("step_weights", step_weights)
 
-    def forward(self, logits: Tensor, target: Tensor, step: int = 0) -> Tensor:
-        """The loss of look *step*.
-
-        Args:
-            logits: (B, C, H, W), or (B, C) for whole images; C >= 2.
-            target: Class indices (B, H, W), or (B,).
-            step: t, counted from 0.
-
-        Returns:
-            A scalar.
+    def of(self, pixels: Pixels, step: int = 0) -> Tensor:
+        """Mean over the images of what look *step* is judged by, times its weight.
 
         Raises:
-            InvalidInput: If the shapes do not fit, or *target* holds no whole numbers.
             InvalidType, InvalidValue: If *step* is no whole number >= 0.
         """
         check_whole("step", step, least=0)
-        check_pair(logits, target)
-        with torch.autocast(logits.device.type, enabled=False):
-            return _at(self.step_weights, step) * self.of(in_a_row(logits, target, self.ignore_index), step)
-
-    def of(self, pixels: Pixels, step: int = 0) -> Tensor:
-        """Mean over the images of what look *step* is judged by, before its weight."""
         log_p = (pixels.logits.log_softmax(1) * pixels.one_hot).sum(1)
         missed = (-log_p.detach().expm1()).clamp_min(0)
         weight = self.weights_of(pixels)
         lost = -(weight * missed.pow(_at(self.gammas, step)) * log_p).sum(1)
         total = weight.sum(1)
-        return (lost / total.where(total > 0, 1)).mean()
+        return _at(self.step_weights, step) * (lost / total.where(total > 0, 1)).mean()
 
     def weights_of(self, pixels: Pixels) -> Tensor:
         """w (B, N) of each pixel, 0 where it does not count."""

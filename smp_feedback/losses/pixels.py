@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,12 +40,14 @@ class PixelLoss(nn.Module):
             raise InvalidType(f"ignore_index={ignore_index!r}: expected a whole number, or None.")
         self.ignore_index = ignore_index
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, *more: Any, **told: Any) -> Tensor:
         """The loss.
 
         Args:
             logits: (B, C, H, W), or (B, C) for whole images; C >= 2.
             target: Class indices (B, H, W), or (B,).
+            *more: What else :meth:`of` takes.
+            **told: The same, by name: ``step=t`` where each look is judged in its own way.
 
         Returns:
             A scalar.
@@ -55,7 +57,7 @@ class PixelLoss(nn.Module):
         """
         check_pair(logits, target)
         with torch.autocast(logits.device.type, enabled=False):
-            return self.of(in_a_row(logits, target, self.ignore_index))
+            return self.of(in_a_row(logits, target, self.ignore_index), *more, **told)
 
     def of(self, pixels: Pixels) -> Tensor:
         """The loss of *pixels*, a scalar."""

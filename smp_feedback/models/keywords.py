@@ -11,7 +11,7 @@ import segmentation_models_pytorch as smp  # noqa: F401  (doctests)
 from segmentation_models_pytorch.base import SegmentationModel
 
 from smp_feedback.config.recurrent import Recurrent
-from smp_feedback.errors import UnknownKeyword, did_you_mean, suggestion
+from smp_feedback.errors import UnknownKeyword, nearest
 
 NORM = "decoder_use_batchnorm"
 DEPRECATED = {"Linknet": NORM, "MAnet": NORM, "Unet": NORM, "UnetPlusPlus": NORM}
@@ -87,11 +87,6 @@ def unknown_keyword(
     """
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     known = [(renamed or {}).get(p.name, p.name) for p in _parameters(builder) if p.kind in kinds]
-    hint = _loop_hint(key) or suggestion(did_you_mean(key, known), known)
+    loops = key in Recurrent.__dataclass_fields__
+    hint = f"It belongs to the loop: feedback=Recurrent({key}=...)." if loops else nearest(key, known)
     return UnknownKeyword(f"{who} takes no {key!r}. {hint}")
-
-
-def _loop_hint(key: str) -> str:
-    if key not in Recurrent.__dataclass_fields__:
-        return ""
-    return f"It belongs to the loop: feedback=Recurrent({key}=...)."

@@ -15,9 +15,8 @@ from smp_feedback.errors import (
     InvalidValue,
     PluginWarning,
     UnknownKeyword,
-    did_you_mean,
+    nearest,
     one_line,
-    suggestion,
 )
 
 OURS = "smp_feedback"
@@ -103,9 +102,7 @@ def checked_about(kind: str, name: str, about: Mapping[str, Any]) -> Mapping[str
     """What else is said of an entry, ``feedback`` and ``members``."""
     known = ["aliases", "feedback", "members"]
     for key in sorted(about.keys() - set(known)):
-        raise UnknownKeyword(
-            f"{kind} {name!r}: register takes no {key!r}. {suggestion(did_you_mean(key, known), known)}"
-        )
+        raise UnknownKeyword(f"{kind} {name!r}: register takes no {key!r}. {nearest(key, known)}")
     if not isinstance(about.get("feedback") or {}, Mapping):
         raise InvalidType(f"{kind} {name!r}: feedback={about['feedback']!r:.80}: expected a loop's config as a dict.")
     if about.get("members") is not None and not callable(about["members"]):

@@ -7,7 +7,7 @@ import os
 import re
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from itertools import accumulate
@@ -18,7 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from smp_feedback import hookspecs
 from smp_feedback._version import __version__
-from smp_feedback.errors import FeedbackError, PluginWarning, did_you_mean, one_line, suggestion
+from smp_feedback.errors import FeedbackError, PluginWarning, nearest, one_line
 from smp_feedback.hookspecs import PROJECT, Register
 
 DISABLE = "SMP_FEEDBACK_DISABLE_PLUGINS"  # 1: all of them; or names of plugins or distributions, with commas between
@@ -112,7 +112,7 @@ def wrongly_disabled(plugins: Iterable[Plugin]) -> list[str]:
     """A sentence for each word that the environment disables and that names none of the installed *plugins*."""
     known = sorted({name for plugin in plugins for name in _names(plugin)})
     wrong = sorted(_disabled() - {"1"} - set(known))
-    return [f"{DISABLE}: no plugin is called {one!r}. {suggestion(did_you_mean(one, known), known)}" for one in wrong]
+    return [f"{DISABLE}: no plugin is called {one!r}. {nearest(one, known)}" for one in wrong]
 
 
 def _disabled() -> set[str]:
@@ -181,17 +181,10 @@ def admit(plugin: object, name: str, pens: Mapping[str, Register]) -> None:
 
 
 def _check_spelled(plugin: object) -> None:
-    for said in _marked(plugin):
-        if said not in HOOKS:
-            raise FeedbackError(f"{said} is no hook. {suggestion(did_you_mean(said, HOOKS), HOOKS)}")
-
-
-def _marked(plugin: object) -> Iterator[str]:
-    """The hooks that *plugin* says it implements."""
     for name, routine in inspect.getmembers(plugin, inspect.isroutine):
         mark = getattr(routine, f"{PROJECT}_impl", None)
-        if mark is not None:
-            yield mark["specname"] or name
+        if mark is not None and (said := mark["specname"] or name) not in HOOKS:
+            raise FeedbackError(f"{said} is no hook. {nearest(said, HOOKS)}")
 
 
 def _check_marked(plugin: object, hook: str) -> None:

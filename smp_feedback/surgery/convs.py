@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from smp_feedback.errors import SurgeryError, did_you_mean, suggestion
+from smp_feedback.errors import SurgeryError, nearest
 from smp_feedback.ops.maps import resize, size_of
 from smp_feedback.surgery.extension import Extension, asking, extend
 from smp_feedback.surgery.step_context import collect_answer, current_step
@@ -105,6 +105,5 @@ def named_stem(model: nn.Module, stem: str) -> nn.Conv2d:
     """The convolution called *stem*, or an error that names those there are."""
     convs = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
     if stem not in convs:
-        close = suggestion(did_you_mean(stem, convs), list(convs))
-        raise SurgeryError(f"stem={stem!r} is no convolution of this {type(model).__name__}. {close}")
+        raise SurgeryError(f"stem={stem!r} is no convolution of this {type(model).__name__}. {nearest(stem, convs)}")
     return convs[stem]

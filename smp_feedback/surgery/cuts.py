@@ -77,6 +77,10 @@ class Cut:
     spread: Callable[[Any, Tensor, Size], Tensor] | None = None
     answer: Callable[[Any], Any] = _itself
 
+    def read(self, model: Any, output: Tensor) -> Tensor:
+        """What the head reads of the body's *output*: all but the channels that the base has made to be fed back."""
+        return output[:, : output.shape[1] - self.readout(model)]
+
 
 def cut_of(model: nn.Module, image: Tensor | None = None) -> Cut:
     """Where *model* is cut: by the most specific of its classes that has a cut.
@@ -139,8 +143,7 @@ def behind_head(cut: Cut) -> Cut:
 
 def _body_and_head(cut: Cut, model: Any, image: Tensor) -> Output:
     output, features = cut.body(model, image)
-    read = output[:, : output.shape[1] - cut.readout(model)]
-    return cut.head(model, read, size_of(image)), features
+    return cut.head(model, cut.read(model, output), size_of(image)), features
 
 
 def _nothing_more(model: Any, output: Tensor, size: Size) -> Tensor:

@@ -115,5 +115,5 @@ def stages_of(gave: Any) -> Sequence[Any]:
 
 def what_the_head_reads(cut: Cut, model: nn.Module, output: Tensor, size: Size) -> Tensor:
     """What the body gave (B, S + K, h, w), without what it made to be fed back, as a map."""
-    read = output[:, : output.shape[1] - cut.readout(model)]
+    read = cut.read(model, output)
     return read if cut.spread is None else cut.spread(model, read, size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from smp_feedback.errors import InvalidValue, SurgeryError
 from smp_feedback.ops.maps import Size, size_of
 from smp_feedback.surgery.convs import image_readers
 from smp_feedback.surgery.cuts import Cut, behind_head, cut_of
-from smp_feedback.surgery.extension import hooked
+from smp_feedback.surgery.extension import calls_of
 from smp_feedback.surgery.step_context import StepContext, in_step
 
 SIZES = (64, 128, 192, 224, 256, 288, 384, 512)
@@ -125,16 +126,14 @@ def prove(model: nn.Module, seen: Probe, step: StepContext, stem: str | None = N
     Raises:
         SurgeryError: If it does not: its forward does more than the cut knows.
     """
-    calls = [0] * len(step.readers)
-    hooks = (r.register_forward_hook(lambda *_, i=i: _count(calls, i)) for i, r in enumerate(step.readers))
     cut, size = seen.cut, size_of(seen.image)
-    with hooked(hooks), in_step(step):
+    with ExitStack() as asking, in_step(step):
+        calls = [asking.enter_context(calls_of(reader)) for reader in step.readers]
         output, features = cut.body(model, seen.image)
     if not all(calls):
         stem = f"stem={stem!r}: this convolution" if stem else "A convolution that reads the image"
         raise SurgeryError(f"{stem} does not run between the image and the head: it would never read the feedback.")
-    read = output[:, : output.shape[1] - cut.readout(model)]
-    pairs = [(cut.head(model, read, size), seen.logits)]
+    pairs = [(cut.head(model, cut.read(model, output), size), seen.logits)]
     if features is not None and seen.labels is not None:
         pairs.append((cut.labels(model, features), seen.labels))
     if not all(_same(ours, theirs) for ours, theirs in pairs):
@@ -142,11 +141,7 @@ def prove(model: nn.Module, seen: Probe, step: StepContext, stem: str | None = N
             f"{type(model).__name__}: body and head do not reproduce its own answer; its forward does more than "
             "encoder -> decoder -> segmentation_head. Give it forward_features and forward_head that do all of it."
         )
-    return calls == [1] * len(step.readers)
-
-
-def _count(calls: list[int], index: int) -> None:
-    calls[index] += 1
+    return all(len(each) == 1 for each in calls)
 
 
 def sizes(base: nn.Module) -> list[int]:

@@ -49,20 +49,9 @@ class CountsOnce(Extension):
         own = self._buffers[name]
         return own.clone() if own is not None and is_recomputing() else own
 
-    @property
-    def running_mean(self) -> Tensor | None:
-        """(C,), of this step."""
-        return self._statistic("running_mean")
-
-    @property
-    def running_var(self) -> Tensor | None:
-        """(C,), of this step."""
-        return self._statistic("running_var")
-
-    @property
-    def num_batches_tracked(self) -> Tensor | None:
-        """How often this step's statistics were updated."""
-        return self._statistic("num_batches_tracked")
+    running_mean = property(lambda norm: norm._statistic("running_mean"), doc="(C,), of this step.")
+    running_var = property(lambda norm: norm._statistic("running_var"), doc="(C,), of this step.")
+    num_batches_tracked = property(lambda norm: norm._statistic("num_batches_tracked"), doc="Updates of these.")
 
 
 class StatisticsPerStep(CountsOnce):

@@ -191,7 +191,7 @@ def _learn(model: nn.Module, image: Tensor) -> dict[str, Tensor] | str:
         answer = _said(model, image)
     if isinstance(answer, str):
         return answer
-    torch.stack([part.square().mean() for part in answers(answer)]).sum().backward()
+    torch.stack([part.square().mean() for part in answers(answer)]).sum().backward()  # type: ignore[no-untyped-call]
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 

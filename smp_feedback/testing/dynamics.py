@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.dynamics import Dynamics
 from smp_feedback.errors import FeedbackError
-from smp_feedback.factory import create
-from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.registry.public import catalogue
-from smp_feedback.testing.architectures import SMALL, check_model
+from smp_feedback.testing.architectures import check_loop
 from smp_feedback.testing.memory import check_unchanged, contents
 
 CHANNELS = 6
@@ -36,7 +34,8 @@ def check_dynamics(name: str, **settings: Any) -> None:
 
     >>> check_dynamics("leaky", tau=3.0)
     """
-    config = Recurrent(dynamics=name, **{"steps": STEPS, **settings})
+    told = {"dynamics": name, "steps": STEPS, **settings}
+    config = Recurrent(**told)
     made = catalogue().dynamics[name]
     assert isinstance(made, type), f"{made!r} is no class"
     assert issubclass(made, Dynamics), f"{made.__name__} is no subclass of smp_feedback.dynamics.Dynamics"
@@ -49,8 +48,7 @@ def check_dynamics(name: str, **settings: Any) -> None:
         if has_tail(made(CHANNELS, config)):
             check_bound(trained(config))
             check_tail(trained(config))
-        model: FeedbackModel = create(**SMALL, feedback=config)
-        check_model(model, torch.rand(2, 3, 64, 64))
+        check_loop(config.loop, **told)
 
 
 def trained(config: Recurrent) -> Dynamics:

@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 from smp_feedback.config.recurrent import Recurrent
-from smp_feedback.factory import create
-from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.projections import Projection, View
 from smp_feedback.registry.public import catalogue
-from smp_feedback.testing.architectures import SMALL, check_model
+from smp_feedback.testing.architectures import check_loop
 
 CLASSES = 3
 SIZE = (6, 10)  # of the image; the state's is (3, 5)
@@ -49,7 +47,8 @@ def check_projection(name: str, **settings: Any) -> None:
 
     >>> check_projection("softmax", channels=3)
     """
-    config = Recurrent(projection=name, **{"steps": 3, **settings})
+    told = {"projection": name, "steps": 3, **settings}
+    config = Recurrent(**told)
     made = catalogue().projections[name]
     assert isinstance(made, type), f"{made!r} is no class"
     assert issubclass(made, Projection), f"{made.__name__} is no subclass of smp_feedback.projections.Projection"
@@ -60,8 +59,7 @@ def check_projection(name: str, **settings: Any) -> None:
         check_maps(projection)
         check_before(projection)
         check_reads(projection)
-        model: FeedbackModel = create(**SMALL, feedback=config)
-        check_model(model, torch.rand(2, 3, 64, 64))
+        check_loop(config.loop, **told)
 
 
 def seen(projection: Projection, *, empty: bool = False, dtype: torch.dtype = torch.float32) -> Seen:

@@ -98,7 +98,10 @@ class RecurrentModel(FeedbackModel):
     def _turns(
         self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, share: Share | None = None
     ) -> Iterator[tuple[int, Turned]]:
-        self._check_input(image)
+        check_image(image, self.recurrent.in_channels)
+        if not torch.compiler.is_compiling():
+            adopt(self, self.recurrent.statistics)
+            self.cut.check(self, image)
         count = self.recurrent.steps() if steps is None else check_steps(steps)
         through = self.recurrent.config.flow if flow is None else flow
         once = self._once(image, through)
@@ -113,12 +116,6 @@ class RecurrentModel(FeedbackModel):
             turn = Settling(lambda x, seen: self._recurrence(x, seen, count, through), image, once, tolerance)
             through = through._replace(recompute=False)  # run again, it would decide again which images are left
         return unroll(turn, self.recurrent.first_state(image), steps=count, flow=through)
-
-    def _check_input(self, image: Tensor) -> None:
-        check_image(image, self.recurrent.in_channels)
-        if not torch.compiler.is_compiling():
-            adopt(self, self.recurrent.statistics)
-            self.cut.check(self, image)
 
     def _once(self, image: Tensor, flow: GradientFlow) -> Once:
         entry = self.recurrent.entry
