@@ -17,7 +17,8 @@ from torch.export import Dim, ExportedProgram
 
 from smp_feedback.errors import InvalidValue, UnknownName
 
-Run = Callable[[Tensor], Sequence[Tensor]]
+Session = Callable[[Tensor], Sequence[Tensor]]
+"""An opened file: answers an image (B, C, H, W) with its outputs."""
 Write = Callable[[ExportedProgram, Path, Sequence[str], Mapping[str, str], int | None], None]
 """Writes a program, with the outputs' names and the facts that are kept in the file, in an opset of ONNX's."""
 FACTS = "smp_feedback.json"
@@ -36,7 +37,7 @@ class Format(NamedTuple):
 
     tolerance: float
     write: Write
-    open: Callable[[Path], Run]
+    open: Callable[[Path], Session]
     writes_with: tuple[str, ...] = ()
     opens_with: tuple[str, ...] = ()
 
@@ -129,7 +130,7 @@ def name_axes(model: Any) -> None:
                 value.shape[i] = re.sub(r"\bs\d+\b", lambda s: named.get(s[0], s[0]), str(dim))
 
 
-def open_onnx(path: Path) -> Run:
+def open_onnx(path: Path) -> Session:
     """In onnxruntime on the CPU, silent: what fails raises."""
     import onnxruntime
 
@@ -146,7 +147,7 @@ def write_program(
     torch.export.save(program, path, extra_files={FACTS: json.dumps(dict(facts))})
 
 
-def open_program(path: Path) -> Run:
+def open_program(path: Path) -> Session:
     """``torch.export.load``."""
     module = torch.export.load(path).module()
     return lambda image: answers(module(image))

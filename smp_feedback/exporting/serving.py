@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from smp_feedback._version import __version__
 from smp_feedback.checks import check_choice, check_steps
 from smp_feedback.errors import ExportError, InvalidInput, InvalidType, InvalidValue
-from smp_feedback.exporting.formats import Run, answers
+from smp_feedback.exporting.formats import Session, answers
 from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.surgery.probe import in_channels_of, noise, rectangles, sizes
 
@@ -134,7 +134,7 @@ def looks_of(model: nn.Module, steps: int | None, outputs: str) -> int:
     return int(model.feedback.steps()) if steps is None else check_steps(steps)
 
 
-def compare(run: Run, served: Served, tried: Sequence[Shape], tolerance: float) -> float:
+def compare(run: Session, served: Served, tried: Sequence[Shape], tolerance: float) -> float:
     """The largest difference between the file's answers and the model's, as a part of the largest answer.
 
     Answers below 1 are compared as they are: float32 rounds in proportion to the sums behind an answer.

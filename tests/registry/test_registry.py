@@ -49,6 +49,11 @@ def test_a_part_is_found_by_name_and_alias_in_any_case(numbers, name):
     assert numbers.entry(name).name == "Two"
 
 
+def test_aliases_may_be_given_by_their_place_as_hooks_document_them(numbers):
+    numbers.register("Six", 6, ("sechs",))
+    assert numbers["sechs"] == 6
+
+
 def test_a_registry_is_a_mapping_of_names_without_their_aliases(numbers):
     assert list(numbers) == ["One", "Two"]
     assert len(numbers) == 2
