@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import lightning  # noqa: F401  before all who say float | int: --trainer.limit_train_batches 1 is one batch, not 1.0
 from jsonargparse import ArgumentParser
 
 from smp_feedback.cli.scoring import advancing, evaluate, how_to_score, saved_model

@@ -41,15 +41,9 @@ def evaluate(
 ) -> None:
     """Score a trained model on the split asked for, print what was found, and leave scores, figures and pictures.
 
-    Args:
-        args: All that was told.
-        verb: Whose runs ``--run`` names.
-        kind: The class of their models.
-        opened: Opens their data.
-        score: A function of `smp_feedback.evaluation`.
-        table: Of what it finds, for the terminal.
-        draw: Draws what a model makes of some items.
-        note: What the table's title says beside model and split.
+    A model is of class *kind* and was trained by *verb*; *opened* opens its data, *score* is a function of
+    `smp_feedback.evaluation`, *table* shows what that finds, *draw* what a model makes of some items. *note* is what
+    the table's title says beside model and split.
     """
     from smp_feedback.plotting.pictures import examples
     from smp_feedback.plotting.plot import plot

@@ -52,14 +52,10 @@ def train(
     prepare: Callable[[Any], Lesson],
     learnt: Sequence[str] = ("model",),
 ) -> None:
-    """Train, or go on with a run, and leave the best weights as a model that ``from_pretrained`` takes.
+    """Train, or go on with a run of *verb*, and leave the best weights as a model that ``from_pretrained`` takes.
 
-    Args:
-        parser: Of *args*.
-        args: All that was told, ``resume``, ``save_every`` and ``early_stopping`` among it.
-        verb: Whose run it is.
-        prepare: Called with the settings, their classes made, once all is seeded.
-        learnt: The groups of settings that say what is learnt, and how.
+    *prepare* is called with the settings, their classes made, once all is seeded; *learnt* are the groups of settings
+    that say what is learnt, and how, which a run that goes on may not change.
     """
     check_whole("save_every", args.save_every)
     config = settings_text(parser, args)

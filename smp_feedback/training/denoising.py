@@ -7,16 +7,16 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim import RMSprop
 
 from smp_feedback.checks import check_bool, check_number
 from smp_feedback.data import item_name
 from smp_feedback.errors import InvalidType
-from smp_feedback.evaluation.confusion import per_class, sort_labels
+from smp_feedback.evaluation.confusion import per_class
 from smp_feedback.evaluation.score_loop import begin_named, check_classes
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.loops.score.state import Begun
+from smp_feedback.losses.pixels import in_a_row
 from smp_feedback.losses.reconstruction import Reconstruction
 from smp_feedback.training.metric import LookMetric
 from smp_feedback.training.optim import OptimizerCallable, ScheduleCallable, make_optimizer, make_schedule
@@ -104,7 +104,9 @@ class DenoisingModule(ScoringModule):
     def loss_of(self, batch: Batch) -> Tensor:
         """The loss of one batch."""
         begun, target = self.begin(batch), batch[1]
-        y = one_hot(target, self.classes, self.ignore_index).to(begun.y) if self.from_gt else begun.y
+        y = begun.y
+        if self.from_gt:
+            y = in_a_row(y, target, self.ignore_index).one_hot.view_as(y).to(y)
         return cast(Tensor, self.loss(self.model.reconstruct(y, begun.features), target))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -148,13 +150,3 @@ class DenoisingModule(ScoringModule):
             return optimizer
         total = self.trainer.estimated_stepping_batches
         return {"optimizer": optimizer, "lr_scheduler": make_schedule(optimizer, self.schedule, total, PLATEAU)}
-
-
-def one_hot(target: Tensor, classes: int, ignore_index: int | None) -> Tensor:
-    """Labels (B, H, W) as (B, classes, H, W), 0 or 1; all 0 where there is no label.
-
-    >>> one_hot(torch.tensor([[[1, 255]]]), classes=2, ignore_index=255)[0, :, 0].tolist()
-    [[0, 0], [1, 0]]
-    """
-    scored, label, _ = sort_labels(target, classes, ignore_index)
-    return F.one_hot(label, classes).movedim(-1, 1) * scored[:, None]

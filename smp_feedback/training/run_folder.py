@@ -41,20 +41,10 @@ def train_in(
     resume: bool,
     begin: Callable[[], None],
 ) -> bool:
-    """Train *module* in *folder*, or go on with it there, until it holds its best weights.
+    """Train *module*, or go on with it, until it holds the weights that have the best score *monitor*.
 
-    Args:
-        folder: Where everything goes.
-        module: What learns.
-        data: What from.
-        trainer: The settings of Lightning's trainer.
-        monitor: The score that the best weights have.
-        config: All settings, as ``config.yaml`` is to keep them.
-        seed: Of what is drawn.
-        save_every: Batches between two ``last.ckpt`` of an epoch.
-        patience: Validations without a better score that end it; None never does.
-        resume: Whether to go on.
-        begin: Called before, in the one process of several that speaks.
+    *trainer* is what Lightning's trainer is told, *config* what ``config.yaml`` is to say: all that it takes to do this
+    again. *patience* is in validations. *begin* is called before the first step, in the one process that speaks.
 
     Returns:
         Whether this is that process.
