@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import Action
+from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
@@ -33,6 +34,24 @@ class HelpFormatter(DefaultHelpFormatter):
             return super()._format_action_invocation(action)
         finally:
             action.option_strings = every
+
+
+def new_parser(description: str | None, *words: str) -> ArgumentParser:
+    """A parser in our manner: its help is for people, and what is wrong is raised, not printed."""
+    manner: Any = {"formatter_class": HelpFormatter, "exit_on_error": False, "allow_abbrev": False}
+    return ArgumentParser(*words, description=description, **manner)
+
+
+def first_line(documented: object) -> str:
+    """That of a docstring."""
+    return (documented.__doc__ or "").partition("\n")[0]
+
+
+def options_of(parser: ArgumentParser) -> list[str]:
+    """Every flag, those of subcommands too."""
+    inner = [one for action in parser._actions if isinstance(action.choices, dict) for one in action.choices.values()]
+    flags = {flag for one in (parser, *inner) for action in one._actions for flag in action.option_strings}
+    return sorted(flag for flag in flags if flag.startswith("--") and not flag.endswith("+"))  # --images+ appends
 
 
 def plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What there is, and who brought it: as rows for programs, as tables for people."""
+"""``smp-feedback list | plugins``: what there is, and who brought it, as rows for programs, as tables for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +14,17 @@ from smp_feedback.errors import InvalidValue, PluginWarning, UnknownName
 from smp_feedback.registry.plugins import KINDS
 
 if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
     from rich.table import Table
 
     from smp_feedback.registry.catalogue import Catalogue
     from smp_feedback.registry.entry import Entry
     from smp_feedback.registry.plugins import Plugin
 
-Row = dict[str, Any]
 LISTED = ("architectures", "encoders", *(kind for kind in KINDS.values() if kind != "architectures"))
 
 
-def listed(kind: str, pattern: str = "*") -> list[Row]:
+def listed(kind: str, pattern: str = "*") -> Sequence[dict[str, Any]]:
     """Every name of *kind* that matches *pattern*, with who brought it.
 
     Args:
@@ -48,36 +48,46 @@ def listed(kind: str, pattern: str = "*") -> list[Row]:
     return [_row(entry) for entry in _opened().registries()[kind].entries(pattern)]
 
 
-def list_aloud(kind: str | None, pattern: str, *, as_json: bool) -> None:
-    """Print :func:`listed`.
+def list(parser: ArgumentParser) -> Callable[[Any], None]:
+    """List what there is, by name, and who brought it: architectures, encoders, losses, ..."""
+    parser.add_argument("kind", metavar="KIND", nargs="?", help=", ".join(LISTED))
+    parser.add_argument(
+        "pattern", metavar="PATTERN", nargs="?", default="*", help="as in 'timm/resnet*'; without it, all"
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
 
-    Raises:
-        InvalidValue: If no kind is said.
-    """
-    if kind is None:
-        raise InvalidValue(f"list needs to know what: smp-feedback list KIND, where KIND is {' or '.join(LISTED)}.")
-    rows = listed(kind, pattern)
-    if as_json:
-        _print_json(rows)
-    elif not rows:
-        print(f"No {kind} match {pattern!r}.")
-    else:
-        _print_table(_table_of(rows, kind))
+    def run(args: Any) -> None:
+        if args.kind is None:
+            raise InvalidValue(f"list needs to know what: smp-feedback list KIND, where KIND is {' or '.join(LISTED)}.")
+        rows = listed(args.kind, args.pattern)
+        if args.json:
+            _print_json(rows)
+        elif not rows:
+            print(f"No {args.kind} match {args.pattern!r}.")
+        else:
+            _print_table(_table_of(rows, args.kind))
+
+    return run
 
 
-def plugins_aloud(*, as_json: bool, traceback: bool) -> None:
-    """Print every installed plugin: what it brought, or why it is left out."""
-    plugins = _opened().plugins
-    if as_json:
-        _print_json([plugin.to_dict() for plugin in plugins])
-        return
-    if not plugins:
-        print("No plugins are installed: a package with an entry point in the group smp_feedback is one.")
-        return
-    _print_table(_table_of_plugins(plugins))
-    for plugin in plugins if traceback else ():
-        if plugin.traceback is not None:
-            print(f"\n{plugin.name} of {plugin.origin}:\n{plugin.traceback}")
+def plugins(parser: ArgumentParser) -> Callable[[Any], None]:
+    """Show the installed plugins: what each brings, and which are left out and why."""
+    parser.add_argument("--json", action="store_true", help="for programs; with tracebacks")
+    parser.add_argument("--traceback", action="store_true", help="show where a broken plugin failed")
+
+    def run(args: Any) -> None:
+        found = _opened().plugins
+        if args.json:
+            _print_json([plugin.to_dict() for plugin in found])
+        elif not found:
+            print("No plugins are installed: a package with an entry point in the group smp_feedback is one.")
+        else:
+            _print_table(_table_of_plugins(found))
+            for plugin in found if args.traceback else ():
+                if plugin.traceback is not None:
+                    print(f"\n{plugin.name} of {plugin.origin}:\n{plugin.traceback}")
+
+    return run
 
 
 @contextlib.contextmanager
@@ -106,12 +116,12 @@ def _opened() -> Catalogue:
     return catalogue()
 
 
-def _row(entry: Entry) -> Row:
-    row = {"name": entry.name, "aliases": list(entry.aliases), "brought_by": entry.origin}
+def _row(entry: Entry) -> dict[str, Any]:
+    row = {"name": entry.name, "aliases": [*entry.aliases], "brought_by": entry.origin}
     return row | ({"members": len(entry.listed())} if entry.is_family else {})
 
 
-def _encoders(pattern: str) -> list[Row]:
+def _encoders(pattern: str) -> Sequence[dict[str, Any]]:
     from smp_feedback.models.builder import list_encoders
 
     who = {

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import lightning
+import lightning  # noqa: F401  before all who say float | int: --trainer.limit_train_batches 1 is one batch, not 1.0
 from jsonargparse import ArgumentParser
-from rich.console import Console
 
-from smp_feedback.checks import check_choice, check_whole
-from smp_feedback.cli.score_settings import evaluate_settings, train_settings, tune_settings
-from smp_feedback.cli.subcommands import Settings, Stage, add_stages, advancing, saved_model, scoring
-from smp_feedback.cli.tables import refined_table, refinement_summary
-from smp_feedback.cli.train import train
+from smp_feedback.cli.scoring import advancing, evaluate, how_to_score, saved_model
+from smp_feedback.cli.subcommands import Stage, add_run, add_shared, add_stages, add_trainer, add_whose
+from smp_feedback.cli.tables import refined_table, refinement_summary, say
+from smp_feedback.cli.train import Lesson, train
 from smp_feedback.config.score import Score
 from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue, require
 from smp_feedback.evaluation.results import save_result
 from smp_feedback.evaluation.score_loop import evaluate_score
-from smp_feedback.evaluation.tuning import check_search, tune
+from smp_feedback.evaluation.tuning import MOST, STEP_SIZES, check_search, tune
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.training.build import Facts, open_pairs
 from smp_feedback.training.checkpoints import check_room
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.denoising import DenoisingModule
-from smp_feedback.training.run_folder import MODEL, check_same, free_folder, fresh_folder, say
-from smp_feedback.training.trained_base import check_data, refined_base
-from smp_feedback.training.trainer import room_for
+from smp_feedback.training.run_folder import MODEL
+from smp_feedback.training.trained_base import check_data, closed_base
 
-LEARNT = ("score", "training")
+PUBLISHED = {"data.batch_size": 10, "data.augment": "flip", "data.crop": 224, "trainer.max_epochs": 500}
+"""As arXiv 1705.07450 has it; RMSprop and its rates are the module's own."""
+RUN = "the --out of score train: its data and model"
 
 
 def add_arguments(parser: ArgumentParser) -> Callable[[Any], None]:
@@ -38,22 +38,42 @@ def add_arguments(parser: ArgumentParser) -> Callable[[Any], None]:
     return add_stages(parser, "score", STAGES)
 
 
+def train_settings(parser: ArgumentParser) -> None:
+    """Those of ``score train``; the defaults are the published ones."""
+    add_shared(parser, "runs/score/TIME")
+    base = "what is refined: the --out of smp-feedback fit, or a directory of save_pretrained"
+    parser.add_argument("--base", type=str | None, metavar="DIR", help=base)
+    add_run(parser, 100)
+    parser.add_class_arguments(Score, "score", skip={"base"}, instantiate=False)
+    skip = {"model", "classes", "ignore_index"}
+    parser.add_class_arguments(DenoisingModule, "training", skip=skip, instantiate=False)
+    parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed"})
+    add_trainer(parser, {"score": "The loop, and its autoencoder", "training": "How the autoencoder learns"})
+    parser.set_defaults(PUBLISHED)
+
+
 def score_train(parser: ArgumentParser, args: Any) -> None:
     """Train the autoencoder that refines a base's predictions; the base is left as it is."""
-    check_whole("save_every", args.save_every)
     if args.base is None:
         raise InvalidValue("What is to be refined? Give --base DIR, the --out of smp-feedback fit or a saved model.")
-    if args.resume is not None:
-        check_same(parser, args, Path(args.resume), LEARNT)
-    seed = checked_int("seed", args.seed, least=0)
-    made = parser.instantiate(args)
-    lightning.seed_everything(seed, verbose=False)
-    data, facts = opened("fit", args)
-    model = refined_base(Path(args.base), Score(**vars(made.score)), facts)
-    told = {"classes": len(facts.classes), "ignore_index": facts.ignore_index, **vars(made.training)}
-    module = DenoisingModule(model, **told)
-    folder = room_for(module, fresh_folder(args, "score"))
-    train(module, data, vars(made.trainer), parser, args, folder, "val_miou", refinement_summary(model, facts.classes))
+
+    def prepare(made: Any) -> Lesson:
+        data, facts = opened("fit", made)
+        model = cast(ScoreModel, closed_base(Path(made.base), Score(**vars(made.score)), facts))
+        told = {"classes": len(facts.classes), "ignore_index": facts.ignore_index, **vars(made.training)}
+        return Lesson(DenoisingModule(model, **told), data, "val_miou", refinement_summary(model, facts.classes))
+
+    train(parser, args, "score", prepare, learnt=("score", "training"))
+
+
+def tune_settings(parser: ArgumentParser) -> None:
+    """Those of ``score tune``."""
+    add_shared(parser, "beside the model")
+    add_whose(parser, RUN)
+    sizes = "step sizes to try (default: the published ones)"
+    parser.add_argument("--step_sizes", type=list[float], default=list(STEP_SIZES), metavar="[S, ...]", help=sizes)
+    parser.add_argument("--most", type=int, default=MOST, metavar="N", help="numbers of updates to try: 0 to N")
+    parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed"})
 
 
 def score_tune(parser: ArgumentParser, args: Any) -> None:
@@ -61,10 +81,10 @@ def score_tune(parser: ArgumentParser, args: Any) -> None:
     from smp_feedback.plotting.plot import plot
 
     check_search(args.step_sizes, args.most)
-    model, _ = loaded(args)
+    model, _ = saved_model(args, "score", ScoreModel)
     data, facts = opened("validate", args)
     check_data(model, facts)
-    how = {"step_sizes": args.step_sizes, "most": args.most, **scoring(facts, args)}
+    how = {"step_sizes": args.step_sizes, "most": args.most, **how_to_score(facts, args)}
     say(f"{len(args.step_sizes)} step sizes, up to {args.most} updates each, {len(data.val or ())} images")
     before = model.feedback.config
     folder = Path(args.out or args.run or args.model)
@@ -81,29 +101,26 @@ def score_tune(parser: ArgumentParser, args: Any) -> None:
         say(f"wrote {one}")
 
 
+def evaluate_settings(parser: ArgumentParser) -> None:
+    """Those of ``score evaluate``."""
+    add_shared(parser, "runs/score/TIME")
+    add_whose(parser, RUN)
+    parser.add_argument("--split", default="test", help="test or val")
+    parser.add_argument("--crf", type=bool, default=False, help="also a dense CRF on the base's answer (extra crf)")
+    parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed"})
+
+
 def score_evaluate(parser: ArgumentParser, args: Any) -> None:
     """Score the base, one pass of the autoencoder, and iterative inference, on the test images."""
-    from smp_feedback.plotting.pictures import examples, refined
-    from smp_feedback.plotting.plot import plot
+    from smp_feedback.plotting.pictures import refined
 
-    check_choice("split", args.split, ("test", "val"))
     if args.crf:
         require("pydensecrf", extra="crf")
-    model, source = loaded(args)
-    data, facts = opened("test" if args.split == "test" else "validate", args)
-    check_data(model, facts)
-    pairs = getattr(data, args.split)
-    folder = check_room(free_folder(args.out, "score"), 1 << 20)
-    with advancing("scoring", pairs, args) as advance:
-        found = evaluate_score(model, pairs, crf=args.crf, advance=advance, **scoring(facts, args))
-    Console().print(refined_table(found, facts.classes, f"{source}, {args.split}"))
-    path = save_result(found.result(facts.classes), folder / "scores.json")
-    pictures = refined(model, examples(pairs), folder / "pictures.png", classes=len(facts.classes))
-    for one in (path, *plot([path]), pictures):
-        say(f"wrote {one}")
+    how: Any = {"score": partial(evaluate_score, crf=args.crf), "table": refined_table, "draw": refined}
+    evaluate(args, "score", ScoreModel, opened, **how)
 
 
-STAGES: dict[str, tuple[Settings, Stage]] = {
+STAGES: dict[str, tuple[Callable[[ArgumentParser], None], Stage]] = {
     "train": (train_settings, score_train),
     "tune": (tune_settings, score_tune),
     "evaluate": (evaluate_settings, score_evaluate),
@@ -120,9 +137,3 @@ def opened(verb: str, args: Any) -> tuple[PairsModule, Facts]:
     if facts.task != "segmentation":
         raise InvalidValue(f"data.name={args.data.name} has one label an image: what is refined are maps of labels.")
     return data, facts
-
-
-def loaded(args: Any) -> tuple[ScoreModel, Path]:
-    """The model that ``--run`` or ``--model`` names, and where it is, on the device asked for."""
-    model, source = saved_model(args, "score", ScoreModel)
-    return cast(ScoreModel, model), source

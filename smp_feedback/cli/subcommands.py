@@ -1,47 +1,53 @@
-"""What verbs with stages of their own share: ``score train | tune | evaluate`` and ``restore train | evaluate``."""
+"""What verbs share: stages of their own, what a run is told, and what the run was told that the words name."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
+import lightning
 import yaml
 from jsonargparse import ArgumentParser
-from rich.console import Console
-from rich.progress import Progress
 
-from smp_feedback.checks import check_choice
-from smp_feedback.cli.help import HelpFormatter, usage
-from smp_feedback.cli.train import split_words
+from smp_feedback.cli.help import first_line, new_parser, usage
 from smp_feedback.errors import InvalidValue
-from smp_feedback.loops.outer import OuterModel
-from smp_feedback.saving.loading import from_pretrained
-from smp_feedback.training.build import Facts
-from smp_feedback.training.checkpoints import LAST
-from smp_feedback.training.run_folder import CONFIG, MODEL
+from smp_feedback.training.run_folder import CONFIG
 from smp_feedback.training.trainer import quiet
 
 Stage = Callable[[ArgumentParser, Any], None]
-Settings = Callable[[ArgumentParser], None]
 Told = dict[str, Any]
+OURS = {"default_root_dir", "enable_checkpointing", "enable_model_summary", "plugins", "use_distributed_sampler"}
+NAMING = ("--resume", "--run", "--base")  # the words that name a run
+SHARED = ("model", "data", "trainer", "seed")  # what those that score a run of fit take of it
+LOOPS = {"score": "score", "restore": "restoration"}  # the group of settings that only runs of this verb have
+INSTEAD = {
+    "score": "is a run of fit: first smp-feedback score train --base {}.",
+    "restore": "is no run of restore train: begin with smp-feedback restore train.",
+}
+AS_LEARNT = {
+    "score": ("batch_size", "augment", "crop"),
+    "restore": ("batch_size", "augment", "crop", "corruption", "severity"),
+}  # of a base's data: how it learnt is its own affair
+OUTRANKED = {
+    "name": ("turbulence", "folder"),
+    "severity": ("turbulence", "folder"),
+    "turbulence": ("folder",),
+}  # what a run may have said of its distortion that would be taken in place of what is asked for now
 
 
 def add_stages(
-    parser: ArgumentParser, verb: str, stages: Mapping[str, tuple[Settings, Stage]]
+    parser: ArgumentParser, verb: str, stages: Mapping[str, tuple[Callable[[ArgumentParser], None], Stage]]
 ) -> Callable[[Any], None]:
     """Give *parser* the stages of *verb* and their settings; returns what runs them."""
-    own_manner: Any = {"formatter_class": HelpFormatter, "exit_on_error": False, "allow_abbrev": False}
     verbs = parser.add_subcommands(dest="stage", metavar=" | ".join(stages))
     made: dict[str, tuple[ArgumentParser, Stage]] = {}
     for name, (settings, run) in stages.items():
-        own = ArgumentParser(description=run.__doc__, **own_manner)
+        own = new_parser(run.__doc__)
         settings(own)
         own.usage = usage(own, f"{verb} {name}")
-        verbs.add_subcommand(name, own, help=(run.__doc__ or "").partition("\n")[0])
+        verbs.add_subcommand(name, own, help=first_line(run))
         made[name] = own, run
 
     def chosen(args: Any) -> None:
@@ -52,33 +58,8 @@ def add_stages(
     return chosen
 
 
-def after_the_run(argv: Sequence[str], verb: str, kept: Callable[[str, Told, Path], Told]) -> list[str]:
-    """*argv* with what the runs that it names were told, before all that overrides it.
-
-    Args:
-        argv: The verb, its stage, and their words.
-        verb: Whose runs ``--resume`` and ``--run`` name; ``--base`` may name a directory without settings.
-        kept: What of the settings in a folder counts for the flag that names it.
-
-    Raises:
-        InvalidValue: If a run that is named is none.
-    """
-    named = ("--resume", "--run", "--base")
-    words = split_words(argv, named)
-    for flag in named:
-        if flag in words[:-1]:
-            path = Path(words[words.index(flag) + 1]) / CONFIG
-            if flag != "--base" and not path.is_file():
-                raise InvalidValue(
-                    f"{flag} {path.parent}: expected the folder of a run of {verb} train, with its {CONFIG}."
-                )
-            told = kept(flag, yaml.safe_load(path.read_text()), path.parent) if path.is_file() else {}
-            return [*words[:2], "--config", json.dumps(told), *words[2:]]
-    return list(argv)
-
-
 def add_shared(parser: ArgumentParser, out: str) -> None:
-    """What every stage can be told."""
+    """What every run can be told."""
     parser.add_argument("--config", action="config", help="a YAML file of these settings; later words override it")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same result")
     parser.add_argument("--out", type=str | None, metavar="DIR", help=f"where files go (default: {out})")
@@ -92,55 +73,79 @@ def add_whose(parser: ArgumentParser, run: str) -> None:
 
 
 def add_run(parser: ArgumentParser, early: int | None) -> None:
-    """What a stage that trains can be told of its run; *early* is the usual patience."""
+    """What a run that trains can be told; *early* is the usual patience."""
     parser.add_argument("--resume", type=str | None, metavar="DIR", help="go on with the run whose --out this was")
     parser.add_argument("--save_every", type=int, default=200, help="batches between two last.ckpt of an epoch")
     words = "stop after so many validations without a better score; null never does"
     parser.add_argument("--early_stopping", type=int | None, default=early, metavar="N", help=words)
 
 
-def saved_model(args: Any, verb: str, kind: type[OuterModel]) -> tuple[OuterModel, Path]:
-    """The model that ``--run`` or ``--model`` names, and where it is, on the device asked for.
+def add_trainer(parser: ArgumentParser, titles: Mapping[str, str]) -> None:
+    """What Lightning's trainer can be told; *titles* are those of the groups of settings."""
+    parser.add_class_arguments(lightning.Trainer, "trainer", skip=OURS, fail_untyped=False, instantiate=False)
+    for group, title in {**titles, "data": "The data", "trainer": "Lightning's trainer"}.items():
+        cast(Any, parser.groups)[group].title = title
+
+
+def with_settings_of_a_run(argv: Sequence[str]) -> list[str]:
+    """*argv* with what the run that it names was told, before all that overrides it.
+
+    ``--resume`` brings all settings of a run, ``--run`` those that say what it learnt from, and ``--base`` the data
+    that a base was trained on. Who names another distortion than that of ``--run`` gets it, also where the run's would
+    outrank it.
 
     Raises:
-        InvalidValue: If none is named, there is none, or it has no loop of *verb*, whose class is *kind*.
+        InvalidValue: If a run that is named is none, or one of another verb.
     """
-    if (args.run is None) == (args.model is None):
-        raise InvalidValue(f"Whose model? Give --run DIR, the --out of {verb} train, or --model DIR, a saved one.")
-    device = device_for(args.accelerator)
-    source = Path(args.model) if args.run is None else Path(args.run) / MODEL
-    if not source.is_dir():
-        begun = args.run is not None and (Path(args.run) / LAST).is_file()
-        ended = f" Has the run ended? smp-feedback {verb} train --resume {args.run} goes on with it." if begun else ""
-        raise InvalidValue(f"{source}: expected a saved model, there is none.{ended}")
-    model = from_pretrained(source)
-    if not isinstance(model, kind):
-        loop = kind.config_class.loop
-        raise InvalidValue(f"{source} holds a {type(model).__name__} without a {loop} loop: smp-feedback {verb} train.")
-    return model.to(device), source
+    words = split_words(argv, NAMING)
+    flag = next((flag for flag in NAMING if flag in words[:-1]), None)
+    if flag is None or words[1] == "ablation":
+        return list(argv)
+    verb, own = words[0], 2 if words[0] in LOOPS else 1
+    told = _kept(words, flag, _settings_in(Path(words[words.index(flag) + 1]), verb, flag))
+    return [*words[:own], "--config", json.dumps(told), *words[own:]]
 
 
-def scoring(facts: Facts, args: Any) -> dict[str, Any]:
-    """How to score, as the functions of `smp_feedback.evaluation` take it."""
-    how = {"batch_size": args.data.batch_size, "workers": args.data.workers}
-    return {"classes": len(facts.classes), "ignore_index": facts.ignore_index, **how}
+def split_words(argv: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """*argv* with the value of each of *flags* as a word of its own.
 
-
-def device_for(accelerator: str) -> torch.device:
-    """A GPU if it is asked for, or is there and nothing else is asked for.
-
-    >>> device_for("cpu")
-    device(type='cpu')
+    >>> split_words(["test", "--run=runs/a", "--data.size=64"], ["--run"])
+    ['test', '--run', 'runs/a', '--data.size=64']
     """
-    check_choice("accelerator", accelerator, ("auto", "cpu", "gpu"))
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise InvalidValue("accelerator='gpu': torch finds none; accelerator='auto' takes what there is.")
-    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+    joined = tuple(f"{flag}=" for flag in flags)
+    return [part for word in argv for part in (word.split("=", 1) if word.startswith(joined) else [word])]
 
 
-@contextmanager
-def advancing(what: str, pairs: Any, args: Any) -> Iterator[Callable[[], None]]:
-    """A progress bar over the batches; yields what moves it."""
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task(what, total=-(-len(pairs) // args.data.batch_size))
-        yield lambda: progress.advance(task)
+def _settings_in(folder: Path, verb: str, flag: str) -> Told:
+    path = folder / CONFIG
+    if not path.is_file():
+        if flag == "--base":  # a directory of save_pretrained
+            return {}
+        of = f" of {verb} train" if verb in LOOPS else ""
+        raise InvalidValue(f"{flag} {folder}: expected the folder of a run{of}, with its {CONFIG}.")
+    told: Told = yaml.safe_load(path.read_text())
+    trained = next((one for one, group in LOOPS.items() if group in told), "fit")
+    if flag == "--base" or trained == (verb if verb in LOOPS else "fit"):
+        return told
+    if trained != "fit":
+        instead = f"is a run of {trained} train: smp-feedback {trained} --help has its verbs."
+    else:
+        instead = INSTEAD[verb].format(folder)
+    raise InvalidValue(f"{flag} {folder} {instead}")
+
+
+def _kept(words: Sequence[str], flag: str, told: Told) -> Told:
+    """What of the settings of a run counts for the *flag* that names it."""
+    if flag == "--resume" or not told:
+        return told
+    verb = words[0]
+    if verb not in LOOPS:
+        return {key: told[key] for key in SHARED}
+    if flag == "--base":
+        return {"seed": told["seed"], "data": {k: v for k, v in told["data"].items() if k not in AS_LEARNT[verb]}}
+    kept = {"seed": told["seed"], "data": told["data"]}
+    if verb == "restore":
+        said = {word.partition("=")[0].removeprefix("--distortion.") for word in words}
+        outranked = {one: None for name in said & {*OUTRANKED} for one in OUTRANKED[name]}
+        kept["distortion"] = {**told["distortion"], **outranked}
+    return kept

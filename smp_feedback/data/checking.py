@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from smp_feedback.checks import check_bool, check_whole
 from smp_feedback.data.items import inherited, item_name
+from smp_feedback.data.progress import progress_bar
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 MOST = 20  # lines of an error
@@ -45,10 +44,12 @@ def check_dataset(dataset: Any, *, progress: bool = False) -> None:
     classes, ignored = inherited(dataset, "classes"), inherited(dataset, "ignore_index")
     count = len(classes) if isinstance(classes, tuple | list) else None
     bad = []
-    with torch.random.fork_rng(devices=[]):
-        for i in shown(len(dataset), progress, "checking the dataset"):
+    bar = progress_bar("checking the dataset", len(dataset), wanted=progress)
+    with torch.random.fork_rng(devices=[]), bar as advance:
+        for i in range(len(dataset)):
             if problem := _problem(dataset, i, count, ignored):
                 bad.append(problem)
+            advance()
     if bad:
         more = [f"... and {len(bad) - MOST} more."] if len(bad) > MOST else []
         raise InvalidInput("\n".join([f"{len(bad)} of {len(dataset)} items cannot be used:", *bad[:MOST], *more]))
@@ -92,16 +93,6 @@ def wrong_target(image: Tensor, target: Any, classes: int | None, ignored: objec
     return None
 
 
-def shown(count: int, progress: bool, what: str) -> Iterable[int]:
-    """The numbers below *count*, with a progress bar that says *what* if one is wanted and rich is installed."""
-    if progress:
-        with suppress(ImportError):
-            from rich.progress import track
-
-            return track(range(count), what)
-    return range(count)
-
-
 def count_classes(
     dataset: Any, classes: int | None = None, ignore_index: int | None = None, *, progress: bool = False
 ) -> list[int]:
@@ -138,12 +129,14 @@ def count_classes(
     ignored = inherited(dataset, "ignore_index") if ignore_index is None else ignore_index
     ignored = None if ignored is None else check_whole("ignore_index", ignored, least=-(2**63))
     total = torch.zeros(count, dtype=torch.int64)
-    with torch.random.fork_rng(devices=[]):
-        for i in shown(len(dataset), progress, "counting classes"):
+    bar = progress_bar("counting classes", len(dataset), wanted=progress)
+    with torch.random.fork_rng(devices=[]), bar as advance:
+        for i in range(len(dataset)):
             labels = _labels(dataset, i)
             labels = labels if ignored is None else labels[labels != ignored]
             _check_range(dataset, i, labels, count, ignored)
             total += labels.bincount(minlength=count)
+            advance()
     return [int(number) for number in total]
 
 

@@ -56,7 +56,7 @@ class IterativeFocal(PixelLoss):
     ) -> None:
         super().__init__(ignore_index)
         self.gammas = _numbers("gammas", gammas)
-        self.step_weights = (1.0,) if step_weights is None else _not_all_zero("step_weights", step_weights)
+        self.step_weights = (1.0,) if step_weights is None else checked_weights("step_weights", step_weights)
 
     def of(self, pixels: Pixels, step: int = 0) -> Tensor:
         """Mean over the images of what look *step* is judged by, times its weight.
@@ -122,7 +122,7 @@ class ClassBalancedIterativeFocal(IterativeFocal):
         step_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(ignore_index, gammas=gammas, step_weights=step_weights)
-        self.class_weights = None if class_weights is None else _not_all_zero("class_weights", class_weights)
+        self.class_weights = None if class_weights is None else checked_weights("class_weights", class_weights)
 
     def weights_of(self, pixels: Pixels) -> Tensor:
         """The right class's weight (B, N), 0 where a pixel does not count."""
@@ -153,7 +153,8 @@ def _numbers(name: str, values: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
-def _not_all_zero(name: str, values: Sequence[float]) -> tuple[float, ...]:
+def checked_weights(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    """*values* as numbers >= 0 of which one is more; *name* is what an error calls them."""
     numbers = _numbers(name, values)
     if not math.fsum(numbers):
         raise InvalidValue(f"{name}={values!r}: expected at least one number > 0.")

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from smp_feedback.checks import check_whole
-from smp_feedback.config.parse import Feedback
+from smp_feedback.config.parse import Feedback, as_config
+from smp_feedback.config.restoration import Restoration
+from smp_feedback.config.score import Score
 from smp_feedback.errors import InvalidInput
 from smp_feedback.factory import create
 from smp_feedback.registry.public import catalogue
@@ -75,7 +77,7 @@ def open_pairs(
     Returns:
         The batches, and what the model must know of them.
     """
-    from smp_feedback.data import open_dataset
+    from smp_feedback.data import Corrupted, open_dataset
     from smp_feedback.data.augment import cropped
 
     told = {"root": root, "size": size, "seed": seed, **(options or {})}
@@ -91,15 +93,9 @@ def open_pairs(
     if crop is not None and "train" in opened:
         facts = facts.cropped(crop)
     if corruption is not None:
-        opened = {split: corrupted(pairs, corruption, severity, split) for split, pairs in opened.items()}
+        how = corruption, severity
+        opened = {split: Corrupted(pairs, *how, fresh=split == "train") for split, pairs in opened.items()}
     return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed), facts
-
-
-def corrupted(pairs: Any, name: str, severity: int, split: str) -> Any:
-    """*pairs*, corrupted: anew in each epoch for training, else always alike, whatever the seed of the run."""
-    from smp_feedback.data import Corrupted
-
-    return Corrupted(pairs, name, severity, fresh=split == "train")
 
 
 def facts_of(pairs: Any) -> Facts:
@@ -135,8 +131,8 @@ def build_module(
     """
     if isinstance(loss := training.get("loss"), str):  # a base may take long to build
         build_loss(loss, facts.ignore_index, training.get("loss_arguments"))
-    base: dict[str, Any] = {"arch": arch, "encoder": encoder, "encoder_weights": encoder_weights}
-    model = build_model(facts, feedback, **base, base_norm=base_norm, arguments=arguments)
+    base: dict[str, Any] = {"encoder_weights": encoder_weights, "base_norm": base_norm, "arguments": arguments}
+    model = build_model(facts, feedback, arch=arch, encoder=encoder, **base)
     return FeedbackModule(
         model, classes=len(facts.classes), ignore_index=facts.ignore_index, task=facts.task, **training
     )
@@ -151,8 +147,12 @@ def build_model(
     encoder_weights: str | None,
     base_norm: str | None,
     arguments: dict[str, Any] | None,
+    around: Score | Restoration | None = None,
 ) -> nn.Module:
-    """The model alone; as in :func:`build_module`, and *feedback* may be a config, too."""
+    """The model alone; as in :func:`build_module`, and *feedback* may be a config, *around* a loop around it all."""
+    if around is not None:
+        own = as_config(cast(Any, feedback), usual=catalogue().architectures.entry(arch).feedback)
+        feedback = replace(around, base=own)
     told = shape_told(arch, facts.image[0], len(facts.classes)) | {"base_norm": base_norm, **(arguments or {})}
     told |= {} if encoder is None else {"encoder_name": encoder}
     told |= {} if encoder_weights == AUTO else {"encoder_weights": encoder_weights}

@@ -17,22 +17,27 @@ from smp_feedback.registry.public import catalogue
 Maker = Callable[..., nn.Module]
 
 
-def build_loss(name: str, ignore_index: int | None = None, arguments: Mapping[str, Any] | None = None) -> nn.Module:
+def build_loss(
+    name: str | nn.Module, ignore_index: int | None = None, arguments: Mapping[str, Any] | None = None
+) -> nn.Module:
     """The loss called *name*, called as ``loss(logits, target)``.
 
     Args:
         name: From the registry (``cross_entropy``, ``dice``, ...), or a class of ``segmentation_models_pytorch.losses``
-            or ``torch.nn`` such as ``SoftCrossEntropyLoss``.
+            or ``torch.nn`` such as ``SoftCrossEntropyLoss``. A loss that is a module already is taken as it is.
         ignore_index: Label that is left out; only for losses that can.
         arguments: The loss's own; smp's are told that there are several classes unless they say ``mode``.
 
     Raises:
         UnknownName, UnknownKeyword: With what was probably meant.
-        InvalidType, InvalidValue: If the loss refuses its arguments, or cannot leave out *ignore_index*.
+        InvalidType, InvalidValue: If the loss refuses its arguments, or cannot leave out *ignore_index*; for what is
+            neither a name nor a loss, and for arguments of a loss that has its own.
 
     >>> build_loss("dice", arguments={"smooth": 1.0}).smooth
     1.0
     """
+    if not isinstance(name, str):
+        return _checked(name, arguments)
     make = _find(name)
     takes = inspect.signature(make).parameters
     given: dict[str, Any] = {"mode": "multiclass"} if "mode" in takes and _is_smps(make) else {}
@@ -66,6 +71,14 @@ def loss_of_look(loss: nn.Module, logits: Tensor, target: Tensor, look: int) -> 
     """
     told = {"step": look} if getattr(loss, "reads_steps", False) else {}
     return cast(Tensor, loss(logits, target, **told))
+
+
+def _checked(loss: nn.Module, arguments: Mapping[str, Any] | None) -> nn.Module:
+    if not callable(loss):
+        raise InvalidType(f"loss={loss!r}: expected a name, or a torch.nn.Module.")
+    if arguments:
+        raise InvalidValue(f"{', '.join(arguments)}: a loss that is a module has its arguments already.")
+    return loss
 
 
 def _find(name: str) -> Maker:

@@ -1,4 +1,4 @@
-"""What can go wrong in a long run: a killed process, a full disk, a loss that is no number."""
+"""Checkpoints: the last, from which a run that was killed goes on, and the best; whole, with room on the disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import nn
 from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.saving.files import replace_file
 
-LAST = "last.ckpt"
+LAST, BEST = "last.ckpt", "best.ckpt"
 
 
 class SavesLast(Checkpoint):
@@ -64,85 +64,6 @@ class SavesLast(Checkpoint):
         trainer.save_checkpoint(self.path)
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are whole or not there, on disk before they take the old one's place; loading runs no code."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write beside the old one, flush, then take its place in one move."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        replace_file(Path(path), lambda draft: torch.save(checkpoint, draft))
-
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: Any = None) -> dict[str, Any]:
-        """Tensors and plain values alone.
-
-        Raises:
-            FeedbackError: If the file is missing, truncated, or holds more than that.
-        """
-        return read_checkpoint(Path(path))
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint, on the CPU, without running any code that it may hold.
-
-    Raises:
-        FeedbackError: If the file is missing, truncated, or holds more than tensors and plain values.
-    """
-    if not path.is_file():
-        raise InvalidValue(f"{path}: expected a checkpoint, there is none.")
-    try:
-        return cast("dict[str, Any]", torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # pickle and zip raise whatever they stumble over
-        raise FeedbackError(f"{path} is no checkpoint of this package, or not whole: {_first_line(error)}") from error
-
-
-def checkpoint_bytes(module: nn.Module, *, averaged: bool = False) -> int:
-    """About the size of a checkpoint: the weights, two moments of Adam, and the average if there is one."""
-    weights = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
-    return weights * (4 if averaged else 3)
-
-
-def check_room(folder: Path, size: int) -> Path:
-    """*folder*, made if need be, after *size* bytes were written there, flushed to disk, and removed.
-
-    Raises:
-        FeedbackError: If it cannot be made or written to, or the disk is too full.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".room.") as file:
-            _reserve(file.fileno(), size)
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise FeedbackError(f"{folder}: {_why(error, size)}") from error
-    return folder
-
-
-def _reserve(handle: int, size: int) -> None:
-    """Take *size* bytes of the disk; a sparse file would not."""
-    take: Callable[[int, int, int], None] | None = getattr(os, "posix_fallocate", None)
-    if take is not None:
-        take(handle, 0, max(1, size))
-        return
-    for _ in range(0, max(1, size), 1 << 20):
-        os.write(handle, bytes(1 << 20))
-
-
-def _why(error: OSError, size: int) -> str:
-    need = f"a run keeps its checkpoints there and needs {size / 1e6:.0f} MB"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"the disk is full; {need}."
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"it cannot be written to ({error.strerror}); {need}."
-    return f"it is no folder that can be written to ({error.strerror}); {need}."
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
-BEST = "best.ckpt"
-
-
 class KeepsBest(ModelCheckpoint):
     """Keeps ``best.ckpt``, one file: what a killed run left is replaced, and a run that was moved knows its own.
 
@@ -184,3 +105,76 @@ class StopsEarly(EarlyStopping):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Lightning would train another epoch at each resume."""
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there, on disk before they take the old one's place; loading runs no code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write beside the old one, flush, then take its place in one move."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        replace_file(Path(path), lambda draft: torch.save(checkpoint, draft))
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: Any = None) -> dict[str, Any]:
+        """Tensors and plain values alone.
+
+        Raises:
+            FeedbackError: If the file is missing, truncated, or holds more than that.
+        """
+        return read_checkpoint(Path(path))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint, on the CPU, without running any code that it may hold.
+
+    Raises:
+        FeedbackError: If the file is missing, truncated, or holds more than tensors and plain values.
+    """
+    if not path.is_file():
+        raise InvalidValue(f"{path}: expected a checkpoint, there is none.")
+    try:
+        return cast("dict[str, Any]", torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # pickle and zip raise whatever they stumble over
+        why = str(error).strip().partition("\n")[0]
+        raise FeedbackError(f"{path} is no checkpoint of this package, or not whole: {why}") from error
+
+
+def checkpoint_bytes(module: nn.Module, *, averaged: bool = False) -> int:
+    """About the size of a checkpoint: the weights, two moments of Adam, and the average if there is one."""
+    weights = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+    return weights * (4 if averaged else 3)
+
+
+def check_room(folder: Path, size: int) -> Path:
+    """*folder*, made if need be, after *size* bytes were written there, flushed to disk, and removed.
+
+    Raises:
+        FeedbackError: If it cannot be made or written to, or the disk is too full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".room.") as file:
+            _reserve(file.fileno(), size)
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise FeedbackError(f"{folder}: {_why(error, size)}") from error
+    return folder
+
+
+def _reserve(handle: int, size: int) -> None:
+    """Take *size* bytes of the disk; a sparse file would not."""
+    take: Callable[[int, int, int], None] | None = getattr(os, "posix_fallocate", None)
+    if take is not None:
+        take(handle, 0, max(1, size))
+        return
+    for _ in range(0, max(1, size), 1 << 20):
+        os.write(handle, bytes(1 << 20))
+
+
+def _why(error: OSError, size: int) -> str:
+    need = f"a run keeps its checkpoints there and needs {size / 1e6:.0f} MB"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"the disk is full; {need}."
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"it cannot be written to ({error.strerror}); {need}."
+    return f"it is no folder that can be written to ({error.strerror}); {need}."

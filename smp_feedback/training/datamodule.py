@@ -1,15 +1,20 @@
-"""One Lightning data module for any datasets of pairs."""
+"""Lightning data modules for any datasets of pairs or triplets, and images that nobody has labelled."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import lightning
-from torch.utils.data import DataLoader, DistributedSampler
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torchvision.transforms.v2 import functional as F
 
 from smp_feedback.checks import check_whole
-from smp_feedback.data.items import checked_int
+from smp_feedback.data.files import SUFFIXES, natural_key, read_image
+from smp_feedback.data.items import checked_int, height_width
 from smp_feedback.errors import InvalidValue
 from smp_feedback.training.sampling import Numbered, Shuffled
 
@@ -170,3 +175,35 @@ class InOrder(DistributedSampler[Any]):
 
     def __len__(self) -> int:
         return len(self.indices)
+
+
+class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
+    """Images without targets (the target is an empty tensor).
+
+    Args:
+        path: An image, or a folder of images.
+        size: Side, or (H, W), to which they are resized; None leaves them.
+
+    Raises:
+        InvalidValue: If there is no image.
+    """
+
+    def __init__(self, path: Path, size: int | Sequence[int] | None = None) -> None:
+        self.size = None if size is None else height_width(size, least=1)
+        found = sorted(path.iterdir(), key=natural_key) if path.is_dir() else [path]
+        self.paths = [p for p in found if p.is_file() and p.suffix.lower() in SUFFIXES]
+        if not self.paths:
+            raise InvalidValue(f"{path}: expected an image or a folder of images ({', '.join(SUFFIXES)}).")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image = read_image(self.paths[index])
+        if self.size:
+            image = F.resize(image, list(self.size), antialias=True)
+        return image / 255, torch.empty(0)
+
+    def name(self, index: int) -> str:
+        """The file's path."""
+        return str(self.paths[index])

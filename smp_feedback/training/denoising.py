@@ -5,29 +5,27 @@ from __future__ import annotations
 import functools
 from typing import Any, cast
 
-import lightning
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim import RMSprop
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from smp_feedback.checks import check_bool, check_number
 from smp_feedback.data import item_name
-from smp_feedback.errors import InvalidInput, InvalidType
-from smp_feedback.evaluation.confusion import per_class, sort_labels
+from smp_feedback.errors import InvalidType
+from smp_feedback.evaluation.confusion import per_class
 from smp_feedback.evaluation.score_loop import begin_named, check_classes
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.loops.score.state import Begun
+from smp_feedback.losses.pixels import in_a_row
 from smp_feedback.losses.reconstruction import Reconstruction
-from smp_feedback.training.metric import Scored, Scores
-from smp_feedback.training.module import PLATEAU, Batch, check_answer
+from smp_feedback.training.metric import LookMetric
 from smp_feedback.training.optim import OptimizerCallable, ScheduleCallable, make_optimizer, make_schedule
+from smp_feedback.training.scoring_module import PLATEAU, Batch, ScoringModule, check_answer
 
 BASE, ONCE = range(2)  # the two answers that are scored
 
 
-class DenoisingModule(lightning.LightningModule):
+class DenoisingModule(ScoringModule):
     """Trains the autoencoder r of *model*, and scores ONE pass of it, ``val_miou``, beside the base, ``base_miou``.
 
     Batches are (image, target) or (image, target, index): images (B, C, H, W) and masks (B, H, W). The base runs once
@@ -59,6 +57,9 @@ class DenoisingModule(lightning.LightningModule):
     torch.Size([])
     """
 
+    model: ScoreModel
+    scores: LookMetric
+
     def __init__(
         self,
         model: ScoreModel,
@@ -83,13 +84,8 @@ class DenoisingModule(lightning.LightningModule):
         self.model, self.classes, self.ignore_index, self.from_gt = model, max(2, classes), ignore_index, from_gt
         self.lr, self.decay, self.optimizer, self.schedule = lr, decay, optimizer, schedule
         self.loss = Reconstruction(ignore_index=ignore_index, cross_entropy=cross_entropy, squared_error=squared_error)
-        self.scores = Scores("segmentation", classes=self.classes, steps=2, ignore_index=ignore_index)
-        self.scored: Scored | None = None
-
-    def forward(self, image: Tensor) -> Tensor:
-        """The refined logits (B, classes, H, W)."""
-        answer = self.model(image)
-        return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)
+        self.scores = LookMetric("segmentation", classes=self.classes, steps=2, ignore_index=ignore_index)
+        self.scored = None
 
     def begin(self, batch: Batch, pairs: str = "train") -> Begun:
         """What the base says of a batch, without a graph if it is frozen; *pairs* is where its images are from.
@@ -108,7 +104,9 @@ class DenoisingModule(lightning.LightningModule):
     def loss_of(self, batch: Batch) -> Tensor:
         """The loss of one batch."""
         begun, target = self.begin(batch), batch[1]
-        y = one_hot(target, self.classes, self.ignore_index).to(begun.y) if self.from_gt else begun.y
+        y = begun.y
+        if self.from_gt:
+            y = in_a_row(y, target, self.ignore_index).one_hot.view_as(y).to(y)
         return cast(Tensor, self.loss(self.model.reconstruct(y, begun.features), target))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -138,19 +136,9 @@ class DenoisingModule(lightning.LightningModule):
         Raises:
             InvalidInput: If there was nothing to score.
         """
-        self.scored = self.scores.compute()
-        self.scores.reset()
-        base, once = self.scored.looks
-        if base.isnan() and not self.trainer.sanity_checking:
-            raise InvalidInput(f"target: every validation label is ignored (ignore_index={self.ignore_index}).")
+        base, once = self.conclude(unlabelled=False).looks
         self.log("val_miou", once, prog_bar=True, sync_dist=True)
         self.log("base_miou", base, prog_bar=True, sync_dist=True)
-
-    def on_validation_end(self) -> None:
-        """Step a plateau; see :func:`smp_feedback.training.optim.make_schedule`."""
-        schedule = self.lr_schedulers()
-        if isinstance(schedule, ReduceLROnPlateau) and not self.trainer.sanity_checking:
-            schedule.step(self.trainer.callback_metrics[PLATEAU])
 
     def configure_optimizers(self) -> Any:
         """RMSprop, whose learning rate :meth:`on_train_epoch_start` sets, or what was asked for."""
@@ -162,13 +150,3 @@ class DenoisingModule(lightning.LightningModule):
             return optimizer
         total = self.trainer.estimated_stepping_batches
         return {"optimizer": optimizer, "lr_scheduler": make_schedule(optimizer, self.schedule, total, PLATEAU)}
-
-
-def one_hot(target: Tensor, classes: int, ignore_index: int | None) -> Tensor:
-    """Labels (B, H, W) as (B, classes, H, W), 0 or 1; all 0 where there is no label.
-
-    >>> one_hot(torch.tensor([[[1, 255]]]), classes=2, ignore_index=255)[0, :, 0].tolist()
-    [[0, 0], [1, 0]]
-    """
-    scored, label, _ = sort_labels(target, classes, ignore_index)
-    return F.one_hot(label, classes).movedim(-1, 1) * scored[:, None]

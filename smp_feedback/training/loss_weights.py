@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from smp_feedback.checks import check_number
 from smp_feedback.errors import InvalidType, InvalidValue, did_you_mean, suggestion
-from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.base import FeedbackModel, Step
+from smp_feedback.training.build_loss import loss_of_look
 
 Supervise = str | Sequence[float]
 WAYS = ("last", "mean", "increasing")
@@ -47,6 +48,11 @@ def step_weights(supervise: Supervise, steps: int) -> list[float]:
     else:
         raise InvalidType(f"supervise={supervise!r}: expected one of {', '.join(WAYS)}, or a list of {steps} numbers.")
     return [value / math.fsum(raw) for value in raw]
+
+
+def weighted(weights: Sequence[float], loss: nn.Module, target: Tensor) -> Callable[[Step], Tensor]:
+    """A look's share of the loss, as ``backward_per_step`` asks for it."""
+    return lambda step: weights[step.index] * loss_of_look(loss, step.logits, target, step.index)
 
 
 def _by_name(name: str, steps: int) -> list[float]:

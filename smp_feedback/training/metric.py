@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 
 from smp_feedback.errors import InvalidInput
@@ -31,8 +31,11 @@ class Scored(NamedTuple):
     per_class: Tensor
 
 
-class Scores(nn.Module):
-    """MIoU of masks (B, H, W), or accuracy of labels (B,), for each of T looks.
+class LookMetric(Metric):
+    """MIoU of masks (B, H, W), or accuracy of labels (B,), for each of T looks, over all processes.
+
+    A confusion matrix for each look; that of torchmetrics asks the device, in every batch, how many pixels are not
+    ignored.
 
     Args:
         task: ``segmentation`` or ``classification``.
@@ -40,64 +43,44 @@ class Scores(nn.Module):
         steps: T.
         ignore_index: Label that is not scored.
 
-    >>> scores = Scores("segmentation", classes=2, steps=1)
+    >>> metric = LookMetric("segmentation", classes=2, steps=1)
     >>> logits = torch.tensor([[[[1.0, 1.0]], [[0.0, 0.0]]]])  # class 0 everywhere
-    >>> scores.update(0, logits, torch.tensor([[[0, 1]]]))
-    >>> scores.compute().looks  # IoU 1/2 and 0
+    >>> metric.update(0, logits, torch.tensor([[[0, 1]]]))
+    >>> metric.scored().looks  # IoU 1/2 and 0
     tensor([0.2500])
-    """
-
-    def __init__(self, task: str, *, classes: int, steps: int, ignore_index: int | None = None) -> None:
-        super().__init__()
-        self.task, self.ignore_index = task, ignore_index
-        self.tables = Tables(steps, classes, ignore_index)
-
-    def update(self, t: int, logits: Tensor, target: Tensor) -> None:
-        """Add the answers of look *t*."""
-        self.tables.update(t, logits.argmax(1), target)
-
-    def compute(self) -> Scored:
-        """The scores so far, over all processes.
-
-        Raises:
-            InvalidInput: If labels were met that are neither a class nor ignored.
-        """
-        tables = self.tables.compute()
-        found = [shares(table, self.task, self.ignore_index) for table in tables.cpu()]
-        looks = [score for score, _ in found]
-        per_class = [[math.nan if one is None else one for one in each] for _, each in found]
-        return Scored(NAMES[self.task], *(torch.tensor(rows, device=tables.device) for rows in (looks, per_class)))
-
-    def reset(self) -> None:
-        """Begin anew."""
-        self.tables.reset()
-
-
-class Tables(Metric):
-    """A confusion matrix for each of T looks (T, classes, classes); torchmetrics adds those of all processes.
-
-    Its own confusion matrix asks the device, in every batch, how many pixels are not ignored.
     """
 
     tables: Tensor
     strays: Tensor
 
-    def __init__(self, steps: int, classes: int, ignore_index: int | None) -> None:
+    def __init__(self, task: str, *, classes: int, steps: int, ignore_index: int | None = None) -> None:
         super().__init__()
-        self.classes, self.ignore_index = classes, ignore_index
+        self.task, self.classes, self.ignore_index = task, classes, ignore_index
         self.add_state("tables", torch.zeros(steps, classes * classes, dtype=torch.long), "sum")
         self.add_state("strays", torch.zeros((), dtype=torch.long), "sum")
 
-    def update(self, t: int, prediction: Tensor, target: Tensor) -> None:
-        """Count look *t*: predictions and targets (B, ...)."""
+    def update(self, t: int, logits: Tensor, target: Tensor) -> None:
+        """Count the answers of look *t*."""
         scored, label, strays = sort_labels(target, self.classes, self.ignore_index)
-        count(self.tables[t], label * self.classes + prediction, scored)
+        count(self.tables[t], label * self.classes + logits.argmax(1), scored)
         self.strays += strays
 
     def compute(self) -> Tensor:
-        """Rows are targets, columns predictions."""
+        """The matrices (T, classes, classes): rows are targets, columns predictions.
+
+        Raises:
+            InvalidInput: If labels were met that are neither a class nor ignored.
+        """
         check_strays(self.strays, self.classes, self.ignore_index)
         return self.tables.view(-1, self.classes, self.classes)
+
+    def scored(self) -> Scored:
+        """The scores so far; as :meth:`compute`."""
+        tables = self.compute()
+        found = [shares(table, self.task, self.ignore_index) for table in tables.cpu()]
+        looks = [score for score, _ in found]
+        per_class = [[math.nan if one is None else one for one in each] for _, each in found]
+        return Scored(NAMES[self.task], *(torch.tensor(rows, device=tables.device) for rows in (looks, per_class)))
 
 
 def task_of(target: Tensor) -> str:

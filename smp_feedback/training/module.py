@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any, ClassVar, cast
 
-import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from smp_feedback.checks import check_choice, check_number, check_whole
 from smp_feedback.errors import InvalidValue
-from smp_feedback.loops.base import FeedbackModel, Step
+from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.training.build_loss import build_loss, loss_of_look
-from smp_feedback.training.loss_weights import Supervise, looks_of, step_weights
-from smp_feedback.training.metric import NAMES, Scored, Scores, task_of
+from smp_feedback.training.loss_weights import Supervise, looks_of, step_weights, weighted
+from smp_feedback.training.metric import NAMES, LookMetric, task_of
 from smp_feedback.training.optim import (
     AveragedWeights,
     OptimizerCallable,
     ScheduleCallable,
-    cycle_steps,
+    check_cycle,
+    check_decay,
     make_optimizer,
     make_schedule,
 )
-
-Batch = tuple[Tensor, ...]
-PLATEAU = "val_loss"  # what a plateau is a plateau of
+from smp_feedback.training.scoring_module import PLATEAU, Batch, ScoringModule, check_answer
 
 
-class FeedbackModule(lightning.LightningModule):
+class FeedbackModule(ScoringModule):
     """Trains *model*, and scores every look: ``val_miou`` is the last look's, ``val_miou/look_1`` the first's.
 
     Batches are (image, target) or (image, target, index): images (B, C, H, W), and masks (B, H, W) for
@@ -65,6 +63,8 @@ class FeedbackModule(lightning.LightningModule):
     torch.Size([])
     """
 
+    by_hand: ClassVar[str] = "backward='per_step'"
+
     def __init__(
         self,
         model: nn.Module,
@@ -89,19 +89,15 @@ class FeedbackModule(lightning.LightningModule):
         check_choice("backward", backward, ("together", "per_step"))
         check_number("lr", lr, above=0)
         check_number("weight_decay", weight_decay, least=0)
-        self.model, self.classes, self.ignore_index, self.ema = model, classes, ignore_index, _decay(ema)
+        check_decay(ema)
+        self.model, self.classes, self.ignore_index, self.ema = model, classes, ignore_index, ema
         self.lr, self.weight_decay, self.optimizer, self.schedule = lr, weight_decay, optimizer, schedule
-        self.loss = _loss(loss, ignore_index, loss_arguments)
+        self.loss = build_loss(loss, ignore_index, loss_arguments)
         self.steps = looks_of(model)
         self.weights = step_weights(cast(Supervise, supervise), self.steps)
         self.automatic_optimization = backward == "together" or not isinstance(model, FeedbackModel)
-        self.scores: Scores | None = (task and Scores(task, **self._about())) or None
-        self.scored: Scored | None = None
-
-    def forward(self, image: Tensor) -> Tensor:
-        """The model's logits (B, classes, H, W)."""
-        answer = self.model(image)
-        return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)
+        self.scores = None if task is None else self._metric(task)
+        self.scored = None
 
     def looks(self, image: Tensor) -> Iterator[Tensor]:
         """The logits of each look, T of them; a loop that came to rest earlier repeats its last."""
@@ -149,27 +145,12 @@ class FeedbackModule(lightning.LightningModule):
         """
         if isinstance(self.model, FeedbackModel) and getattr(self.model.loop_config, "steps", 1) == 0:
             raise InvalidValue("steps=0: the base answers, and nothing of the loop learns; give steps >= 1.")
-        if not self.automatic_optimization:
-            if self.trainer.world_size > 1:
-                raise InvalidValue("backward='per_step' runs in one process: DDP expects one backward pass a step.")
-            if self.trainer.precision == "16-mixed":
-                raise InvalidValue("backward='per_step' does not scale gradients: use precision 'bf16-mixed' or '32'.")
+        super().on_fit_start()
 
     def on_train_start(self) -> None:
-        """Refuse to go on with one cycle in a run of another length.
-
-        Raises:
-            InvalidValue: If the run to resume was to be longer, or shorter.
-        """
-        cycle: Any = self.lr_schedulers()
-        if self.schedule is not None or not isinstance(cycle, OneCycleLR):
-            return
-        total = cycle_steps(self.trainer.estimated_stepping_batches)
-        if cycle.total_steps != total:
-            raise InvalidValue(
-                f"a run of {total} steps: the run to resume has one cycle of the learning rate over "
-                f"{cycle.total_steps}; it takes the same. For runs of any length, begin with a schedule of your own."
-            )
+        """Refuse to go on with one cycle in a run of another length."""
+        if self.schedule is None:
+            check_cycle(self.lr_schedulers(), self.trainer.estimated_stepping_batches)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Score one batch, look by look."""
@@ -188,12 +169,6 @@ class FeedbackModule(lightning.LightningModule):
         """Log the scores."""
         self._conclude("val")
 
-    def on_validation_end(self) -> None:
-        """Step a plateau, which waits for the loss on the validation images; see `make_schedule`."""
-        schedule = self.lr_schedulers()
-        if isinstance(schedule, ReduceLROnPlateau) and not self.trainer.sanity_checking:
-            schedule.step(self.trainer.callback_metrics[PLATEAU])
-
     def on_test_epoch_end(self) -> None:
         """Log the scores."""
         self._conclude("test")
@@ -201,23 +176,21 @@ class FeedbackModule(lightning.LightningModule):
     def _score(self, stage: str, batch: Batch) -> None:
         image, target = batch[:2]
         if self.scores is None:
-            self.scores = Scores(task_of(target), **self._about()).to(self.device)
+            self.scores = self._metric(task_of(target)).to(self.device)
         for t, logits in enumerate(self.looks(image)):
             check_answer(logits, target)
             self.scores.update(t, logits, target)
         self.log(f"{stage}_loss", loss_of_look(self.loss, logits, target, t), sync_dist=True, batch_size=len(image))
 
     def _conclude(self, stage: str) -> None:
-        assert self.scores is not None
-        self.scored = self.scores.compute()
-        self.scores.reset()
-        name = f"{stage}_{self.scored.name}"
-        self.log(name, self.scored.looks[-1], prog_bar=True, sync_dist=True)
+        scored = self.conclude()
+        name = f"{stage}_{scored.name}"
+        self.log(name, scored.looks[-1], prog_bar=True, sync_dist=True)
         if self.steps > 1:
-            self.log_dict({f"{name}/look_{t + 1}": look for t, look in enumerate(self.scored.looks)}, sync_dist=True)
+            self.log_dict({f"{name}/look_{t + 1}": look for t, look in enumerate(scored.looks)}, sync_dist=True)
 
-    def _about(self) -> dict[str, Any]:
-        return {"classes": self.classes, "steps": self.steps, "ignore_index": self.ignore_index}
+    def _metric(self, task: str) -> LookMetric:
+        return LookMetric(task, classes=self.classes, steps=self.steps, ignore_index=self.ignore_index)
 
     def configure_callbacks(self) -> list[Callback]:
         """The moving average, if there is one."""
@@ -228,42 +201,3 @@ class FeedbackModule(lightning.LightningModule):
         optimizer = make_optimizer(self, self.optimizer, self.lr, self.weight_decay)
         total = self.trainer.estimated_stepping_batches
         return {"optimizer": optimizer, "lr_scheduler": make_schedule(optimizer, self.schedule, total, PLATEAU)}
-
-
-def weighted(weights: list[float], loss: nn.Module, target: Tensor) -> Callable[[Step], Tensor]:
-    """A look's share of the loss, as ``backward_per_step`` asks for it."""
-    return lambda step: weights[step.index] * loss_of_look(loss, step.logits, target, step.index)
-
-
-def check_answer(logits: Tensor, target: Tensor) -> None:
-    """Maps are answered with maps, and labels with labels.
-
-    Raises:
-        InvalidValue: If the model is one for the other.
-    """
-    if logits.ndim != target.ndim + 1:
-        raise InvalidValue(
-            f"the model answers {tuple(logits.shape)} where the targets are {tuple(target.shape)}: labels want a "
-            "classifier (arch: timm/<name>), label maps a model for segmentation (arch: Unet)."
-        )
-    if logits.shape[2:] != target.shape[1:]:
-        raise InvalidValue(
-            f"the model answers {tuple(logits.shape)} where the targets are {tuple(target.shape)}: expected one size; "
-            "give images of a size that the model takes (data.size)."
-        )
-
-
-def _loss(loss: str | nn.Module, ignore_index: int | None, arguments: Mapping[str, Any] | None) -> nn.Module:
-    if isinstance(loss, str):
-        return build_loss(loss, ignore_index, arguments)
-    if arguments:
-        raise InvalidValue(f"loss_arguments={dict(arguments)}: a loss that is a module has its arguments already.")
-    return loss
-
-
-def _decay(ema: float | None) -> float | None:
-    if ema is not None:
-        check_number("ema", ema, above=0)
-        if ema >= 1:
-            raise InvalidValue(f"ema={ema!r}: expected a number < 1; 0.999 averages over about the last 1000 steps.")
-    return ema

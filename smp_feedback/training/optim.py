@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
+from smp_feedback.checks import check_number
 from smp_feedback.errors import InvalidValue
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -51,7 +52,7 @@ def make_optimizer(model: nn.Module, make: OptimizerCallable | None, lr: float, 
 def make_schedule(optimizer: Optimizer, make: ScheduleCallable | None, total: float, monitor: str) -> dict[str, Any]:
     """The schedule as Lightning takes it: stepped after each optimiser step.
 
-    A plateau is left to `FeedbackModule.on_validation_end`: Lightning steps it after the epoch's checkpoint is
+    A plateau is left to `ScoringModule.on_validation_end`: Lightning steps it after the epoch's checkpoint is
     written, which a resumed run would never make up for, and not at all where the module steps its optimiser itself.
 
     Args:
@@ -83,6 +84,27 @@ def make_schedule(optimizer: Optimizer, make: ScheduleCallable | None, total: fl
 def cycle_steps(total: float) -> int:
     """The steps of one cycle over a run of *total*; at least one."""
     return max(1, int(total))
+
+
+def check_cycle(schedule: Any, total: float) -> None:
+    """One cycle that is taken up again ends where the run does.
+
+    Raises:
+        InvalidValue: If the run to resume was to be longer, or shorter.
+    """
+    if isinstance(schedule, OneCycleLR) and schedule.total_steps != cycle_steps(total):
+        raise InvalidValue(
+            f"a run of {cycle_steps(total)} steps: the run to resume has one cycle of the learning rate over "
+            f"{schedule.total_steps}; it takes the same. For runs of any length, begin with a schedule of your own."
+        )
+
+
+def check_decay(ema: float | None) -> None:
+    """*ema* is the decay of an average, in (0, 1), or None."""
+    if ema is not None:
+        check_number("ema", ema, above=0)
+        if ema >= 1:
+            raise InvalidValue(f"ema={ema!r}: expected a number < 1; 0.999 averages over about the last 1000 steps.")
 
 
 class AveragedWeights(WeightAveraging):

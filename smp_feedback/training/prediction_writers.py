@@ -1,4 +1,4 @@
-"""Predictions as pictures: label maps with a palette, every look's if asked for, and the uncertainty."""
+"""Predictions as files: label maps with a palette, or a table of labels; looks and uncertainty for who asks."""
 
 from __future__ import annotations
 
@@ -11,93 +11,48 @@ from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision.transforms.v2 import functional as F
 
-from smp_feedback.data.files import SUFFIXES, natural_key, read_image
-from smp_feedback.data.items import height_width, item_name
-from smp_feedback.errors import InvalidValue
+from smp_feedback.data.items import item_name
 from smp_feedback.saving.files import replace_file
 
 
-class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
-    """Images without targets (the target is an empty tensor).
+class ItemWriter(BasePredictionWriter, ABC):
+    """Hands on each batch of predictions as soon as it is there, with the places of its items in the dataset.
 
     Args:
-        path: An image, or a folder of images.
-        size: Side, or (H, W), to which they are resized; None leaves them.
-
-    Raises:
-        InvalidValue: If there is no image.
+        folder: Where files go.
+        dataset: Names the items.
+        looks: Whether every look is written, too.
+        uncertainty: Whether the entropy of the last look is.
     """
 
-    def __init__(self, path: Path, size: int | Sequence[int] | None = None) -> None:
-        self.size = None if size is None else height_width(size, least=1)
-        found = sorted(path.iterdir(), key=natural_key) if path.is_dir() else [path]
-        self.paths = [p for p in found if p.is_file() and p.suffix.lower() in SUFFIXES]
-        if not self.paths:
-            raise InvalidValue(f"{path}: expected an image or a folder of images ({', '.join(SUFFIXES)}).")
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image = read_image(self.paths[index])
-        if self.size:
-            image = F.resize(image, list(self.size), antialias=True)
-        return image / 255, torch.empty(0)
-
-    def name(self, index: int) -> str:
-        """The file's path."""
-        return str(self.paths[index])
-
-
-class ItemWriter(BasePredictionWriter, ABC):
-    """Hands on each batch of predictions as soon as it is there, with the places of its items in the dataset."""
-
-    def __init__(self) -> None:
+    def __init__(self, folder: Path, dataset: Any, *, looks: bool = False, uncertainty: bool = False) -> None:
         super().__init__("batch")
+        self.folder, self.dataset, self.looks, self.uncertainty = folder, dataset, looks, uncertainty
 
     def write_on_batch_end(
-        self,
-        trainer: Any,
-        pl_module: Any,
-        prediction: Tensor,
-        batch_indices: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
+        self, trainer: Any, pl_module: Any, prediction: Tensor, batch_indices: Any, batch: Any, *where: int
     ) -> None:
         """Called by Lightning; a batch is (images, targets, indices)."""
         self.write(prediction, batch[2].tolist())
 
     @abstractmethod
     def write(self, prediction: Tensor, indices: list[int]) -> None:
-        """Write or note one batch.
-
-        Args:
-            prediction: Logits of every look, (T, B, classes, ...).
-            indices: The B items' places in the dataset.
-        """
+        """Write or note one batch: logits of every look (T, B, classes, ...), and the items' places."""
 
 
 class PredictionWriter(ItemWriter):
     """Writes ``NAME.png``, a label map of the size that the model saw, for each item; whole or not at all.
 
-    Args:
-        folder: Where they go.
-        dataset: Names the items.
-        looks: Also ``NAME.look_1.png``, ...: the labels of every look.
-        uncertainty: Also ``NAME.uncertainty.png``: the entropy of the last look, black for none, white for log C.
+    With *looks* also ``NAME.look_1.png``, ...: the labels of every look; with *uncertainty* ``NAME.uncertainty.png``:
+    the entropy of the last look, black for none, white for log C.
     """
 
-    def __init__(self, folder: Path, dataset: Any, *, looks: bool = False, uncertainty: bool = False) -> None:
-        super().__init__()
-        self.folder, self.looks, self.uncertainty = folder, looks, uncertainty
+    def __init__(self, folder: Path, dataset: Any, **shown: bool) -> None:
+        super().__init__(folder, dataset, **shown)
         self.names = file_names([item_name(dataset, i) for i in range(len(cast(Sized, dataset)))])
 
     def write(self, prediction: Tensor, indices: list[int]) -> None:
@@ -161,28 +116,16 @@ def voc_colour(label: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-FILE = "labels.csv"
-
-
 class LabelWriter(ItemWriter):
     """Writes ``labels.csv``: each image's name, its label after the last look, and how probable that is.
 
-    Of several processes each writes its own share, ``labels_0.csv`` and so on.
-
-    Args:
-        folder: Where it goes.
-        dataset: Names the items.
-        classes: The labels' names.
-        looks: Also a column for the label after each look.
-        uncertainty: Also the entropy after the last look, 0 for none, 1 for log C.
+    With *looks* also a column for the label after each look; with *uncertainty* the entropy after the last look, 0 for
+    none, 1 for log C. Of several processes each writes its own share, ``labels_0.csv`` and so on.
     """
 
-    def __init__(
-        self, folder: Path, dataset: Any, classes: Sequence[str], *, looks: bool = False, uncertainty: bool = False
-    ) -> None:
-        super().__init__()
-        self.folder, self.dataset, self.classes = folder, dataset, classes
-        self.looks, self.uncertainty = looks, uncertainty
+    def __init__(self, folder: Path, dataset: Any, classes: Sequence[str], **shown: bool) -> None:
+        super().__init__(folder, dataset, **shown)
+        self.classes = classes
         self.rows: list[dict[str, str]] = []
 
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
@@ -206,8 +149,8 @@ class LabelWriter(ItemWriter):
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the file, whole or not at all."""
-        path = Path(FILE) if trainer.world_size == 1 else Path(f"labels_{trainer.global_rank}.csv")
-        replace_file(self.folder / path, self._write)
+        name = "labels.csv" if trainer.world_size == 1 else f"labels_{trainer.global_rank}.csv"
+        replace_file(self.folder / name, self._write)
 
     def _write(self, draft: Path) -> None:
         with draft.open("w", newline="", encoding="utf-8") as file:

@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
-import lightning
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from smp_feedback.checks import check_bool, check_number, check_whole
 from smp_feedback.data.triplets import check_triplets, labelled
-from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
+from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.confusion import per_class
 from smp_feedback.evaluation.image_quality import l1, psnr
 from smp_feedback.evaluation.score_loop import check_classes
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.training.build_loss import build_loss
-from smp_feedback.training.metric import Scored, Scores
-from smp_feedback.training.module import Batch, check_answer
+from smp_feedback.training.metric import LookMetric
 from smp_feedback.training.restoration_step import end_to_end, step_by_step
+from smp_feedback.training.scoring_module import Batch, ScoringModule, check_answer
 from smp_feedback.training.step_loss import BALANCED, StepLoss
 
 
-class RestorationModule(lightning.LightningModule):
+class RestorationModule(ScoringModule):
     """Trains the two networks of *model*, and scores every pass: ``val_miou`` is the last one's.
 
     Batches are (distorted, clean, target) or (distorted, clean, target, index), as :class:`TripletsModule` makes them:
@@ -67,6 +66,9 @@ class RestorationModule(lightning.LightningModule):
     """
 
     by_hand: ClassVar[str] = "RestorationModule"
+    unscaled: ClassVar[tuple[str, ...]] = ("16-mixed", "16-true")
+    model: RestorationModel
+    scores: LookMetric
 
     def __init__(
         self,
@@ -102,21 +104,16 @@ class RestorationModule(lightning.LightningModule):
         self.model, self.classes, self.ignore_index = model, max(2, classes), ignore_index
         about = {"gammas": gammas, "step_weights": step_weights, "class_weights": class_weights}
         self.loss = StepLoss(loss, classes=self.classes, ignore_index=ignore_index, **cast("dict[str, Any]", about))
-        self.restoration_loss = build_loss(restoration_loss) if isinstance(restoration_loss, str) else restoration_loss
-        if not isinstance(self.restoration_loss, nn.Module):
+        if not isinstance(restoration_loss, (str, nn.Module)):
             raise InvalidType(f"restoration_loss={restoration_loss!r}: expected a name, or a torch.nn.Module.")
+        self.restoration_loss = build_loss(restoration_loss)
         self.lr_restorer, self.halve_every = lr_restorer, halve_every
         self.lr, self.weight_decay, self.decay = lr, weight_decay, decay
         self.end_to_end, self.segmentation_weight = end_to_end, segmentation_weight
         config = model.feedback.config
         self.passes = config.steps + 1 if config.weight else 1
-        self.scores = Scores("segmentation", classes=self.classes, steps=self.passes, ignore_index=ignore_index)
-        self.scored: Scored | None = None
-
-    def forward(self, image: Tensor) -> Tensor:
-        """The last pass's logits (B, classes, H, W)."""
-        answer = self.model(image)
-        return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)
+        self.scores = LookMetric("segmentation", classes=self.classes, steps=self.passes, ignore_index=ignore_index)
+        self.scored = None
 
     def setup(self, stage: str) -> None:
         """Count the classes of the training data, if the loss waits for that."""
@@ -126,17 +123,6 @@ class RestorationModule(lightning.LightningModule):
         if data is None:
             raise InvalidValue("class_weights='balanced' counts the pixels of a TripletsModule: train with one.")
         self.loss.balance(labelled(data.train))
-
-    def on_fit_start(self) -> None:
-        """Refuse what optimisers that are stepped by hand cannot do.
-
-        Raises:
-            InvalidValue: For several processes, or 16-bit floating point, whose gradients need scaling.
-        """
-        if self.trainer.world_size > 1:
-            raise InvalidValue("RestorationModule runs in one process: DDP expects one backward pass a step.")
-        if self.trainer.precision in ("16-mixed", "16-true"):
-            raise InvalidValue("RestorationModule does not scale gradients: use precision 'bf16-mixed' or '32'.")
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """All optimiser steps of one batch; returns the sum of the losses of R and M, each summed over the steps."""
@@ -187,12 +173,9 @@ class RestorationModule(lightning.LightningModule):
         Raises:
             InvalidInput: If there was nothing to score.
         """
-        self.scored = self.scores.compute()
-        self.scores.reset()
-        if self.scored.looks[-1].isnan() and not self.trainer.sanity_checking:
-            raise InvalidInput(f"target: every validation label is ignored (ignore_index={self.ignore_index}).")
-        self.log("val_miou", self.scored.looks[-1], prog_bar=True, sync_dist=True)
-        self.log_dict({f"val_miou/pass_{t}": one for t, one in enumerate(self.scored.looks)}, sync_dist=True)
+        looks = self.conclude(unlabelled=False).looks
+        self.log("val_miou", looks[-1], prog_bar=True, sync_dist=True)
+        self.log_dict({f"val_miou/pass_{t}": one for t, one in enumerate(looks)}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """R's Adam and M's; :meth:`on_train_epoch_start` sets their learning rates.

@@ -1,23 +1,25 @@
-"""The folder of a run: what is in it, and how it is found again."""
+"""The folder of a run: how it is filled, what is in it, and how it is found again."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from jsonargparse import ArgumentParser
 from lightning import LightningModule
-from rich.console import Console
+from lightning.pytorch.callbacks import Callback, LambdaCallback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 
 from smp_feedback.errors import InvalidValue
 from smp_feedback.saving.files import replace_file
-from smp_feedback.training.checkpoints import LAST, read_checkpoint
+from smp_feedback.training.checkpoints import LAST, KeepsBest, StopsEarly, read_checkpoint
+from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.trainer import build_trainer, last_checkpoint, reliable
 
 CONFIG, MODEL = "config.yaml", "model"
 HOW = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "sync_batchnorm")
@@ -25,11 +27,63 @@ LENGTH = ("max_epochs", "max_steps", "limit_train_batches", "overfit_batches")
 STARTED = "SMP_FEEDBACK_RUN"  # the folder of this run, for the processes that it starts
 
 
-def fresh_folder(args: Any, verb: str) -> Path:
+def train_in(
+    folder: Path,
+    module: LightningModule,
+    data: PairsModule,
+    trainer: dict[str, Any],
+    *,
+    monitor: str,
+    config: str,
+    seed: int,
+    save_every: int,
+    patience: int | None,
+    resume: bool,
+    begin: Callable[[], None],
+) -> bool:
+    """Train *module*, or go on with it, until it holds the weights that have the best score *monitor*.
+
+    *trainer* is what Lightning's trainer is told, *config* what ``config.yaml`` is to say: all that it takes to do this
+    again. *patience* is in validations. *begin* is called before the first step, in the one process that speaks.
+
+    Returns:
+        Whether this is that process.
+    """
+    callbacks: list[Callback] = [KeepsBest(folder, monitor), *reliable(seed, folder, save_every)]
+    if patience is not None:
+        callbacks.append(StopsEarly(monitor, patience))
+
+    def keep(trainer: Any, _: Any = None) -> None:
+        if trainer.is_global_zero:
+            replace_file(folder / CONFIG, lambda draft: draft.write_text(config))
+
+    if resume:  # only once the checkpoint has taken them: a refused resume changes nothing
+        callbacks.append(LambdaCallback(on_train_start=keep))
+    made = build_trainer(trainer, folder, callbacks, logger=_loggers(trainer, folder, save_every))
+    if not resume:
+        keep(made)
+    if made.is_global_zero:
+        begin()
+    module.train()
+    made.fit(module, data, ckpt_path=last_checkpoint(folder) if resume else None)
+    if made.is_global_zero:
+        load_weights(module, checkpoint_of(folder))
+    return made.is_global_zero
+
+
+def _loggers(settings: dict[str, Any], folder: Path, flush: int) -> Any:
+    """TensorBoard and CSV, unless the settings bring their own or none."""
+    if settings.get("logger") not in (None, True):
+        return settings["logger"]
+    csv = CSVLogger(folder, name="csv", flush_logs_every_n_steps=flush)
+    return [csv, TensorBoardLogger(folder, name="tensorboard", version="")]
+
+
+def fresh_folder(out: str | None, resume: str | None, verb: str) -> Path:
     """The folder of a new run, or of the one to resume."""
-    if args.resume is not None:
-        return Path(args.resume)
-    folder = free_folder(args.out, verb)
+    if resume is not None:
+        return Path(resume)
+    folder = free_folder(out, verb)
     if (folder / LAST).exists():
         raise InvalidValue(f"{folder} holds a run: go on with it by --resume {folder}, or give another --out.")
     return folder
@@ -47,26 +101,11 @@ def free_folder(out: str | None, verb: str) -> Path:
     return folder
 
 
-def keep_settings(parser: ArgumentParser, args: Any, folder: Path) -> None:
-    """Write ``config.yaml``: what ``--config`` takes to do all this again, elsewhere."""
-    text = settings_text(parser, args)
-    replace_file(folder / CONFIG, lambda draft: draft.write_text(text))
-
-
-def settings_text(parser: ArgumentParser, args: Any) -> str:
-    """All that is told, but for where it is kept, as YAML."""
-    kept = args.clone()
-    for key in ("config", "resume", "out"):
-        kept.pop(key, None)
-    return str(parser.dump(kept, format="yaml", skip_unset=False, skip_validation=True))
-
-
-def check_same(parser: ArgumentParser, args: Any, folder: Path, learnt: Sequence[str] = ("model",)) -> None:
+def check_same(config: str, folder: Path, learnt: Sequence[str] = ("model",)) -> None:
     """A run goes on with the settings that it began with.
 
     Args:
-        parser: Of the settings.
-        args: The settings now.
+        config: The settings now, as YAML.
         folder: That of the run, with those that it began with.
         learnt: The groups that say what is learnt, and how.
 
@@ -74,7 +113,7 @@ def check_same(parser: ArgumentParser, args: Any, folder: Path, learnt: Sequence
         InvalidValue: If one that decides what is learnt is another; how it is run may change.
     """
     begun = _decisive(yaml.safe_load((folder / CONFIG).read_text()), learnt)
-    for key, now in _decisive(yaml.safe_load(settings_text(parser, args)), learnt).items():
+    for key, now in _decisive(yaml.safe_load(config), learnt).items():
         if begun.get(key, now) != now:
             raise InvalidValue(f"{key}={now}: the run to resume has {key}={begun[key]}; it takes the same.")
 
@@ -93,14 +132,14 @@ def _decisive(settings: dict[str, Any], learnt: Sequence[str]) -> dict[str, Any]
     return {"seed": settings["seed"], **named}
 
 
-def weights_of(args: Any) -> Path:
-    """The checkpoint to score or predict with."""
-    if args.weights in ("best", "last"):
-        if args.run is None:
-            raise InvalidValue("Whose weights? Give --run DIR, the --out of fit, or --weights FILE.")
-        path = checkpoint_of(Path(args.run), args.weights)
+def weights_of(run: str | None, weights: str) -> Path:
+    """The checkpoint to score or predict with: the *best* or the *last* of *run*, or any by its path."""
+    if weights not in ("best", "last"):
+        path = Path(weights)
+    elif run is None:
+        raise InvalidValue("Whose weights? Give --run DIR, the --out of fit, or --weights FILE.")
     else:
-        path = Path(args.weights)
+        path = checkpoint_of(Path(run), weights)
     if not path.is_file():
         raise InvalidValue(f"{path}: expected a checkpoint, there is none.")
     return path
@@ -137,18 +176,3 @@ def save_model(module: LightningModule, folder: Path, dataset: str) -> list[Path
     module.cpu().eval()
     save(folder / MODEL, dataset=dataset)
     return [folder / MODEL]
-
-
-def tell(folder: Path, more: list[Path], *, few: bool = False) -> None:
-    """Print where every file went."""
-    there = sorted(path for path in folder.rglob("*") if path.is_file() and folder / MODEL not in path.parents)
-    shown = there[:3] if few else there
-    for path in [*shown, *more]:
-        say(f"wrote {path}")
-    if len(there) > len(shown):
-        say(f"wrote {len(there)} files in all to {folder}")
-
-
-def say(line: str) -> None:
-    """One line, however long: paths are to be copied."""
-    Console().print(line, soft_wrap=True, markup=False, highlight=False)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
-from smp_feedback.checks import check_number
 from smp_feedback.data.checking import count_classes
-from smp_feedback.errors import InvalidType, InvalidValue
+from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.confusion import per_class
 from smp_feedback.losses.balance import class_balanced_weights
-from smp_feedback.losses.iterative import ClassBalancedIterativeFocal
+from smp_feedback.losses.iterative import ClassBalancedIterativeFocal, checked_weights
 from smp_feedback.training.build_loss import build_loss, loss_of_look
 from smp_feedback.training.sampling import drawing
 
@@ -55,7 +52,7 @@ class StepLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.classes, self.ignore_index, self.name = classes, ignore_index, loss
-        self.step_weights = (1.0,) if step_weights is None else _checked("step_weights", step_weights)
+        self.step_weights = (1.0,) if step_weights is None else checked_weights("step_weights", step_weights)
         self.own: dict[str, Any] = {} if gammas is None else {"gammas": gammas}
         balanced = isinstance(class_weights, str)
         if isinstance(class_weights, str):
@@ -63,7 +60,7 @@ class StepLoss(nn.Module):
                 raise InvalidValue(f"class_weights={class_weights!r}: expected {BALANCED!r}, a list, or None.")
         elif class_weights is not None:
             self.own["class_weights"] = self._of_each_class(class_weights)
-        self.loss = self._build()
+        self.loss = build_loss(loss, ignore_index, self.own)
         self.waits = balanced and isinstance(loss, str) and isinstance(self.loss, ClassBalancedIterativeFocal)
 
     def forward(self, logits: Tensor, target: Tensor, step: int) -> Tensor:
@@ -82,34 +79,14 @@ class StepLoss(nn.Module):
             counts = count_classes(labelled, self.classes, self.ignore_index)
         weights = class_balanced_weights(counts, samples="log", ignore_index=self.ignore_index if known else None)
         self.own["class_weights"] = weights
-        self.loss, self.waits = self._build(), False
+        self.loss, self.waits = build_loss(self.name, self.ignore_index, self.own), False
         return weights
 
-    def _build(self) -> nn.Module:
-        if isinstance(self.name, str):
-            return build_loss(self.name, self.ignore_index, self.own)
-        if self.own:
-            raise InvalidValue(f"{', '.join(self.own)}: a loss that is a module has its arguments already.")
-        if not isinstance(self.name, nn.Module):
-            raise InvalidType(f"loss={self.name!r}: expected a name, or a torch.nn.Module.")
-        return self.name
-
     def _of_each_class(self, weights: Sequence[float]) -> list[float]:
-        checked = _checked("class_weights", weights)
+        checked = checked_weights("class_weights", weights)
         if len(checked) != self.classes:
             raise InvalidValue(
                 f"class_weights has {len(checked)} numbers, the data have {self.classes} classes: expected one number "
                 "for each, 0 for one that does not count."
             )
         return list(checked)
-
-
-def _checked(name: str, values: Sequence[float]) -> tuple[float, ...]:
-    values = values.tolist() if isinstance(values, (Tensor, np.ndarray)) else values
-    if isinstance(values, str) or not isinstance(values, (list, tuple)):
-        raise InvalidType(f"{name}={values!r} ({type(values).__name__}): expected a list of numbers >= 0.")
-    for value in values:
-        check_number(name, value, least=0)
-    if not math.fsum(values):
-        raise InvalidValue(f"{name}={values!r}: expected at least one number > 0.")
-    return tuple(map(float, values))

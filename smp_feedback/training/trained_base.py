@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +10,6 @@ import segmentation_models_pytorch as smp
 import yaml
 from torch import Tensor, nn
 
-from smp_feedback.config.parse import as_config
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.config.score import Score
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
@@ -19,8 +17,6 @@ from smp_feedback.evaluation.score_loop import check_classes
 from smp_feedback.factory import wrap
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.outer import OuterModel
-from smp_feedback.loops.score.model import ScoreModel
-from smp_feedback.registry.public import catalogue
 from smp_feedback.saving.loading import from_pretrained
 from smp_feedback.saving.saved import CONFIG as SAVED
 from smp_feedback.saving.weights import PREFIX
@@ -32,11 +28,6 @@ AROUND = {"score": "score train, refined", "restoration": "restore train, restor
 """Groups of settings that runs of fit do not have, and what such a run is."""
 NEW = (f"{PREFIX}autoencoder.", f"{PREFIX}restorer.")  # what no base has
 BUILDS = ("arch", "encoder", "base_norm", "arguments")  # what of a run's settings says what its model is
-
-
-def refined_base(folder: Path, config: Score, facts: Facts) -> ScoreModel:
-    """:func:`closed_base` of a score loop."""
-    return cast(ScoreModel, closed_base(folder, config, facts))
 
 
 def closed_base(folder: Path, config: Score | Restoration, facts: Facts) -> OuterModel:
@@ -84,9 +75,8 @@ def _of_run(folder: Path, config: Score | Restoration, facts: Facts) -> OuterMod
         if group in settings:
             raise InvalidValue(f"--base {folder} is a run of {what} already: give the base of that run.")
     told = settings["model"]
-    loop = as_config(told["feedback"], usual=catalogue().architectures.entry(told["arch"]).feedback)
     how = {key: told[key] for key in BUILDS}
-    model = build_model(facts, replace(config, base=loop), encoder_weights=None, **how)
+    model = build_model(facts, told["feedback"], encoder_weights=None, **how, around=config)
     path = checkpoint_of(folder)
     weights = {key: value for key, value in read_checkpoint(path)["state_dict"].items() if key.startswith("model.")}
     try:

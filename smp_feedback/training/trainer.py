@@ -1,17 +1,18 @@
-"""One training run: seeded, with a progress bar, and nothing written that was not asked for."""
+"""Lightning's trainer as we ask for it, and one training run: seeded, and nothing written that was not asked for."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
 
 from smp_feedback.checks import check_whole
 from smp_feedback.errors import FeedbackError, InvalidValue
@@ -65,24 +66,20 @@ def fit(
     check_by_hand(module, clip)
     lightning.seed_everything(seed, verbose=False)
     data.seed = seed
-    refresh = 1 if sys.stderr.isatty() else max(1, steps // 10)  # a log file wants few lines
-    callbacks: list[Callback] = [TQDMProgressBar(refresh_rate=refresh, leave=True)] if progress else []
     folder = None if out is None else room_for(module, Path(out))
+    settings = {
+        "max_steps": steps,
+        "accelerator": accelerator,
+        "devices": 1,
+        "limit_val_batches": 0 if data.val is None else 1.0,
+        "enable_progress_bar": progress,
+        "gradient_clip_val": clip,
+    }
+    refresh = 1 if sys.stderr.isatty() else max(1, steps // 10)  # a log file wants few lines
+    bar: list[Callback] = [TQDMProgressBar(refresh_rate=refresh, leave=True)] if progress else []
     module.train()
     with quiet():
-        trainer = lightning.Trainer(
-            max_steps=steps,
-            accelerator=accelerator,
-            devices=1,
-            limit_val_batches=0 if data.val is None else 1.0,
-            callbacks=[*callbacks, *reliable(seed, folder, save_every)],
-            plugins=[WholeCheckpoints()],
-            logger=False,
-            enable_checkpointing=folder is not None,
-            enable_model_summary=False,
-            enable_progress_bar=progress,
-            gradient_clip_val=clip,
-        )
+        trainer = build_trainer(settings, folder, [*bar, *reliable(seed, folder, save_every)])
         trainer.fit(module, data, ckpt_path=last_checkpoint(folder) if resume else None)
     module.cpu().eval()
     return module
@@ -107,8 +104,8 @@ def check_by_hand(module: lightning.LightningModule, clip: float | None, accumul
         InvalidValue: For a clipped or accumulated gradient.
     """
     if not module.automatic_optimization and (clip is not None or accumulate != 1):
-        how = getattr(module, "by_hand", "backward='per_step'")
-        other = "" if hasattr(module, "by_hand") else ": use backward='together'"
+        how = getattr(module, "by_hand", type(module).__name__)
+        other = ": use backward='together'" if how.startswith("backward") else ""
         raise InvalidValue(f"{how} neither clips nor accumulates gradients{other}.")
 
 
@@ -155,27 +152,43 @@ def check_accelerator(accelerator: str) -> None:
         InvalidValue: If it does not.
     """
     with quiet():
-        build_trainer({"accelerator": accelerator}, logger=False, enable_checkpointing=False)
+        build_trainer({"accelerator": accelerator})
 
 
-def build_trainer(settings: dict[str, Any], **ours: Any) -> lightning.Trainer:
-    """Lightning's trainer, with its complaints as ours.
+def build_trainer(
+    settings: Mapping[str, Any], folder: Path | None = None, callbacks: Sequence[Callback] = (), *, logger: Any = False
+) -> lightning.Trainer:
+    """The trainer that *settings* ask for, with our callbacks beside theirs, and its complaints as ours.
 
     Raises:
         InvalidValue: If it refuses *settings*.
     """
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    if settings.get("max_epochs") is None and settings.get("max_steps") in (None, -1) and not settings.get("max_time"):
-        settings = {**settings, "max_epochs": 50}
-    if settings.get("log_every_n_steps") is None:
-        settings = {**settings, "log_every_n_steps": 10}
-    if settings.get("strategy") in ("auto", "ddp"):  # smp keeps encoder stages that it does not run
-        several = str(settings.get("devices")) not in ("None", "auto", "1")
-        settings = {**settings, "strategy": "ddp_find_unused_parameters_true" if several else "auto"}
+    theirs = settings.get("callbacks") or []
+    ours = {
+        "callbacks": [*(theirs if isinstance(theirs, list) else [theirs]), *callbacks],
+        "logger": logger,
+        "plugins": [WholeCheckpoints()],
+        "default_root_dir": folder,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+    }
     try:
-        return lightning.Trainer(**{**settings, **ours})
+        return lightning.Trainer(**{**settings, **_usual(settings), **ours})
     except FeedbackError:
         raise
     except (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError) as error:
         raise InvalidValue(f"trainer: {error}") from error
+
+
+def _usual(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What we ask for where *settings* leave it open."""
+    usual: dict[str, Any] = {}
+    if settings.get("max_epochs") is None and settings.get("max_steps") in (None, -1) and not settings.get("max_time"):
+        usual["max_epochs"] = 50
+    if settings.get("log_every_n_steps") is None:
+        usual["log_every_n_steps"] = 10
+    if settings.get("strategy") in ("auto", "ddp"):  # smp keeps encoder stages that it does not run
+        several = str(settings.get("devices")) not in ("None", "auto", "1")
+        usual["strategy"] = "ddp_find_unused_parameters_true" if several else "auto"
+    return usual

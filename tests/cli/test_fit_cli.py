@@ -6,8 +6,10 @@ import csv
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from PIL import Image
 pytest.importorskip("lightning")
 import smp_feedback as smpf
 from smp_feedback.cli.main import main
-from smp_feedback.cli.train import with_settings_of_a_run
+from smp_feedback.cli.subcommands import with_settings_of_a_run
 from smp_feedback.errors import UnknownKeyword, UnknownName
 from smp_feedback.training import build as settings
 from smp_feedback.training.build import open_pairs
@@ -209,6 +211,19 @@ def test_what_a_killed_run_left_does_not_outlive_it(fitted, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {p.name for p in fitted.iterdir()}
     ours, theirs = (torch.load(folder / "best.ckpt", weights_only=True)["state_dict"] for folder in (tmp_path, fitted))
     assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+def test_a_run_that_version_0_1_left_goes_on_to_the_weights_of_one_that_was_not_killed(tmp_path):
+    """``data_saved/run_0_1`` was killed before its fourth batch of five."""
+    left = Path(__file__).parents[1] / "data_saved/run_0_1"
+    shutil.copytree(left, tmp_path / "resumed")
+    assert smp_feedback(f"fit --resume {tmp_path}/resumed") == 0
+    assert smp_feedback(f"fit --config {left}/config.yaml --out {tmp_path}/whole") == 0
+    whole, resumed = (torch.load(tmp_path / n / "last.ckpt", weights_only=True) for n in ("whole", "resumed"))
+    assert whole["global_step"] == resumed["global_step"] == 5
+    assert whole["state_dict"].keys() == resumed["state_dict"].keys()
+    for key, value in whole["state_dict"].items():
+        torch.testing.assert_close(resumed["state_dict"][key], value, msg=key)
 
 
 def test_a_run_that_was_moved_knows_its_best_score(fitted, tmp_path):

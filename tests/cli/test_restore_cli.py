@@ -18,7 +18,7 @@ pytest.importorskip("matplotlib")
 
 import smp_feedback as smpf
 from smp_feedback.cli.main import main
-from smp_feedback.cli.restore_settings import with_settings
+from smp_feedback.cli.subcommands import with_settings_of_a_run
 from smp_feedback.data import StoredTriplets, Triplets, open_dataset
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation import load_result, miou
@@ -275,7 +275,7 @@ def test_another_distortion_than_that_of_the_run_is_not_outranked_by_it(words, t
     ran = {"name": "contrast", "severity": 2, "turbulence": {"cn2": 1e-14}, "folder": "stored"}
     told = {"seed": 0, "data": {}, "restoration": {}, "distortion": ran}
     (tmp_path / "config.yaml").write_text(json.dumps(told))
-    argv = with_settings(["restore", "evaluate", "--run", str(tmp_path), *words])
+    argv = with_settings_of_a_run(["restore", "evaluate", "--run", str(tmp_path), *words])
     kept = json.loads(argv[argv.index("--config") + 1])["distortion"]
     assert (kept["folder"] is None) == (taken != "folder")
     assert (kept["turbulence"] is None) == (taken == "name")
@@ -433,12 +433,12 @@ def test_a_run_that_never_ended_has_no_model_to_evaluate(trained, tmp_path, caps
 
 
 def test_the_settings_of_a_run_come_before_all_words(base, trained):
-    words = with_settings(["restore", "train", f"--base={base}", "--data.size", "64"])
+    words = with_settings_of_a_run(["restore", "train", f"--base={base}", "--data.size", "64"])
     assert words[:3] == ["restore", "train", "--config"]
     told = json.loads(words[3])
     assert set(told) == {"seed", "data"}
     assert not {"batch_size", "augment", "crop", "corruption", "severity"} & set(told["data"])
-    assert set(json.loads(with_settings(["restore", "evaluate", "--run", str(trained)])[3])) == {
+    assert set(json.loads(with_settings_of_a_run(["restore", "evaluate", "--run", str(trained)])[3])) == {
         *("seed", "data", "distortion")
     }
-    assert with_settings(["restore", "evaluate"]) == ["restore", "evaluate"]
+    assert with_settings_of_a_run(["restore", "evaluate"]) == ["restore", "evaluate"]

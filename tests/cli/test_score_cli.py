@@ -22,13 +22,13 @@ import smp_feedback as smpf
 from benchmarks import refinement
 from smp_feedback.cli import score as score_verbs
 from smp_feedback.cli.main import main
-from smp_feedback.cli.score_settings import with_settings
+from smp_feedback.cli.subcommands import with_settings_of_a_run
 from smp_feedback.data import open_dataset
 from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.evaluation import evaluate_score, load_result, miou, tune
 from smp_feedback.evaluation.tuning import Tuning
 from smp_feedback.training.build import Facts
-from smp_feedback.training.trained_base import refined_base
+from smp_feedback.training.trained_base import closed_base
 
 ENCODER = "tu-test_resnet.r160_in1k"
 MODEL = {
@@ -190,7 +190,7 @@ def test_a_run_of_any_architecture_is_refined_without_changing_its_answer(kind, 
     with torch.no_grad():  # as if it had been trained, statistics too
         plain.train()(torch.rand(4, 3, 32, 32))
     loop = LOOP if kind != "torchvision" else smpf.Score(filters=4, additional_pools=1, features=("output",))
-    model = refined_base(run_folder(tmp_path, plain, **told), loop, FACTS)
+    model = closed_base(run_folder(tmp_path, plain, **told), loop, FACTS)
     assert same_answers(model, plain)
     again = smpf.from_pretrained(model.save_pretrained(tmp_path / "model"))
     assert same_answers(again, plain)
@@ -206,34 +206,34 @@ def test_a_saved_model_is_refined_without_changing_its_answer(whose, tmp_path):
         plain = smp.Unet(ENCODER, **about)
     plain.save_pretrained(tmp_path)
     facts = Facts(CLASSES[:2], None, "segmentation", (3, 32, 32)) if whose == "one class" else FACTS
-    assert same_answers(refined_base(tmp_path, LOOP, facts), plain)
+    assert same_answers(closed_base(tmp_path, LOOP, facts), plain)
 
 
 def test_a_base_that_does_not_fit_is_refused_in_words(base, trained, tmp_path):
     with pytest.raises(InvalidValue, match="expected the folder of a run of smp-feedback fit"):
-        refined_base(tmp_path, LOOP, FACTS)
+        closed_base(tmp_path, LOOP, FACTS)
     with pytest.raises(InvalidValue, match=r"best.ckpt does not fit a Unet of 2 classes \(background, triangle\)"):
-        refined_base(base, LOOP, Facts(CLASSES[:2], None, "segmentation", (3, 32, 32)))
+        closed_base(base, LOOP, Facts(CLASSES[:2], None, "segmentation", (3, 32, 32)))
     with pytest.raises(InvalidValue, match="classes=2: this model's base tells 6"):
-        refined_base(base / "model", LOOP, Facts(CLASSES[:2], None, "segmentation", (3, 32, 32)))
+        closed_base(base / "model", LOOP, Facts(CLASSES[:2], None, "segmentation", (3, 32, 32)))
     with pytest.raises(InvalidValue, match="reads 3 channels, the images have 1"):
-        refined_base(base / "model", LOOP, Facts(CLASSES, None, "segmentation", (1, 32, 32)))
+        closed_base(base / "model", LOOP, Facts(CLASSES, None, "segmentation", (1, 32, 32)))
     with pytest.raises(InvalidValue, match="a run of score train, refined already"):
-        refined_base(trained, LOOP, FACTS)
+        closed_base(trained, LOOP, FACTS)
     with pytest.raises(InvalidValue, match="is refined already"):
-        refined_base(trained / "model", LOOP, FACTS)
+        closed_base(trained / "model", LOOP, FACTS)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(smpf.errors.FeedbackError, match="was not written by smp_feedback"):
-        refined_base(tmp_path, LOOP, FACTS)
+        closed_base(tmp_path, LOOP, FACTS)
 
 
 def test_a_size_that_the_base_does_not_take_is_refused_whole_or_cut(tmp_path):
     smp.Linknet(ENCODER, encoder_depth=3, encoder_weights=None, classes=6).save_pretrained(tmp_path)
-    refined_base(tmp_path, LOOP, Facts(CLASSES, None, "segmentation", (3, 40, 32), (3, 24, 24)))
+    closed_base(tmp_path, LOOP, Facts(CLASSES, None, "segmentation", (3, 40, 32), (3, 24, 24)))
     with pytest.raises(InvalidInput, match=r"divisible by 8.*\n?.*Or set data\.size"):
-        refined_base(tmp_path, LOOP, Facts(CLASSES, None, "segmentation", (3, 36, 32)))
+        closed_base(tmp_path, LOOP, Facts(CLASSES, None, "segmentation", (3, 36, 32)))
     with pytest.raises(InvalidInput, match=r"divisible by 8.*\n?.*Or set data\.crop"):
-        refined_base(tmp_path, LOOP, Facts(CLASSES, None, "segmentation", (3, 40, 32), (3, 20, 20)))
+        closed_base(tmp_path, LOOP, Facts(CLASSES, None, "segmentation", (3, 40, 32), (3, 20, 20)))
 
 
 # --- tune, evaluate
@@ -389,14 +389,14 @@ def test_a_run_that_never_ended_has_no_model_to_tune(trained, tmp_path, capsys):
 
 
 def test_the_settings_of_a_run_come_before_all_words(base, trained):
-    words = with_settings(["score", "train", f"--base={base}", "--data.size", "64"])
+    words = with_settings_of_a_run(["score", "train", f"--base={base}", "--data.size", "64"])
     assert words[:3] == ["score", "train", "--config"]
     assert words[4:] == ["--base", str(base), "--data.size", "64"]
     told = json.loads(words[3])
     assert set(told) == {"seed", "data"}
     assert not {"batch_size", "augment", "crop"} & set(told["data"])
-    assert json.loads(with_settings(["score", "tune", "--run", str(trained)])[3])["data"]["batch_size"] == 4
-    assert with_settings(["score", "tune"]) == ["score", "tune"]
+    assert json.loads(with_settings_of_a_run(["score", "tune", "--run", str(trained)])[3])["data"]["batch_size"] == 4
+    assert with_settings_of_a_run(["score", "tune"]) == ["score", "tune"]
 
 
 def test_a_run_shorter_than_an_epoch_ends_with_a_model(base, config, tmp_path):

@@ -15,10 +15,11 @@ from smp_feedback.data import Shapes
 from smp_feedback.data.augment import as_transform, augmented, cropped
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownName
 from smp_feedback.evaluation import miou
+from smp_feedback.losses.pixels import in_a_row
 
 pytest.importorskip("lightning")
 from smp_feedback.training import PairsModule, fit
-from smp_feedback.training.denoising import DenoisingModule, one_hot
+from smp_feedback.training.denoising import DenoisingModule
 
 TINY = smpf.Score(filters=8, additional_pools=1, features=("stage:2",), steps=2)
 BASE = {"encoder": "tu-test_resnet", "encoder_weights": None, "decoder_channels": (16, 16, 8, 8, 8)}
@@ -284,4 +285,4 @@ def test_a_window_keeps_a_side_that_is_shorter_and_comes_after_the_augmentation(
 def test_labels_become_one_hot_and_void_nothing():
     target = torch.tensor([[[0, 2, 1, 255]]])
     wanted = [[[1, 0, 0, 0]], [[0, 0, 1, 0]], [[0, 1, 0, 0]]]
-    assert one_hot(target, 3, 255)[0].tolist() == wanted
+    assert in_a_row(torch.zeros(1, 3, 1, 4), target, 255).one_hot[0].unflatten(1, (1, 4)).tolist() == wanted

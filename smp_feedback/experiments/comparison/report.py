@@ -7,7 +7,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from smp_feedback.experiments.table import Table
 from smp_feedback.experiments.comparison.tables import DETAIL, markdown, tables
 from smp_feedback.errors import InvalidInput, require
 from smp_feedback.saving.files import replace_files
+from smp_feedback.saving.saved import flat
 
 require("jinja2", extra="plot")
 
@@ -181,18 +182,9 @@ def _page(results: Mapping[str, Any], found: Comparison, sections: list[Section]
 
 
 def _settings(found: Comparison) -> dict[str, str]:
-    shown = {name: "n/a" if value is None else str(value) for name, value in _flat(found.settings)}
+    shown = {name: "n/a" if value is None else str(value) for name, value in flat(found.settings)}
     shown |= {"seeds": ", ".join(map(str, sorted({run.seed for run in found.runs}))), "hardware": found.hardware}
     return shown | {name: str(version) for name, version in found.versions.items()}
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """``{"a": {"b": 1}}`` as ``("a.b", 1)``."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _markdown(results: Mapping[str, Any], found: Comparison, shown: list[Picture]) -> str:

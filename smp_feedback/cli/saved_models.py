@@ -1,0 +1,97 @@
+"""``smp-feedback export | info | plot``: what is done with models and results that were saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from smp_feedback.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+
+def export(parser: ArgumentParser) -> Callable[[Any], None]:
+    """Write a saved model as one file that runs without this package: ONNX, or a torch.export program."""
+    parser.add_argument("model", metavar="MODEL", help="a directory written by save_pretrained, or a hub repository")
+    parser.add_argument("out", metavar="OUT", help="the file to write: name.onnx or name.pt2")
+    parser.add_argument("--steps", type=int, metavar="T", help="looks at the image; without it, the model's own")
+    parser.add_argument("--outputs", choices=("last", "all"), default="last", help="the last look's logits, or all")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="height and width to serve, in pixels")
+    parser.add_argument("--batch", type=int, metavar="B", help="images at once, with --size; without it, 1")
+    parser.add_argument("--format", choices=("onnx", "pt2"), help="without it, the suffix of OUT says")
+    parser.add_argument("--static", action="store_true", help="fix batch and size, which stay open where they can")
+
+    def run(args: Any) -> None:
+        from rich.console import Console
+
+        from smp_feedback.exporting.export import destination
+        from smp_feedback.exporting.export import export as write
+        from smp_feedback.saving.loading import from_pretrained
+
+        destination(args.out, args.format)  # before anything is loaded
+        with Console(stderr=True).status(f"loading {args.model}") as status:
+            model = from_pretrained(args.model)
+            written = write(
+                model,
+                args.out,
+                image=_blank(args.size, args.batch, model.feedback.in_channels),
+                steps=args.steps,
+                outputs=args.outputs,
+                format=args.format,
+                dynamic=not args.static,
+                tell=status.update,
+            )
+        print(f"wrote {written.path}: {', '.join(written.outputs)} of image {written.image}, steps={written.steps}")
+        print(f"its answers are within {written.difference:.0e} of the model's, relative to the largest")
+        if written.refused is not None:
+            print(f"no more axes could stay open: {written.refused}")
+
+    return run
+
+
+def info(parser: ArgumentParser) -> Callable[[Any], None]:
+    """Show what a saved model is: its architecture, arguments and loop."""
+    parser.add_argument("model", metavar="MODEL", help="a directory written by save_pretrained, or a hub repository")
+
+    def run(args: Any) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        from smp_feedback.saving.saved import flat, read_config
+
+        table = Table("setting", "value", title=str(args.model))
+        for name, value in flat(read_config(args.model)):
+            table.add_row(name, str(value))
+        Console().print(table)
+
+    return run
+
+
+def plot(parser: ArgumentParser) -> Callable[[Any], None]:
+    """Draw the figures of saved results: robustness, few images, stability, calibration, comparison."""
+    parser.add_argument("files", nargs="+", metavar="FILE", help="results, as save_result and compare write them")
+    parser.add_argument("--out", metavar="DIR", help="where figures go; without it, beside each result")
+    parser.add_argument("--format", choices=("png", "svg", "pdf"), default="png", help="the files' format")
+    parser.add_argument("--style", choices=("screen", "paper"), default="screen", help="paper: one column, 3.4 inches")
+
+    def run(args: Any) -> None:
+        from smp_feedback.plotting.plot import plot as draw
+
+        for path in draw(args.files, args.out, format=args.format, style=args.style):
+            print(f"wrote {path}")
+
+    return run
+
+
+def _blank(size: Sequence[int] | None, batch: int | None, channels: int) -> Any:
+    """An image of the size asked for, if one was."""
+    import torch
+
+    if size is None:
+        if batch is not None:
+            raise InvalidValue(f"--batch {batch} without --size: give both.")
+        return None
+    if min(*size, 1 if batch is None else batch) < 1:
+        raise InvalidValue(f"--size {size[0]} {size[1]} --batch {batch or 0}: expected whole numbers >= 1.")
+    return torch.zeros(batch or 1, channels, *size)

@@ -1,0 +1,85 @@
+"""What our Lightning modules share: an answer, scores of all that led to it, and a plateau that is heard."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, cast
+
+import lightning
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.training.metric import LookMetric, Scored
+
+Batch = tuple[Tensor, ...]
+PLATEAU = "val_loss"  # what a plateau is a plateau of
+
+
+class ScoringModule(lightning.LightningModule):
+    """A module with a *model* that is trained, and *scores* of each of its answers to an image.
+
+    What its last scores were is *scored*.
+    """
+
+    by_hand: ClassVar[str]
+    """What of the module steps its optimiser itself, where it does."""
+    unscaled: ClassVar[tuple[str, ...]] = ("16-mixed",)
+    model: nn.Module
+    ignore_index: int | None
+    scores: LookMetric | None
+    scored: Scored | None
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The model's logits (B, classes, H, W), the last if there are several."""
+        answer = self.model(image)
+        return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)
+
+    def conclude(self, *, unlabelled: bool = True) -> Scored:
+        """The scores so far, which begin anew.
+
+        Args:
+            unlabelled: Whether there may have been nothing to score.
+
+        Raises:
+            InvalidInput: If there was nothing, and must not be.
+        """
+        assert self.scores is not None
+        self.scored = self.scores.scored()
+        self.scores.reset()
+        if not unlabelled and self.scored.looks.isnan().all() and not self.trainer.sanity_checking:
+            raise InvalidInput(f"target: every validation label is ignored (ignore_index={self.ignore_index}).")
+        return self.scored
+
+    def on_validation_end(self) -> None:
+        """Step a plateau, which waits for the loss on the validation images; see `make_schedule`."""
+        schedule: Any = self.lr_schedulers()
+        if isinstance(schedule, ReduceLROnPlateau) and not self.trainer.sanity_checking:
+            schedule.step(self.trainer.callback_metrics[PLATEAU])
+
+    def on_fit_start(self) -> None:
+        """Refuse what optimisers that are stepped by hand cannot do.
+
+        Raises:
+            InvalidValue: For several processes, or a precision whose gradients would need scaling.
+        """
+        if self.automatic_optimization:
+            return
+        if self.trainer.world_size > 1:
+            raise InvalidValue(f"{self.by_hand} runs in one process: DDP expects one backward pass a step.")
+        if self.trainer.precision in self.unscaled:
+            raise InvalidValue(f"{self.by_hand} does not scale gradients: use precision 'bf16-mixed' or '32'.")
+
+
+def check_answer(logits: Tensor, target: Tensor) -> None:
+    """Maps are answered with maps, and labels with labels.
+
+    Raises:
+        InvalidValue: If the model is one for the other.
+    """
+    told = f"the model answers {tuple(logits.shape)} where the targets are {tuple(target.shape)}"
+    if logits.ndim != target.ndim + 1:
+        raise InvalidValue(
+            f"{told}: labels want a classifier (arch: timm/<name>), label maps a model for segmentation (arch: Unet)."
+        )
+    if logits.shape[2:] != target.shape[1:]:
+        raise InvalidValue(f"{told}: expected one size; give images of a size that the model takes (data.size).")
