@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from smp_feedback.checks import check_choice, check_whole
-from smp_feedback.cli.ablation_verb import ablation_settings, restore_ablation
+from smp_feedback.cli.experiments import ablation_settings, restore_ablation
 from smp_feedback.cli.restore_settings import built, evaluate_settings, train_settings
 from smp_feedback.cli.subcommands import Settings, Stage, add_stages, advancing, saved_model, scoring
 from smp_feedback.cli.tables import restoration_summary, restored_table

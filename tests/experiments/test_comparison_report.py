@@ -34,7 +34,7 @@ from smp_feedback.experiments.comparison.figures import caption, figures
 from smp_feedback.experiments.comparison.report import write_report
 from smp_feedback.experiments.comparison.results import TWINS, matched, means, only, paired
 from smp_feedback.experiments.comparison.schema import parse, read_results
-from smp_feedback.experiments.comparison.tables import console_tables, markdown, settled, tables
+from smp_feedback.experiments.comparison.tables import settled, shown, tables
 from smp_feedback.plotting.drawing import LOOK
 
 differences = st.lists(st.integers(-50, 50).map(lambda k: k / 1000), min_size=1, max_size=8)
@@ -459,19 +459,19 @@ def test_looking_on_stops_helping_where_no_later_look_is_ahead():
 def test_markdown_and_console_show_the_same_tables_whatever_the_names(seeds):
     results = fake_results(seeds=seeds, **SMALL)
     results["classes"] = ["[red]sky", "a|b", "<script>", "road"]
-    text = markdown(results)
+    text, all_of_it = ("\n".join(t.markdown() for t in shown(results, detail=detail)) for detail in (False, True))
     assert "[red]sky" in text
     assert "a\\|b" in text
     assert "every condition" not in text
-    assert "every condition" in markdown(results, detail=True)
+    assert "every condition" in all_of_it
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
     console = Console(width=200, record=True, file=io.StringIO())
-    for table in console_tables(results):
-        console.print(table)
-    shown = console.export_text()
-    assert "[red]sky" in shown
-    assert all(table.title in shown for name, table in tables(results).items() if name != "detail")
+    for table in shown(results):
+        console.print(*table.within(console.width), sep="\n")
+    printed = console.export_text()
+    assert "[red]sky" in printed
+    assert all(table.title in printed for name, table in tables(results).items() if name != "detail")
 
 
 # Figures
@@ -683,7 +683,11 @@ def test_a_missing_model_is_named(models, tmp_path):
 
 def test_classification_speaks_of_accuracy():
     results = fake_results(task="classification", **SMALL)
-    text = conclusion(results) + markdown(results) + "".join(caption(name, "accuracy") for name in figures(results))
+    text = (
+        conclusion(results)
+        + "".join(t.markdown() for t in shown(results))
+        + "".join(caption(name, "accuracy") for name in figures(results))
+    )
     assert "points of accuracy" in text
     assert "IoU" not in text
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.experiments.ablation.rows import ROWS
-from smp_feedback.experiments.ablation.runs import Key, restored, test_triplets
-from smp_feedback.experiments.ablation.scores import answers
+from smp_feedback.experiments.ablation.runs import AblationKey, restored, test_triplets
 from smp_feedback.experiments.ablation.settings import AblationSettings
 from smp_feedback.plotting.pictures import Picture, colours, examples, grid, photo
 from smp_feedback.evaluation.confusion import per_class
+from smp_feedback.evaluation.restoration_loop import answers
 from smp_feedback.surgery.extension import evaluating
 
 
@@ -28,7 +28,7 @@ def draw_pictures(settings: AblationSettings, folder: Path, name: str) -> Path |
     Returns:
         Its path; None if no model was kept.
     """
-    wanted = {row: restored(settings, Key(row, 0), folder / "models") for row in ROWS if row in settings.rows}
+    wanted = {row: restored(settings, AblationKey(row, 0), folder) for row in ROWS if row in settings.rows}
     models = {row: model for row, model in wanted.items() if model is not None}
     test = test_triplets(settings)
     classes = len(test.classes or ())
@@ -42,9 +42,9 @@ def pictures(
     said, seen = {}, None
     for row, model in models.items():
         with evaluating(model), torch.inference_mode():
-            *_, (image, logits) = answers(model, distorted[None])
-        said[row] = colours(per_class(logits)[0].argmax(0), classes)
-        seen = (f"restored:\n{row}", photo(image[0])) if ROWS[row].restored else seen
+            *_, last = answers(model, distorted[None])
+        said[row] = colours(per_class(last.logits)[0].argmax(0), classes)
+        seen = (f"restored:\n{row}", photo(last.restored[0])) if ROWS[row].restored else seen
     labels = [(row.replace("-", "\n"), picture) for row, picture in said.items()]
     images: list[Any] = [("distorted image", photo(distorted)), seen, ("clean image", photo(clean))]
     return [*filter(None, images), *labels, ("truth", colours(mask, classes))]

@@ -13,7 +13,7 @@ from smp_feedback.experiments.comparison.results import (
     MODELS,
     TWINS,
     Comparison,
-    Scores,
+    ScoreTable,
     average,
     kinds,
     means,
@@ -81,7 +81,7 @@ def _differences(found: Comparison) -> Figure | None:
     twins = [twin for twin in TWINS if paired(table, twin).values]
     if not twins:
         return None
-    parts: dict[str, Scores] = kinds(table)
+    parts: dict[str, ScoreTable] = kinds(table)
     if len(found.groups) > 1:
         for train, images in found.groups:
             parts[f"{train}, n = {images}"] = select(table, train=train, images=images)
@@ -215,7 +215,7 @@ def _cost(found: Comparison) -> Figure | None:
     return finish(figure, axes, found.metric)
 
 
-def _seeds(table: Scores) -> dict[str, list[float]]:
+def _seeds(table: ScoreTable) -> dict[str, list[float]]:
     """By model, one value a seed: the mean over the matched conditions."""
     averages = means(table)
     return {model: list(averages[model].values()) for model in MODELS if model in averages}

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from smp_feedback.experiments.comparison.runs import TEST_SEED, Key, held_out, restored, task_of
-from smp_feedback.experiments.comparison.settings import Condition, Settings
+from smp_feedback.experiments.comparison.runs import ComparisonKey, restored, task_of
+from smp_feedback.experiments.comparison.settings import ComparisonSettings, Condition
+from smp_feedback.experiments.runs import TEST_SEED, held_out
 from smp_feedback.data import Corrupted, Sample
 from smp_feedback.evaluation import save_result, stability
 from smp_feedback.plotting.pictures import examples, refinement
@@ -19,7 +20,7 @@ from smp_feedback.loops.base import FeedbackModel
 LOOKS = 20  # many more than any was trained with
 
 
-def draw_pictures(settings: Settings, folder: Path) -> dict[str, Path]:
+def draw_pictures(settings: ComparisonSettings, folder: Path) -> dict[str, Path]:
     """Two pictures for each training condition, with the most training images; of a classifier, the second alone.
 
     Args:
@@ -33,7 +34,7 @@ def draw_pictures(settings: Settings, folder: Path) -> dict[str, Path]:
     images = max(settings.images, key=lambda n: n or float("inf"))
     drawn = {}
     for condition in settings.conditions:
-        models = _models(settings, condition, images, folder / "models")
+        models = _models(settings, condition, images, folder)
         name = str(condition).replace(":", "")
         if models and task_of(test) == "segmentation":
             path = folder / "models" / f"refinement-{name}.png"
@@ -44,8 +45,10 @@ def draw_pictures(settings: Settings, folder: Path) -> dict[str, Path]:
     return drawn
 
 
-def _models(settings: Settings, condition: Condition, images: int, folder: Path) -> dict[str, nn.Module]:
-    wanted = {name: restored(settings, Key(name, condition, images, 0), folder) for name in settings.models[::-1]}
+def _models(settings: ComparisonSettings, condition: Condition, images: int, folder: Path) -> dict[str, nn.Module]:
+    wanted = {
+        name: restored(settings, ComparisonKey(name, condition, images, 0), folder) for name in settings.models[::-1]
+    }
     return {name: model for name, model in wanted.items() if model is not None}
 
 
