@@ -10,7 +10,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smp_feedback.errors import FeedbackError, InvalidValue, did_you_mean, require, suggestion
@@ -69,10 +69,11 @@ def info(parser: ArgumentParser) -> Run:
         from rich.console import Console
         from rich.table import Table
 
+        from smp_feedback.experiments.table import flat
         from smp_feedback.saving.saved import read_config
 
         table = Table("setting", "value", title=str(args.model))
-        for name, value in _flat(read_config(args.model)):
+        for name, value in flat(read_config(args.model)):
             table.add_row(name, str(value))
         Console().print(table)
 
@@ -301,12 +302,3 @@ def _blank(size: Sequence[int] | None, batch: int | None, channels: int) -> Any:
     if min(*size, 1 if batch is None else batch) < 1:
         raise InvalidValue(f"--size {size[0]} {size[1]} --batch {batch or 0}: expected whole numbers >= 1.")
     return torch.zeros(batch or 1, channels, *size)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """``{"a": {"b": 1}}`` as ``("a.b", 1)``."""
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -11,6 +11,7 @@ from torch.utils.data import Subset
 
 from smp_feedback.data import open_dataset
 from smp_feedback.experiments.base_settings import ExperimentSettings
+from smp_feedback.training.build import Facts, facts_of
 from smp_feedback.training.callbacks import NotFinite
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.trainer import fit
@@ -23,6 +24,11 @@ def opened(settings: ExperimentSettings, split: str, seed: int = 0, count: int |
     augment = settings.augment if split == "train" else "none"
     options = {"root": settings.root, "size": settings.size, "seed": seed, "count": count, "transform": augment}
     return open_dataset(settings.data, split, **options, **settings.data_options)
+
+
+def facts(settings: ExperimentSettings) -> Facts:
+    """What a model must know of the data."""
+    return facts_of(opened(settings, settings.split, count=1))
 
 
 def held_out(settings: ExperimentSettings) -> Subset[Any]:

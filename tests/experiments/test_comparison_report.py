@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.evaluation.results import load_result
 from smp_feedback.evaluation.statistics import (
     Paired,
     chance,
@@ -33,7 +34,7 @@ from smp_feedback.experiments.comparison.conclusion import conclusion, gaps, sum
 from smp_feedback.experiments.comparison.figures import caption, figures
 from smp_feedback.experiments.comparison.report import write_report
 from smp_feedback.experiments.comparison.results import TWINS, matched, means, only, paired
-from smp_feedback.experiments.comparison.schema import parse, read_results
+from smp_feedback.experiments.comparison.schema import parse
 from smp_feedback.experiments.comparison.tables import settled, shown, tables
 from smp_feedback.plotting.drawing import LOOK
 
@@ -251,11 +252,11 @@ def test_what_is_no_comparison_is_refused_before_anything_is_written(break_it, s
 
 def test_a_file_is_read_or_refused_by_name(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(fake_results(**SMALL)))
-    assert read_results(tmp_path / "results.json") == fake_results(**SMALL)
+    assert load_result(tmp_path / "results.json") == fake_results(**SMALL)
     (tmp_path / "half.json").write_text('{"kind": "comp')
     for name in ("half.json", "absent.json"):
-        with pytest.raises(InvalidInput, match=name):
-            read_results(tmp_path / name)
+        with pytest.raises((InvalidValue, OSError), match=name):
+            load_result(tmp_path / name)
 
 
 # The answer

@@ -16,14 +16,14 @@ from smp_feedback.data.triplets import Triplets
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.image_quality import Counted
 from smp_feedback.evaluation.restoration_loop import answers, counted
-from smp_feedback.experiments import store
+from smp_feedback.experiments import runs, store
 from smp_feedback.experiments.ablation.rows import DISTORTED, ROWS, lines
 from smp_feedback.experiments.ablation.settings import AblationSettings
 from smp_feedback.experiments.ablation.variants import make_model, make_module
 from smp_feedback.experiments.cost import seconds_per_image
 from smp_feedback.experiments.runs import TEST_SEED, held_out, opened, train
 from smp_feedback.loops.restoration.model import RestorationModel
-from smp_feedback.training.build import Facts, facts_of
+from smp_feedback.training.build import Facts
 from smp_feedback.training.datamodule import PairsModule, TripletsModule
 
 
@@ -56,7 +56,7 @@ def facts(settings: AblationSettings) -> Facts:
     Raises:
         InvalidValue: If they have one label an image.
     """
-    found = facts_of(opened(settings, settings.split, count=1))
+    found = runs.facts(settings)
     if found.task != "segmentation":
         raise InvalidValue(f"data={settings.data} has one label an image: an ablation wants maps of labels.")
     return found

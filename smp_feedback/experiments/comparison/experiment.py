@@ -10,12 +10,11 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.experiments.comparison.conclusion import summary
 from smp_feedback.experiments.comparison.pictures import draw_pictures
 from smp_feedback.experiments.comparison.report import write_report
-from smp_feedback.experiments.comparison.runs import ComparisonKey, keys, passes_of, run, task_of, training_data
+from smp_feedback.experiments.comparison.runs import ComparisonKey, keys, passes_of, run, training_data, untrained
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.experiments.comparison.tables import shown
-from smp_feedback.experiments.comparison.variants import make_twin
 from smp_feedback.experiments.engine import Experiment
-from smp_feedback.experiments.runs import held_out, opened
+from smp_feedback.experiments.runs import facts, held_out
 
 
 def plan(settings: ComparisonSettings) -> str:
@@ -30,20 +29,19 @@ def plan(settings: ComparisonSettings) -> str:
 
 def check(settings: ComparisonSettings) -> None:
     """Open every split and build every model once, before hours are spent."""
-    classes = held_out(settings).dataset.classes  # type: ignore[attr-defined]
     held_out(settings)[0]
     wanted = [ComparisonKey("feedback", settings.conditions[0], n, 0) for n in settings.images]
     counts = [training_data(settings, key)[1] for key in wanted]
     if len(set(counts)) < len(counts):
         raise InvalidValue(f"images={settings.images}: 0 is all of them, {max(counts)}; expected each number once.")
     for name in settings.models:
-        make_twin(name, settings, len(classes), 0)
+        untrained(settings, wanted[0]._replace(model=name))
 
 
 def gather(settings: ComparisonSettings) -> dict[str, Any]:
     """What the results say of the data."""
-    data = opened(settings, settings.split)
-    return {"classes": list(data.classes), "ignore_index": data.ignore_index, "task": task_of(data)}
+    about = facts(settings)
+    return {"classes": list(about.classes), "ignore_index": about.ignore_index, "task": about.task}
 
 
 def report(settings: ComparisonSettings, results: Mapping[str, Any], folder: Path) -> list[Path]:

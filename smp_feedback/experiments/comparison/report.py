@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ from smp_feedback.experiments.comparison.conclusion import conclusion, gaps, sum
 from smp_feedback.experiments.comparison.figures import caption, figures
 from smp_feedback.experiments.comparison.results import Comparison
 from smp_feedback.experiments.comparison.schema import parse
-from smp_feedback.experiments.table import Table
+from smp_feedback.evaluation.results import plain
+from smp_feedback.experiments.table import Table, flat
 from smp_feedback.experiments.comparison.tables import DETAIL, shown, tables
 from smp_feedback.errors import InvalidInput, require
 from smp_feedback.saving.files import replace_files
@@ -110,7 +110,7 @@ def write_report(results: Mapping[str, Any], folder: Path, pictures: Mapping[str
     found = parse(results)
     given = [_read(text, Path(path)) for text, path in (pictures or {}).items()]
     drawn = [_draw(name, figure, caption(name, found.metric)) for name, figure in figures(results).items()]
-    clean = _finite(dict(results))
+    clean: Any = plain(results)
     page = _page(clean, found, _sections(results, drawn, given))
     folder = Path(folder)
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
@@ -183,18 +183,9 @@ def _page(results: Mapping[str, Any], found: Comparison, sections: list[ReportSe
 
 
 def _settings(found: Comparison) -> dict[str, str]:
-    shown = {name: "n/a" if value is None else str(value) for name, value in _flat(found.settings)}
+    shown = {name: "n/a" if value is None else str(value) for name, value in flat(found.settings)}
     shown |= {"seeds": ", ".join(map(str, sorted({run.seed for run in found.runs}))), "hardware": found.hardware}
     return shown | {name: str(version) for name, version in found.versions.items()}
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """``{"a": {"b": 1}}`` as ``("a.b", 1)``."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _markdown(results: Mapping[str, Any], found: Comparison, pictures: list[ReportPicture]) -> str:
@@ -214,15 +205,6 @@ def _markdown(results: Mapping[str, Any], found: Comparison, pictures: list[Repo
         f"## Settings\n\n```\n{found.command}\n```\n\n{settings}\n",
     )
     return "\n\n".join(parts)
-
-
-def _finite(value: Any) -> Any:
-    """*value* with null in place of NaN and infinity, which are no JSON."""
-    if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _slug(text: str) -> str:

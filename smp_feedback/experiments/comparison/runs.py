@@ -17,7 +17,7 @@ from smp_feedback.experiments import store
 from smp_feedback.experiments.comparison.settings import ComparisonSettings, Condition
 from smp_feedback.experiments.comparison.variants import Twin, make_twin
 from smp_feedback.experiments.cost import kept_for_backward, seconds_per_image
-from smp_feedback.experiments.runs import TEST_SEED, held_out, opened, train
+from smp_feedback.experiments.runs import TEST_SEED, facts, held_out, opened, train
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.training import FeedbackModule, PairsModule
 
@@ -68,6 +68,11 @@ def passes_of(settings: ComparisonSettings, key: ComparisonKey) -> int:
     return steps_of(settings, key) * (settings.looks if key.model == "feedback" else 1)
 
 
+def untrained(settings: ComparisonSettings, key: ComparisonKey) -> Twin:
+    """The model of *key*, as it begins."""
+    return make_twin(key.model, settings, len(facts(settings).classes), key.seed)
+
+
 def run(settings: ComparisonSettings, key: ComparisonKey, accelerator: str = "auto") -> store.Trained:
     """Train, score and measure one model.
 
@@ -81,11 +86,15 @@ def run(settings: ComparisonSettings, key: ComparisonKey, accelerator: str = "au
     """
     data, count = training_data(settings, key)
     test = held_out(settings)
-    classes, ignore = facts(test)
-    twin = make_twin(key.model, settings, classes, key.seed)
-    supervise = settings.supervise if isinstance(twin.model, FeedbackModel) else "last"
-    about: dict[str, Any] = {"classes": classes, "ignore_index": ignore, "loss": settings.loss}
-    module = FeedbackModule(twin.model, supervise=supervise, lr=settings.lr, **about)
+    twin = untrained(settings, key)
+    module = FeedbackModule(
+        twin.model,
+        classes=len(facts(settings).classes),
+        ignore_index=facts(settings).ignore_index,
+        loss=settings.loss,
+        supervise=settings.supervise if isinstance(twin.model, FeedbackModel) else "last",
+        lr=settings.lr,
+    )
     pairs = PairsModule(data, batch_size=settings.batch_size)
     seconds = train(key, module, pairs, twin.train_steps, accelerator)
     batch = [i % len(test) for i in range(settings.batch_size)]
@@ -108,28 +117,17 @@ def run(settings: ComparisonSettings, key: ComparisonKey, accelerator: str = "au
 
 def scores(settings: ComparisonSettings, key: ComparisonKey, twin: Twin, test: Subset[Any]) -> Iterator[dict[str, Any]]:
     """One entry for each condition; of the condition it was trained on, a loop's one for each look up to 2 T."""
-    classes, ignore = facts(test)
-    task = task_of(test)
+    about = facts(settings)
+    how: Any = {"classes": len(about.classes), "ignore_index": about.ignore_index, "task": about.task}
     for condition in dict.fromkeys([*settings.tests, key.train]):
         shown = Corrupted(test, condition.corruption, condition.severity, seed=TEST_SEED)
         every = condition == key.train and twin.looks > 1
         looks = tuple(range(1, 2 * twin.looks + 1)) if every else (twin.looks,)
-        for score in evaluate(twin.model, shown, classes=classes, ignore_index=ignore, task=task, looks=looks):
-            about = {"corruption": condition.corruption, "severity": condition.severity, "looks": score.looks}
-            yield {**about, "score": score.score, "per_class": list(score.per_class), "ece": score.ece}
+        for score in evaluate(twin.model, shown, looks=looks, **how):
+            where = {"corruption": condition.corruption, "severity": condition.severity, "looks": score.looks}
+            yield {**where, "score": score.score, "per_class": list(score.per_class), "ece": score.ece}
 
 
 def restored(settings: ComparisonSettings, key: ComparisonKey, folder: Path) -> nn.Module | None:
     """The trained model of *key*, if its weights are kept in *folder*."""
-    classes, _ = facts(held_out(settings))
-    return store.restored(folder, key, lambda: make_twin(key.model, settings, classes, key.seed).model)
-
-
-def task_of(data: Any) -> str:
-    """``segmentation`` where targets are masks, ``classification`` where they are single labels."""
-    return "segmentation" if data[0][1].ndim else "classification"
-
-
-def facts(test: Any) -> tuple[int, int | None]:
-    """How many classes there are, and the label that is not scored."""
-    return len(test.dataset.classes), test.dataset.ignore_index
+    return store.restored(folder, key, lambda: untrained(settings, key).model)

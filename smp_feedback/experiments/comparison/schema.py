@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from smp_feedback.errors import InvalidInput, did_you_mean, suggestion
@@ -19,20 +17,6 @@ from smp_feedback.experiments.comparison.results import (
 from smp_feedback.experiments.schema import Schema, check_score, number, once
 
 SCHEMA = Schema("comparison", "smp-feedback compare")
-
-
-def read_results(path: Path) -> dict[str, Any]:
-    """The comparison in the file *path*, checked.
-
-    Raises:
-        InvalidInput: If it is no JSON, or no comparison of a version this package reads.
-    """
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} cannot be read as JSON: {error}") from error
-    parse(results)
-    return dict(results)
 
 
 def parse(results: Mapping[str, Any]) -> Comparison:
