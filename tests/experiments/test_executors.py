@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import threading
@@ -106,6 +107,31 @@ def test_a_queue_of_submitit_makes_the_same_runs(alone, tmp_path):
     submitit = pytest.importorskip("submitit")
     with Queue(submitit.AutoExecutor(tmp_path / "queue", cluster="local")) as queue:
         assert made("ablate", tmp_path / "out", executor=queue) == alone["ablate"]
+
+
+# as SLURM's, of one machine
+SLURM = {
+    "srun": 'shift 5; exec "$@"',
+    "sbatch": (
+        "export SLURM_JOB_ID=$$ SLURM_JOB_NUM_NODES=1 SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_NODEID=0 SLURM_LOCALID=0;"
+        'cat "$1" > {folder}/script; sh "$1" > {folder}/said 2>&1 & echo "Submitted batch job $$"'
+    ),
+    "sacct": 'echo "JobID|State|NodeList"',
+    "scancel": "true",
+}
+
+
+def test_slurm_is_asked_for_as_many_cores_as_a_run_has_threads(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    for name, script in SLURM.items():
+        path = tmp_path / name
+        path.write_text("#!/bin/sh\n" + script.replace("{folder}", str(tmp_path)) + "\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with opened("slurm", 1, tmp_path / "out") as (queue, at_once):
+        assert dict(run_all(math.sqrt, [4.0], queue, at_once)) == {4.0: 2.0}
+    assert not (tmp_path / "out" / "slurm").exists(), "scripts and logs are of use only where something went wrong"
+    assert f"--cpus-per-task={torch.get_num_threads()}" in (tmp_path / "script").read_text()
 
 
 class Job:
