@@ -25,12 +25,10 @@ class AblationSettings(ExperimentSettings):
         data: A segmentation dataset by name: ``polygons``, ``camvid``, ``folder``, ...; all of them:
             ``smp_feedback.list_datasets()``.
         images: Training images; 0 is all there are.
-        augment: ``none``, ``flip``, ``flips``, ``crop_flip`` or ``colour``; images are distorted after it.
         corruption: What distorts the images, by name: the simulator of the paper is ``turbulence``.
         severity: Of that, 1 to 5. Training images are distorted anew in each epoch, test images always alike.
         turbulence: Air and camera in place of the two, by the names of
             :class:`~smp_feedback.data.turbulence.simulator.Turbulence`, such as ``{cn2: 1e-13, path: 1000}``.
-        arch: M's architecture.
         restoration: The loop, as :class:`Restoration` takes it: steps, depth, filters, reach, weight, ... The network
             is smaller than the paper's (depth 5, 64 filters), which is sized for images of 512 x 1024 pixels.
         gammas: Of the iterative focal loss, one for each step; the last stands for every later one. None is
@@ -44,7 +42,6 @@ class AblationSettings(ExperimentSettings):
         weight_decay: Of M's Adam, 2e-4 in the paper.
         decay: M's learning rate of an epoch over that of the one before, 0.99 in the paper.
         halve_every: Epochs after which R's learning rate is halved, 30 in the paper.
-        seeds: Repetitions; each draws other weights, batches and distortions of training images.
         split: The split they come from. Scored are the last weights: no row is chosen by a score.
 
     >>> AblationSettings(restoration={"steps": 2, "depth": 3}).gammas
