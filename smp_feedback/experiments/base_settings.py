@@ -33,7 +33,7 @@ class ExperimentSettings:
         train_steps: Batches of a training.
         batch_size: Images in each of them.
         lr: The learning rate.
-        augment: ``none``, ``flip``, ``flips`` (up and down too), ``crop_flip``, ``colour``; images are corrupted after it.
+        augment: ``none``, ``flip``, ``flips`` (up and down too), ``crop_flip``, ``colour``; corruption comes after it.
         seeds: Repetitions; each draws other weights, batches and training images, or corruptions of them.
         test_images: Held-out images to score, at most; 0 is all there are.
         split: The split they come from.
