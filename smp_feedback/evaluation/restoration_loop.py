@@ -8,15 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from smp_feedback.data.triplets import check_triplets
 from smp_feedback.errors import InvalidType, InvalidValue
-from smp_feedback.evaluation.evaluate import Advance, device_of
-from smp_feedback.evaluation.image_quality import Counted
+from smp_feedback.evaluation.evaluation_loop import Advance, batches, device_of
+from smp_feedback.evaluation.image_quality import ImageTally
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.score_loop import check_classes
-from smp_feedback.evaluation.scores import Score
+from smp_feedback.evaluation.scores import LookScore
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.loops.restoration.state import Pass
 from smp_feedback.surgery.extension import evaluating
@@ -25,7 +24,7 @@ CLEAN, DISTORTED, RESTORED = "clean", "distorted", "restored"
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImageScore:
     """One image that the base was shown, and what it made of it.
 
     Attributes:
@@ -36,7 +35,7 @@ class Seen:
     """
 
     image: str
-    score: Score
+    score: LookScore
     psnr: float
     l1: float
 
@@ -45,14 +44,14 @@ class Seen:
 class RestorationScores:
     """The scores of all that the base was shown, in the order in which they are printed."""
 
-    seen: tuple[Seen, ...]
+    seen: tuple[ImageScore, ...]
 
     @property
-    def last(self) -> Seen:
+    def last(self) -> ImageScore:
         """Of the model's own answer."""
         return self.seen[-1]
 
-    def of(self, image: str) -> Seen:
+    def of(self, image: str) -> ImageScore:
         """Of one of the images.
 
         Raises:
@@ -112,17 +111,15 @@ def evaluate_restoration(
         raise InvalidValue("data is empty: expected at least one triplet of distorted image, clean image and mask.")
     device = device_of(model)
     names = images_of(model)
-    counted = [Counted(classes, ignore_index, device) for _ in names]
-    # a generator of its own: the loader would else draw from, and move, everybody's
-    loader: Any = DataLoader(data, batch_size, num_workers=workers, generator=torch.Generator())
+    counted = [ImageTally(classes, ignore_index, device) for _ in names]
     with evaluating(model), torch.inference_mode():
-        for batch in loader:
+        for batch in batches(data, batch_size, workers):
             distorted, clean, target = (part.to(device, non_blocking=True) for part in check_triplets(batch))
             for one, seen in zip(counted, shown(model, distorted, clean), strict=True):
                 one.add(seen.restored, seen.logits, clean, target)
             advance()
     rows = zip(names, counted, strict=True)
-    return RestorationScores(tuple(Seen(name, one.score(), **one.closeness()) for name, one in rows))
+    return RestorationScores(tuple(ImageScore(name, one.score(), **one.closeness()) for name, one in rows))
 
 
 def shown(model: RestorationModel, distorted: Tensor, clean: Tensor) -> Iterator[Pass]:

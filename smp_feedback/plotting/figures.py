@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from smp_feedback.evaluation.results import Result
 from smp_feedback.plotting.axes import (
-    Row,
+    Rows,
     class_bars,
     curves,
     curves_over_looks,
     last_look,
     legend,
     models_of,
+    panels,
     reliability,
     spread,
     unique,
     way,
+    whole_numbers,
 )
-from smp_feedback.plotting.style import columns, new_figure
+from smp_feedback.plotting.style import GREY, columns, line, new_figure
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
-Result = Mapping[str, Any]
 SCORES = {"segmentation": "mIoU", "classification": "accuracy"}
 
 
@@ -54,7 +54,7 @@ def few_shot(result: Result) -> dict[str, Figure]:
     axis.set_xticks(counts, [str(n) for n in counts])
     axis.minorticks_off()
     axis.set(xlabel="training images", ylabel=SCORES[result["task"]])
-    legend(figure, axis, rows)
+    legend(figure, [axis])
     return {"few_shot": figure}
 
 
@@ -69,7 +69,7 @@ def calibration(result: Result) -> dict[str, Figure]:
         curves_over_looks(axis, rows, "ece")
         axis.set_ylabel("calibration error")
         axis.set_ylim(bottom=0)
-        legend(figure, axis, rows)
+        legend(figure, [axis])
         figures["looks"] = figure
     return figures
 
@@ -87,42 +87,60 @@ def stability(result: Result) -> dict[str, Figure]:
     return {"stability": figure}
 
 
-def _by_severity(rows: Sequence[Row], value: str, label: str) -> Figure:
+def tuning(result: Result) -> dict[str, Figure]:
+    """The mIoU over updates, a line for each step size; the base's as a level, and the choice."""
+    figure = new_figure()
+    axis = figure.subplots()
+    for i, (size, row) in enumerate(zip(result["step_sizes"], result["score"], strict=True)):
+        axis.plot(range(len(row)), row, label=f"step {size:g}", markevery=max(1, len(row) // 10), **line(i))
+    axis.axhline(result["base"], color=GREY, linewidth=1.0, label="base", zorder=1)
+    chosen = result["chosen"]
+    place: dict[str, Any] = {"color": "#000000", "marker": "*", "markersize": 11, "linestyle": "none", "zorder": 4}
+    axis.plot(chosen["steps"], chosen["score"], label="chosen", **place)
+    axis.locator_params(axis="x", integer=True)
+    axis.set(xlabel="updates", ylabel="mIoU")
+    legend(figure, [axis], letters=15)
+    return {"tuning": figure}
+
+
+def before_and_after(result: Result) -> dict[str, Figure]:
+    """Each class of a refined prediction, or of a restored image: before, on the way, and after."""
+    return {"classes": class_bars(result["rows"], result)}
+
+
+def _by_severity(rows: Rows, value: str, label: str) -> Figure:
     """One panel for each corruption, its first point the clean images."""
     names = [name for name in unique(rows, "corruption") if name != "clean"] or ["clean"]
     across = columns(len(names))
-    down = -(-len(names) // across)
-    figure = new_figure(aspect=0.16 + (0.85 * down) / across)
-    axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
-    for i, (axis, name) in enumerate(zip(axes, names, strict=False)):
+    figure = new_figure(aspect=0.16 + 0.85 * -(-len(names) // across) / across)
+    axes = panels(figure, len(names), across, sharex=True, sharey=True)
+    for i, (axis, name) in enumerate(zip(axes, names, strict=True)):
         curves(axis, [row for row in rows if row["corruption"] in ("clean", name)], "severity", value, models_of(rows))
         axis.set_title(name.replace("_", " "))
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        whole_numbers(axis)
         axis.tick_params(labelbottom=i + across >= len(names))
-    for axis in axes[len(names) :]:
-        axis.remove()
     axes[0].set_ylim(bottom=0)
     figure.supxlabel("severity", fontsize="medium")
     figure.supylabel(label, fontsize="medium")
-    legend(figure, axes[0], rows)
+    legend(figure, axes)
     return figure
 
 
-def _by_looks(rows: Sequence[Row], label: str) -> Figure:
+def _by_looks(rows: Rows, label: str) -> Figure:
     """Score over looks: on clean images, and the mean over all corrupted ones."""
     parts = [("clean", [row for row in rows if row["severity"] == 0])]
     parts += [("mean over corruptions", _mean_corrupted(rows))] * any(row["severity"] for row in rows)
     figure = new_figure(aspect=0.6)
-    axes = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    axes = panels(figure, len(parts), len(parts), sharey=True)
     for axis, (title, part) in zip(axes, parts, strict=True):
         curves_over_looks(axis, part, "score")
         axis.set_title(title)
     axes[0].set_ylabel(label)
-    legend(figure, axes[0], rows)
+    legend(figure, axes)
     return figure
 
 
-def _mean_corrupted(rows: Sequence[Row]) -> list[Row]:
+def _mean_corrupted(rows: Rows) -> list[Mapping[str, Any]]:
     groups: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
         if row["severity"]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from smp_feedback.evaluation.evaluate import device_of
-from smp_feedback.evaluation.image_quality import Counted
+from smp_feedback.evaluation.evaluation_loop import device_of
+from smp_feedback.evaluation.image_quality import ImageTally
 from smp_feedback.experiments.ablation.rows import DISTORTED
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.surgery.extension import evaluating
@@ -33,13 +33,13 @@ def scores(model: nn.Module, test: Any, about: Facts, images: str, batch_size: i
         number; of M alone one, whose image is the one it was shown.
     """
     device = device_of(model)
-    counted: list[Counted] = []
+    counted: list[ImageTally] = []
     with evaluating(model), torch.inference_mode():
         for batch in DataLoader(test, batch_size, generator=torch.Generator()):
             distorted, clean, target = (part.to(device) for part in batch[:3])
             for t, (image, logits) in enumerate(answers(model, distorted if images == DISTORTED else clean)):
                 if t == len(counted):
-                    counted.append(Counted(len(about.classes), about.ignore_index, device))
+                    counted.append(ImageTally(len(about.classes), about.ignore_index, device))
                 counted[t].add(image, logits, clean, target)
     return [{"images": images, "pass": t, **_found(one)} for t, one in enumerate(counted)]
 
@@ -54,7 +54,7 @@ def answers(model: nn.Module, image: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         yield passed.restored, passed.logits
 
 
-def _found(one: Counted) -> dict[str, Any]:
+def _found(one: ImageTally) -> dict[str, Any]:
     score, near = one.score(), one.closeness()
     kept = {name: value if math.isfinite(value) else None for name, value in near.items()}
     return {"score": score.score, "per_class": list(score.per_class), **kept}

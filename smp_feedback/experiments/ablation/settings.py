@@ -33,7 +33,7 @@ class AblationSettings:
         corruption: What distorts the images, by name: the simulator of the paper is ``turbulence``.
         severity: Of that, 1 to 5. Training images are distorted anew in each epoch, test images always alike.
         turbulence: Air and camera in place of the two, by the names of
-            :class:`~smp_feedback.data.turbulence.simulator.Turbulence`, such as ``{cn2: 1e-13, path: 1000}``.
+            :class:`~smp_feedback.data.turbulence.Turbulence`, such as ``{cn2: 1e-13, path: 1000}``.
         arch: M's architecture.
         encoder: Its encoder. None is resnet18 for smp's architectures, and any other's own.
         arch_options: The architecture's own keywords.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import math
 import re
@@ -19,11 +18,11 @@ from smp_feedback.experiments.comparison.schema import parse
 from smp_feedback.experiments.table import Table
 from smp_feedback.experiments.comparison.tables import DETAIL, markdown, tables
 from smp_feedback.errors import InvalidInput, require
+from smp_feedback.plotting.plot import for_page
 from smp_feedback.saving.files import replace_files
 
 require("jinja2", extra="plot")
 
-import matplotlib as mpl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 if TYPE_CHECKING:
@@ -131,11 +130,7 @@ def _writer(data: bytes) -> Any:
 
 def _draw(name: str, figure: Figure, text: str) -> Picture:
     """The figure as SVG and PNG, the same bytes every time."""
-    svg, png = io.BytesIO(), io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-    figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
-    return Picture(name, {".svg": svg.getvalue(), ".png": png.getvalue()}, text)
+    return Picture(name, for_page(figure, name), text)
 
 
 def _read(text: str, path: Path) -> Picture:
