@@ -53,7 +53,7 @@ def checked_sigma(name: str, value: float) -> float:
     return float(value)
 
 
-def check_floating(image: Tensor) -> None:
+def check_corruptible(image: Tensor) -> None:
     """*image* is a floating-point tensor (..., C, H, W) with something in it."""
     if not isinstance(image, Tensor) or not image.is_floating_point():
         kind = image.dtype if isinstance(image, Tensor) else type(image).__name__

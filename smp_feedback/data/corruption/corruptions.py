@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as F
 
-from smp_feedback.data.items import Corruption, check_floating, checked_int, checked_sigma
+from smp_feedback.data.items import Corruption, check_corruptible, checked_int, checked_sigma
 from smp_feedback.data.turbulence.simulator import PRESETS, Simulator, blurred
 from smp_feedback.errors import InvalidType, InvalidValue
 
@@ -45,7 +45,7 @@ def _checked(function: Corruption) -> Corruption:
 
     @functools.wraps(function)
     def corruption(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-        check_floating(image)
+        check_corruptible(image)
         if image.ndim != 3:
             raise InvalidValue(f"image of shape {tuple(image.shape)}: expected one image (C, H, W).")
         if not isinstance(generator, torch.Generator):
@@ -209,7 +209,7 @@ def add_noise(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor
     >>> noisy.amin((1, 2, 3)), noisy.amax((1, 2, 3))
     (tensor([0., 0.]), tensor([1., 1.]))
     """
-    check_floating(image)
+    check_corruptible(image)
     if checked_sigma("sigma", sigma) == 0:
         return image
     noisy = image + sigma * _normal(image, generator)

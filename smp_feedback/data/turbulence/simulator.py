@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from smp_feedback.checks import check_number
-from smp_feedback.data.items import Corruption, check_floating
+from smp_feedback.data.items import Corruption, check_corruptible
 from smp_feedback.data.turbulence.fields import displacement_field
 from smp_feedback.data.turbulence.medium import Turbulence
 from smp_feedback.errors import (
@@ -186,7 +186,7 @@ def blurred(images: Tensor, sigma: float, cut: float) -> Tensor:
 
 
 def _checked(images: Tensor) -> Tensor:
-    check_floating(images)
+    check_corruptible(images)
     if images.ndim > 4 or 0 in images.shape:
         raise InvalidValue(
             f"images of shape {tuple(images.shape)}: expected (B, C, H, W) or (C, H, W), none of them 0."
