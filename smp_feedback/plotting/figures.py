@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from smp_feedback.evaluation.results import Result
 from smp_feedback.plotting.axes import (
+    Look,
     Rows,
-    class_bars,
+    bars,
     curves,
     curves_over_looks,
     last_look,
     legend,
     models_of,
     panels,
-    reliability,
     spread,
     unique,
     way,
     whole_numbers,
 )
-from smp_feedback.plotting.style import GREY, columns, line, new_figure
+from smp_feedback.plotting.style import GREY, bar, columns, line, new_figure
 
+ENDS: Look = {"color": "black", "linewidth": 0.8, "solid_capstyle": "butt", "marker": "|", "markersize": 3}
 SCORES = {"segmentation": "mIoU", "classification": "accuracy"}
 
 
@@ -36,7 +38,7 @@ def robustness(result: Result) -> dict[str, Figure]:
     figures = {
         "severity": _by_severity(last, "score", label),
         "ece": _by_severity(last, "ece", "calibration error"),
-        "classes": class_bars([row for row in last if row["severity"] == 0], result),
+        "classes": _class_bars([row for row in last if row["severity"] == 0], result),
     }
     if len({row["looks"] for row in rows}) > 1:
         figures["looks"] = _by_looks(rows, label)
@@ -62,7 +64,7 @@ def calibration(result: Result) -> dict[str, Figure]:
     """Reliability after the last look, each class, and the calibration error over looks where there are several."""
     rows = result["rows"]
     last = last_look(rows)
-    figures = {"reliability": reliability(last), "classes": class_bars(last, result)}
+    figures = {"reliability": _reliability(last), "classes": _class_bars(last, result)}
     if len({row["looks"] for row in rows}) > 1:
         figure = new_figure()
         axis = figure.subplots()
@@ -105,7 +107,55 @@ def tuning(result: Result) -> dict[str, Figure]:
 
 def before_and_after(result: Result) -> dict[str, Figure]:
     """Each class of a refined prediction, or of a restored image: before, on the way, and after."""
-    return {"classes": class_bars(result["rows"], result)}
+    return {"classes": _class_bars(result["rows"], result)}
+
+
+def _class_bars(rows: Rows, result: Mapping[str, Any]) -> Figure:
+    """One group of bars for each class, mean over seeds; the line at a bar's end is their range."""
+    models, by_class = models_of(rows), list(zip(*(row["per_class"] for row in rows), strict=True))
+    present = [k for k, column in enumerate(by_class) if any(value is not None for value in column)]
+    figure = new_figure(aspect=max(0.5, 0.2 + 0.045 * len(present) * (0.6 + 0.4 * len(models))))
+    axis = figure.subplots()
+    for i, model in enumerate(models):
+        found = [[row["per_class"][k] for row in rows if row["model"] == model] for k in present]
+        groups = [[value for value in column if value is not None] or [0.0] for column in found]
+        varies = any(max(group) > min(group) for group in groups)
+        bars(axis, groups, model, (i, len(models)), bar(i), ENDS if varies else None)
+    axis.set_yticks(range(len(present)), [result["classes"][k] for k in present])
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    axis.set(xlabel="recall" if result["task"] == "classification" else "IoU", xlim=(0, 1))
+    legend(figure, [axis])
+    return figure
+
+
+def _reliability(rows: Rows) -> Figure:
+    """Accuracy over confidence, and below how many pixels are how sure; mean over seeds."""
+    figure, models = new_figure(aspect=1.0), models_of(rows)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    upper.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, zorder=1)
+    for i, name in enumerate(models):
+        found = [row for row in rows if row["model"] == name]
+        share, right, sure = (
+            np.mean([_merged(row["reliability"], part) for row in found], 0)
+            for part in ("share", "accuracy", "confidence")
+        )
+        filled = share > 1e-4  # of few pixels, accuracy is chance
+        label = f"{name} (ECE {np.mean([row['ece'] for row in found]):.3f})"
+        upper.plot(sure[filled] / share[filled], right[filled] / share[filled], label=label, clip_on=False, **line(i))
+        edges = np.linspace(0, 1, len(share) + 1)
+        lower.stairs(share, edges, color=line(i)["color"], linestyle=line(i)["linestyle"])
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    lower.set(xlabel="confidence", ylabel="pixels")
+    lower.yaxis.set_major_formatter(lambda part, _: f"{100 * part:g} %")
+    legend(figure, [upper], least=1, letters=20 + 0.9 * max(map(len, models)))
+    return figure
+
+
+def _merged(bins: Mapping[str, Sequence[float]], part: str) -> NDArray[Any]:
+    """A bin's share of all pixels, times *part*'s mean in it; a confidence of 1 joins the bin below."""
+    values = np.array(bins["share"]) * (1 if part == "share" else np.array(bins[part]))
+    return np.asarray([*values[:-2], values[-2:].sum()])
 
 
 def _by_severity(rows: Rows, value: str, label: str) -> Figure:
