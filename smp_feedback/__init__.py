@@ -9,8 +9,16 @@ no torch.
 ['decoder', 'encoder', 'feedback', 'segmentation_head']
 """
 
+from typing import Any
+
 import lazy_loader
 
 from smp_feedback._version import __version__ as __version__
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_first_use, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")  # Python's own words
+    return _first_use(name)

@@ -1,4 +1,3 @@
-from ._version import __version__ as __version__
 from .config.recurrent import Recurrent as Recurrent
 from .config.restoration import Restoration as Restoration
 from .config.score import Score as Score
@@ -26,3 +25,5 @@ from .registry.public import register_projection as register_projection
 from .registry.public import register_restorer as register_restorer
 from .saving.loading import from_pretrained as from_pretrained
 from .surgery.cuts import Cut as Cut
+
+__version__: str

@@ -62,9 +62,8 @@ def restore_train(parser: ArgumentParser, args: Any) -> None:
 
 def restore_evaluate(parser: ArgumentParser, args: Any) -> None:
     """Score the segmentation of the clean, the distorted and the restored test images, step by step."""
-    from smp_feedback.plotting.pictures import examples
+    from smp_feedback.plotting.pictures import examples, restored
     from smp_feedback.plotting.plot import plot
-    from smp_feedback.plotting.restored_pictures import restored
 
     check_choice("split", args.split, ("test", "val"))
     loaded, source = saved_model(args, "restore", RestorationModel)

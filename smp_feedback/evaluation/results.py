@@ -17,11 +17,11 @@ KINDS = {
     "calibration": "smp_feedback.plotting.figures:calibration",
     "comparison": "smp_feedback.experiments.comparison.figures:figures",
     "few_shot": "smp_feedback.plotting.figures:few_shot",
-    "refined": "smp_feedback.plotting.refined_figures:refined",
-    "restored": "smp_feedback.plotting.refined_figures:restored",
+    "refined": "smp_feedback.plotting.figures:before_and_after",
+    "restored": "smp_feedback.plotting.figures:before_and_after",
     "robustness": "smp_feedback.plotting.figures:robustness",
     "stability": "smp_feedback.plotting.figures:stability",
-    "tuning": "smp_feedback.plotting.refined_figures:tuning",
+    "tuning": "smp_feedback.plotting.figures:tuning",
 }
 """What a result can be, and what draws it: ``result -> {name: Figure}``."""
 

@@ -31,12 +31,11 @@ from smp_feedback.evaluation.statistics import (
     t_quantile,
 )
 from smp_feedback.experiments.comparison.conclusion import conclusion, gaps, summary
-from smp_feedback.experiments.comparison.figures import caption, figures
+from smp_feedback.experiments.comparison.figures import LOOK, caption, figures
 from smp_feedback.experiments.comparison.report import write_report
 from smp_feedback.experiments.comparison.results import TWINS, matched, means, only, paired
 from smp_feedback.experiments.comparison.schema import parse
 from smp_feedback.experiments.comparison.tables import settled, shown, tables
-from smp_feedback.plotting.drawing import LOOK
 
 differences = st.lists(st.integers(-50, 50).map(lambda k: k / 1000), min_size=1, max_size=8)
 SMALL = {"trains": ("clean",), "counts": (2, 8), "corruptions": ("occlusion",)}

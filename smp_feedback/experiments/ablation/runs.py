@@ -14,7 +14,7 @@ from torch import nn
 from smp_feedback.data import Corrupted
 from smp_feedback.data.triplets import Triplets
 from smp_feedback.errors import InvalidValue
-from smp_feedback.evaluation.image_quality import Counted
+from smp_feedback.evaluation.image_quality import ImageTally
 from smp_feedback.evaluation.restoration_loop import answers, counted
 from smp_feedback.experiments import runs, store
 from smp_feedback.experiments.ablation.rows import DISTORTED, ROWS, lines
@@ -122,7 +122,7 @@ def scores(model: nn.Module, test: Triplets, about: Facts, images: str) -> list[
     return [{"images": images, "pass": t, **_numbers(one)} for t, one in enumerate(found)]
 
 
-def _numbers(one: Counted) -> dict[str, Any]:
+def _numbers(one: ImageTally) -> dict[str, Any]:
     score, near = one.score(), one.closeness()
     kept = {name: value if math.isfinite(value) else None for name, value in near.items()}
     return {"score": score.score, "per_class": list(score.per_class), **kept}

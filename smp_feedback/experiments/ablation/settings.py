@@ -28,7 +28,7 @@ class AblationSettings(ExperimentSettings):
         corruption: What distorts the images, by name: the simulator of the paper is ``turbulence``.
         severity: Of that, 1 to 5. Training images are distorted anew in each epoch, test images always alike.
         turbulence: Air and camera in place of the two, by the names of
-            :class:`~smp_feedback.data.turbulence.simulator.Turbulence`, such as ``{cn2: 1e-13, path: 1000}``.
+            :class:`~smp_feedback.data.turbulence.Turbulence`, such as ``{cn2: 1e-13, path: 1000}``.
         restoration: The loop, as :class:`Restoration` takes it: steps, depth, filters, reach, weight, ... The network
             is smaller than the paper's (depth 5, 64 filters), which is sized for images of 512 x 1024 pixels.
         gammas: Of the iterative focal loss, one for each step; the last stands for every later one. None is

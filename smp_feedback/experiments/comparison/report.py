@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import re
 from collections.abc import Mapping
@@ -19,11 +18,11 @@ from smp_feedback.evaluation.results import plain
 from smp_feedback.experiments.table import Table, flat
 from smp_feedback.experiments.comparison.tables import DETAIL, shown, tables
 from smp_feedback.errors import InvalidInput, require
+from smp_feedback.plotting.plot import for_page
 from smp_feedback.saving.files import replace_files
 
 require("jinja2", extra="plot")
 
-import matplotlib as mpl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 if TYPE_CHECKING:
@@ -131,11 +130,7 @@ def _writer(data: bytes) -> Any:
 
 def _draw(name: str, figure: Figure, text: str) -> ReportPicture:
     """The figure as SVG and PNG, the same bytes every time."""
-    svg, png = io.BytesIO(), io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-    figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
-    return ReportPicture(name, {".svg": svg.getvalue(), ".png": png.getvalue()}, text)
+    return ReportPicture(name, for_page(figure, name), text)
 
 
 def _read(text: str, path: Path) -> ReportPicture:
