@@ -185,7 +185,7 @@ class Queue(futures.ThreadPoolExecutor):
 
     def __init__(self, queue: Any) -> None:
         super().__init__(max_workers=1000)
-        self._jobs, self._queue, self._queueing = list[Any](), queue, threading.Lock()
+        self._queue, self._jobs, self._one, self._over = queue, list[Any](), threading.Lock(), False
 
     def submit(self, work: Callable[..., V], /, *args: Any, **kwargs: Any) -> Future[V]:
         """Queue it."""
@@ -194,29 +194,29 @@ class Queue(futures.ThreadPoolExecutor):
     def _made(self, *work: Any) -> Any:
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
-        left = TRIES
-        while True:
-            left -= 1
-            with self._queueing:
+        for _ in range(TRIES):
+            with self._one:
+                if self._over:
+                    break
                 self._jobs.append(job := self._queue.submit(said, *work))
             try:
                 made, error = job.result()
             except FailedJobError:
                 raise
-            except UncompletedJobError as error:
-                if self._shutdown or not left:
-                    raise futures.BrokenExecutor from error
+            except UncompletedJobError:
                 continue
             if error is not None:
                 raise error
             return made
+        raise futures.BrokenExecutor
 
     def __exit__(self, *error: Any) -> None:
-        """Wait for all of it; what is still queued when something went wrong is taken back."""
-        self.shutdown(wait=False, cancel_futures=True)
-        for job in self._jobs if error[0] else ():
-            if not job.done():
-                job.cancel(check=False)
+        """Wait for all of it; where something went wrong, what is still queued is taken back."""
+        with self._one:
+            self._over = True
+            for job in self._jobs if error[0] else ():
+                if not job.done():
+                    job.cancel(check=False)
         super().__exit__(*error)
 
 

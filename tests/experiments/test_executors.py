@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -149,12 +150,14 @@ class Job:
 class Jobs:
     """As submitit's executors: its first jobs end as told."""
 
+    kind = Job
+
     def __init__(self, *ends):
         self.ends, self.queued = list(ends), 0
 
     def submit(self, work, *args):
         self.queued += 1
-        return Job(self.ends.pop(0) if self.ends else None, work, *args)
+        return self.kind(self.ends.pop(0) if self.ends else None, work, *args)
 
 
 def double(key):
@@ -174,6 +177,36 @@ def test_a_queued_run_that_is_killed_is_queued_again_and_one_that_fails_is_not()
     with Queue(jobs := Jobs(wrong)) as queue, pytest.raises(errors.FailedJobError):
         dict(run_all(double, [1], queue))
     assert jobs.queued == 1
+
+
+def test_what_is_still_queued_is_taken_back_when_something_goes_wrong():
+    errors = pytest.importorskip("submitit.core.utils")
+
+    class Endless(Job):
+        """It runs until it is cancelled."""
+
+        def __init__(self, end, work, *args):
+            self.cancelled = threading.Event()
+
+        def done(self):
+            return self.cancelled.is_set()
+
+        def cancel(self, check):
+            self.cancelled.set()
+
+        def result(self):
+            self.cancelled.wait(30)
+            raise errors.UncompletedJobError("cancelled")
+
+    jobs = Jobs()
+    jobs.kind = Endless
+    with contextlib.suppress(KeyboardInterrupt), Queue(jobs) as queue:
+        future = queue.submit(double, 1)
+        while not jobs.queued:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    assert isinstance(future.exception(), BrokenExecutor)
+    assert jobs.queued == 1, "and not queued again"
 
 
 def test_what_a_queued_run_says_is_wrong_is_said_as_everywhere():
