@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks.measure import save_small
 from smp_feedback.data.corruption.corruptions import SEVERITIES
 from smp_feedback.data.dataset_factory import CORRUPTIONS, open_dataset
 from smp_feedback.data.seeding import corruption_generator
-from smp_feedback.errors import require
 from smp_feedback.registry.public import catalogue
-from smp_feedback.saving.files import replace_file
 
 PANEL = 0.9  # inches
 DPI = 100
@@ -26,15 +24,12 @@ def gallery(image: Tensor, path: Path, names: Sequence[str] = CORRUPTIONS) -> Pa
 
     Args:
         image: In [0, 1].
-        path: PNG to write; a crash leaves an older one whole.
+        path: PNG to write.
         names: Registered corruptions.
 
     Returns:
         *path*.
     """
-    require("matplotlib", extra="plot")
-    from matplotlib.figure import Figure
-
     width, height = (len(SEVERITIES) + 2.6) * PANEL, (len(names) + 0.4) * PANEL
     figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
     grid = figure.subplots(len(names), len(SEVERITIES) + 1, squeeze=False)
@@ -45,10 +40,7 @@ def gallery(image: Tensor, path: Path, names: Sequence[str] = CORRUPTIONS) -> Pa
             axes.set(xticks=[], yticks=[])
     for severity, axes in enumerate(grid[0]):
         axes.set_title(f"severity {severity}" if severity else "clean", fontsize="medium")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
-    small = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)  # noise does not compress
-    return replace_file(path, lambda file: small.save(file, format="PNG", optimize=True))
+    return save_small(figure, path, colours=256)
 
 
 def corrupted(image: Tensor, name: str, severity: int) -> Tensor:

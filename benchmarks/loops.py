@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from smp_feedback.experiments.comparison.runs import Key, run
-from smp_feedback.experiments.comparison.settings import LOOP, Condition, Settings
+from smp_feedback.experiments.comparison.runs import ComparisonKey, run
+from smp_feedback.experiments.comparison.settings import LOOP, ComparisonSettings, Condition
 from smp_feedback.experiments.cost import hardware
 
 TRAIN = Condition.parse("rescaled_noise:5")
@@ -41,7 +41,7 @@ VARIANTS = {
 def settings(name, args):
     """The comparison of which variant *name* is one model."""
     _, loop, supervise = VARIANTS[name]
-    return Settings(
+    return ComparisonSettings(
         data_options={"kinds": 1},
         arch_options={"encoder_depth": args.depth, "decoder_channels": DECODER[-args.depth :]},
         train=[str(TRAIN)],
@@ -57,7 +57,7 @@ def settings(name, args):
 def measure(name, seed, args):
     """Train one variant; mIoU by number of looks, and training seconds."""
     torch.set_num_threads(1)
-    found = run(settings(name, args), Key(VARIANTS[name][0], TRAIN, 64, seed), accelerator="cpu")
+    found = run(settings(name, args), ComparisonKey(VARIANTS[name][0], TRAIN, 64, seed), accelerator="cpu").found
     matched = [score for score in found["scores"] if score["corruption"] == TRAIN.corruption]
     return {"looks": {score["looks"]: score["score"] for score in matched}, "seconds": found["seconds"]}
 

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib as mpl
 import segmentation_models_pytorch as smp
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-
 import smp_feedback as smpf
+from smp_feedback.experiments.cost import hardware
+from smp_feedback.plotting.style import LINES
+from smp_feedback.saving.files import replace_file
 
 REPEATS = 15
 SMPS = [name for name in smpf.list_architectures() if hasattr(smp, name)]
 """smp's own architectures."""
-
-
-def hardware() -> str:
-    """What a figure was measured on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
-    return f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def interleaved(
@@ -156,11 +151,12 @@ def show(title: str, columns: list[str], rows: list[list[str]], results: object,
 
 def bars(title: str, found: dict[str, dict[str, float]], out: Path, unit: str) -> None:
     """Ratios as bars with their quartiles, beside the JSON; 1 is marked."""
-    figure, axes = plt.subplots(figsize=(7, 0.9 + 0.38 * len(found)), layout="constrained")
+    figure = Figure(figsize=(7, 0.9 + 0.38 * len(found)), layout="constrained")
+    axes = figure.subplots()
     ratios = [row["ratio"] for row in found.values()]
     spread = [[abs(row["ratio"] - row[end]) for row in found.values()] for end in ("low", "high")]
-    axes.barh(list(found), ratios, xerr=spread, color="#0072B2", ecolor="#555555", capsize=2)
-    axes.axvline(1, color="#D55E00", linewidth=1)
+    axes.barh(list(found), ratios, xerr=spread, color=LINES[0], ecolor="#555555", capsize=2)
+    axes.axvline(1, color=LINES[1], linewidth=1)
     axes.invert_yaxis()
     axes.set(xlabel=unit, title=title)
     _save(figure, out)
@@ -168,7 +164,8 @@ def bars(title: str, found: dict[str, dict[str, float]], out: Path, unit: str) -
 
 def lines(title: str, series: dict[str, dict[int, float]], out: Path, x: str, y: str, *, log: bool = False) -> None:
     """One line for each series over whole numbers, beside the JSON."""
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
     for (name, row), marker in zip(series.items(), "osD^v<>P*X" * 9, strict=False):
         axes.plot(list(row), list(row.values()), marker=marker, label=name)
     axes.set(xlabel=x, ylabel=y, title=title, xscale="log" if log else "linear", yscale="log" if log else "linear")
@@ -178,8 +175,15 @@ def lines(title: str, series: dict[str, dict[int, float]], out: Path, x: str, y:
     _save(figure, out)
 
 
-def _save(figure, out: Path) -> None:
+def save_small(figure: Figure, path: Path, colours: int) -> Path:
+    """A PNG of so many *colours*, as pictures with noise do not compress; a crash leaves an older one whole."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    small = Image.open(drawn).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+    return replace_file(path, lambda file: small.save(file, format="PNG", optimize=True))
+
+
+def _save(figure: Figure, out: Path) -> None:
     path = out.with_suffix(".png")
     figure.savefig(path, dpi=150)
-    plt.close(figure)
     Console().print(f"wrote {path}")

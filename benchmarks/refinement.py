@@ -15,11 +15,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measure import hardware
 from smp_feedback.cli.main import main as smp_feedback
 from smp_feedback.evaluation import load_result
 from smp_feedback.evaluation.score_loop import ANSWERS
 from smp_feedback.evaluation.statistics import Paired
+from smp_feedback.experiments.cost import hardware
 
 UNET = {"arch": "Unet", "encoder": "resnet18", "arguments": {"encoder_depth": 4, "decoder_channels": [64, 48, 32, 16]}}
 FCN = {"arch": "FCN8s", "arguments": {"width": 0.125}}

@@ -6,7 +6,6 @@ Images, displacements and their statistics beside the model's; prints the number
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks.measure import save_small
 from smp_feedback.data.dataset_factory import open_dataset
-from smp_feedback.data.turbulence.medium import Array, Turbulence
-from smp_feedback.data.turbulence.simulator import PRESETS, displacement_field, distort
-from smp_feedback.errors import require
-from smp_feedback.saving.files import replace_file
+from smp_feedback.data.turbulence import PRESETS, Turbulence, displacement_field, distort
+from smp_feedback.data.turbulence.medium import Array
 
 SIDE, ARROWS = 224, 16  # pixels of an image, and between two arrows
 CURVES = ("mild", "strong", "severe")
@@ -34,14 +32,11 @@ def figure(image: Tensor, path: Path) -> Path:
 
     Args:
         image: In [0, 1].
-        path: PNG to write; a crash leaves an older one whole.
+        path: PNG to write.
 
     Returns:
         *path*.
     """
-    require("matplotlib", extra="plot")
-    from matplotlib.figure import Figure
-
     drawing = Figure(figsize=(11, 6.4), layout="constrained", dpi=100)
     parts: Any = drawing.subfigures(2, 1, height_ratios=(3.4, 3))
     above, below = parts
@@ -52,10 +47,7 @@ def figure(image: Tensor, path: Path) -> Path:
         _show(column, distort(image, field), field, name)
     for seed, (axes, name) in enumerate(zip(below.subplots(1, 3, sharey=True), CURVES, strict=True)):
         _curves(axes, PRESETS[name], name, seed)
-    drawn = io.BytesIO()
-    drawing.savefig(drawn, format="png")
-    small = Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE)
-    return replace_file(path, lambda file: small.save(file, format="PNG", optimize=True))
+    return save_small(drawing, path, colours=128)
 
 
 def sampled(air: Turbulence, lags: Array, seed: int, count: int = FIELDS) -> tuple[Array, Array]:

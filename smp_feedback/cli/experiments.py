@@ -1,4 +1,4 @@
-"""A comparison with a progress bar, its tables printed, and every file named."""
+"""Experiments as they are typed: their arguments, a progress bar over their runs, tables, and every file named."""
 
 from __future__ import annotations
 
@@ -6,68 +6,78 @@ import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from smp_feedback.checks import check_whole
-from smp_feedback.experiments.comparison.conclusion import summary
-from smp_feedback.experiments.comparison.experiment import compare
-from smp_feedback.experiments.comparison.runs import Key, keys, steps_of
-from smp_feedback.experiments.comparison.schema import read_results
-from smp_feedback.experiments.comparison.settings import Settings
-from smp_feedback.experiments.comparison.tables import console_tables
+from smp_feedback.experiments.ablation.settings import AblationSettings
+from smp_feedback.experiments.base_settings import ExperimentSettings
+
+if TYPE_CHECKING:
+    from smp_feedback.experiments.engine import Experiment
 
 
-def compare_aloud(settings: Settings, out: str, *, jobs: int, accelerator: str) -> None:
-    """Compare, and print what came of it."""
-    check_whole("jobs", jobs)
+def add_arguments(parser: ArgumentParser, settings: type[ExperimentSettings], out: str, files: str) -> None:
+    """What an experiment with *settings* can be told; *files* is what it leaves in ``--out``."""
+    parser.add_argument("--config", action="config", help="a YAML file with any of these")
+    parser.add_class_arguments(settings)
+    parser.add_argument("--out", default=out, help=f"the folder for {files}")
+    parser.add_argument("--jobs", type=int, default=1, help="models trained at the same time")
+    parser.add_argument("--accelerator", default="auto", help="Lightning's: auto, cpu, gpu")
+    parser.add_argument("--executor", default="local", help="who trains: local, dask://HOST:PORT or slurm")
+
+
+def conduct(experiment: Experiment[Any, Any], kind: type[ExperimentSettings], args: Any) -> None:
+    """Make *experiment* with the settings, of *kind*, in *args*."""
+    settings = kind(**{f.name: args[f.name] for f in fields(kind)})
+    aloud(experiment, settings, args.out, jobs=args.jobs, accelerator=args.accelerator, executor=args.executor)
+
+
+def ablation_settings(parser: ArgumentParser) -> None:
+    """Those of ``restore ablation``."""
+    add_arguments(parser, AblationSettings, "runs/ablation", "tables, pictures and models")
+
+
+def restore_ablation(parser: ArgumentParser, args: Any) -> None:
+    """Train and score the segmentation network alone, then each part of the loop added to it."""
+    from smp_feedback.experiments.ablation.experiment import ablate
+
+    conduct(ablate, AblationSettings, args)
+
+
+def aloud(experiment: Experiment[Any, Any], settings: Any, out: str, **how: Any) -> None:
+    """Make *experiment*, and print what came of it."""
+    from smp_feedback.evaluation.results import load_result
+
     console = Console()
-    every = list(keys(settings))
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    progress = Progress(TextColumn("{task.description}"), *columns, console=console)
+    total = sum(experiment.passes(settings, key) for key in experiment.keys(settings))
+    task = progress.add_task("training", total=total)
     with ExitStack() as stack:
-        progress = Progress(*columns, console=console)
-        task = progress.add_task("training", total=sum(_passes(settings, key) for key in every))
 
         def begin() -> None:
-            console.print(_plan(settings, every), soft_wrap=True)
+            console.print(experiment.plan(settings), soft_wrap=True)
             stack.enter_context(progress)
 
-        def advance(key: Key, found: Mapping[str, Any] | None) -> None:
-            progress.update(task, description=str(key), advance=0 if found is None else _passes(settings, key))
+        def advance(key: Any, found: Mapping[str, Any] | None) -> None:
+            done = 0 if found is None else experiment.passes(settings, key)
+            progress.update(task, description=str(key), advance=done)
 
         told: Any = {"command": "smp-feedback " + shlex.join(sys.argv[1:]), "begin": begin, "advance": advance}
         try:
-            written = compare(settings, out, jobs=jobs, accelerator=accelerator, **told)
+            written = experiment(settings, out, **how, **told)
         except (KeyboardInterrupt, SystemExit):  # Lightning makes one the other
             console.print(f"Interrupted. Finished runs are kept in {out}: the same command goes on.", soft_wrap=True)
             raise SystemExit(130) from None
-    results = read_results(Path(out) / "results.json")
-    for table in console_tables(results):
-        console.print(table)
-    for said in summary(results):
+    results = load_result(Path(out) / experiment.results)
+    for table in experiment.tables(results):
+        console.print(*table.within(console.width), sep="\n")
+    for said in experiment.summary(results):
         console.print(said)
     for path in written:
         console.print(f"wrote {path}", soft_wrap=True)
-
-
-def _passes(settings: Settings, key: Key) -> int:
-    """Forward passes of the base in training a run: what its time goes with."""
-    return steps_of(settings, key) * (settings.looks if key.model == "feedback" else 1)
-
-
-def _plan(settings: Settings, every: list[Key]) -> str:
-    return (
-        f"{len(every)} models of {settings.arch} on {settings.data}: {', '.join(settings.models)}; "
-        f"{settings.train_steps} steps of {settings.batch_size} images each (T = {settings.looks}), "
-        f"{settings.seeds} seed{'s' * (settings.seeds > 1)}, trained under {', '.join(settings.train)}, on "
-        f"{', '.join('all' if not n else str(n) for n in settings.images)} images."
-    )

@@ -26,21 +26,15 @@ Verb = Callable[["ArgumentParser"], Run]
 
 def compare(parser: ArgumentParser) -> Run:
     """Does feedback help on my images? Train a feedback model and its feed-forward twins alike, and report."""
-    from dataclasses import fields
+    from smp_feedback.cli.experiments import add_arguments, conduct
+    from smp_feedback.experiments.comparison.settings import ComparisonSettings
 
-    from smp_feedback.experiments.comparison.settings import Settings
-
-    parser.add_argument("--config", action="config", help="a YAML file with any of these")
-    parser.add_class_arguments(Settings)
-    parser.add_argument("--out", default="runs/compare", help="the folder for the report")
-    parser.add_argument("--jobs", type=int, default=1, help="models trained at the same time")
-    parser.add_argument("--accelerator", default="auto", help="Lightning's: auto, cpu, gpu")
+    add_arguments(parser, ComparisonSettings, "runs/compare", "the report")
 
     def run(args: Any) -> None:
-        from smp_feedback.cli.experiments import compare_aloud
+        from smp_feedback.experiments.comparison.experiment import compare as experiment
 
-        settings = Settings(**{f.name: args[f.name] for f in fields(Settings)})
-        compare_aloud(settings, args.out, jobs=args.jobs, accelerator=args.accelerator)
+        conduct(experiment, ComparisonSettings, args)
 
     return run
 

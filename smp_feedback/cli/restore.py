@@ -10,7 +10,7 @@ from typing import Any, cast
 import lightning  # noqa: F401  before all who say float | int: --trainer.limit_train_batches 1 is one batch, not 1.0
 from jsonargparse import ArgumentParser
 
-from smp_feedback.cli.ablation_verb import ablation_settings, restore_ablation
+from smp_feedback.cli.experiments import ablation_settings, restore_ablation
 from smp_feedback.cli.scoring import evaluate
 from smp_feedback.cli.subcommands import Stage, add_run, add_shared, add_stages, add_trainer, add_whose
 from smp_feedback.cli.tables import restoration_summary, restored_table
@@ -82,7 +82,7 @@ def evaluate_settings(parser: ArgumentParser) -> None:
 
 def restore_evaluate(parser: ArgumentParser, args: Any) -> None:
     """Score the segmentation of the clean, the distorted and the restored test images, step by step."""
-    from smp_feedback.plotting.restored_pictures import restored
+    from smp_feedback.plotting.pictures import restored
 
     how: Any = {"score": evaluate_restoration, "table": restored_table, "draw": restored}
     said = Distortion(**args.distortion.as_dict()).said

@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-from smp_feedback.data.items import Sample, checked_int
+from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidType, UnknownName
 
 Transform = Callable[..., Any]  # (Image, Mask) -> (Image, Mask), or Image -> Image
@@ -117,11 +117,13 @@ def cropped(augmentation: Augmentation, side: int | None) -> Augmentation:
     return crop if first is None else cast(Transform, v2.Compose([first, crop]))
 
 
-def augmented(transform: Transform | None, image: Tensor, mask: Tensor) -> Sample:
-    """The pair after *transform*, as plain tensors; the mask int64."""
+def augmented(transform: Transform | None, *parts: Tensor) -> tuple[Tensor, ...]:
+    """Images and, last, their mask after *transform*, as plain tensors; the mask int64."""
+    *images, mask = parts
     if transform is not None:
-        image, mask = transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
-    return image.as_subclass(Tensor), mask.as_subclass(Tensor).long()  # plain: a tv_tensor would be a surprise
+        *images, mask = transform(*map(tv_tensors.Image, images), tv_tensors.Mask(mask))
+    plain = [part.as_subclass(Tensor) for part in (*images, mask)]  # a tv_tensor would be a surprise
+    return *plain[:-1], plain[-1].long()
 
 
 def resize(picture: Tensor, size: tuple[int, int], *, labels: bool = False) -> Tensor:

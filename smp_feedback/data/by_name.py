@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from smp_feedback.data.augment import Augmentation
@@ -15,32 +16,27 @@ Root = str | Path | None
 Size = int | Sequence[int] | None
 
 
-def camvid(
-    split: str = "train",
-    *,
-    root: Root = None,
-    size: Size = None,
-    seed: int = 0,
-    count: int | None = None,
-    transform: Augmentation = None,
-) -> MaskFolder:
-    """CamVid's 11-class copy: ``root/train``, ``root/trainannot`` and so on, void (11) ignored."""
-    folder = needed("camvid", root, "train/ and trainannot/")
-    return MaskFolder(folder, split, size=size, transform=transform, count=count, seed=seed)
+def _of_files(dataset: str, make: Callable[..., MaskFolder], holds: str) -> Callable[..., MaskFolder]:
+    """*make* under *dataset*'s name; its *root* is a folder that holds something."""
+
+    def opened(
+        split: str = "train",
+        *,
+        root: Root = None,
+        size: Size = None,
+        seed: int = 0,
+        count: int | None = None,
+        transform: Augmentation = None,
+    ) -> MaskFolder:
+        return make(needed(dataset, root, holds), split, size=size, transform=transform, count=count, seed=seed)
+
+    return opened
 
 
-def cityscapes(
-    split: str = "train",
-    *,
-    root: Root = None,
-    size: Size = None,
-    seed: int = 0,
-    count: int | None = None,
-    transform: Augmentation = None,
-) -> Cityscapes:
-    """Cityscapes as its archives unpack, see `Cityscapes`."""
-    folder = needed("cityscapes", root, "leftImg8bit/ and gtFine/")
-    return Cityscapes(folder, split, size=size, transform=transform, count=count, seed=seed)
+camvid = _of_files("camvid", MaskFolder, "train/ and trainannot/")
+"""CamVid's 11-class copy: ``root/train``, ``root/trainannot`` and so on, void (11) ignored."""
+cityscapes = _of_files("cityscapes", Cityscapes, "leftImg8bit/ and gtFine/")
+"""Cityscapes as its archives unpack, see `Cityscapes`."""
 
 
 def folder(
@@ -59,18 +55,9 @@ def folder(
     """Your own images and masks, see `MaskFolder`; the names of the classes have no default."""
     if classes is None:
         raise InvalidValue(f"folder: classes=None: expected the names of labels 0, 1, ..., as in {CAMVID_CLASSES[:2]}.")
-    return MaskFolder(
-        needed("folder", root, f"{images}/ and {masks}"),
-        split,
-        size=size,
-        classes=classes,
-        ignore_index=ignore_index,
-        transform=transform,
-        images=images,
-        masks=masks,
-        count=count,
-        seed=seed,
-    )
+    make = functools.partial(MaskFolder, classes=classes, ignore_index=ignore_index, images=images, masks=masks)
+    opened = _of_files("folder", make, f"{images}/ and {masks}")
+    return opened(split, root=root, size=size, seed=seed, count=count, transform=transform)
 
 
 def coloured_shapes(
@@ -85,8 +72,8 @@ def coloured_shapes(
     max_shapes: int = 3,
 ) -> Shapes:
     """Our own synthetic task, see `Shapes`."""
-    options = {"split": split, "root": root, "seed": seed, "noise": noise, "max_shapes": max_shapes}
-    return Shapes(count, size, transform=transform, **options)  # type: ignore[arg-type]
+    own = {"noise": noise, "max_shapes": max_shapes}
+    return Shapes(count, size, split=split, root=root, seed=seed, transform=transform, **own)  # type: ignore[arg-type]
 
 
 def needed(dataset: str, root: Root, holds: str) -> Path:

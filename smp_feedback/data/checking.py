@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -58,13 +60,23 @@ def check_dataset(dataset: Any, *, progress: bool = False) -> None:
 def _problem(dataset: Any, index: int, classes: int | None, ignored: object) -> str | None:
     """What is wrong with an item, or None."""
     try:
-        image, target = dataset[index]
-    except InvalidInput as error:  # it names the file itself
+        with _naming(dataset, index):
+            image, target = dataset[index]
+    except InvalidInput as error:
         return str(error)
-    except Exception as error:  # a stranger's dataset may raise anything
-        return f"{item_name(dataset, index)}: {type(error).__name__}: {error}"
     wrong = wrong_image(image) or wrong_target(image, target, classes, ignored)
     return f"{item_name(dataset, index)}: {wrong}" if wrong else None
+
+
+@contextmanager
+def _naming(dataset: Any, index: int) -> Iterator[None]:
+    """Whatever fails inside says which item it was."""
+    try:
+        yield
+    except InvalidInput:  # it names the file itself
+        raise
+    except Exception as error:  # a stranger's dataset may raise anything
+        raise InvalidInput(f"{item_name(dataset, index)}: {type(error).__name__}: {error}") from error
 
 
 def wrong_image(image: Any) -> str | None:
@@ -84,13 +96,16 @@ def wrong_target(image: Tensor, target: Any, classes: int | None, ignored: objec
         return f"a target of {getattr(target, 'dtype', type(target).__name__)}, expected torch.int64."
     if target.ndim and target.shape != image.shape[1:]:
         return f"a target of shape {tuple(target.shape)}, expected {tuple(image.shape[1:])}, as its image, or ()."
-    if classes is None:
+    return None if classes is None else wrong_labels(target, classes, ignored)
+
+
+def wrong_labels(labels: Tensor, classes: int, ignored: object) -> str | None:
+    """Those that are neither a class nor *ignored*, or None."""
+    strange = ((labels < 0) | (labels >= classes)) & (labels != ignored if isinstance(ignored, int) else True)
+    if not strange.any():
         return None
-    strange = ((target < 0) | (target >= classes)) & (target != ignored if isinstance(ignored, int) else True)
-    if strange.any():
-        also = "" if ignored is None else f" or {ignored} (ignored)"
-        return f"labels {sorted(set(target[strange].tolist()))}, expected 0 to {classes - 1} (the classes){also}."
-    return None
+    also = "" if ignored is None else f" or {ignored} (ignored)"
+    return f"labels {sorted(set(labels[strange].tolist()))}, expected 0 to {classes - 1} (the classes){also}."
 
 
 def count_classes(
@@ -133,9 +148,9 @@ def count_classes(
     with torch.random.fork_rng(devices=[]), bar as advance:
         for i in range(len(dataset)):
             labels = _labels(dataset, i)
-            labels = labels if ignored is None else labels[labels != ignored]
-            _check_range(dataset, i, labels, count, ignored)
-            total += labels.bincount(minlength=count)
+            if wrong := wrong_labels(labels, count, ignored):
+                raise InvalidInput(f"{item_name(dataset, i)}: {wrong}")
+            total += (labels if ignored is None else labels[labels != ignored]).bincount(minlength=count)
             advance()
     return [int(number) for number in total]
 
@@ -151,24 +166,10 @@ def _how_many(dataset: Any, classes: int | None) -> int:
 
 def _labels(dataset: Any, index: int) -> Tensor:
     """The target of an item, flat."""
-    try:
+    with _naming(dataset, index):
         target = dataset[index][1]
-    except InvalidInput:  # it names the file itself
-        raise
-    except Exception as error:  # a stranger's dataset may raise anything
-        raise InvalidInput(f"{item_name(dataset, index)}: {type(error).__name__}: {error}") from error
     target = torch.as_tensor(target) if isinstance(target, (int, np.ndarray, np.integer)) else target
     if not isinstance(target, Tensor) or target.is_floating_point() or target.is_complex():
         kind = getattr(target, "dtype", type(target).__name__)
         raise InvalidInput(f"{item_name(dataset, index)}: a target of {kind}, expected class indices (torch.int64).")
     return target.long().flatten()
-
-
-def _check_range(dataset: Any, index: int, labels: Tensor, classes: int, ignored: int | None) -> None:
-    strange = labels[(labels < 0) | (labels >= classes)]
-    if len(strange):
-        also = "" if ignored is None else f" or {ignored} (ignored)"
-        raise InvalidInput(
-            f"{item_name(dataset, index)}: labels {sorted(set(strange.tolist()))}, expected 0 to {classes - 1} (the "
-            f"classes){also}."
-        )

@@ -15,7 +15,7 @@ from torchvision import datasets, tv_tensors
 
 from smp_feedback.checks import check_choice
 from smp_feedback.data.augment import Augmentation, as_transform, resize
-from smp_feedback.data.items import Sample, checked_index, checked_int, height_width
+from smp_feedback.data.items import Sample, checked_index, height_width
 from smp_feedback.data.seeding import SPLITS, choose
 from smp_feedback.errors import InvalidInput, InvalidValue
 
@@ -47,7 +47,7 @@ class Classification(Dataset[Sample]):
         root: The folder that torchvision keeps its files in.
         size: Side, or (H, W), to which images are resized (bilinear, antialiased); None leaves them as they are.
         seed: Which images a *count* selects, in training.
-        count: Use only so many images, see `streams.choose`; None is all.
+        count: Use only so many images, see `seeding.choose`; None is all.
         transform: Augmentation of the resized image: a name of `augment.AUGMENTATIONS`, or a callable.
         download: Whether torchvision may fetch what is not under *root*.
 
@@ -78,8 +78,6 @@ class Classification(Dataset[Sample]):
             )
         self.size = None if size is None else height_width(size, least=1)
         self.transform = as_transform(transform)
-        count = None if count is None else checked_int("count", count, least=1)
-        seed = checked_int("seed", seed, least=0)
         part = split if split in LAYOUTS[dataset] else "train"
         self.kind = f"torchvision/{dataset} {part}"
         self.source = _open(dataset, Path(root), LAYOUTS[dataset][part], download)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,16 @@ def natural_key(path: Path) -> tuple[list[str | int], str]:
     """
     parts = re.split(r"(\d+)", path.stem.lower())  # text and digits take turns, so like is compared with like
     return [int(part) if k % 2 else part for k, part in enumerate(parts)], path.name
+
+
+def some(names: Sequence[str]) -> str:
+    """The first three of *names*, for an error."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def by(size: Sequence[int]) -> str:
+    """``480 x 640``."""
+    return " x ".join(map(str, size))
 
 
 def read_image(path: Path) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
-from smp_feedback.data.files import LABEL_SUFFIXES, SUFFIXES, natural_key, read_image, read_labels
-from smp_feedback.data.items import Sample, checked_index, checked_int, height_width
+from smp_feedback.data.files import LABEL_SUFFIXES, SUFFIXES, by, natural_key, read_image, read_labels, some
+from smp_feedback.data.items import Sample, checked_index, height_width
 from smp_feedback.data.seeding import choose
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
@@ -44,7 +44,7 @@ class MaskFolder(Dataset[Sample]):
         images: The folder of images, below *root*; ``{split}`` stands for the split.
         masks: The folder of masks, or, where their names differ, the path of one with ``{stem}`` for the image's
             own, such as ``labels/{split}/{stem}_mask.png``.
-        count: Use only so many images, see `streams.choose`; None is all.
+        count: Use only so many images, see `seeding.choose`; None is all.
         seed: Which images those are, in training.
 
     Attributes:
@@ -87,10 +87,8 @@ class MaskFolder(Dataset[Sample]):
         self.classes = _checked_classes(classes)
         self.ignore_index = _checked_label(ignore_index)
         self.transform = as_transform(transform)
-        if count is not None:
-            count = checked_int("count", count, least=1)
         found = self.find(Path(root), split, images, masks)
-        self.samples = [found[i] for i in choose(len(found), count, checked_int("seed", seed, least=0), split)]
+        self.samples = [found[i] for i in choose(len(found), count, seed, split)]
 
     def find(self, root: Path, split: str, images: str, masks: str) -> list[Pair]:
         """Each image of the split with its mask, in order."""
@@ -113,12 +111,13 @@ class MaskFolder(Dataset[Sample]):
         self._check_pair(image_path, image.shape[-2:], mask_path, mask)
         if self.size:
             image, mask = resize(image, self.size), resize(mask, self.size, labels=True)
-        return augmented(self.transform, image / 255, mask)
+        image, mask = augmented(self.transform, image / 255, mask)
+        return image, mask
 
     def _check_pair(self, image_path: Path, size: torch.Size, mask_path: Path, mask: Tensor) -> None:
         if mask.shape != size:
             raise InvalidInput(
-                f"{mask_path} has {_by(mask.shape)} pixels, its image {image_path} has {_by(size)}; "
+                f"{mask_path} has {by(mask.shape)} pixels, its image {image_path} has {by(size)}; "
                 "expected the same size."
             )
         unknown = ((mask < 0) | (mask >= len(self.classes))) & (mask != self.ignore_index)
@@ -188,9 +187,4 @@ def _splits(root: Path, images: str, masks: str) -> str:
 
 def _refuse(folder: Path, expected: str, names: Sequence[str]) -> None:
     if names:
-        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        raise InvalidValue(f"{folder}: expected {expected} {len(names)}: {shown}.")
-
-
-def _by(size: torch.Size) -> str:
-    return " x ".join(map(str, size))
+        raise InvalidValue(f"{folder}: expected {expected} {len(names)}: {some(names)}.")

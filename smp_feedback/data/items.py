@@ -6,15 +6,17 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from numbers import Real
-from typing import SupportsIndex
+from typing import Any, SupportsIndex, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from smp_feedback.errors import InvalidType, InvalidValue
 
 Sample = tuple[Tensor, Tensor]  # image (3, H, W) float32 in [0, 1]; mask (H, W) int64, or a label () int64
 Corruption = Callable[[Tensor, int, torch.Generator], Tensor]  # of image, severity and generator
+Item = TypeVar("Item", covariant=True)
 
 
 def checked_index(index: SupportsIndex, count: int) -> int:
@@ -74,6 +76,32 @@ def inherited(dataset: object, name: str) -> object:
     while not hasattr(dataset, name) and hasattr(dataset, "dataset"):
         dataset = dataset.dataset
     return getattr(dataset, name, None)
+
+
+class WrappedDataset(Dataset[Item]):
+    """What datasets around another share: it is in ``.dataset``, and theirs are length, classes and names.
+
+    Args:
+        dataset: Map-style.
+
+    Raises:
+        InvalidType: If *dataset* has no length.
+    """
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        if not hasattr(dataset, "__len__"):
+            raise InvalidType(f"dataset={dataset!r}: expected a map-style dataset, with a length.")
+        self.dataset = dataset
+        classes = inherited(dataset, "classes")
+        self.classes = None if classes is None else tuple(cast("tuple[str, ...]", classes))
+        self.ignore_index = cast("int | None", inherited(dataset, "ignore_index"))
+
+    def __len__(self) -> int:
+        return len(cast(Any, self.dataset))
+
+    def name(self, index: SupportsIndex) -> str:
+        """What the wrapped dataset calls item *index*."""
+        return item_name(self.dataset, checked_index(index, len(self)))
 
 
 def item_name(dataset: object, index: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue
 
 SPLITS = ("train", "val", "test")
@@ -47,16 +48,17 @@ def choose(total: int, count: int | None, seed: int, split: str) -> list[int]:
         split: ``train``, or any other name.
 
     Raises:
-        InvalidValue: If there are fewer than *count*.
+        InvalidType, InvalidValue: If *count* or *seed* is no whole number, or there are fewer than *count*.
 
     >>> set(choose(100, 3, 0, "train")) < set(choose(100, 5, 0, "train"))
     True
     >>> choose(100, 5, 0, "val") == choose(100, 5, 7, "val")
     True
     """
+    seed = checked_int("seed", seed, least=0)
     if count is None:
         return list(range(total))
-    if count > total:
+    if (count := checked_int("count", count, least=1)) > total:
         raise InvalidValue(f"count={count}: expected at most the {total} items that {split!r} has.")
     sequence = np.random.SeedSequence([seed if split == "train" else 0], spawn_key=(CHOICE,))
     return [int(i) for i in np.random.default_rng(sequence).permutation(total)[:count]]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision import tv_tensors
 
-from smp_feedback.data.augment import Augmentation, as_transform, resize
-from smp_feedback.data.files import SUFFIXES, read_image
+from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
+from smp_feedback.data.files import SUFFIXES, by, read_image, some
 from smp_feedback.data.items import Sample, inherited, item_name
 from smp_feedback.data.triplets import Triplet, TripletDataset
 from smp_feedback.errors import InvalidInput, InvalidValue
@@ -48,12 +46,8 @@ class StoredTriplets(TripletDataset):
     def triplet(self, index: int) -> Triplet:
         """Item *index*, augmented as one."""
         clean, target = self.dataset[index][:2]
-        parts: Sequence[Tensor] = self._distorted(index, clean), clean, target
-        if self.transform is not None:
-            images = [tv_tensors.Image(part) for part in parts[:2]]
-            parts = self.transform(*images, tv_tensors.Mask(target))
-        distorted, clean, target = (part.as_subclass(Tensor) for part in parts)  # plain: others would be a surprise
-        return distorted, clean, target.long()
+        distorted, clean, target = augmented(self.transform, self._distorted(index, clean), clean, target)
+        return distorted, clean, target
 
     def _distorted(self, index: int, clean: Tensor) -> Tensor:
         path, size = self.files[index], (clean.shape[-2], clean.shape[-1])
@@ -75,7 +69,7 @@ class StoredTriplets(TripletDataset):
                 wanted = picture.height, picture.width
         if tuple(image.shape[-2:]) != wanted:
             raise InvalidInput(
-                f"{path} has {_by(image.shape[-2:])} pixels, the clean image {clean_file} has {_by(wanted)}; expected "
+                f"{path} has {by(image.shape[-2:])} pixels, the clean image {clean_file} has {by(wanted)}; expected "
                 "the same size."
             )
 
@@ -92,20 +86,12 @@ class StoredTriplets(TripletDataset):
         if missing:
             raise InvalidValue(
                 f"{self.folder}: expected a distorted image of the stem of each clean one, {len(missing)} of "
-                f"{len(stems)} are missing: {_some(missing)}."
+                f"{len(stems)} are missing: {some(missing)}."
             )
         alike = [stem for stem, count in Counter(stems).items() if count > 1]
         if alike:
-            raise InvalidValue(f"{self.folder}: expected clean images of different stems, several are {_some(alike)}.")
+            raise InvalidValue(f"{self.folder}: expected clean images of different stems, several are {some(alike)}.")
         twice = [stem for stem in stems if len(there[stem]) > 1]
         if twice:
-            raise InvalidValue(f"{self.folder}: expected one image of each stem, there are several of {_some(twice)}.")
+            raise InvalidValue(f"{self.folder}: expected one image of each stem, there are several of {some(twice)}.")
         return [there[stem][0] for stem in stems]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def _by(size: Sequence[int]) -> str:
-    return " x ".join(map(str, size))

@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, SupportsIndex, cast
+from typing import Any, SupportsIndex
 
 import torch  # noqa: F401  (doctests)
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.corruption.corrupted import Corrupted
-from smp_feedback.data.items import Corruption, Sample, checked_index, inherited, item_name
-from smp_feedback.errors import InvalidInput, InvalidType
+from smp_feedback.data.items import Corruption, Sample, WrappedDataset, checked_index
+from smp_feedback.errors import InvalidInput
 
 Triplet = tuple[Tensor, Tensor, Tensor]  # distorted and clean image (C, H, W), mask (H, W)
 
 
-class TripletDataset(Dataset[Triplet]):
-    """What datasets of triplets share: ``classes``, ``ignore_index`` and names are those of the labelled images.
-
-    Args:
-        dataset: Map-style, with items (clean image, mask).
-
-    Raises:
-        InvalidType: If *dataset* has no length.
-    """
-
-    def __init__(self, dataset: Dataset[Sample]) -> None:
-        if not hasattr(dataset, "__len__"):
-            raise InvalidType(f"dataset={dataset!r}: expected a map-style dataset, with a length.")
-        self.dataset = dataset
-        classes = inherited(dataset, "classes")
-        self.classes = None if classes is None else tuple(cast("tuple[str, ...]", classes))
-        self.ignore_index = cast("int | None", inherited(dataset, "ignore_index"))
-
-    def __len__(self) -> int:
-        return len(cast(Any, self.dataset))
+class TripletDataset(WrappedDataset[Triplet]):
+    """What datasets of triplets share; the dataset they wrap has items (clean image, mask)."""
 
     def __getitem__(self, index: SupportsIndex) -> Triplet:
         return self.triplet(checked_index(index, len(self)))
@@ -43,10 +25,6 @@ class TripletDataset(Dataset[Triplet]):
     def triplet(self, index: int) -> Triplet:
         """Item *index*, from 0."""
         raise NotImplementedError(f"{type(self).__name__} defines no triplet(index).")
-
-    def name(self, index: SupportsIndex) -> str:
-        """What the labelled images call item *index*."""
-        return item_name(self.dataset, checked_index(index, len(self)))
 
 
 class Triplets(TripletDataset):

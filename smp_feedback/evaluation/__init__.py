@@ -1,28 +1,8 @@
-"""Evaluation: how good a model is, look by look, corruption by corruption, and whether it comes to rest."""
+"""Evaluation: how good a model is, look by look, corruption by corruption, and whether it comes to rest.
 
-from smp_feedback.evaluation.evaluate import evaluate, evaluate_all, miou
-from smp_feedback.evaluation.results import load_result, save_result
-from smp_feedback.evaluation.score_loop import Refined, evaluate_score
-from smp_feedback.evaluation.scores import Score, Scores
-from smp_feedback.evaluation.stability import stability
-from smp_feedback.evaluation.sweeps import calibration, few_shot, first_images, robustness
-from smp_feedback.evaluation.tuning import Tuning, tune
+Names are imported when they are first used, as results on disk and their statistics need no torch.
+"""
 
-__all__ = [
-    "Refined",
-    "Score",
-    "Scores",
-    "Tuning",
-    "calibration",
-    "evaluate",
-    "evaluate_all",
-    "evaluate_score",
-    "few_shot",
-    "first_images",
-    "load_result",
-    "miou",
-    "robustness",
-    "save_result",
-    "stability",
-    "tune",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from smp_feedback.evaluation.confusion import Tally
-from smp_feedback.evaluation.scores import Score, score_of
+from smp_feedback.evaluation.scores import LookScore, score_of
 
 
-class Counted:
+class ImageTally:
     """What is counted, batch by batch, of one image that a base is shown: the clean, the distorted or a restored one.
 
     Args:
@@ -27,7 +27,7 @@ class Counted:
         self.tally.add(logits, target)
         self.near.append(torch.stack([psnr(image, clean), l1(image, clean)]))
 
-    def score(self) -> Score:
+    def score(self) -> LookScore:
         """Of the segmentation."""
         return score_of(self.tally, 1, "segmentation")
 

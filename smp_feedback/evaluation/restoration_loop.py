@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 
 from smp_feedback.data.triplets import check_triplets
 from smp_feedback.errors import InvalidType, InvalidValue
-from smp_feedback.evaluation.evaluate import Advance, device_of
-from smp_feedback.evaluation.image_quality import Counted
+from smp_feedback.evaluation.evaluation_loop import Advance, batches, device_of
+from smp_feedback.evaluation.image_quality import ImageTally
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.score_loop import check_classes
-from smp_feedback.evaluation.scores import Score
+from smp_feedback.evaluation.scores import LookScore
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.loops.restoration.state import Pass
 from smp_feedback.surgery.extension import evaluating
@@ -25,7 +25,7 @@ CLEAN, DISTORTED, RESTORED = "clean", "distorted", "restored"
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImageScore:
     """One image that the base was shown, and what it made of it.
 
     Attributes:
@@ -36,7 +36,7 @@ class Seen:
     """
 
     image: str
-    score: Score
+    score: LookScore
     psnr: float
     l1: float
 
@@ -45,14 +45,14 @@ class Seen:
 class RestorationScores:
     """The scores of all that the base was shown, in the order in which they are printed."""
 
-    seen: tuple[Seen, ...]
+    seen: tuple[ImageScore, ...]
 
     @property
-    def last(self) -> Seen:
+    def last(self) -> ImageScore:
         """Of the model's own answer."""
         return self.seen[-1]
 
-    def of(self, image: str) -> Seen:
+    def of(self, image: str) -> ImageScore:
         """Of one of the images.
 
         Raises:
@@ -110,19 +110,37 @@ def evaluate_restoration(
     check_classes(model, classes)
     if not len(data):
         raise InvalidValue("data is empty: expected at least one triplet of distorted image, clean image and mask.")
-    device = device_of(model)
-    names = images_of(model)
-    counted = [Counted(classes, ignore_index, device) for _ in names]
-    # a generator of its own: the loader would else draw from, and move, everybody's
-    loader: Any = DataLoader(data, batch_size, num_workers=workers, generator=torch.Generator())
+    how: dict[str, Any] = {"classes": classes, "ignore_index": ignore_index, "batch_size": batch_size}
+    found = counted(model, data, partial(shown, model), workers=workers, advance=advance, **how)
+    rows = zip(images_of(model), found, strict=True)
+    return RestorationScores(tuple(ImageScore(name, one.score(), **one.closeness()) for name, one in rows))
+
+
+def counted(
+    model: nn.Module,
+    data: Any,
+    shown: Callable[[Tensor, Tensor], Iterable[Pass]],
+    *,
+    classes: int,
+    ignore_index: int | None,
+    batch_size: int,
+    workers: int = 0,
+    advance: Advance = lambda: None,
+) -> list[ImageTally]:
+    """What is counted of each image that *model*'s base is shown: all that *shown* makes of distorted and clean ones.
+
+    Every module's mode is left as it was. The rest is as in `evaluate_restoration`.
+    """
+    device, found = device_of(model), list[ImageTally]()
     with evaluating(model), torch.inference_mode():
-        for batch in loader:
+        for batch in batches(data, batch_size, workers):
             distorted, clean, target = (part.to(device, non_blocking=True) for part in check_triplets(batch))
-            for one, seen in zip(counted, shown(model, distorted, clean), strict=True):
-                one.add(seen.restored, seen.logits, clean, target)
+            for i, seen in enumerate(shown(distorted, clean)):
+                if i == len(found):
+                    found.append(ImageTally(classes, ignore_index, device))
+                found[i].add(seen.restored, seen.logits, clean, target)
             advance()
-    rows = zip(names, counted, strict=True)
-    return RestorationScores(tuple(Seen(name, one.score(), **one.closeness()) for name, one in rows))
+    return found
 
 
 def shown(model: RestorationModel, distorted: Tensor, clean: Tensor) -> Iterator[Pass]:
@@ -130,6 +148,15 @@ def shown(model: RestorationModel, distorted: Tensor, clean: Tensor) -> Iterator
     for image in (clean, distorted):
         yield Pass(model.segment(image), None, image, None)
     yield from model.passes(distorted)
+
+
+def answers(model: nn.Module, image: Tensor) -> Iterator[Pass]:
+    """What the base is shown when *model* is; a model that restores nothing is its own base."""
+    if isinstance(model, RestorationModel):
+        yield from model.passes(image)
+    else:
+        answer = model(image)
+        yield Pass(answer[0] if isinstance(answer, tuple) else answer, None, image, None)
 
 
 def images_of(model: RestorationModel) -> tuple[str, ...]:

@@ -17,11 +17,11 @@ KINDS = {
     "calibration": "smp_feedback.plotting.figures:calibration",
     "comparison": "smp_feedback.experiments.comparison.figures:figures",
     "few_shot": "smp_feedback.plotting.figures:few_shot",
-    "refined": "smp_feedback.plotting.refined_figures:refined",
-    "restored": "smp_feedback.plotting.refined_figures:restored",
+    "refined": "smp_feedback.plotting.figures:before_and_after",
+    "restored": "smp_feedback.plotting.figures:before_and_after",
     "robustness": "smp_feedback.plotting.figures:robustness",
     "stability": "smp_feedback.plotting.figures:stability",
-    "tuning": "smp_feedback.plotting.refined_figures:tuning",
+    "tuning": "smp_feedback.plotting.figures:tuning",
 }
 """What a result can be, and what draws it: ``result -> {name: Figure}``."""
 
@@ -43,7 +43,7 @@ def save_result(result: Mapping[str, Any], path: str | Path) -> Path:
         InvalidValue: If the version is not this one's.
     """
     path = Path(path)
-    text = json.dumps(_plain(checked(result, "result")), indent=1, allow_nan=False)
+    text = json.dumps(plain(checked(result, "result")), indent=1, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     return replace_file(path, lambda draft: draft.write_text(text + "\n", encoding="utf-8"))
 
@@ -77,9 +77,10 @@ def checked(result: object, source: str) -> Mapping[str, Any]:
     return result
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """*value* as JSON has it: null in place of NaN and infinity, names that are text, lists."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(part) for name, part in value.items()}
+        return {str(name): plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

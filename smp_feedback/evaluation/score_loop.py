@@ -5,20 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from smp_feedback.checks import check_whole
 from smp_feedback.data.items import item_name
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.crf import dense_crf
-from smp_feedback.evaluation.evaluate import Advance, Pairs, device_of
+from smp_feedback.evaluation.evaluation_loop import Advance, Pairs, batches, device_of
 from smp_feedback.evaluation.results import VERSION, Result
-from smp_feedback.evaluation.scores import Score, score_of
+from smp_feedback.evaluation.scores import LookScore, score_of
 from smp_feedback.loops.outer import OuterModel
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.loops.score.state import Begun
@@ -42,15 +40,15 @@ class Refined:
         crf: Of the base's answer after a dense CRF, if that was asked for.
     """
 
-    before: Score
-    once: Score
-    after: Score
+    before: LookScore
+    once: LookScore
+    after: LookScore
     step: float
     steps: int
-    crf: Score | None = None
+    crf: LookScore | None = None
 
     @property
-    def answers(self) -> dict[str, Score]:
+    def answers(self) -> dict[str, LookScore]:
         """The scores by name, in the order in which they are shown."""
         scores = dict(zip(ANSWERS, (self.before, self.once, self.after), strict=True))
         return scores if self.crf is None else {**scores, CRF: self.crf}
@@ -124,23 +122,15 @@ def answers(model: ScoreModel, begin: Begun) -> Iterator[Tensor]:
 
 
 def begun(model: ScoreModel, data: Pairs, batch_size: int, workers: int) -> Iterator[tuple[Tensor, Tensor, Begun]]:
-    """The images, their targets and what the base says of them, batch by batch, on the model's device.
-
-    Args:
-        model: Left in the mode that it is in.
-        data: Map-style pairs of image and target.
-        batch_size: Images at a time.
-        workers: Processes that load data.
+    """The images, their targets and what the base says of them, batch by batch, on the model's device and in its mode.
 
     Raises:
         InvalidInput: If an image holds NaN or infinity, naming it.
     """
     device = device_of(model)
-    # a generator of its own: the loader would else draw from, and move, everybody's
-    loader: Any = DataLoader(data, batch_size, num_workers=workers, generator=torch.Generator())
-    for number, (image, target, *_) in enumerate(loader):
-        name = functools.partial(_name, data, number * batch_size)
+    for number, (image, target, *_) in enumerate(batches(data, batch_size, workers)):
         image = image.to(device, non_blocking=True)
+        name = functools.partial(_name, data, number * batch_size)
         yield image, target.to(device, non_blocking=True), begin_named(model, image, name)
 
 

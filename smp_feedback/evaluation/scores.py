@@ -13,7 +13,7 @@ from smp_feedback.evaluation.confusion import Reliability, Tally
 
 
 @dataclass(frozen=True)
-class Score:
+class LookScore:
     """What one model is worth after some number of looks. Pixels are images where images are classified.
 
     Attributes:
@@ -42,15 +42,15 @@ class Score:
     reliability: Reliability
 
 
-class Scores(tuple[Score, ...]):
+class LookScores(tuple[LookScore, ...]):
     """A model's scores, fewest looks first."""
 
     @property
-    def last(self) -> Score:
+    def last(self) -> LookScore:
         """The score after the most looks."""
         return self[-1]
 
-    def at(self, looks: int) -> Score:
+    def at(self, looks: int) -> LookScore:
         """The score after *looks* looks.
 
         Raises:
@@ -62,13 +62,12 @@ class Scores(tuple[Score, ...]):
         raise InvalidValue(f"looks={looks}: scored were {', '.join(str(score.looks) for score in self)}.")
 
 
-def score_of(tally: Tally, looks: int, task: str) -> Score:
+def score_of(tally: Tally, looks: int, task: str) -> LookScore:
     """What the counts say."""
-    table = tally.table()
+    table, reliability = tally.table(), tally.reliability()
     score, per_class = shares(table, task, tally.ignore_index)
-    reliability = tally.reliability()
     nll, of_right, of_wrong = tally.means()
-    return Score(
+    return LookScore(
         looks=looks,
         score=score,
         per_class=per_class,

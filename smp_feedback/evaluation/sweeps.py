@@ -11,10 +11,11 @@ from torch import nn
 from torch.utils.data import Subset
 
 from smp_feedback.checks import check_whole
+from smp_feedback.data.corruption.corrupted import Corrupted
 from smp_feedback.errors import InvalidValue
-from smp_feedback.evaluation.evaluate import Advance, Pairs, evaluate_all
+from smp_feedback.evaluation.evaluation_loop import Advance, Pairs, evaluate_all
 from smp_feedback.evaluation.results import VERSION, Result
-from smp_feedback.evaluation.scores import Scores
+from smp_feedback.evaluation.scores import LookScores
 
 Models = Mapping[str, nn.Module | Sequence[nn.Module]]
 """By the name that figures show; several networks under one name are repetitions, trained with other seeds."""
@@ -45,13 +46,11 @@ def robustness(
 
     Returns:
         A result of kind ``robustness``: ``rows``, each with ``model``, ``seed`` (0 for the first network of
-        that name), ``corruption``, ``severity`` and the fields of `Score` but ``reliability``.
+        that name), ``corruption``, ``severity`` and the fields of `LookScore` but ``reliability``.
 
     Raises:
         UnknownName, InvalidValue: For a corruption or severity that there is not, before any work.
     """
-    from smp_feedback.data import Corrupted
-
     for severity in severities:
         check_whole("severities", severity)
     conditions: list[tuple[str, int, Pairs]] = [("clean", 0, data)]
@@ -74,7 +73,7 @@ def calibration(models: Models, data: Pairs, *, classes: int, **options: Any) ->
         **options: As `evaluate` takes them.
 
     Returns:
-        A result of kind ``calibration``: ``rows`` with ``model``, ``seed`` and the fields of `Score`.
+        A result of kind ``calibration``: ``rows`` with ``model``, ``seed`` and the fields of `LookScore`.
     """
     rows = _rows(evaluate_all(_named(models), data, classes=classes, **options), reliability=True)
     return _result("calibration", data, classes, rows, options)
@@ -102,7 +101,7 @@ def few_shot(
         **options: As `evaluate` takes them.
 
     Returns:
-        A result of kind ``few_shot``: ``rows`` with ``model``, ``images``, ``seed`` and the fields of `Score`
+        A result of kind ``few_shot``: ``rows`` with ``model``, ``images``, ``seed`` and the fields of `LookScore`
         but ``reliability``.
     """
     for count in counts:
@@ -140,7 +139,7 @@ def _named(models: Models) -> dict[tuple[str, int], nn.Module]:
 
 
 def _rows(
-    found: Mapping[tuple[str, int], Scores], *, reliability: bool = False, **facts: object
+    found: Mapping[tuple[str, int], LookScores], *, reliability: bool = False, **facts: object
 ) -> list[dict[str, Any]]:
     rows = []
     for (name, seed), scores in found.items():

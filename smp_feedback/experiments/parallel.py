@@ -1,55 +1,141 @@
-"""Several runs at a time: processes that train, and end with the one that asked for them."""
+"""Where runs are made: in this process or several, on a dask cluster, in a SLURM queue; all are standard executors.
+
+How many threads a run computes on decides its last bits, so it does not depend on who makes it: it is the number that
+torch has in the process that asked (``OMP_NUM_THREADS``, or the cores) over its ``jobs``.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import re
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent import futures
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from itertools import islice
 from multiprocessing.connection import Connection
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
+from smp_feedback.errors import FeedbackError, InvalidValue, require
+
 K = TypeVar("K")
 V = TypeVar("V")
+DASK = "dask://"
+TRIES = 3  # of a queued run whose process is killed; dask has as many
+_turn = threading.Lock()
 
 
 def run_all(
-    work: Callable[[K], V], keys: Sequence[K], jobs: int, begun: Callable[[K], None] = lambda key: None
+    work: Callable[[K], V],
+    keys: Sequence[K],
+    executor: Executor,
+    at_once: int | None = None,
+    begun: Callable[[K], None] = lambda key: None,
 ) -> Iterator[tuple[K, V]]:
     """What *work* makes of each of *keys*, as each is there.
 
     Args:
-        work: Picklable, where *jobs* > 1.
+        work: Picklable, unless *executor* works in this process.
         keys: What is to be done, in this order.
-        jobs: How many at the same time, in processes of their own with each its share of the cores; 1 is done here.
-        begun: Told which one begins, where they are done here.
+        executor: Who does it.
+        at_once: How many are handed out at the same time; None is all.
+        begun: Told which one is handed out.
+
+    Raises:
+        FeedbackError: If a run was lost with the process that made it.
     """
-    if jobs == 1:
-        for key in keys:
+    left, waiting = iter(keys), dict[Future[V], K]()
+    while True:
+        for key in islice(left, None if at_once is None else at_once - len(waiting)):
             begun(key)
-            yield key, work(key)
-        return
-    threads = max(1, torch.get_num_threads() // jobs)
+            waiting[executor.submit(work, key)] = key
+        if not waiting:
+            return
+        for done in futures.wait(waiting, return_when=futures.FIRST_COMPLETED).done:
+            key = waiting.pop(done)
+            try:
+                made = done.result()
+            except (futures.CancelledError, futures.BrokenExecutor) as error:
+                raise FeedbackError(f"{key}: the process that made this run is gone; start again to go on.") from error
+            yield key, made
+
+
+def share(jobs: int) -> int:
+    """How many threads a run computes on."""
+    return max(1, torch.get_num_threads() // jobs)
+
+
+def in_turn(work: Callable[[K], V], threads: int, key: K) -> V:
+    """``work(key)`` on *threads* threads. A process makes one run at a time: its random numbers are the process's."""
+    with _turn:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            return work(key)
+        finally:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def opened(executor: str | Executor, jobs: int, folder: Path) -> Iterator[tuple[Executor, int | None]]:
+    """The executor that is named, for as long as it is needed, and how many runs it is handed at the same time.
+
+    Args:
+        executor: ``local``, ``dask://HOST:PORT``, ``slurm``, or one itself, which stays its giver's.
+        jobs: How many processes ``local`` has; a cluster is handed all runs at once.
+        folder: Where ``slurm`` leaves its scripts and logs while it is at work; all its machines must see it.
+
+    Raises:
+        InvalidValue, MissingExtra: If there is no such, nobody answers there, or what it needs is not installed.
+    """
+    if isinstance(executor, Executor):
+        yield executor, None
+    elif executor == "local":
+        with Here() if jobs == 1 else _processes(jobs) as pool:
+            yield pool, jobs
+    elif executor == "slurm":
+        with _slurm(folder / "slurm", share(jobs)) as queue:
+            yield queue, None
+    elif re.fullmatch(rf"{DASK}\S+:\d+", executor):
+        with _dask(executor.removeprefix(DASK)) as cluster:
+            yield cluster, None
+    else:
+        raise InvalidValue(f"executor={executor!r}: expected local, {DASK}HOST:PORT or slurm.")
+
+
+class Here(Executor):
+    """This process: what it is handed is made before it answers."""
+
+    def submit(self, work: Callable[..., V], /, *args: Any, **kwargs: Any) -> Future[V]:
+        """What *work* makes, made."""
+        made: Future[V] = Future()
+        made.set_result(work(*args, **kwargs))
+        return made
+
+
+@contextmanager
+def _processes(jobs: int) -> Iterator[Executor]:
+    """Processes that end with this one."""
     context = multiprocessing.get_context("spawn")
     alive, ours = context.Pipe(duplex=False)
-    with ours, ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(threads, alive)) as pool:
-        waiting = {pool.submit(work, key): key for key in keys}
+    with ours, futures.ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(alive,)) as pool:
         try:
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
+            yield pool
         except BaseException:
             ours.close()
             raise
 
 
-def _begin(threads: int, alive: Connection) -> None:
+def _begin(alive: Connection) -> None:
     """Begin a process that trains; it ends when the other end of *alive* does, however that comes about."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
-    torch.set_num_threads(threads)
     threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
 
 
@@ -58,3 +144,85 @@ def _end_with(alive: Connection) -> None:
         alive.recv_bytes()
     except EOFError:
         os._exit(1)  # in the middle of a run, of which nothing is kept
+
+
+@contextmanager
+def _dask(address: str) -> Iterator[Executor]:
+    """A dask cluster, which makes a run again if its worker is killed."""
+    require("distributed", extra="cluster")
+    from distributed import Client
+
+    try:
+        client = Client(f"tcp://{address}")
+    except OSError as error:
+        raise InvalidValue(f"executor='{DASK}{address}': no scheduler answers there.") from error
+    with client:
+        yield client.get_executor()
+
+
+@contextmanager
+def _slurm(folder: Path, threads: int) -> Iterator[Executor]:
+    """A SLURM queue; partition, memory and time are for sbatch's own variables to say (``SBATCH_PARTITION``, ...)."""
+    require("submitit", extra="cluster")
+    from submitit import AutoExecutor
+
+    try:
+        queue = AutoExecutor(folder, cluster="slurm")
+    except RuntimeError as error:
+        raise InvalidValue(f"executor='slurm': {error}") from error
+    queue.update_parameters(name="smp-feedback", cpus_per_task=threads, timeout_min=24 * 60)
+    with Queue(queue) as executor:
+        yield executor
+    shutil.rmtree(folder, ignore_errors=True)  # where all went well: what failed is told in there
+
+
+class Queue(futures.ThreadPoolExecutor):
+    """A queue of submitit as a standard executor: a thread waits for each run, and queues it again if it is killed.
+
+    Args:
+        queue: One of submitit's executors.
+    """
+
+    def __init__(self, queue: Any) -> None:
+        super().__init__(max_workers=1000)
+        self._queue, self._jobs, self._one, self._over = queue, list[Any](), threading.Lock(), False
+
+    def submit(self, work: Callable[..., V], /, *args: Any, **kwargs: Any) -> Future[V]:
+        """Queue it."""
+        return super().submit(self._made, work, *args, **kwargs)
+
+    def _made(self, *work: Any) -> Any:
+        from submitit.core.utils import FailedJobError, UncompletedJobError
+
+        for _ in range(TRIES):
+            with self._one:
+                if self._over:
+                    break
+                self._jobs.append(job := self._queue.submit(said, *work))
+            try:
+                made, error = job.result()
+            except FailedJobError:
+                raise
+            except UncompletedJobError:
+                continue
+            if error is not None:
+                raise error
+            return made
+        raise futures.BrokenExecutor
+
+    def __exit__(self, *error: Any) -> None:
+        """Wait for all of it; where something went wrong, what is still queued is taken back."""
+        with self._one:
+            self._over = True
+            for job in self._jobs if error[0] else ():
+                if not job.done():
+                    job.cancel(check=False)
+        super().__exit__(*error)
+
+
+def said(work: Callable[..., V], *args: Any) -> tuple[V | None, FeedbackError | None]:
+    """What *work* makes, or what it says is wrong: submitit keeps no exception as it was."""
+    try:
+        return work(*args), None
+    except FeedbackError as error:
+        return None, error

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from smp_feedback.errors import InvalidValue
-from smp_feedback.experiments.parallel import run_all
 from smp_feedback.saving.files import replace_file
 
-K = TypeVar("K")
-MODELS = "models"  # where weights are kept, in the folder of an experiment
+
+class Trained(NamedTuple):
+    """What a run brings: its numbers, as the results hold them, and its model's weights, as safetensors does."""
+
+    found: dict[str, Any]
+    weights: bytes
+
+    @classmethod
+    def of(cls, model: nn.Module, found: dict[str, Any]) -> Trained:
+        """Of *model*, of which *found* was measured."""
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+        return cls(found, save(tensors))
 
 
 @contextmanager
@@ -44,76 +53,55 @@ def claim(folder: Path, settings: Mapping[str, Any], what: str) -> None:
     Raises:
         InvalidValue: If runs with other settings are kept there.
     """
-    mark, wanted = folder / "settings.json", json.dumps(settings, indent=2)
-    if mark.is_file() and mark.read_text() != wanted and any((folder / "runs").glob("*.json")):
-        raise InvalidValue(
-            f"{folder} holds {what} with other settings: give another --out, or remove it. "
-            f"{_differences(mark.read_text(), wanted)}"
-        )
-    (folder / "runs").mkdir(exist_ok=True)
-    replace_file(mark, lambda path: path.write_text(wanted))
+    mark, text = folder / "settings.json", json.dumps(settings, indent=2)
+    taken = mark.is_file() and any((folder / "runs").glob("*.json"))
+    if taken and (differs := _differences(mark.read_text(), json.loads(text))):
+        raise InvalidValue(f"{folder} holds {what} with other settings: give another --out, or remove it. {differs}")
+    for name in ("runs", "models"):
+        (folder / name).mkdir(exist_ok=True)
+    replace_file(mark, lambda path: path.write_text(text))
 
 
-def _differences(mark: str, wanted: str) -> str:
+def _differences(mark: str, now: Mapping[str, Any]) -> str:
     """What was asked for there, and is now, where the two differ."""
     try:
         there = dict(json.loads(mark))
     except (ValueError, TypeError):
         return "Its settings.json cannot be read."
-    now = json.loads(wanted)
     return "; ".join(
         f"there {k}={there.get(k)}, here {now.get(k)}" for k in {**there, **now} if there.get(k) != now.get(k)
     )
 
 
-def path_of(folder: Path, key: object) -> Path:
-    """Where the run of *key* is kept."""
+def run_path(folder: Path, key: object) -> Path:
+    """Where the numbers of *key* are kept."""
     return folder / "runs" / f"{key}.json"
 
 
-def keep(folder: Path, key: object, run: Mapping[str, Any]) -> None:
-    """Keep a run, whole."""
-    replace_file(path_of(folder, key), lambda path: path.write_text(json.dumps(run)))
+def weights_path(folder: Path, key: object) -> Path:
+    """Where the weights of *key* are kept."""
+    return folder / "models" / f"{key}.safetensors"
+
+
+def keep(folder: Path, key: object, made: Trained) -> None:
+    """Keep a run: each file whole, and its numbers last, which say that it is there."""
+    replace_file(weights_path(folder, key), lambda path: path.write_bytes(made.weights))
+    replace_file(run_path(folder, key), lambda path: path.write_text(json.dumps(made.found)))
 
 
 def kept(folder: Path, key: object) -> dict[str, Any] | None:
-    """The run of *key*, if it is there and whole."""
+    """The numbers of *key*, if they are there and whole."""
     try:
-        return dict(json.loads(path_of(folder, key).read_text()))
+        return dict(json.loads(run_path(folder, key).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
-def keep_weights(folder: Path, key: object, model: nn.Module) -> None:
-    """Keep the weights of the model of *key* in *folder*, whole."""
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    replace_file(folder / f"{key}.safetensors", lambda path: save_file(tensors, path))
-
-
-def all_runs(
-    folder: Path,
-    keys: Iterable[K],
-    work: Callable[[K], dict[str, Any]],
-    jobs: int,
-    advance: Callable[[K, Mapping[str, Any] | None], None],
-) -> list[dict[str, Any]]:
-    """The runs of *keys*, in their order: those that are kept, and what *work* makes of the others, kept as it comes.
-
-    Args:
-        folder: The experiment's.
-        keys: All of its runs.
-        work: Trains and scores one; picklable, where *jobs* > 1.
-        jobs: How many at the same time.
-        advance: Called with each key, and its run once it is there or None as it begins.
-    """
-    found = {key: kept(folder, key) for key in keys}
-    missing = [key for key, there in found.items() if there is None]
-    for key, there in found.items():
-        if there is not None:
-            advance(key, there)
-    (folder / MODELS).mkdir(exist_ok=True)
-    for key, made in run_all(work, missing, jobs, lambda key: advance(key, None)):
-        keep(folder, key, made)
-        advance(key, made)
-        found[key] = made
-    return [there for there in found.values() if there is not None]
+def restored(folder: Path, key: object, make: Callable[[], nn.Module]) -> nn.Module | None:
+    """What *make* makes with the weights of *key*, if they are in *folder*."""
+    path = weights_path(folder, key)
+    if not path.is_file():
+        return None
+    model = make()
+    model.load_state_dict(load_file(path))
+    return model.eval()

@@ -6,30 +6,38 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from smp_feedback.plotting.style import bar, columns, line, new_figure
-from smp_feedback.evaluation.confusion import BINS
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
-Row = Mapping[str, Any]
+from smp_feedback.plotting.style import GREY, LINES, columns, line
+
+Look = Mapping[str, Any]  # how matplotlib is to draw a line or a bar
+Rows = Sequence[Mapping[str, Any]]
 
 
-def curves(axis: Axes, rows: Sequence[Row], x: str, y: str, models: Sequence[str] | None = None) -> None:
-    """One line for each model, the mean over seeds with their range shaded."""
+def curve(axis: Axes, points: Mapping[float, Sequence[float]], label: str, look: Look, shade: float = 0.2) -> None:
+    """One line through *points*, x: values; the mean over seeds, with their range shaded where there are several."""
+    places = sorted(points)
+    groups = [points[x] for x in places]
+    axis.plot(places, [np.mean(group) for group in groups], label=label, **look)
+    if any(len(group) > 1 for group in groups):
+        low, high = ([end(group) for group in groups] for end in (min, max))
+        axis.fill_between(places, low, high, color=look["color"], alpha=shade, linewidth=0)
+
+
+def curves(axis: Axes, rows: Rows, x: str, y: str, models: Sequence[str] | None = None) -> None:
+    """One line for each model."""
     for i, name in enumerate(models or models_of(rows)):
-        places = sorted({row[x] for row in rows if row["model"] == name})
-        groups = [[row[y] for row in rows if row["model"] == name and row[x] == place] for place in places]
-        axis.plot(places, [np.mean(group) for group in groups], label=name, **line(i))
-        if any(len(group) > 1 for group in groups):
-            low, high = ([end(group) for group in groups] for end in (min, max))
-            axis.fill_between(places, low, high, color=line(i)["color"], alpha=0.2, linewidth=0)
+        points: dict[float, list[float]] = {}
+        for row in rows:
+            if row["model"] == name:
+                points.setdefault(row[x], []).append(row[y])
+        curve(axis, points, name, line(i))
 
 
-def curves_over_looks(axis: Axes, rows: Sequence[Row], y: str) -> None:
+def curves_over_looks(axis: Axes, rows: Rows, y: str) -> None:
     """Lines over looks; a model that looks once is a level, not a point."""
     curves(axis, rows, "looks", y)
     for i, name in enumerate(models_of(rows)):
@@ -38,7 +46,12 @@ def curves_over_looks(axis: Axes, rows: Sequence[Row], y: str) -> None:
             level = float(np.mean([row[y] for row in found]))
             axis.axhline(level, **{**line(i), "marker": ""}, alpha=0.6, zorder=1)
     axis.set_xlabel("looks")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_numbers(axis)
+
+
+def whole_numbers(axis: Axes, most: int = 10) -> None:
+    """Ticks along x at whole numbers alone, with at most *most* steps between them."""
+    axis.xaxis.set_major_locator(MaxNLocator(most, integer=True))
 
 
 def spread(axis: Axes, looks: NDArray[Any], values: Any, label: str, *, log: bool = False) -> None:
@@ -53,94 +66,90 @@ def spread(axis: Axes, looks: NDArray[Any], values: Any, label: str, *, log: boo
     if len(values) > 1:
         axis.fill_between(looks, np.nanmin(values, 0), np.nanmax(values, 0), color=line(0)["color"], alpha=0.2, lw=0)
     axis.set(xlabel="look", title=label)
-    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    whole_numbers(axis, 5)
 
 
 def way(axis: Axes, path: NDArray[Any], explained: Sequence[float]) -> None:
     """The state's way in the plane that shows most of it: an arrow for each look, the first and last named."""
     x, y = path.T
-    axis.plot(x, y, color="#999999", linewidth=0.8, zorder=1)
+    axis.plot(x, y, color=GREY, linewidth=0.8, zorder=1)
     arrows: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.012}
-    axis.quiver(x[:-1], y[:-1], np.diff(x), np.diff(y), color="#0072B2", zorder=2, **arrows)
+    axis.quiver(x[:-1], y[:-1], np.diff(x), np.diff(y), color=LINES[0], zorder=2, **arrows)
     for t, marker, place in ((0, "o", (5, 4)), (len(path) - 1, "s", (5, -9))):
-        axis.plot(x[t], y[t], marker, color="#D55E00", zorder=3)
+        axis.plot(x[t], y[t], marker, color=LINES[1], zorder=3)
         axis.annotate(str(t + 1), (x[t], y[t]), place, textcoords="offset points", fontsize="small")
     first, second = (f"axis {i + 1} ({100 * share:.1f} %)" for i, share in enumerate(explained))
     axis.set(xlabel=first, ylabel=second, title="path of the state")
     axis.margins(0.15)
 
 
-def class_bars(rows: Sequence[Row], result: Mapping[str, Any]) -> Figure:
-    """One group of bars for each class, mean over seeds; the line at a bar's end is their range."""
-    models, by_class = models_of(rows), list(zip(*(row["per_class"] for row in rows), strict=True))
-    present = [k for k, column in enumerate(by_class) if any(value is not None for value in column)]
-    names = [result["classes"][k] for k in present]
-    figure = new_figure(aspect=max(0.5, 0.2 + 0.045 * len(names) * (0.6 + 0.4 * len(models))))
-    axis, thick = figure.subplots(), 0.8 / len(models)
-    for i, model in enumerate(models):
-        found = [[row["per_class"][k] for row in rows if row["model"] == model] for k in present]
-        values = [[value for value in column if value is not None] for column in found]
-        middle = np.array([np.mean(column) if column else 0 for column in values])
-        ends = [
-            [abs(end(column) - m) if column else 0 for column, m in zip(values, middle, strict=True)]
-            for end in (min, max)
-        ]
-        place = np.arange(len(names)) + (i - (len(models) - 1) / 2) * thick
-        axis.barh(place, middle, thick, label=model, **bar(i))
-        if max(map(max, ends)) > 0:
-            axis.errorbar(middle, place, xerr=ends, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.5)
-    axis.set_yticks(range(len(names)), names)
-    axis.invert_yaxis()
-    axis.grid(axis="y", visible=False)
-    axis.set(xlabel="recall" if result["task"] == "classification" else "IoU", xlim=(0, 1))
-    legend(figure, axis, rows)
-    return figure
+def bars(
+    axis: Axes, groups: Sequence[Sequence[float]], label: str, place: tuple[int, int], look: Look, ends: Look | None
+) -> None:
+    """A model's bar in each group: to the mean over seeds, with a line over their range; nothing without a seed.
+
+    Args:
+        axis: Where; group k is at y = k.
+        groups: One value a seed in each.
+        label: The model's name.
+        place: (i, n): the i-th of n bars in a group.
+        look: Of the bars.
+        ends: Of the lines over the range; None is none.
+    """
+    i, count = place
+    for k, values in enumerate(groups):
+        if len(values):
+            y = k + (i - (count - 1) / 2) * 0.8 / count
+            axis.barh(y, np.mean(values), 0.8 / count, label=label, **look)
+            if ends is not None:
+                axis.plot([min(values), max(values)], [y, y], **ends)
 
 
-def reliability(rows: Sequence[Row]) -> Figure:
-    """Accuracy over confidence, and below how many pixels are how sure; mean over seeds."""
-    figure = new_figure(aspect=1.0)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    upper.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, zorder=1)
-    edges = np.linspace(0, 1, BINS + 1)
-    for i, name in enumerate(models_of(rows)):
-        bins = [row["reliability"] for row in rows if row["model"] == name]
-        share, right, sure = (
-            np.mean([_merged(b, part) for b in bins], 0) for part in ("share", "accuracy", "confidence")
-        )
-        filled = share > 1e-4  # of few pixels, accuracy is chance
-        ece = np.mean([row["ece"] for row in rows if row["model"] == name])
-        label = f"{name} (ECE {ece:.3f})"
-        upper.plot(sure[filled] / share[filled], right[filled] / share[filled], label=label, clip_on=False, **line(i))
-        lower.stairs(share, edges, color=line(i)["color"], linestyle=line(i)["linestyle"])
-    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    lower.set(xlabel="confidence", ylabel="pixels")
-    lower.yaxis.set_major_formatter(lambda part, _: f"{100 * part:g} %")
-    figure.legend(
-        *upper.get_legend_handles_labels(), loc="outside upper center", ncols=_legend_columns(models_of(rows), 14)
-    )
-    return figure
+def legend(figure: Figure, axes: Sequence[Axes], *, least: int = 2, letters: float | None = None, **more: Any) -> None:
+    """The names on *axes*, each once, above the figure.
+
+    Args:
+        figure: Theirs.
+        axes: Several may show the same names.
+        least: Fewer names are none.
+        letters: How wide a name is, with its line; None asks the longest.
+        **more: For matplotlib's own legend.
+    """
+    shown: dict[str, Any] = {}
+    for axis in axes:
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            shown.setdefault(str(name), handle)
+    if len(shown) >= least:
+        letters = 6 + 0.9 * max(map(len, shown)) if letters is None else letters
+        more = {"ncols": columns(len(shown), letters), **more}
+        figure.legend(list(shown.values()), list(shown), loc="outside upper center", **more)
 
 
-def _merged(bins: Mapping[str, Sequence[float]], part: str) -> NDArray[Any]:
-    """A bin's share of all pixels, times *part*'s mean in it; a confidence of 1 joins the bin below."""
-    values = np.array(bins["share"]) * (1 if part == "share" else np.array(bins[part]))
-    return np.asarray([*values[: BINS - 1], values[BINS - 1 :].sum()])
+def panels(figure: Figure, count: int, across: int, **shared: Any) -> list[Axes]:
+    """*count* axes, *across* in a row."""
+    grid = figure.subplots(-(-count // across), across, squeeze=False, **shared).ravel()
+    for spare in grid[count:]:
+        spare.remove()
+    return list(grid[:count])
 
 
-def legend(figure: Figure, axis: Axes, rows: Sequence[Row]) -> None:
-    """The models' names above the figure, where there are several."""
-    if len(models_of(rows)) > 1:
-        handles = axis.get_legend_handles_labels()
-        figure.legend(*handles, loc="outside upper center", ncols=_legend_columns(models_of(rows)))
+def small_panels(
+    count: int, across: int, width: float = 2.3, height: float = 2.2, **shared: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure whose *count* panels have their own size in inches and small print, whatever the style."""
+    across = min(count, across)
+    size = max(4.2, width * across), height * -(-count // across) + 0.4
+    figure = Figure(figsize=size, layout="constrained")
+    axes = panels(figure, count, across, **shared)
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25, linewidth=0.6)
+        axis.set_axisbelow(True)
+        axis.tick_params(labelsize=8)
+    return figure, axes
 
 
-def _legend_columns(names: Sequence[str], more: int = 0) -> int:
-    """A name and its line, and *more* letters."""
-    return columns(len(names), 6 + more + 0.9 * max(map(len, names)))
-
-
-def last_look(rows: Sequence[Row]) -> list[Row]:
+def last_look(rows: Rows) -> list[Mapping[str, Any]]:
     """Every model's rows after its most looks."""
     most: dict[str, int] = {}
     for row in rows:
@@ -148,11 +157,17 @@ def last_look(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["looks"] == most[row["model"]]]
 
 
-def models_of(rows: Sequence[Row]) -> list[str]:
-    """The models' names, in the order in which they were given."""
+def models_of(rows: Rows) -> list[str]:
+    """The models' names, in the order in which they were given.
+
+    Raises:
+        LookupError: Without any row.
+    """
+    if not rows:
+        raise LookupError("rows")
     return unique(rows, "model")
 
 
-def unique(rows: Sequence[Row], name: str) -> list[str]:
+def unique(rows: Rows, name: str) -> list[str]:
     """Every value of column *name*, once, in order."""
     return list(dict.fromkeys(row[name] for row in rows))

@@ -1,4 +1,4 @@
-"""Pictures of how a model came to its answer, and of how sure it is (extra ``plot``)."""
+"""Pictures of how a model came to its answer, and of how sure it is: a row a sample, their titles above the first."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from smp_feedback.errors import InvalidValue
-from smp_feedback.plotting.plot import save_figure
-from smp_feedback.evaluation.evaluate import device_of
-from smp_feedback.evaluation.score_loop import ANSWERS, answers
-from smp_feedback.plotting.style import PALETTE, styled
 from smp_feedback.evaluation.confusion import per_class
+from smp_feedback.evaluation.evaluation_loop import device_of
+from smp_feedback.evaluation.restoration_loop import RESTORED, images_of, shown
+from smp_feedback.evaluation.score_loop import ANSWERS, answers
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.loops.score.model import ScoreModel
+from smp_feedback.plotting.plot import save_figure
+from smp_feedback.plotting.style import PALETTE, styled
 from smp_feedback.surgery.extension import evaluating
-
-from matplotlib.figure import Figure
 
 VOID = (255, 255, 255)
 CHANGES = ("#009E73", "#D55E00", "#999999")  # mended, spoilt, wrong in another way
 MAP = "gray"  # reads the same in print and in every colour vision
-Picture = tuple[str, NDArray[Any]]
+Panel = tuple[str, NDArray[Any]]  # a title, and what stands below it
 EXAMPLES = 4
 Item = TypeVar("Item")
 
@@ -46,6 +47,11 @@ def colours(mask: Tensor, classes: int, palette: Sequence[str] = PALETTE) -> NDA
     return painted
 
 
+def answered(logits: Tensor, classes: int) -> NDArray[np.uint8]:
+    """The labels that *logits* (1, classes, H, W) give, as `colours`."""
+    return colours(per_class(logits)[0].argmax(0), classes)
+
+
 def refinement(
     models: Mapping[str, nn.Module], samples: Sequence[tuple[Tensor, Tensor]], path: Path, *, classes: int
 ) -> Path:
@@ -54,13 +60,17 @@ def refinement(
     Args:
         models: By name; looping and feed-forward ones.
         samples: Pairs of image (3, H, W) in [0, 1] and mask (H, W).
-        path: PNG to write; a crash leaves an older one whole.
+        path: File to write, PNG, SVG or PDF; a crash leaves an older one whole.
         classes: Number of classes.
 
     Returns:
         *path*.
     """
-    return grid([_row(models, image, mask, classes) for image, mask in _some(samples)], path)
+    rows = []
+    for image, mask in _some(samples):
+        said = [one for name, model in models.items() for one in _answers(name, model, image[None])]
+        rows.append([*_seen(image, mask, classes), *((title, answered(x, classes)) for title, x in said)])
+    return grid(rows, path)
 
 
 def uncertainty(
@@ -71,14 +81,7 @@ def uncertainty(
     Uncertainty is the entropy of the prediction over its largest possible value, log(classes): black is sure (0),
     white knows nothing (1). A model that knows what it does not know is bright where it is wrong.
 
-    Args:
-        models: By name; looping ones answer after their own number of looks.
-        samples: Pairs of image (3, H, W) in [0, 1] and mask (H, W).
-        path: File to write, PNG, SVG or PDF; a crash leaves an older one whole.
-        classes: Number of classes.
-
-    Returns:
-        *path*.
+    Looping models answer after their own number of looks. Arguments and result are those of `refinement`.
     """
     rows = []
     for image, mask in _some(samples):
@@ -102,22 +105,42 @@ def refined(model: ScoreModel, samples: Sequence[tuple[Tensor, Tensor]], path: P
     The change is green where iterative inference mended what the base had wrong, orange where it spoilt what was
     right, grey where both are wrong in different ways, and white elsewhere.
 
-    Args:
-        model: With a score loop.
-        samples: Pairs of image (3, H, W) in [0, 1] and mask (H, W).
-        path: File to write, PNG, SVG or PDF; a crash leaves an older one whole.
-        classes: Number of classes.
-
-    Returns:
-        *path*.
+    Arguments and result are those of `refinement`, but *model* is one, with a score loop.
     """
     rows = []
     for image, mask in _some(samples):
         with evaluating(model), torch.inference_mode():
             said = [per_class(x)[0].argmax(0) for x in answers(model, model.begin(image[None].to(device_of(model))))]
-        shown = zip(ANSWERS, (colours(labels, classes) for labels in said), strict=True)
+        three = zip(ANSWERS, (colours(labels, classes) for labels in said), strict=True)
         change = "green: mended, orange:\nspoilt, grey: still wrong", changes(said[0], said[-1], mask, classes)
-        rows.append([*_seen(image, mask, classes), *shown, change])
+        rows.append([*_seen(image, mask, classes), *three, change])
+    return grid(rows, path)
+
+
+def restored(
+    model: RestorationModel, samples: Sequence[tuple[Tensor, Tensor, Tensor]], path: Path, *, classes: int
+) -> Path:
+    """One row a sample: clean, distorted and restored image, what was displaced, the truth, and each answer.
+
+    The displacement is shown by its length: black stays, white is the sample's largest, or a pixel where all is less;
+    a restorer that paints has none. The answers are those to the clean, the distorted and the restored image, step by
+    step.
+
+    Arguments and result are those of `refinement`, but *model* is one, with a restoration loop, and samples are
+    triplets of distorted image, clean image and mask.
+    """
+    device, names, rows = device_of(model), images_of(model), []
+    last = RESTORED if names[-1] == RESTORED else f"{RESTORED}, {names[-1]}"
+    for distorted, clean, mask in _some(samples, "triplet of distorted image, clean image and mask"):
+        with evaluating(model), torch.inference_mode():
+            every = list(shown(model, distorted[None].to(device), clean[None].to(device)))
+        row: list[Panel] = [("clean", photo(clean)), ("distorted", photo(distorted))]
+        row.append((last, photo(every[-1].restored[0])))
+        if every[-1].displacement is not None:
+            length = every[-1].displacement[0].norm(dim=0)
+            row.append(("displacement", (length / length.max().clamp_min(1)).cpu().numpy()))
+        said = ((f"of {name}", answered(one.logits, classes)) for name, one in zip(names, every, strict=True))
+        rows.append([*row, ("truth", colours(mask, classes)), *said])
     return grid(rows, path)
 
 
@@ -133,13 +156,7 @@ def changes(before: Tensor, after: Tensor, mask: Tensor, classes: int) -> NDArra
     return colours(torch.where(same, len(CHANGES), kind), len(CHANGES), CHANGES)
 
 
-def _some(samples: Sequence[tuple[Tensor, Tensor]]) -> Sequence[tuple[Tensor, Tensor]]:
-    if not samples:
-        raise InvalidValue("samples is empty: expected at least one pair of image and mask.")
-    return samples
-
-
-def grid(rows: Sequence[Sequence[Picture]], path: Path, *, bar: bool = False) -> Path:
+def grid(rows: Sequence[Sequence[Panel]], path: Path, *, bar: bool = False) -> Path:
     """Pictures with their titles above the first row; those of one channel run from 0 (black) to 1."""
     height, width = rows[0][0][1].shape[:2]
     across, down = len(rows[0]), len(rows)
@@ -148,12 +165,12 @@ def grid(rows: Sequence[Sequence[Picture]], path: Path, *, bar: bool = False) ->
         axes = figure.subplots(down, across, squeeze=False)
         for i, row in enumerate(rows):
             for j, (title, picture) in enumerate(row):
-                shown = axes[i, j].imshow(picture, interpolation="nearest", cmap=MAP, vmin=0, vmax=1)
+                drawn = axes[i, j].imshow(picture, interpolation="nearest", cmap=MAP, vmin=0, vmax=1)
                 axes[i, j].set_axis_off()
                 if i == 0:
                     axes[i, j].set_title(title, fontsize=9)
         if bar:
-            figure.colorbar(shown, ax=axes, label="entropy / log(classes)", aspect=15 * down, pad=0.01)
+            figure.colorbar(drawn, ax=axes, label="entropy / log(classes)", aspect=15 * down, pad=0.01)
         return save_figure(figure, path)
 
 
@@ -174,15 +191,14 @@ def photo(image: Tensor) -> NDArray[np.float32]:
     return drawn
 
 
-def _seen(image: Tensor, mask: Tensor, classes: int) -> list[Picture]:
+def _seen(image: Tensor, mask: Tensor, classes: int) -> list[Panel]:
     return [("input", photo(image)), ("truth", colours(mask, classes))]
 
 
-def _row(models: Mapping[str, nn.Module], image: Tensor, mask: Tensor, classes: int) -> list[Picture]:
-    row = _seen(image, mask, classes)
-    for name, model in models.items():
-        row += [(title, colours(per_class(x)[0].argmax(0), classes)) for title, x in _answers(name, model, image[None])]
-    return row
+def _some(samples: Sequence[Item], what: str = "pair of image and mask") -> Sequence[Item]:
+    if not samples:
+        raise InvalidValue(f"samples is empty: expected at least one {what}.")
+    return samples
 
 
 def _answers(name: str, model: nn.Module, image: Tensor) -> list[tuple[str, Tensor]]:

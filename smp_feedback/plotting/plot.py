@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
 
 from smp_feedback.checks import check_choice
 from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.evaluation.results import KINDS, Result, load_result
 from smp_feedback.plotting.style import STYLES, styled
 from smp_feedback.saving.files import replace_file
-
-from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg", "pdf")
 # no dates in files: the same figure, the same bytes
@@ -59,6 +61,15 @@ def save_figure(figure: Figure, path: Path) -> Path:
     check_choice("format", format, FORMATS)
     path.parent.mkdir(parents=True, exist_ok=True)
     return replace_file(path, lambda draft: figure.savefig(draft, format=format, metadata=UNDATED[format]))
+
+
+def for_page(figure: Figure, name: str) -> dict[str, bytes]:
+    """*figure* as SVG and PNG, by suffix; *name* is to be the only one of its kind on the page."""
+    svg, png = io.BytesIO(), io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(svg, format="svg", metadata=UNDATED["svg"])
+    figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
+    return {".svg": svg.getvalue(), ".png": png.getvalue()}
 
 
 def _draw_all(results: list[tuple[Path, Result]], out: Path | None, format: str, style: str) -> Iterator[Path]:

@@ -8,19 +8,17 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from smp_feedback.checks import check_choice
-from smp_feedback.errors import require
-
-require("matplotlib", extra="plot")
-
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from smp_feedback.checks import check_choice
 
 # Okabe and Ito's colours, told apart with any colour vision, then lighter and darker relatives
 PALETTE = (
     *("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"),
     *("#999999", "#7F4F00", "#B7E0F5", "#00503A"),
 )
+GREY = "#999999"  # what is there for orientation
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (3, 1.2, 1, 1.2)), (0, (1, 1)), (0, (8, 2)), (0, (6, 1, 1, 1, 1, 1)))
 MARKERS = "os^Dv<>"

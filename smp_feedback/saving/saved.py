@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +66,6 @@ def read_config(source: Source, **hub: Any) -> dict[str, Any]:
     """
     path = find_file(source, CONFIG, **hub)
     return _parse(path.read_bytes(), path)
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Every setting by its whole name.
-
-    >>> list(flat({"a": {"b": 1}, "c": 2}))
-    [('a.b', 1), ('c', 2)]
-    """
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def read_saved(source: Source, **hub: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:

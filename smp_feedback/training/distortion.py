@@ -26,7 +26,7 @@ class Distortion:
         name: A corruption: training images are corrupted anew in each epoch, the others always alike.
         severity: Of the corruption, 1 to 5.
         turbulence: Air and camera in place of the two, by the names of
-            :class:`~smp_feedback.data.turbulence.simulator.Turbulence`, such as ``{cn2: 1e-13, path: 1000}``.
+            :class:`~smp_feedback.data.turbulence.Turbulence`, such as ``{cn2: 1e-13, path: 1000}``.
         folder: Take stored images in its place, each of the stem of its clean one; {split} stands for train, val, test.
 
     Raises:

@@ -76,13 +76,15 @@ def test_an_ablation_prints_its_tables_the_answer_and_every_file_and_goes_on_whe
         ("--rows '[clean, restored]'", "Did you mean 'distorted' or 'restoration'"),
         ("--lr .nan", "lr=nan: expected a number > 0"),
         ("--jobs 0", "jobs=0"),
+        ("--executor dusk", "executor='dusk': expected local, dask://HOST:PORT or slurm."),
+        ("--executor dask://node", "executor='dask://node': expected local, dask://HOST:PORT or slurm."),
         ("--accelerator gppu", "invalid accelerator name: `accelerator='gppu'`"),
         ("--out /proc/none", "/proc/none: it is no folder"),
         ("--sede 3", "Did you mean '--seed' or '--seeds'"),
     ],
 )
 def test_what_is_wrong_is_one_line_before_any_work(line, says, config, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("smp_feedback.experiments.ablation.experiment.run", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("smp_feedback.experiments.ablation.runs.train", lambda *_: pytest.fail("trained"))
     out = "" if "--out" in line else f"--out {tmp_path}/out"
     assert ablation(f"--config {config} {out} {line}", tmp=tmp_path) == 2
     printed, err = capsys.readouterr()
@@ -103,9 +105,7 @@ def test_other_settings_do_not_enter_a_folder_that_is_taken_and_are_named(config
 
 def test_the_study_is_an_ablation_that_can_be_asked_for(monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        "smp_feedback.cli.ablation_progress.ablate_aloud", lambda found, out, **how: asked.append((found, how))
-    )
+    monkeypatch.setattr("smp_feedback.cli.experiments.aloud", lambda _, found, out, **how: asked.append((found, how)))
     command = re.search(r"#\s+smp-feedback restore ablation (.*)", STUDY.read_text())[1]
     assert ablation(command.replace("studies/", f"{STUDY.parent}/")) == 0
     [(found, how)] = asked

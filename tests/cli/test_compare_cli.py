@@ -14,7 +14,7 @@ pytest.importorskip("matplotlib")
 import yaml
 
 from smp_feedback.cli.main import main
-from smp_feedback.experiments.comparison.settings import MODELS, Settings
+from smp_feedback.experiments.comparison.settings import MODELS, ComparisonSettings
 
 EVERY = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 STUDIES = [path for path in EVERY if path.stem not in ("score", "ablation")]  # of other verbs, and tested there
@@ -68,6 +68,8 @@ def test_a_comparison_prints_its_tables_the_answer_and_every_file_and_goes_on_wh
         ("--arch Unett", "No architecture is called 'Unett'. Did you mean 'Unet'"),
         ("--out /proc/none", "/proc/none: it is no folder"),
         ("--jobs 0", "jobs=0"),
+        ("--executor dusk", "executor='dusk': expected local, dask://HOST:PORT or slurm."),
+        ("--executor dask://node", "executor='dask://node': expected local, dask://HOST:PORT or slurm."),
         ("--accelerator gppu", "invalid accelerator name: `accelerator='gppu'`"),
         ("--lr .nan", "lr=nan: expected a number > 0"),
         ("--images 4", "images"),
@@ -81,7 +83,7 @@ def test_a_comparison_prints_its_tables_the_answer_and_every_file_and_goes_on_wh
     ],
 )
 def test_what_is_wrong_is_one_line_before_any_work(line, says, config, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("smp_feedback.experiments.comparison.experiment.run", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr("smp_feedback.experiments.comparison.runs.train", lambda *_: pytest.fail("trained"))
     out = "" if "--out" in line else f"--out {tmp_path}/out"
     assert compare(f"--config {config} {out} {line}", tmp=tmp_path) == 2
     printed, err = capsys.readouterr()
@@ -102,7 +104,7 @@ def test_other_settings_do_not_enter_a_folder_that_is_taken(config, tmp_path, ca
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_study_is_a_comparison_that_can_be_asked_for(path, monkeypatch):
     asked = []
-    monkeypatch.setattr("smp_feedback.cli.experiments.compare_aloud", lambda found, out, **_: asked.append(found))
+    monkeypatch.setattr("smp_feedback.cli.experiments.aloud", lambda _, found, out, **__: asked.append(found))
     command = re.search(r"#\s+smp-feedback compare (.*)", path.read_text())[1]
     assert f"--config studies/{path.name}" in command, "the file says how it is run"
     assert compare(command.replace("studies/", f"{path.parent}/")) == 0
@@ -124,12 +126,12 @@ def test_help_describes_every_key_in_plain_words(verb, capsys):
     for ugly in ("``", ":class:", "Union[", "Optional[", "known subclasses", "null, null", "+ SIZE"):
         assert ugly not in text, ugly
     described = re.findall(r"^  --([\w.]+)(?: \S+)?(?:\n {24}| {2,})\S", page, flags=re.MULTILINE)
-    keys = {"compare": set(Settings.__dataclass_fields__), "fit": {"model.lr", "data.root"}}
+    keys = {"compare": set(ComparisonSettings.__dataclass_fields__), "fit": {"model.lr", "data.root"}}
     assert keys[verb] <= set(described)
 
 
 def test_the_demo_is_a_comparison_of_all_models():
     [demo] = (yaml.safe_load(path.read_text()) for path in STUDIES if path.stem == "demo")
-    assert Settings(**demo).models == list(MODELS)
+    assert ComparisonSettings(**demo).models == list(MODELS)
     rule = (Path(__file__).parents[2] / "Makefile").read_text()
     assert "compare --config studies/demo.yaml" in rule

@@ -24,7 +24,7 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation import load_result, miou
 from smp_feedback.evaluation.image_quality import l1, psnr
 from smp_feedback.evaluation.restoration_loop import evaluate_restoration, images_of
-from smp_feedback.plotting import restored_pictures
+from smp_feedback.plotting import pictures
 from smp_feedback.training.build import Facts
 from smp_feedback.training.distortion import Distortion, open_triplets
 from smp_feedback.training.trained_base import closed_base
@@ -284,9 +284,9 @@ def test_another_distortion_than_that_of_the_run_is_not_outranked_by_it(words, t
 
 def test_the_restored_picture_is_named_after_its_step(trained, tmp_path, monkeypatch):
     titles = []
-    monkeypatch.setattr(restored_pictures, "grid", lambda rows, path: titles.extend(name for name, _ in rows[0]))
+    monkeypatch.setattr(pictures, "grid", lambda rows, path: titles.extend(name for name, _ in rows[0]))
     model, data = smpf.from_pretrained(trained / "model"), Triplets(images("test"), "motion_blur", 2)
-    restored_pictures.restored(model, [data[0]], tmp_path / "pictures.png", classes=6)
+    pictures.restored(model, [data[0]], tmp_path / "pictures.png", classes=6)
     last = titles[-1].removeprefix("of ")
     assert titles[:4] == ["clean", "distorted", f"restored, {last}", "displacement"]
     assert last == "step 2"

@@ -12,12 +12,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import smp_feedback as smpf
-from benchmarks.corruption_gallery import gallery
-from benchmarks.corruption_gallery import main as gallery_main
 from smp_feedback.data import Corrupted, Shapes, add_noise, item_name
 from smp_feedback.data.corruption import corruptions as C
 from smp_feedback.data.dataset_factory import CORRUPTIONS
-from smp_feedback.data.turbulence.simulator import CN2
+from smp_feedback.data.turbulence import CN2
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownName
 from smp_feedback.registry.public import catalogue
 
@@ -384,10 +382,12 @@ def test_a_strangers_corruption_is_used_by_name(restored):
 
 def test_the_picture_shows_every_corruption(tmp_path):
     pytest.importorskip("matplotlib")
-    path = gallery(natural(24, 24), tmp_path / "all.png", ["brightness", "occlusion"])
+    from benchmarks import corruption_gallery
+
+    path = corruption_gallery.gallery(natural(24, 24), tmp_path / "all.png", ["brightness", "occlusion"])
     with Image.open(path) as picture:
         assert picture.width > picture.height
-    gallery_main([str(tmp_path / "one.png"), "--data", "polygons", "--size", "16"])
+    corruption_gallery.main([str(tmp_path / "one.png"), "--data", "polygons", "--size", "16"])
     assert 0 < (tmp_path / "one.png").stat().st_size < 300_000
 
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 import smp_feedback as smpf
 from smp_feedback.data import Circles, OnePolygon, Polygons, PolygonsAndCircles, add_noise, open_dataset
 from smp_feedback.data.seeding import SPLITS, choose, noise_generator
-from smp_feedback.data.synthetic import polygons as figures
+from smp_feedback.data.synthetic import polygons
 from smp_feedback.data.synthetic.rasterise import fill_ellipse
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownKeyword, UnknownName
 
@@ -161,9 +161,9 @@ def drawn_radii(monkeypatch, data, count):
     """(corners, centre, radii of the corners) of each polygon that *data* draws."""
     seen = []
     monkeypatch.setattr(
-        figures, "fill_polygon", lambda corners, size: seen.append(corners) or np.zeros(size, dtype=bool)
+        polygons, "fill_polygon", lambda corners, size: seen.append(corners) or np.zeros(size, dtype=bool)
     )
-    monkeypatch.setattr(figures, "around", lambda centre, reach, turn: (centre, np.asarray(reach), turn), raising=True)
+    monkeypatch.setattr(polygons, "around", lambda centre, reach, turn: (centre, np.asarray(reach), turn), raising=True)
     for i in range(count):
         data[i]
     return seen
@@ -190,8 +190,8 @@ def test_polygons_are_as_the_paper_says(monkeypatch):
 
 def test_the_class_is_the_number_of_corners_and_the_polygon_is_white_on_black(monkeypatch):
     data, kinds = Polygons(count=60, size=64, kinds=3), []
-    fill = figures.fill_polygon
-    monkeypatch.setattr(figures, "fill_polygon", lambda c, size: kinds.append(len(c)) or fill(c, size))
+    fill = polygons.fill_polygon
+    monkeypatch.setattr(polygons, "fill_polygon", lambda c, size: kinds.append(len(c)) or fill(c, size))
     for image, mask in data:
         assert torch.equal(image, (mask > 0).float().expand(3, -1, -1))
         assert set(mask.unique().tolist()) <= {0, kinds[-1] - 2}
@@ -200,13 +200,13 @@ def test_the_class_is_the_number_of_corners_and_the_polygon_is_white_on_black(mo
 
 
 def test_corners_stand_at_equal_angles_the_first_to_the_right():
-    corners = figures.around(np.array([5.0, -3.0]), np.array([2.0, 3.0, 4.0, 5.0]), 0.0)
+    corners = polygons.around(np.array([5.0, -3.0]), np.array([2.0, 3.0, 4.0, 5.0]), 0.0)
     assert corners == pytest.approx(np.array([[5, -1], [8, -3], [5, -7], [0, -3]]))
 
 
 def test_circles_are_as_the_paper_says(monkeypatch):
     seen, count = [], 2000
-    monkeypatch.setattr(figures, "fill_circle", lambda c, r, size: seen.append((*c, r)) or np.zeros(size, dtype=bool))
+    monkeypatch.setattr(polygons, "fill_circle", lambda c, r, size: seen.append((*c, r)) or np.zeros(size, dtype=bool))
     for _ in Circles(count=count, size=(100, 200)):
         pass
     y, x, radius = np.array(seen).T
@@ -235,10 +235,10 @@ def test_four_of_five_of_the_published_shapes_are_circles_and_the_share_can_be_s
 
 def test_one_polygon_labels_visible_triangles_only(monkeypatch):
     order = []
-    regular, ellipse = figures._regular, figures._ellipse
+    regular, ellipse = polygons._regular, polygons._ellipse
     keep = lambda kind, pixels: order[-1].append((kind, pixels)) or pixels  # noqa: E731
-    monkeypatch.setattr(figures, "_regular", lambda n, size, rng: keep(n, regular(n, size, rng)))
-    monkeypatch.setattr(figures, "_ellipse", lambda size, rng: keep(0, ellipse(size, rng)))
+    monkeypatch.setattr(polygons, "_regular", lambda n, size, rng: keep(n, regular(n, size, rng)))
+    monkeypatch.setattr(polygons, "_ellipse", lambda size, rng: keep(0, ellipse(size, rng)))
     data, shown = OnePolygon(count=300, size=64), set()
     for i in range(300):
         order.append([])
@@ -257,7 +257,7 @@ def test_one_polygon_labels_visible_triangles_only(monkeypatch):
 
 def test_a_triangle_of_one_polygon_has_the_published_size():
     rng = np.random.default_rng(0)
-    areas = np.array([figures._regular(3, (512, 512), rng).sum() for _ in range(60)])
+    areas = np.array([polygons._regular(3, (512, 512), rng).sum() for _ in range(60)])
     largest = 3 * np.sqrt(3) / 4 * (512 / 4) ** 2
     assert areas.max() <= 1.01 * largest  # side/4, unless cut off by the border
     assert areas.max() > 0.6 * largest

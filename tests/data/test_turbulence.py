@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import pickle
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,17 +21,17 @@ from smp_feedback.data import Corrupted
 from smp_feedback.data.corruption import corruptions
 from smp_feedback.data.seeding import corruption_generator
 from smp_feedback.data.triplets import Triplets
-from smp_feedback.data.turbulence import medium as kolmogorov
-from smp_feedback.data.turbulence import waves as turbulent_waves
-from smp_feedback.data.turbulence.simulator import (
+from smp_feedback.data.turbulence import (
     CN2,
     PRESETS,
     Simulator,
     Turbulence,
     displacement_field,
     distort,
+    medium,
     of_air,
     sequence,
+    waves,
 )
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownKeyword, UnknownName
 from smp_feedback.ops.warp import warp
@@ -75,7 +77,7 @@ def test_without_an_outer_scale_the_variance_is_the_textbooks():
     """3/8 of 2.837 C_n^2 L D^(-1/3), whose factor is an integral of J_1 squared that has a closed form."""
     g = math.gamma
     bessels = g(8 / 3) * g(1 / 6) / (2 ** (8 / 3) * g(11 / 6) ** 2 * g(17 / 6))  # int x^(-8/3) J_1^2
-    plane = 2 * math.pi**2 * kolmogorov.KOLMOGOROV * 4 * 2 ** (1 / 3) * bessels
+    plane = 2 * math.pi**2 * medium.KOLMOGOROV * 4 * 2 ** (1 / 3) * bessels
     assert plane == pytest.approx(2.84, abs=0.005)
     for d, path in ((0.05, 300.0), (0.3, 5000.0)):
         air = Turbulence(cn2=3e-14, path=path, aperture=d, outer_scale=1e12)
@@ -118,7 +120,7 @@ def test_the_blur_is_what_the_displacement_leaves_of_a_long_exposure():
 @pytest.mark.parametrize("air", [*OTHERS, PRESETS["severe"], replace(AIR, pixel_pitch=AIR.pixel_pitch / 0.4)])
 @pytest.mark.parametrize("size", [(24, 24), (12, 40), (3, 1)])
 def test_by_construction_all_pixels_covary_as_the_model_says(air, size):
-    built = turbulent_waves.covariance(air, size)
+    built = waves.covariance(air, size)
     y, x = np.indices(size).astype(float)
     apart = np.hypot(y, x)
     parallel, perpendicular = (part.reshape(size) for part in air.correlation(apart.ravel()))
@@ -130,7 +132,7 @@ def test_by_construction_all_pixels_covary_as_the_model_says(air, size):
 @pytest.mark.parametrize("widths", [3.0, 33.0, 300.0])
 def test_a_lens_that_a_pixel_dwarfs_loses_no_variance(widths):
     air = replace(AIR, pixel_pitch=widths * AIR.aperture / AIR.path * AIR.focal_length)
-    built = turbulent_waves.covariance(air, (12, 16))
+    built = waves.covariance(air, (12, 16))
     parallel, perpendicular = air.correlation(np.arange(16.0))
     assert np.abs(built[0, 0, :, 0] - parallel[:12]).max() < 3e-3 * air.variance
     assert np.abs(built[0, 0, 0] - perpendicular).max() < 3e-3 * air.variance
@@ -216,7 +218,7 @@ def test_precisions_agree_and_strengths_share_their_pattern():
 
 @pytest.mark.parametrize("side", range(1, 200, 7))
 def test_lengths_of_a_transform_are_even_and_smooth(side):
-    found = turbulent_waves._even(side)
+    found = waves._even(side)
     smooth = [n for n in range(side, 4 * side + 8) if n % 2 == 0 and 30**20 % n == 0]
     assert found == smooth[0]
 
@@ -238,7 +240,7 @@ def test_without_wind_nothing_moves():
 
 def test_in_hardly_any_wind_only_what_is_finer_than_pixels_changes():
     film = sequence(AIR, 24, 2, wind=1e-9, frame_rate=50.0, generator=seeded(), dtype=torch.float64)
-    fine = turbulent_waves.waves(AIR, (24, 24), torch.float64, torch.device("cpu")).fine
+    fine = waves.waves(AIR, (24, 24), torch.float64, torch.device("cpu")).fine
     share = 2 * fine.square().sum() - fine[:, :, 0].square().sum()
     assert (film[1] - film[0]).square().mean().item() == pytest.approx(2 * share.item(), rel=0.15)
     assert share < 0.002 * AIR.variance
@@ -278,14 +280,26 @@ def test_an_eddy_of_a_wave_is_drawn_by_the_variance_that_it_brings():
     q = np.array([0.02, 0.3])
     chosen = np.broadcast_to(((np.arange(4000) + 0.5) / 4000)[:, None], (4000, 2))
     frequency = np.stack([np.zeros(2), q])[:, None].repeat(4000, 1)
-    fast = turbulent_waves.crossing(AIR, frequency, chosen)
-    waves = q / (AIR.pixel * AIR.path)
-    u, share = kolmogorov.eddies(AIR.aperture, AIR.outer_scale, waves)
-    for n, wave in enumerate(waves):
+    fast = waves.crossing(AIR, frequency, chosen)
+    lengths = q / (AIR.pixel * AIR.path)
+    u, share = medium.eddies(AIR.aperture, AIR.outer_scale, lengths)
+    for n, wave in enumerate(lengths):
         expected = (share[n] * np.log(u + wave)).sum() / share[n].sum()
         assert np.log(fast[:, n]).mean() == pytest.approx(expected, abs=0.02)
-    assert (turbulent_waves.crossing(AIR, -frequency[:, :5], chosen[:5]) == -fast[:5]).all()
-    assert (turbulent_waves.crossing(AIR, frequency[::-1, :5], chosen[:5]) == 0).all()  # across the wind
+    assert (waves.crossing(AIR, -frequency[:, :5], chosen[:5]) == -fast[:5]).all()
+    assert (waves.crossing(AIR, frequency[::-1, :5], chosen[:5]) == 0).all()  # across the wind
+
+
+def test_a_name_of_the_package_is_imported_when_it_is_first_used():
+    """A dataset's or a corruption's name is registered without torch; the package that holds it costs none either."""
+    code = (
+        "import sys, smp_feedback.data.turbulence as air, smp_feedback.data.synthetic as drawn; "
+        "assert 'torch' not in sys.modules; "
+        "assert air.Simulator('mild').turbulence == air.PRESETS['mild'] == air.preset('mild') != air.Turbulence(); "
+        "assert drawn.Polygons.__base__ is drawn.Synthetic"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
 
 
 # --- images

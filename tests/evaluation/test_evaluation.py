@@ -33,7 +33,7 @@ from smp_feedback.evaluation import (
 )
 from smp_feedback.evaluation.confusion import RANKS, Tally
 from smp_feedback.evaluation.results import KINDS
-from smp_feedback.evaluation.stability import principal_path
+from smp_feedback.evaluation.state_path import principal_path
 
 pytest.importorskip("torchmetrics")
 pytest.importorskip("matplotlib")
@@ -620,6 +620,16 @@ def test_evaluation_needs_no_library_of_an_extra():
     code = (
         "import sys, smp_feedback.evaluation; "
         "assert not {'matplotlib', 'torchmetrics', 'lightning'} & set(sys.modules), sys.modules.keys()"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_results_and_the_statistics_of_seeds_need_no_torch():
+    code = (
+        "import sys, smp_feedback.evaluation.statistics, smp_feedback.plotting.figures; "
+        "from smp_feedback.evaluation import load_result; assert 'torch' not in sys.modules; "
+        "from smp_feedback.evaluation import evaluate, stability; assert callable(evaluate) and callable(stability)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

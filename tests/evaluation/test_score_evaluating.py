@@ -12,8 +12,7 @@ import smp_feedback as smpf
 from smp_feedback.cli.tables import refined_table
 from smp_feedback.data import Shapes
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
-from smp_feedback.evaluation import evaluate, evaluate_score, load_result, save_result
-from smp_feedback.evaluation import score_loop as refining
+from smp_feedback.evaluation import evaluate, evaluate_score, load_result, save_result, score_loop
 from smp_feedback.loops.score.state import Begun
 
 TINY = smpf.Score(filters=8, additional_pools=1, features=("stage:2",), steps=3, step=0.5)
@@ -197,7 +196,7 @@ def test_a_dense_crf_is_one_more_column(monkeypatch):
         seen.append((y, image))
         return y.flip(1)
 
-    monkeypatch.setattr(refining, "dense_crf", mended)
+    monkeypatch.setattr(score_loop, "dense_crf", mended)
     model, data = refined(), Shapes(3, 32)
     found = evaluate_score(model, data, classes=3, batch_size=2, crf=True)
     assert [len(y) for y, _ in seen] == [2, 1]

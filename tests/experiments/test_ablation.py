@@ -22,21 +22,21 @@ from smp_feedback.experiments.ablation.pictures import pictures
 from smp_feedback.experiments.ablation.results import parse
 from smp_feedback.experiments.ablation.rows import ROWS, TRAINED
 from smp_feedback.experiments.ablation.runs import (
-    Key,
+    AblationKey,
     compute,
     facts,
-    held_out,
     keys,
     restored,
     run,
+    scores,
     test_triplets,
     trained,
     training_data,
 )
-from smp_feedback.experiments.ablation.scores import scores
 from smp_feedback.experiments.ablation.settings import AblationSettings
 from smp_feedback.experiments.ablation.variants import UNHEARD, make_model, make_module
-from smp_feedback.experiments.comparison.runs import TEST_SEED
+from smp_feedback.experiments.runs import TEST_SEED, held_out
+from smp_feedback.experiments.store import keep
 from smp_feedback.losses.iterative import ClassBalancedIterativeFocal, IterativeFocal
 from smp_feedback.plotting.pictures import colours
 from smp_feedback.plotting.plot import plot
@@ -67,7 +67,7 @@ def built(row, settings=None, seed=0):
     """A row's model and module."""
     settings = settings or tiny()
     model = make_model(row, settings, facts(settings), seed)
-    return model, make_module(row, settings, facts(settings), model, training_data(settings, Key(row, seed)))
+    return model, make_module(row, settings, facts(settings), model, training_data(settings, AblationKey(row, seed)))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_plain_row_is_m_alone_under_cross_entropy(row):
 
 
 def test_the_balanced_control_weighs_classes_as_the_last_row_does():
-    settings, key = tiny(images=4), Key("class-balanced", 0)
+    settings, key = tiny(images=4), AblationKey("class-balanced", 0)
     _, control = built("plain-balanced", settings)
     _, module = built(key.row, settings)
     assert not hasattr(control.model, "restorer")
@@ -132,7 +132,7 @@ def test_r_begins_from_the_same_weights_wherever_it_hears():
 
 
 def batches(row, seed=0, epochs=2):
-    data = training_data(tiny(severity=5), Key(row, seed))
+    data = training_data(tiny(severity=5), AblationKey(row, seed))
     loader = data.train_dataloader()
     for epoch in range(epochs):
         loader.sampler.set_epoch(epoch)
@@ -172,10 +172,10 @@ def apart(one, other):
 def test_where_r_learns_nothing_a_row_trains_m_as_the_plain_row_does():
     """The same optimiser, schedule, loss and batches: what is left of a difference is the loop."""
     settings = tiny(train_steps=9, decay=0.5, weight_decay=0.1, lr_restorer=1e-30, severity=5)
-    alone = trained(settings, Key("distorted", 0), "cpu")[0].state_dict()
-    behind = trained(settings, Key("restoration", 0), "cpu")[0].state_dict()
+    alone = trained(settings, AblationKey("distorted", 0), "cpu")[0].state_dict()
+    behind = trained(settings, AblationKey("restoration", 0), "cpu")[0].state_dict()
     start = built("distorted", settings)[0].state_dict()
-    other = trained(settings, Key("clean", 0), "cpu")[0].state_dict()
+    other = trained(settings, AblationKey("clean", 0), "cpu")[0].state_dict()
     moved = apart(alone, start)
     assert apart(alone, behind) < 0.02 * moved, "images are warped by nothing, to rounding"
     assert apart(alone, other) > 0.1 * moved
@@ -211,7 +211,7 @@ def test_the_updates_and_passes_it_tells_of_are_those_it_made(row, monkeypatch):
 
     monkeypatch.setattr("smp_feedback.experiments.ablation.runs.make_model", counting)
     monkeypatch.setattr(Adam, "step", stepping)
-    model, _ = trained(settings, Key(row, 0), "cpu")
+    model, _ = trained(settings, AblationKey(row, 0), "cpu")
     told = compute(model, settings)
     for what in ("updates", "passes"):
         assert {network: made[what, network] for network in "MR"} == told[what], what
@@ -259,12 +259,17 @@ def test_clean_images_are_at_no_distance_from_themselves():
 
 
 def test_a_run_depends_on_its_key_alone_and_can_be_read_as_json(tmp_path):
-    first, second = (run(tiny(), Key("class-balanced", 0), tmp_path, "cpu") for _ in range(2))
-    assert first["scores"] == second["scores"]
-    assert json.loads(json.dumps(first)) == first
-    model = restored(tiny(), Key("class-balanced", 0), tmp_path)
-    assert scores(model, test_triplets(tiny()), facts(tiny()), "distorted") == first["scores"]
-    assert restored(tiny(), Key("class-balanced", 1), tmp_path) is None
+    key = AblationKey("class-balanced", 0)
+    first, second = (run(tiny(), key, "cpu") for _ in range(2))
+    assert first.found["scores"] == second.found["scores"]
+    assert first.weights == second.weights
+    assert json.loads(json.dumps(first.found)) == first.found
+    for folder in ("runs", "models"):
+        (tmp_path / folder).mkdir()
+    keep(tmp_path, key, first)
+    model = restored(tiny(), key, tmp_path)
+    assert scores(model, test_triplets(tiny()), facts(tiny()), "distorted") == first.found["scores"]
+    assert restored(tiny(), AblationKey("class-balanced", 1), tmp_path) is None
 
 
 def test_every_seed_is_whole_before_the_next_begins():
@@ -320,8 +325,8 @@ def test_air_by_its_parameters_takes_the_place_of_a_corruption(row):
     settings = tiny(turbulence=AIR, severity=1)
     distorted, clean, _ = test_triplets(settings)[0]
     assert torch.equal(distorted, of_air(AIR)(clean, 1, corruption_generator(TEST_SEED, 0)))
-    learnt = training_data(settings, Key(row, 0)).train[0][0]
-    assert not torch.equal(learnt, training_data(tiny(), Key("clean", 0)).train[0][0])
+    learnt = training_data(settings, AblationKey(row, 0)).train[0][0]
+    assert not torch.equal(learnt, training_data(tiny(), AblationKey("clean", 0)).train[0][0])
     assert settings.said == "turbulence of cn2 1e-12, path 500"
     assert AblationSettings(**settings.to_dict()) == settings
 

@@ -11,7 +11,7 @@ from fake_ablation import CLASSES, fake_ablation
 
 from smp_feedback.errors import InvalidInput
 from smp_feedback.experiments.ablation.results import parse
-from smp_feedback.experiments.ablation.rows import BEFORE, ROWS, TRAINED, Line, lines
+from smp_feedback.experiments.ablation.rows import BEFORE, ROWS, TRAINED, AblationLine, lines
 from smp_feedback.experiments.ablation.tables import conclusion, summary, tables
 
 SCORES = {
@@ -157,7 +157,9 @@ def test_a_run_that_is_missing_is_named():
     results["runs"] = [run for run in results["runs"] if (run["row"], run["seed"]) != ("feedback", 1)]
     assert summary(results)[-1] == "No run of feedback, seed 1."
     found = parse(results)
-    assert len(found.gain(Line("feedback"), Line("restoration")).values) == 2, "paired over the seeds both have"
+    assert len(found.gain(AblationLine("feedback"), AblationLine("restoration")).values) == 2, (
+        "paired over the seeds both have"
+    )
 
 
 def test_every_row_but_the_plain_ones_adds_one_part_to_another():

@@ -19,20 +19,19 @@ from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue, Unknow
 from smp_feedback.evaluation import evaluate
 from smp_feedback.experiments.comparison.experiment import compare
 from smp_feedback.experiments.comparison.runs import (
-    TEST_SEED,
-    Key,
-    held_out,
+    ComparisonKey,
     keys,
     run,
     scores,
     steps_of,
     training_data,
 )
-from smp_feedback.experiments.comparison.settings import MODELS, Condition, Settings
+from smp_feedback.experiments.comparison.settings import MODELS, ComparisonSettings, Condition
 from smp_feedback.experiments.comparison.variants import make_twin
 from smp_feedback.experiments.cost import kept_for_backward
 from smp_feedback.experiments.parallel import _end_with
-from smp_feedback.experiments.store import kept, path_of
+from smp_feedback.experiments.runs import TEST_SEED, held_out
+from smp_feedback.experiments.store import kept, run_path
 from smp_feedback.ops.dirichlet import log_concentration
 
 TINY = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
@@ -42,7 +41,7 @@ CLEAN = Condition()
 def tiny(**changes):
     small = {"size": 32, "arch_options": TINY, "feedback": {"steps": 2}, "images": [2], "train_steps": 2, "seeds": 1}
     small |= {"augment": "none", "corruptions": ["occlusion"], "severities": [3], "test_images": 4, "batch_size": 2}
-    return Settings(**{**small, **changes})
+    return ComparisonSettings(**{**small, **changes})
 
 
 def twin(name, settings=None, seed=0):
@@ -82,7 +81,7 @@ def test_equal_compute_means_as_many_forward_passes():
     made = {name: twin(name, settings) for name in MODELS}
     passes = {name: t.train_steps * t.looks for name, t in made.items()}
     assert passes == {"feedback": 15, "plain": 5, "one-step": 5, "equal-compute": 15}
-    assert {name: steps_of(settings, Key(name, CLEAN, 2, 0)) for name in MODELS} == {
+    assert {name: steps_of(settings, ComparisonKey(name, CLEAN, 2, 0)) for name in MODELS} == {
         name: t.train_steps for name, t in made.items()
     }
 
@@ -90,7 +89,7 @@ def test_equal_compute_means_as_many_forward_passes():
 def test_twins_see_the_same_images_in_training():
     settings = tiny(train=["rescaled_noise:2"])
     condition = settings.conditions[0]
-    data = {name: training_data(settings, Key(name, condition, 2, 0))[0] for name in MODELS}
+    data = {name: training_data(settings, ComparisonKey(name, condition, 2, 0))[0] for name in MODELS}
     for i in range(4):
         assert all(torch.equal(data["feedback"][i][0], own[i][0]) for own in data.values())
 
@@ -99,27 +98,28 @@ def test_few_images_are_a_part_of_more_and_each_time_corrupted_anew():
     settings = tiny(images=[2, 4], train=["rescaled_noise:2"])
 
     def masks(n, condition):
-        data, count = training_data(settings, Key("plain", condition, n, 3))
+        data, count = training_data(settings, ComparisonKey("plain", condition, n, 3))
         assert count == n
         return {data[i][1].numpy().tobytes() for i in range(len(data))}
 
     assert masks(2, CLEAN) < masks(4, CLEAN)
-    data, _ = training_data(settings, Key("plain", settings.conditions[0], 2, 3))
+    data, _ = training_data(settings, ComparisonKey("plain", settings.conditions[0], 2, 3))
     images = [data[i][0].numpy().tobytes() for i in range(len(data))]
     assert len(set(images)) == len(images) >= 4
 
 
-def test_a_run_depends_on_its_key_alone_and_can_be_read_as_json(tmp_path):
+def test_a_run_depends_on_its_key_alone_and_can_be_read_as_json():
     settings = tiny(train=["occlusion:2"])
     key = next(keys(settings))
-    first, second = (run(settings, key, tmp_path, accelerator="cpu") for _ in range(2))
+    made, again = (run(settings, key, accelerator="cpu") for _ in range(2))
+    assert made.weights == again.weights
+    first, second = made.found, again.found
     assert first["scores"] == second["scores"]
     assert json.loads(json.dumps(first)) == first
     assert {(s["corruption"], s["severity"]) for s in first["scores"]} == {
         ("clean", 0), ("occlusion", 3), ("occlusion", 2)
     }  # fmt: skip
     assert sorted(s["looks"] for s in first["scores"] if s["severity"] == 2) == [1, 2, 3, 4]
-    assert (tmp_path / f"{key}.safetensors").is_file()
 
 
 def test_every_seed_is_whole_before_the_next_begins():
@@ -238,7 +238,7 @@ def test_no_run_is_trained_under_the_corruption_of_a_test_image():
     settings = tiny(train=["rescaled_noise:2"])
     test = Corrupted(held_out(settings), "rescaled_noise", 2, seed=TEST_SEED)
     for seed in range(3):
-        data, _ = training_data(settings, Key("plain", settings.conditions[0], 2, seed))
+        data, _ = training_data(settings, ComparisonKey("plain", settings.conditions[0], 2, seed))
         for i in range(4):
             draws = [torch.randn(8, generator=own._generator(i)) for own in (data, test)]
             assert not torch.equal(*draws)
@@ -246,8 +246,8 @@ def test_no_run_is_trained_under_the_corruption_of_a_test_image():
 
 def test_memory_is_measured_on_a_whole_batch_where_fewer_images_are_held_out():
     settings = tiny(arch="DeepLabV3Plus", arch_options={}, base_norm=None, test_images=1, models=["plain"])
-    found = run(settings, Key("plain", CLEAN, 2, 0), accelerator="cpu")
-    assert found["kept_mb"] > 0
+    made = run(settings, ComparisonKey("plain", CLEAN, 2, 0), accelerator="cpu")
+    assert made.found["kept_mb"] > 0
 
 
 def test_every_model_answers_with_a_dirichlet_distribution_where_the_loop_does():
@@ -267,7 +267,7 @@ def test_the_score_of_a_loop_is_that_of_its_own_number_of_looks():
     made = make_twin("feedback", settings, len(test.dataset.classes), 0)
     with torch.no_grad():
         made.model.segmentation_head[0].weight.mul_(30)
-    key = Key("feedback", settings.conditions[0], 2, 0)
+    key = ComparisonKey("feedback", settings.conditions[0], 2, 0)
     own = next(s for s in scores(settings, key, made, test) if s["severity"] == 4 and s["looks"] == 3)
     shown = Corrupted(test, "rescaled_noise", 4, seed=TEST_SEED)
     assert own["ece"] == evaluate(made.model, shown, classes=len(test.dataset.classes), looks=[3]).last.ece
@@ -294,11 +294,11 @@ def test_a_process_that_trains_ends_with_the_one_that_asked(monkeypatch):
 
 def test_a_run_that_diverges_is_named(tmp_path):
     with pytest.raises(FeedbackError, match="plain-rescaled_noise4-n2-s0: The loss is not finite"):
-        run(tiny(lr=1e30, train_steps=6), Key("plain", tiny().conditions[0], 2, 0), accelerator="cpu")
+        run(tiny(lr=1e30, train_steps=6), ComparisonKey("plain", tiny().conditions[0], 2, 0), accelerator="cpu")
 
 
 def test_a_run_that_is_not_whole_is_trained_again(tmp_path):
     (tmp_path / "runs").mkdir()
     for text in ('{"a":', "3", ""):
-        path_of(tmp_path, Key("plain", CLEAN, 2, 0)).write_text(text)
-        assert kept(tmp_path, Key("plain", CLEAN, 2, 0)) is None
+        run_path(tmp_path, ComparisonKey("plain", CLEAN, 2, 0)).write_text(text)
+        assert kept(tmp_path, ComparisonKey("plain", CLEAN, 2, 0)) is None

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.evaluation.results import load_result
 from smp_feedback.evaluation.statistics import (
     Paired,
     chance,
@@ -30,12 +31,11 @@ from smp_feedback.evaluation.statistics import (
     t_quantile,
 )
 from smp_feedback.experiments.comparison.conclusion import conclusion, gaps, summary
-from smp_feedback.experiments.comparison.figures import caption, figures
+from smp_feedback.experiments.comparison.figures import LOOK, caption, figures
 from smp_feedback.experiments.comparison.report import write_report
 from smp_feedback.experiments.comparison.results import TWINS, matched, means, only, paired
-from smp_feedback.experiments.comparison.schema import parse, read_results
-from smp_feedback.experiments.comparison.tables import console_tables, markdown, settled, tables
-from smp_feedback.plotting.drawing import LOOK
+from smp_feedback.experiments.comparison.schema import parse
+from smp_feedback.experiments.comparison.tables import settled, shown, tables
 
 differences = st.lists(st.integers(-50, 50).map(lambda k: k / 1000), min_size=1, max_size=8)
 SMALL = {"trains": ("clean",), "counts": (2, 8), "corruptions": ("occlusion",)}
@@ -251,11 +251,11 @@ def test_what_is_no_comparison_is_refused_before_anything_is_written(break_it, s
 
 def test_a_file_is_read_or_refused_by_name(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(fake_results(**SMALL)))
-    assert read_results(tmp_path / "results.json") == fake_results(**SMALL)
+    assert load_result(tmp_path / "results.json") == fake_results(**SMALL)
     (tmp_path / "half.json").write_text('{"kind": "comp')
     for name in ("half.json", "absent.json"):
-        with pytest.raises(InvalidInput, match=name):
-            read_results(tmp_path / name)
+        with pytest.raises((InvalidValue, OSError), match=name):
+            load_result(tmp_path / name)
 
 
 # The answer
@@ -459,19 +459,19 @@ def test_looking_on_stops_helping_where_no_later_look_is_ahead():
 def test_markdown_and_console_show_the_same_tables_whatever_the_names(seeds):
     results = fake_results(seeds=seeds, **SMALL)
     results["classes"] = ["[red]sky", "a|b", "<script>", "road"]
-    text = markdown(results)
+    text, all_of_it = ("\n".join(t.markdown() for t in shown(results, detail=detail)) for detail in (False, True))
     assert "[red]sky" in text
     assert "a\\|b" in text
     assert "every condition" not in text
-    assert "every condition" in markdown(results, detail=True)
+    assert "every condition" in all_of_it
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
     console = Console(width=200, record=True, file=io.StringIO())
-    for table in console_tables(results):
-        console.print(table)
-    shown = console.export_text()
-    assert "[red]sky" in shown
-    assert all(table.title in shown for name, table in tables(results).items() if name != "detail")
+    for table in shown(results):
+        console.print(*table.within(console.width), sep="\n")
+    printed = console.export_text()
+    assert "[red]sky" in printed
+    assert all(table.title in printed for name, table in tables(results).items() if name != "detail")
 
 
 # Figures
@@ -683,7 +683,11 @@ def test_a_missing_model_is_named(models, tmp_path):
 
 def test_classification_speaks_of_accuracy():
     results = fake_results(task="classification", **SMALL)
-    text = conclusion(results) + markdown(results) + "".join(caption(name, "accuracy") for name in figures(results))
+    text = (
+        conclusion(results)
+        + "".join(t.markdown() for t in shown(results))
+        + "".join(caption(name, "accuracy") for name in figures(results))
+    )
     assert "points of accuracy" in text
     assert "IoU" not in text
 

@@ -15,7 +15,7 @@ import smp_feedback as smpf
 from smp_feedback.cli.main import main
 from smp_feedback.data import open_dataset
 from smp_feedback.errors import InvalidInput
-from smp_feedback.experiments.comparison.settings import Settings
+from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.experiments.comparison.variants import make_twin
 from smp_feedback.training.build import Facts, build_module
 
@@ -112,11 +112,11 @@ def test_a_size_that_the_model_refuses_is_known_before_training():
     [({"arch": "Unet"}, "resnet18"), ({"arch": "FPN", "encoder": "vgg11"}, "vgg11"), ({"arch": TIMM}, None)],
 )
 def test_a_comparison_takes_a_small_encoder_where_there_is_one(told, encoder):
-    assert Settings(**told).encoder == encoder
+    assert ComparisonSettings(**told).encoder == encoder
 
 
 def test_a_comparison_of_a_published_model_is_of_its_own_loop():
-    settings = Settings(arch="DFMResNet18", feedback={"steps": 2}, base_norm=None)
+    settings = ComparisonSettings(arch="DFMResNet18", feedback={"steps": 2}, base_norm=None)
     assert (settings.config.insert, settings.config.channels, settings.looks) == ("stem", 16, 2)
     plain, feedback = (make_twin(name, settings, 3, seed=0).model for name in ("plain", "feedback"))
     assert plain.feedback_channels == 0

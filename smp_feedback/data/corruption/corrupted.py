@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import SupportsIndex, cast
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.corruption.corruptions import check_severity
-from smp_feedback.data.items import Corruption, Sample, checked_index, checked_int, inherited, item_name
+from smp_feedback.data.items import Corruption, Sample, WrappedDataset, checked_index, checked_int
 from smp_feedback.data.seeding import corruption_generator
-from smp_feedback.errors import InvalidType
 from smp_feedback.registry.public import catalogue
 
 CLEAN = "clean"
 
 
-class Corrupted(Dataset[Sample]):
+class Corrupted(WrappedDataset[Sample]):
     """A dataset with corrupted images; targets stay as they are.
 
     What happens to item i depends on (seed, i) only. The random numbers are the same for every severity and every
@@ -50,19 +49,12 @@ class Corrupted(Dataset[Sample]):
     def __init__(
         self, dataset: Dataset[Sample], name: str | Corruption, severity: int, seed: int = 0, *, fresh: bool = False
     ) -> None:
-        if not hasattr(dataset, "__len__"):
-            raise InvalidType(f"dataset={dataset!r}: expected a map-style dataset, with a length.")
-        self.dataset, self.corruption, self.fresh = dataset, name, fresh
+        super().__init__(dataset)
+        self.corruption, self.fresh = name, fresh
         self.severity = check_severity(severity, least=0)
         self.seed = checked_int("seed", seed, least=0)
         corrupt = None if name == CLEAN else _named(name)  # a wrong name is one at severity 0, too
         self._corrupt = corrupt if self.severity else None
-        classes = inherited(dataset, "classes")
-        self.classes = None if classes is None else tuple(cast("tuple[str, ...]", classes))
-        self.ignore_index = cast("int | None", inherited(dataset, "ignore_index"))
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
         i = checked_index(index, len(self))
@@ -75,10 +67,6 @@ class Corrupted(Dataset[Sample]):
             return image
         corrupted: Tensor = self._corrupt(image, self.severity, self._generator(index))
         return corrupted
-
-    def name(self, index: SupportsIndex) -> str:
-        """What the wrapped dataset calls item *index*."""
-        return item_name(self.dataset, checked_index(index, len(self)))
 
     def _generator(self, index: int) -> torch.Generator:
         if not self.fresh:

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torchvision.transforms.v2 import functional as F
 
 from smp_feedback.data.items import Corruption, check_corruptible, checked_int, checked_sigma
-from smp_feedback.data.turbulence.simulator import PRESETS, Simulator
+from smp_feedback.data.turbulence.simulator import PRESETS, Simulator, blurred
 from smp_feedback.errors import InvalidType, InvalidValue
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -80,17 +80,15 @@ def shot_noise(image: Tensor, severity: int, generator: torch.Generator) -> Tens
 @_checked
 def impulse_noise(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Salt and pepper: a share `IMPULSES` of all values, channel by channel, becomes 0 or 1, each equally often."""
-    drawn, half = _uniform(image, generator), IMPULSES[severity - 1] / 2
+    half = IMPULSES[severity - 1] / 2
+    drawn = torch.rand(image.shape, generator=generator, dtype=torch.float32, device=generator.device).to(image.device)
     return image.masked_fill(drawn < half, 0).masked_fill(drawn >= 1 - half, 1)
 
 
 @_checked
 def gaussian_blur(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """A Gaussian of `BLUR_SIGMA` pixels at 224, cut at 3 sigma; the image is mirrored at its border."""
-    sigma = BLUR_SIGMA[severity - 1] * _scale(image)
-    sides = [min(math.ceil(3 * sigma), side - 1) for side in (image.shape[2], image.shape[1])]  # (x, y)
-    blurred: Tensor = F.gaussian_blur(image, [2 * side + 1 for side in sides], [sigma, sigma])
-    return blurred
+    return blurred(image, BLUR_SIGMA[severity - 1] * _scale(image), cut=3)
 
 
 @_checked
@@ -187,11 +185,6 @@ def _normal(image: Tensor, generator: torch.Generator) -> Tensor:
     return drawn.to(image.device)
 
 
-def _uniform(image: Tensor, generator: torch.Generator) -> Tensor:
-    drawn = torch.rand(image.shape, generator=generator, dtype=torch.float32, device=generator.device)
-    return drawn.to(image.device)
-
-
 def add_noise(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     """Each image plus Gaussian noise, then stretched to [0, 1] by its own minimum and maximum.
 
@@ -219,11 +212,7 @@ def add_noise(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor
     check_corruptible(image)
     if checked_sigma("sigma", sigma) == 0:
         return image
-    drawn = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=generator.device)
-    return _min_max(image + sigma * drawn.to(image.device))
-
-
-def _min_max(image: Tensor) -> Tensor:
-    low, high = image.amin((-3, -2, -1), keepdim=True), image.amax((-3, -2, -1), keepdim=True)
+    noisy = image + sigma * _normal(image, generator)
+    low, high = noisy.amin((-3, -2, -1), keepdim=True), noisy.amax((-3, -2, -1), keepdim=True)
     spread = high - low
-    return (image - low) / torch.where(spread > 0, spread, 1)  # a constant image: 0 / 1 rather than 0 / 0
+    return (noisy - low) / torch.where(spread > 0, spread, 1)  # a constant image: 0 / 1 rather than 0 / 0

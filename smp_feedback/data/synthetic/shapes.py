@@ -25,20 +25,8 @@ class Shapes(Synthetic):
     outline tells a polygon from a circle. Later shapes are painted over earlier ones.
 
     Args:
-        count: Number of items, >= 1; None as in `Synthetic`.
-        size: Side, or (H, W), in pixels, each >= 16.
-        split: ``train``, ``val`` or ``test``.
-        root: None: there are no files.
-        noise: Standard deviation of the noise, see `add_noise`; 0 leaves the colours plain.
-        seed: Another seed, other training items; >= 0.
+        count, size, split, root, noise, seed, transform: See `Synthetic`.
         max_shapes: An image shows one to this many shapes, >= 1.
-        transform: Augmentation, see `Synthetic`.
-
-    Items are (image, mask): float32 (3, H, W) in [0, 1], and int64 (H, W) with the indices of ``classes``.
-
-    Raises:
-        InvalidType: If an argument is no number (or, for *size*, no pair).
-        InvalidValue: If an argument is out of its range.
 
     >>> image, mask = Shapes(100, size=(48, 64))[7]
     >>> image.shape, mask.shape, mask.unique()

@@ -1,1 +1,8 @@
-"""Hot air: the model, its discretisation, fields, images."""
+"""Images seen through turbulent air: the model of the medium, its waves, displacement fields, and the simulator.
+
+Names are imported when they are first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Random displacement fields of turbulent air: noise through the filter of `turbulent_waves`, single or as a film."""
+"""Random displacement fields of turbulent air: noise through the filter of `waves`, single or as a film."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _prepared(
 ) -> tuple[Waves, Tensor]:
     """The waves, and an empty tensor like the fields that are wanted."""
     if not isinstance(turbulence, Turbulence):
-        raise InvalidType(f"turbulence={turbulence!r}: expected a smp_feedback.data.turbulence.medium.Turbulence.")
+        raise InvalidType(f"turbulence={turbulence!r}: expected a smp_feedback.data.turbulence.Turbulence.")
     if not isinstance(generator, torch.Generator):
         raise InvalidType(f"generator={generator!r}: expected a torch.Generator.")
     if dtype not in (torch.float32, torch.float64):

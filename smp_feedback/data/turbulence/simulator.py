@@ -1,6 +1,6 @@
 """Images seen through turbulent air: displacement with the statistics of a Kolmogorov medium, and optional blur.
 
-`Turbulence` (in `kolmogorov`) is air and camera, `displacement_field` and `sequence` (in `displacement`) draw fields,
+`Turbulence` (in `medium`) is air and camera, `displacement_field` and `sequence` (in `fields`) draw fields,
 `distort` moves an image's pixels, and `Simulator` does all for batches on any device. The corruption ``turbulence``
 takes the five of `PRESETS`.
 """
@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as F
 
 from smp_feedback.checks import check_number
 from smp_feedback.data.items import Corruption, check_corruptible
-from smp_feedback.data.turbulence.fields import displacement_field, sequence
+from smp_feedback.data.turbulence.fields import displacement_field
 from smp_feedback.data.turbulence.medium import Turbulence
 from smp_feedback.errors import (
     InvalidInput,
@@ -31,18 +31,6 @@ from smp_feedback.errors import (
 )
 from smp_feedback.ops.maps import as_precise_as
 from smp_feedback.ops.warp import warp
-
-__all__ = [
-    "CN2",
-    "PRESETS",
-    "Simulator",
-    "Turbulence",
-    "displacement_field",
-    "distort",
-    "in_words",
-    "of_air",
-    "sequence",
-]
 
 CN2 = (5e-15, 2e-14, 7e-14, 1.6e-13, 4.5e-13)  # m^(-2/3): 0.5, 1, 2, 3 and 5 pixels where the shorter side has 360
 NAMES = ("mild", "moderate", "strong", "harsh", "severe")
@@ -186,14 +174,15 @@ def distort(images: Tensor, field: Tensor, blur: float = 0.0) -> Tensor:
     if field.device != images.device:
         raise InvalidInput(f"field on {field.device} for images on {images.device}: expected one device.")
     moved = warp(batch, field)
-    return (_blurred(moved, sigma) if sigma else moved).reshape(images.shape)
+    return (blurred(moved, sigma, cut=4) if sigma else moved).reshape(images.shape)
 
 
-def _blurred(images: Tensor, sigma: float) -> Tensor:
-    sides = [min(math.ceil(4 * sigma), side - 1) for side in (images.shape[3], images.shape[2])]  # (x, y)
+def blurred(images: Tensor, sigma: float, cut: float) -> Tensor:
+    """*images* (..., H, W) behind a Gaussian that ends at *cut* sigma; they are mirrored at their border."""
+    sides = [min(math.ceil(cut * sigma), side - 1) for side in (images.shape[-1], images.shape[-2])]  # (x, y)
     with as_precise_as(images):  # "as images", under autocast, too
-        blurred: Tensor = F.gaussian_blur(images, [2 * side + 1 for side in sides], [sigma, sigma])
-    return blurred
+        soft: Tensor = F.gaussian_blur(images, [2 * side + 1 for side in sides], [sigma, sigma])
+    return soft
 
 
 def _checked(images: Tensor) -> Tensor:

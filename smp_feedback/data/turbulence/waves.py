@@ -1,4 +1,4 @@
-"""The waves that a displacement field is summed of, so that any two of its pixels covary as in `kolmogorov`.
+"""The waves that a displacement field is summed of, so that any two of its pixels covary as in `medium`.
 
 Most are on an FFT grid that is longer than the image by its longer side. A grid has no frequency below its own length,
 where turbulence has most of its power (an image largely moves as one), so the spectrum is parted smoothly: what is slow

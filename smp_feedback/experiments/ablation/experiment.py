@@ -1,79 +1,42 @@
-"""An ablation of the restoration loop: what restoration, feedback and each loss bring, beside the plain model."""
+"""The ablation, declared: what restoration, feedback and each loss bring, beside the plain model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from smp_feedback.checks import check_whole
 from smp_feedback.evaluation.results import save_result
 from smp_feedback.experiments.ablation.pictures import draw_pictures
-from smp_feedback.experiments.ablation.runs import Key, facts, keys, run, test_triplets, training_data
+from smp_feedback.experiments.ablation.rows import ROWS
+from smp_feedback.experiments.ablation.runs import (
+    AblationKey,
+    facts,
+    keys,
+    passes_of,
+    run,
+    test_triplets,
+    training_data,
+)
 from smp_feedback.experiments.ablation.settings import AblationSettings
 from smp_feedback.experiments.ablation.tables import summary, tables
 from smp_feedback.experiments.ablation.variants import make_model, make_module
-from smp_feedback.experiments.cost import hardware
-from smp_feedback.experiments.store import MODELS, all_runs, alone, claim
+from smp_feedback.experiments.engine import Experiment
 from smp_feedback.plotting.plot import draw, save_figure
 from smp_feedback.plotting.style import styled
 from smp_feedback.saving.files import replace_file
-from smp_feedback.training.checkpoints import check_room
-from smp_feedback.training.trainer import check_accelerator
 
-WHAT = "an ablation"
-ROOM = 100_000_000  # bytes: the weights of a few small models, tables and pictures
-Advance = Callable[[Key, Mapping[str, Any] | None], None]
-RESULTS, REPORT, PICTURES, FIGURE = "ablation.json", "ablation.md", "pictures.png", "ablation-{}.png"
+RESULTS, FIGURE = "ablation.json", "ablation-{}.png"
 
 
-def ablate(
-    settings: AblationSettings,
-    out: str | Path,
-    *,
-    jobs: int = 1,
-    accelerator: str = "auto",
-    command: str = "",
-    begin: Callable[[], None] = lambda: None,
-    advance: Advance = lambda key, found: None,
-) -> list[Path]:
-    """Train and score every row of *settings* for every seed, and write tables, a figure and pictures.
-
-    A run that is finished is kept in ``out/runs``; when an ablation with the same settings is started again, only
-    what is missing is trained.
-
-    Args:
-        settings: What is trained and scored.
-        out: The folder for everything written.
-        jobs: Processes that train at the same time, each with its share of the cores; the models are the same for
-            one number of threads.
-        accelerator: Lightning's.
-        command: How this was asked for, for the report.
-        begin: Called once it is known that all of it can be done.
-        advance: Called with each key, and its run once it is there or None as it begins (progress bars).
-
-    Returns:
-        The files written.
-
-    Raises:
-        InvalidValue: If *out* holds an ablation with other settings, or one is running there; if *accelerator* is not
-            there.
-        FeedbackError: If the data, a model or the folder cannot be had; before any training.
-    """
-    check_whole("jobs", jobs)
-    check_accelerator(accelerator)
-    folder = Path(out)
-    check_room(folder, ROOM)
-    check(settings)
-    with alone(folder, WHAT):
-        claim(folder, settings.to_dict(), WHAT)
-        begin()
-        work = partial(run, settings, folder=folder / MODELS, accelerator=accelerator)
-        found = all_runs(folder, keys(settings), work, jobs, advance)
-        pictures = draw_pictures(settings, folder, PICTURES)
-        written = write(gathered(settings, found, command), folder)
-        return written if pictures is None else [*written, pictures]
+def plan(settings: AblationSettings) -> str:
+    """What is about to be done, in a sentence."""
+    return (
+        f"{len([*keys(settings)])} models of {settings.arch} on {settings.data} under {settings.said}: "
+        f"{', '.join(row for row in ROWS if row in settings.rows)}; {settings.train_steps} batches of "
+        f"{settings.batch_size} images each (T = {settings.config.steps}), {settings.seeds} "
+        f"seed{'s' * (settings.seeds > 1)}."
+    )
 
 
 def check(settings: AblationSettings) -> None:
@@ -81,31 +44,19 @@ def check(settings: AblationSettings) -> None:
     about = facts(settings)
     test_triplets(settings)[0]
     for row in settings.rows:
-        data = training_data(settings, Key(row, 0))
+        data = training_data(settings, AblationKey(row, 0))
         make_module(row, settings, about, make_model(row, settings, about, 0), data)
 
 
-def gathered(settings: AblationSettings, runs: Iterable[Mapping[str, Any]], command: str) -> dict[str, Any]:
-    """The results, as ``ablation.json`` holds them."""
-    about = facts(settings)
-    return {
-        "kind": "ablation",
-        "version": 1,
-        "command": command,
-        "settings": settings.to_dict(),
-        "hardware": hardware(),
-        "classes": list(about.classes),
-        "runs": list(runs),
-    }
-
-
-def write(results: Mapping[str, Any], folder: Path) -> list[Path]:
-    """``ablation.json``, ``ablation.md`` and the figure, in *folder*; the figure's file is ``ablation-rows.png``."""
+def report(settings: AblationSettings, results: Mapping[str, Any], folder: Path) -> list[Path]:
+    """``ablation.json``, ``ablation-rows.png``, ``ablation.md``, and pictures of what was restored and said."""
     written = [save_result(results, folder / RESULTS)]
     with styled("screen"):
         drawn = draw(dict(results))
         written += [save_figure(figure, folder / FIGURE.format(name)) for name, figure in drawn.items()]
-    return [*written, replace_file(folder / REPORT, lambda path: path.write_text(markdown(results)))]
+    written.append(replace_file(folder / "ablation.md", lambda path: path.write_text(markdown(results))))
+    pictures = draw_pictures(settings, folder, "pictures.png")
+    return written if pictures is None else [*written, pictures]
 
 
 def markdown(results: Mapping[str, Any]) -> str:
@@ -120,3 +71,17 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"# What each part brings\n\n**{answer}**\n\n{points}\n\n{shown}\n{figure}\n\n"
         f"## Settings\n\n{asked}{settings}\n- hardware: {results['hardware']}\n"
     )
+
+
+ablate = Experiment[AblationSettings, AblationKey](
+    results=RESULTS,
+    keys=keys,
+    passes=passes_of,
+    plan=plan,
+    check=check,
+    run=run,
+    gather=lambda settings: {"classes": list(facts(settings).classes)},
+    report=report,
+    tables=lambda results: tables(results).values(),
+    summary=summary,
+)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from smp_feedback.experiments.ablation.results import Ablation, parse
 from smp_feedback.experiments.ablation.rows import PLAIN, ROWS
-from smp_feedback.plotting.style import line, new_figure
+from smp_feedback.plotting.style import GREY, LINES, new_figure
 
-PLAINLY, WITH_R = "#999999", line(0)["color"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def figures(results: Mapping[str, Any]) -> dict[str, Figure]:
@@ -27,7 +26,7 @@ def figures(results: Mapping[str, Any]) -> dict[str, Figure]:
     for place, one in enumerate(found.lines):
         values = [100 * value for value in found.scores(one).values()]
         if values:
-            colour = WITH_R if ROWS[one.row].restored else PLAINLY
+            colour = LINES[0] if ROWS[one.row].restored else GREY
             axis.barh(place, sum(values) / len(values), 0.7, color=colour, alpha=0.75)
             axis.plot(values, [place] * len(values), "o", color="black", markersize=3)
     axis.set_yticks(range(len(found.lines)), [one.label for one in found.lines])

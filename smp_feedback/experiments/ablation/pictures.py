@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from smp_feedback.evaluation.restoration_loop import answers
 from smp_feedback.experiments.ablation.rows import ROWS
-from smp_feedback.experiments.ablation.runs import Key, restored, test_triplets
-from smp_feedback.experiments.ablation.scores import answers
+from smp_feedback.experiments.ablation.runs import AblationKey, restored, test_triplets
 from smp_feedback.experiments.ablation.settings import AblationSettings
-from smp_feedback.plotting.pictures import Picture, colours, examples, grid, photo
-from smp_feedback.evaluation.confusion import per_class
+from smp_feedback.plotting.pictures import Panel, answered, colours, examples, grid, photo
 from smp_feedback.surgery.extension import evaluating
 
 
@@ -28,23 +27,21 @@ def draw_pictures(settings: AblationSettings, folder: Path, name: str) -> Path |
     Returns:
         Its path; None if no model was kept.
     """
-    wanted = {row: restored(settings, Key(row, 0), folder / "models") for row in ROWS if row in settings.rows}
+    wanted = {row: restored(settings, AblationKey(row, 0), folder) for row in ROWS if row in settings.rows}
     models = {row: model for row, model in wanted.items() if model is not None}
     test = test_triplets(settings)
     classes = len(test.classes or ())
     return grid([pictures(models, *sample, classes) for sample in examples(test)], folder / name) if models else None
 
 
-def pictures(
-    models: dict[str, nn.Module], distorted: Tensor, clean: Tensor, mask: Tensor, classes: int
-) -> list[Picture]:
+def pictures(models: dict[str, nn.Module], distorted: Tensor, clean: Tensor, mask: Tensor, classes: int) -> list[Panel]:
     """The pictures of one test image, with their titles."""
     said, seen = {}, None
     for row, model in models.items():
         with evaluating(model), torch.inference_mode():
-            *_, (image, logits) = answers(model, distorted[None])
-        said[row] = colours(per_class(logits)[0].argmax(0), classes)
-        seen = (f"restored:\n{row}", photo(image[0])) if ROWS[row].restored else seen
+            *_, last = answers(model, distorted[None])
+        said[row] = answered(last.logits, classes)
+        seen = (f"restored:\n{row}", photo(last.restored[0])) if ROWS[row].restored else seen
     labels = [(row.replace("-", "\n"), picture) for row, picture in said.items()]
     images: list[Any] = [("distorted image", photo(distorted)), seen, ("clean image", photo(clean))]
     return [*filter(None, images), *labels, ("truth", colours(mask, classes))]

@@ -9,7 +9,7 @@ CLEAN, DISTORTED = "clean", "distorted"
 IMAGES = (CLEAN, DISTORTED)
 
 
-class Row(NamedTuple):
+class AblationRow(NamedTuple):
     """What one model is trained on, and how.
 
     Attributes:
@@ -32,14 +32,14 @@ class Row(NamedTuple):
 
 
 ROWS = {
-    "clean": Row("M, trained on clean images", CLEAN, restored=False),
-    "distorted": Row("M, trained on distorted images", restored=False),
-    "restoration": Row("+ restoration"),
-    "feedback": Row("+ feedback", fed_back=True),
-    "iterative-focal": Row("+ iterative focal loss", fed_back=True, focal=True),
-    "class-balanced": Row("+ class-balanced weights", fed_back=True, focal=True, balanced=True),
-    "plain-balanced": Row("(control) M alone, class-balanced weights", restored=False, balanced=True),
-    "unheard": Row("(control) feedback that is not heard", fed_back=True, heard=False),
+    "clean": AblationRow("M, trained on clean images", CLEAN, restored=False),
+    "distorted": AblationRow("M, trained on distorted images", restored=False),
+    "restoration": AblationRow("+ restoration"),
+    "feedback": AblationRow("+ feedback", fed_back=True),
+    "iterative-focal": AblationRow("+ iterative focal loss", fed_back=True, focal=True),
+    "class-balanced": AblationRow("+ class-balanced weights", fed_back=True, focal=True, balanced=True),
+    "plain-balanced": AblationRow("(control) M alone, class-balanced weights", restored=False, balanced=True),
+    "unheard": AblationRow("(control) feedback that is not heard", fed_back=True, heard=False),
 }
 TRAINED = ("clean", "distorted", "restoration", "feedback", "iterative-focal", "class-balanced")
 """The paper's; the controls are trained if they are asked for."""
@@ -47,7 +47,7 @@ BEFORE = {"plain-balanced": "distorted", "unheard": "restoration"} | dict(zip(TR
 """The row that a row adds one part to."""
 
 
-class Line(NamedTuple):
+class AblationLine(NamedTuple):
     """One line of the table: a model, and the images it is tested on."""
 
     row: str
@@ -59,20 +59,20 @@ class Line(NamedTuple):
         return f"{self.row}, on clean" if self.images == CLEAN else self.row
 
     @property
-    def before(self) -> Line | None:
+    def before(self) -> AblationLine | None:
         """The line that this one adds one part to; none of the first two of a table."""
-        return Line(BEFORE[self.row]) if self.row in BEFORE else None
+        return AblationLine(BEFORE[self.row]) if self.row in BEFORE else None
 
 
-PLAIN, UNTRAINED, FEEDBACK = Line("distorted"), Line("clean"), Line("feedback")
-WHOLE, BALANCED, UNHEARD = Line("class-balanced"), Line("plain-balanced"), Line("unheard")
+PLAIN, UNTRAINED, FEEDBACK = AblationLine("distorted"), AblationLine("clean"), AblationLine("feedback")
+WHOLE, BALANCED, UNHEARD = AblationLine("class-balanced"), AblationLine("plain-balanced"), AblationLine("unheard")
 
 
-def lines(rows: Sequence[str]) -> list[Line]:
+def lines(rows: Sequence[str]) -> list[AblationLine]:
     """Every line of a table of *rows*, in its order: that of clean images twice.
 
     >>> [line.label for line in lines(["feedback", "clean"])]
     ['clean, on clean', 'clean', 'feedback']
     """
     tested = {"clean": IMAGES}
-    return [Line(row, images) for row in ROWS if row in rows for images in tested.get(row, (DISTORTED,))]
+    return [AblationLine(row, images) for row in ROWS if row in rows for images in tested.get(row, (DISTORTED,))]

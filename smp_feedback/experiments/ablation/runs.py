@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
-import time
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
-from torch.utils.data import Dataset, Subset
 
-from smp_feedback.data import Corrupted, Sample, open_dataset
+from smp_feedback.data import Corrupted
 from smp_feedback.data.triplets import Triplets
 from smp_feedback.errors import InvalidValue
+from smp_feedback.evaluation.image_quality import ImageTally
+from smp_feedback.evaluation.restoration_loop import answers, counted
+from smp_feedback.experiments import runs, store
 from smp_feedback.experiments.ablation.rows import DISTORTED, ROWS, lines
-from smp_feedback.experiments.ablation.scores import scores
 from smp_feedback.experiments.ablation.settings import AblationSettings
 from smp_feedback.experiments.ablation.variants import make_model, make_module
-from smp_feedback.experiments.comparison.runs import TEST_SEED
 from smp_feedback.experiments.cost import seconds_per_image
-from smp_feedback.experiments.store import keep_weights
+from smp_feedback.experiments.runs import TEST_SEED, held_out, opened, train
 from smp_feedback.loops.restoration.model import RestorationModel
-from smp_feedback.training.build import Facts, facts_of
-from smp_feedback.training.callbacks import NotFinite
+from smp_feedback.training.build import Facts
 from smp_feedback.training.datamodule import PairsModule, TripletsModule
-from smp_feedback.training.trainer import fit
 
 
-class Key(NamedTuple):
+class AblationKey(NamedTuple):
     """Which run of an ablation."""
 
     row: str
@@ -41,17 +37,17 @@ class Key(NamedTuple):
         return f"{self.row}-s{self.seed}"
 
 
-def keys(settings: AblationSettings) -> Iterator[Key]:
+def keys(settings: AblationSettings) -> Iterator[AblationKey]:
     """Every run, seed by seed, so that what is there after an hour is a whole table."""
     rows = [row for row in ROWS if row in settings.rows]
-    return (Key(row, seed) for seed, row in itertools.product(range(settings.seeds), rows))
+    return (AblationKey(row, seed) for seed, row in itertools.product(range(settings.seeds), rows))
 
 
-def opened(settings: AblationSettings, split: str, seed: int = 0, count: int | None = None) -> Any:
-    """One split of the settings' data, clean."""
-    augment = settings.augment if split == "train" else "none"
-    options = {"root": settings.root, "size": settings.size, "seed": seed, "count": count, "transform": augment}
-    return open_dataset(settings.data, split, **options, **settings.data_options)
+def passes_of(settings: AblationSettings, key: AblationKey) -> int:
+    """Passes of M and R in training a run: about what its time goes with."""
+    row, steps = ROWS[key.row], settings.config.steps
+    passes = 1 if not row.restored else 2 * (steps + 1 if row.fed_back else 1)
+    return passes * settings.train_steps
 
 
 def facts(settings: AblationSettings) -> Facts:
@@ -60,13 +56,13 @@ def facts(settings: AblationSettings) -> Facts:
     Raises:
         InvalidValue: If they have one label an image.
     """
-    found = facts_of(opened(settings, settings.split, count=1))
+    found = runs.facts(settings)
     if found.task != "segmentation":
         raise InvalidValue(f"data={settings.data} has one label an image: an ablation wants maps of labels.")
     return found
 
 
-def training_data(settings: AblationSettings, key: Key) -> PairsModule | TripletsModule:
+def training_data(settings: AblationSettings, key: AblationKey) -> PairsModule | TripletsModule:
     """What *key* is trained on: the same images in the same order, and as distorted, in all rows of one seed."""
     clean = opened(settings, "train", key.seed, settings.images or None)
     row, how = ROWS[key.row], {"batch_size": settings.batch_size, "seed": key.seed}
@@ -76,56 +72,60 @@ def training_data(settings: AblationSettings, key: Key) -> PairsModule | Triplet
     return PairsModule(Corrupted(clean, *settings.distortion, fresh=True) if distorted else clean, **how)
 
 
-def held_out(settings: AblationSettings) -> Dataset[Sample]:
-    """The images to score, clean, at most as many as are asked for."""
-    data = opened(settings, settings.split)
-    if 0 < settings.test_images < len(data):
-        data = opened(settings, settings.split, count=settings.test_images)
-    return Subset(data, range(len(data)))
-
-
 def test_triplets(settings: AblationSettings) -> Triplets:
     """The same distorted images for every row and seed, beside the clean ones; none of training is drawn so."""
     return Triplets(held_out(settings), *settings.distortion, seed=TEST_SEED)
 
 
-def trained(settings: AblationSettings, key: Key, accelerator: str) -> tuple[nn.Module, float]:
+def trained(settings: AblationSettings, key: AblationKey, accelerator: str) -> tuple[nn.Module, float]:
     """The model of *key*, trained, and the seconds that took."""
     about, data = facts(settings), training_data(settings, key)
     model = make_model(key.row, settings, about, key.seed)
     module = make_module(key.row, settings, about, model, data)
-    begin = time.perf_counter()
-    try:
-        fit(module, data, steps=settings.train_steps, seed=key.seed, progress=False, accelerator=accelerator)
-    except NotFinite as error:
-        raise NotFinite(f"{key}: {error}") from error
-    return model, time.perf_counter() - begin
+    return model, train(key, module, data, settings.train_steps, accelerator)
 
 
-def run(settings: AblationSettings, key: Key, folder: Path | None = None, accelerator: str = "auto") -> dict[str, Any]:
+def run(settings: AblationSettings, key: AblationKey, accelerator: str = "auto") -> store.Trained:
     """Train, score and measure one model.
 
     Args:
         settings: The ablation.
         key: Which of its runs.
-        folder: Where its weights go; None keeps none.
         accelerator: Lightning's.
 
     Returns:
-        A run as ``ablation.json`` holds it.
+        A run as ``ablation.json`` holds it, and the weights.
     """
-    gc.collect()  # the run before left its model in cycles
-    model, seconds = trained(settings, key, accelerator)
+    (model, seconds), about = trained(settings, key, accelerator), facts(settings)
     device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     model, test = model.to(device), test_triplets(settings)
     found = {"row": key.row, "seed": key.seed, "seconds": seconds, **compute(model, settings)}
     found["seconds_per_image"] = seconds_per_image(model, test[0][0][None].to(device))
-    found["scores"] = [
-        entry for line in lines([key.row]) for entry in scores(model, test, facts(settings), line.images)
-    ]
-    if folder is not None:
-        keep_weights(folder, key, model)
-    return found
+    found["scores"] = [entry for line in lines([key.row]) for entry in scores(model, test, about, line.images)]
+    return store.Trained.of(model, found)
+
+
+def scores(model: nn.Module, test: Triplets, about: Facts, images: str) -> list[dict[str, Any]]:
+    """The scores of each pass of *model*, M or M behind R, on ``clean`` or on ``distorted`` *images*.
+
+    Mean IoU, each class's, and the means over images of L1 and PSNR, None for what is no number; of M alone there is
+    one pass, whose image is the one it was shown.
+    """
+    found = counted(
+        model,
+        test,
+        lambda distorted, clean: answers(model, distorted if images == DISTORTED else clean),
+        classes=len(about.classes),
+        ignore_index=about.ignore_index,
+        batch_size=8,
+    )
+    return [{"images": images, "pass": t, **_numbers(one)} for t, one in enumerate(found)]
+
+
+def _numbers(one: ImageTally) -> dict[str, Any]:
+    score, near = one.score(), one.closeness()
+    kept = {name: value if math.isfinite(value) else None for name, value in near.items()}
+    return {"score": score.score, "per_class": list(score.per_class), **kept}
 
 
 def compute(model: nn.Module, settings: AblationSettings) -> dict[str, Any]:
@@ -142,11 +142,6 @@ def compute(model: nn.Module, settings: AblationSettings) -> dict[str, Any]:
     }
 
 
-def restored(settings: AblationSettings, key: Key, folder: Path) -> nn.Module | None:
-    """The trained model of *key*, if its weights are in *folder*."""
-    path = folder / f"{key}.safetensors"
-    if not path.is_file():
-        return None
-    model = make_model(key.row, settings, facts(settings), key.seed)
-    model.load_state_dict(load_file(path))
-    return model.eval()
+def restored(settings: AblationSettings, key: AblationKey, folder: Path) -> nn.Module | None:
+    """The trained model of *key*, if its weights are kept in *folder*."""
+    return store.restored(folder, key, lambda: make_model(key.row, settings, facts(settings), key.seed))

@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from smp_feedback.checks import check_choice, check_number, check_whole
+from smp_feedback.checks import check_number, check_whole
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.data.augment import as_transform
 from smp_feedback.data.items import Corruption
 from smp_feedback.data.turbulence.simulator import in_words, of_air
-from smp_feedback.errors import InvalidType, InvalidValue
+from smp_feedback.errors import InvalidValue
 from smp_feedback.experiments.ablation.rows import ROWS, TRAINED
-from smp_feedback.experiments.comparison.settings import OWN, SMALL
+from smp_feedback.experiments.base_settings import ExperimentSettings, check_list
 from smp_feedback.losses.iterative import IterativeFocal
-from smp_feedback.models.keywords import is_smps_own
 from smp_feedback.registry.public import catalogue
 
 
 @dataclass(frozen=True, kw_only=True)
-class AblationSettings:
+class AblationSettings(ExperimentSettings):
     """An ablation: each row's model is trained once for each seed, and all are scored on the same distorted images.
 
     Args:
         data: A segmentation dataset by name: ``polygons``, ``camvid``, ``folder``, ...; all of them:
             ``smp_feedback.list_datasets()``.
-        root: Its folder; synthetic datasets have none.
-        size: Side of the images in pixels, or height and width; None is 64 for synthetic data, 96 x 128 for files.
-        data_options: The dataset's own options.
         images: Training images; 0 is all there are.
-        augment: ``none``, ``flip``, ``flips``, ``crop_flip`` or ``colour``; images are distorted after it.
         corruption: What distorts the images, by name: the simulator of the paper is ``turbulence``.
         severity: Of that, 1 to 5. Training images are distorted anew in each epoch, test images always alike.
         turbulence: Air and camera in place of the two, by the names of
-            :class:`~smp_feedback.data.turbulence.simulator.Turbulence`, such as ``{cn2: 1e-13, path: 1000}``.
-        arch: M's architecture.
-        encoder: Its encoder. None is resnet18 for smp's architectures, and any other's own.
-        arch_options: The architecture's own keywords.
-        encoder_weights: As in smp; None is random.
-        base_norm: ``group`` puts GroupNorm in the place of M's BatchNorm in every row; None leaves it.
+            :class:`~smp_feedback.data.turbulence.Turbulence`, such as ``{cn2: 1e-13, path: 1000}``.
         restoration: The loop, as :class:`Restoration` takes it: steps, depth, filters, reach, weight, ... The network
             is smaller than the paper's (depth 5, 64 filters), which is sized for images of 512 x 1024 pixels.
         gammas: Of the iterative focal loss, one for each step; the last stands for every later one. None is
@@ -47,80 +37,49 @@ class AblationSettings:
             ``class-balanced``; and two controls, which are no rows of the paper: ``plain-balanced`` is M alone with the
             last row's weights, ``unheard`` runs as ``feedback`` does but is told nothing.
         train_steps: Training batches of every row: as many updates of M.
-        batch_size: Images in each of them.
         lr: Learning rate of M's Adam, 5e-4 in the paper; the same in every row.
         lr_restorer: Learning rate of R's Adam, 2e-4 in the paper.
         weight_decay: Of M's Adam, 2e-4 in the paper.
         decay: M's learning rate of an epoch over that of the one before, 0.99 in the paper.
         halve_every: Epochs after which R's learning rate is halved, 30 in the paper.
-        seeds: Repetitions; each draws other weights, batches and distortions of training images.
-        test_images: Images to score, at most; 0 is all there are.
         split: The split they come from. Scored are the last weights: no row is chosen by a score.
-
-    Raises:
-        InvalidValue, InvalidType, UnknownName: At birth, naming the argument.
 
     >>> AblationSettings(restoration={"steps": 2, "depth": 3}).gammas
     [0.0, 0.1]
     """
 
-    data: str = "polygons"
-    root: str | None = None
-    size: int | list[int] = None  # type: ignore[assignment]  # None is filled in at birth
-    data_options: dict[str, Any] = field(default_factory=dict)
+    kind = "ablation"
+
     images: int = 0
     augment: str = "flip"
     corruption: str = "turbulence"
     severity: int = 3
     turbulence: dict[str, float] | None = None
-    arch: str = "Unet"
-    encoder: str | None = None
-    arch_options: dict[str, Any] = field(default_factory=dict)
-    encoder_weights: str | None = None
-    base_norm: str | None = "group"
     restoration: dict[str, Any] = field(default_factory=lambda: {"depth": 4, "filters": 16})
-    gammas: list[float] = None  # type: ignore[assignment]
+    gammas: list[float] = None  # type: ignore[assignment]  # None is filled in at birth
     rows: list[str] = field(default_factory=lambda: list(TRAINED))
-    train_steps: int = 200
-    batch_size: int = 4
     lr: float = 5e-4
     lr_restorer: float = 2e-4
     weight_decay: float = 2e-4
     decay: float = 0.99
     halve_every: int = 30
-    seeds: int = 3
-    test_images: int = 100
-    split: str = "test"
 
     def __post_init__(self) -> None:
-        for name, value in {"size": 64 if self.root is None else [96, 128]}.items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
-        for name in ("train_steps", "batch_size", "seeds", "halve_every"):
-            check_whole(name, getattr(self, name))
-        for name in ("images", "test_images"):
-            check_whole(name, getattr(self, name), least=0)
-        for name in ("lr", "lr_restorer", "decay"):
+        super().__post_init__()
+        check_whole("halve_every", self.halve_every)
+        check_whole("images", self.images, least=0)
+        for name in ("lr_restorer", "decay"):
             check_number(name, getattr(self, name), above=0)
         check_number("weight_decay", self.weight_decay, least=0)
         self._check_distortion()
-        self._check_rows()
-        if own := OWN & self.data_options.keys():
-            raise InvalidValue(f"data_options={self.data_options}: {', '.join(sorted(own))} belongs to the ablation.")
+        check_list("rows", self.rows, tuple(ROWS))
         as_transform(self.augment)
-        catalogue().datasets.entry(self.data)
-        if self.encoder is None and is_smps_own(catalogue().architectures[self.arch]):
-            object.__setattr__(self, "encoder", SMALL)
         self._check_loop()
 
     @property
     def config(self) -> Restoration:
         """The loop's config, as rows with feedback have it."""
         return Restoration.from_dict(self.restoration)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self)
 
     @property
     def distortion(self) -> tuple[str | Corruption, int]:
@@ -139,19 +98,10 @@ class AblationSettings:
             raise InvalidValue(f"severity={self.severity}: expected 1 to 5; clean images are a row of their own.")
         object.__setattr__(self, "corruption", catalogue().corruptions.entry(self.corruption).name)
 
-    def _check_rows(self) -> None:
-        if isinstance(self.rows, str) or not isinstance(self.rows, (list, tuple)) or not self.rows:
-            raise InvalidType(f"rows={self.rows!r}: expected a list of at least one.")
-        for name in self.rows:
-            check_choice("rows", name, tuple(ROWS))
-        if len(set(self.rows)) < len(self.rows):
-            raise InvalidValue(f"rows={self.rows!r}: expected each once.")
-
     def _check_loop(self) -> None:
         if not self.config.weight:
             raise InvalidValue("restoration with weight=0: feedback is a row of its own; give a weight such as 1e-3.")
-        if self.gammas is None:
-            object.__setattr__(self, "gammas", [round(0.1 * t, 1) for t in range(self.config.steps)])
+        self._fill("gammas", [round(0.1 * t, 1) for t in range(self.config.steps)])
         IterativeFocal(gammas=self.gammas)
         if len(self.gammas) > self.config.steps:
             raise InvalidValue(f"gammas={self.gammas}: expected at most steps={self.config.steps}, one for each step.")

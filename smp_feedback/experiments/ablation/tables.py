@@ -7,7 +7,16 @@ from typing import Any
 
 from smp_feedback.evaluation.statistics import AHEAD, BEHIND, ONE_SEED, Paired, significance
 from smp_feedback.experiments.ablation.results import Ablation, parse
-from smp_feedback.experiments.ablation.rows import BALANCED, FEEDBACK, PLAIN, ROWS, UNHEARD, UNTRAINED, WHOLE, Line
+from smp_feedback.experiments.ablation.rows import (
+    BALANCED,
+    FEEDBACK,
+    PLAIN,
+    ROWS,
+    UNHEARD,
+    UNTRAINED,
+    WHOLE,
+    AblationLine,
+)
 from smp_feedback.experiments.comparison.conclusion import LITTLE, versus
 from smp_feedback.experiments.comparison.results import average
 from smp_feedback.experiments.table import NONE, Table, gain_text, number, spread
@@ -63,16 +72,16 @@ def _whole(found: Ablation) -> str:
     return f"All parts together ({_miou(found, WHOLE)}): {against}." if against else ""
 
 
-def _miou(found: Ablation, line: Line) -> str:
+def _miou(found: Ablation, line: AblationLine) -> str:
     return f"mIoU {spread(found.scores(line).values())}"
 
 
-def _against(found: Ablation, line: Line, *others: Line) -> str:
+def _against(found: Ablation, line: AblationLine, *others: AblationLine) -> str:
     gains = {NAMES[other]: found.gain(line, other) for other in others}
     return ", and ".join(versus(name, gain, "mIoU") for name, gain in gains.items() if gain.values)
 
 
-def _part(found: Ablation, line: Line) -> str:
+def _part(found: Ablation, line: AblationLine) -> str:
     assert line.before is not None
     what = ROWS[line.row].says.removeprefix("+ ").removeprefix("(control) ")
     return _told(f"{what[0].upper()}{what[1:]}, over {line.before.row}", found.gain(line, line.before))
@@ -114,7 +123,7 @@ def _rows(found: Ablation) -> Table:
     return Table("What each part brings", columns, tuple(rows), labels=3, note=note)
 
 
-def _over(line: Line) -> tuple[Line | None, ...]:
+def _over(line: AblationLine) -> tuple[AblationLine | None, ...]:
     return line.before, *((None, None) if line.images != PLAIN.images else (PLAIN, UNTRAINED))
 
 
@@ -148,7 +157,7 @@ def _passes(found: Ablation) -> Table:
 
 def _cost(found: Ablation) -> Table:
     rows = []
-    for line in dict.fromkeys(Line(line.row) for line in found.lines):
+    for line in dict.fromkeys(AblationLine(line.row) for line in found.lines):
         runs = found.of(line)
         counted = [part for of in ("parameters", "updates", "passes") for part in _whole_numbers(runs, of)]
         seconds = spread((run.seconds for run in runs), scale=1)

@@ -12,7 +12,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from smp_feedback.config.restoration import Restoration
-from smp_feedback.experiments.ablation.rows import ROWS, Row
+from smp_feedback.experiments.ablation.rows import ROWS, AblationRow
 from smp_feedback.experiments.ablation.settings import AblationSettings
 from smp_feedback.training.build import Facts, build_model
 from smp_feedback.training.datamodule import PairsModule
@@ -46,7 +46,7 @@ def make_model(row: str, settings: AblationSettings, facts: Facts, seed: int) ->
     )
 
 
-def loop_of(row: Row, config: Restoration) -> Restoration | None:
+def loop_of(row: AblationRow, config: Restoration) -> Restoration | None:
     """The loop of *row*; None of M alone.
 
     >>> loop_of(ROWS["restoration"], Restoration(steps=3)).steps

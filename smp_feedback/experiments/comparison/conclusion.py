@@ -12,8 +12,8 @@ from smp_feedback.experiments.comparison.results import (
     MODELS,
     TWINS,
     Comparison,
-    Run,
-    Scores,
+    ComparisonRun,
+    ScoreTable,
     average,
     kinds,
     matched,
@@ -68,7 +68,7 @@ def conclusion(results: Mapping[str, Any]) -> str:
     return f"{_answer(gains)}: {where}{_said(table, gains, found.metric)}{_because(gains)}{but}."
 
 
-def _said(table: Scores, gains: Mapping[str, Paired], metric: str) -> str:
+def _said(table: ScoreTable, gains: Mapping[str, Paired], metric: str) -> str:
     counts = sorted({len(matched(only(table, FEEDBACK, twin))) for twin in gains})
     over = (
         f"averaged over {' to '.join(map(str, counts))} conditions" if counts != [1] else "in the one condition tested"
@@ -111,7 +111,7 @@ def gaps(results: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _against_twins(table: Scores) -> dict[str, Paired]:
+def _against_twins(table: ScoreTable) -> dict[str, Paired]:
     gains = {twin: paired(table, twin) for twin in TWINS}
     return {twin: gain for twin, gain in gains.items() if gain.values}
 
@@ -204,7 +204,7 @@ def _cost(found: Comparison) -> list[str]:
     return [f"{line}{ratio}."]
 
 
-def _named(run: Run) -> str:
+def _named(run: ComparisonRun) -> str:
     return f"{run.model}, seed {run.seed}, {run.train}, {run.images} images"
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from smp_feedback.experiments.comparison.runs import TEST_SEED, Key, held_out, restored, task_of
-from smp_feedback.experiments.comparison.settings import Condition, Settings
+from smp_feedback.experiments.comparison.runs import ComparisonKey, restored
+from smp_feedback.experiments.comparison.settings import ComparisonSettings, Condition
+from smp_feedback.experiments.runs import TEST_SEED, facts, held_out
 from smp_feedback.data import Corrupted, Sample
 from smp_feedback.evaluation import save_result, stability
 from smp_feedback.plotting.pictures import examples, refinement
@@ -19,7 +20,7 @@ from smp_feedback.loops.base import FeedbackModel
 LOOKS = 20  # many more than any was trained with
 
 
-def draw_pictures(settings: Settings, folder: Path) -> dict[str, Path]:
+def draw_pictures(settings: ComparisonSettings, folder: Path) -> dict[str, Path]:
     """Two pictures for each training condition, with the most training images; of a classifier, the second alone.
 
     Args:
@@ -29,28 +30,28 @@ def draw_pictures(settings: Settings, folder: Path) -> dict[str, Path]:
     Returns:
         Paths by caption.
     """
-    test = held_out(settings)
+    test, about = held_out(settings), facts(settings)
     images = max(settings.images, key=lambda n: n or float("inf"))
     drawn = {}
     for condition in settings.conditions:
-        models = _models(settings, condition, images, folder / "models")
+        models = _models(settings, condition, images, folder)
         name = str(condition).replace(":", "")
-        if models and task_of(test) == "segmentation":
+        if models and about.task == "segmentation":
             path = folder / "models" / f"refinement-{name}.png"
-            drawn[f"Held-out images under {condition}, models of seed 0"] = _draw(models, condition, test, path)
+            drawn[f"Held-out images under {condition}, models of seed 0"] = refinement(
+                models, _examples(condition, test), path, classes=len(about.classes)
+            )
         if isinstance(loop := models.get("feedback"), FeedbackModel):
             words = f"Whether the loop comes to rest: {LOOKS} looks at held-out images under {condition}, seed 0"
             drawn[words] = _settling(loop, condition, test, folder / "models" / f"stability-{name}.png")
     return drawn
 
 
-def _models(settings: Settings, condition: Condition, images: int, folder: Path) -> dict[str, nn.Module]:
-    wanted = {name: restored(settings, Key(name, condition, images, 0), folder) for name in settings.models[::-1]}
+def _models(settings: ComparisonSettings, condition: Condition, images: int, folder: Path) -> dict[str, nn.Module]:
+    wanted = {
+        name: restored(settings, ComparisonKey(name, condition, images, 0), folder) for name in settings.models[::-1]
+    }
     return {name: model for name, model in wanted.items() if model is not None}
-
-
-def _draw(models: dict[str, nn.Module], condition: Condition, test: Any, path: Path) -> Path:
-    return refinement(models, _examples(condition, test), path, classes=len(test.dataset.classes))
 
 
 def _settling(loop: FeedbackModel, condition: Condition, test: Any, path: Path) -> Path:
@@ -62,5 +63,4 @@ def _settling(loop: FeedbackModel, condition: Condition, test: Any, path: Path) 
 
 
 def _examples(condition: Condition, test: Any) -> list[Sample]:
-    shown = Corrupted(test, condition.corruption, condition.severity, seed=TEST_SEED)
-    return examples(shown)
+    return examples(Corrupted(test, condition.corruption, condition.severity, seed=TEST_SEED))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,15 +14,15 @@ from smp_feedback.experiments.comparison.conclusion import conclusion, gaps, sum
 from smp_feedback.experiments.comparison.figures import caption, figures
 from smp_feedback.experiments.comparison.results import Comparison
 from smp_feedback.experiments.comparison.schema import parse
-from smp_feedback.experiments.table import Table
-from smp_feedback.experiments.comparison.tables import DETAIL, markdown, tables
+from smp_feedback.evaluation.results import plain
+from smp_feedback.experiments.table import Table, flat
+from smp_feedback.experiments.comparison.tables import DETAIL, shown, tables
 from smp_feedback.errors import InvalidInput, require
+from smp_feedback.plotting.plot import for_page
 from smp_feedback.saving.files import replace_files
-from smp_feedback.saving.saved import flat
 
 require("jinja2", extra="plot")
 
-import matplotlib as mpl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 if TYPE_CHECKING:
@@ -57,7 +55,7 @@ SECTIONS = {
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportPicture:
     """A figure or picture as it stands in the page: its files' bytes by suffix, and its words."""
 
     name: str
@@ -81,12 +79,12 @@ class Picture:
 
 
 @dataclass
-class Section:
+class ReportSection:
     """One section of the page."""
 
     id: str
     title: str
-    pictures: list[Picture] = field(default_factory=list)
+    pictures: list[ReportPicture] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     detail: Table | None = None
 
@@ -111,7 +109,7 @@ def write_report(results: Mapping[str, Any], folder: Path, pictures: Mapping[str
     found = parse(results)
     given = [_read(text, Path(path)) for text, path in (pictures or {}).items()]
     drawn = [_draw(name, figure, caption(name, found.metric)) for name, figure in figures(results).items()]
-    clean = _finite(dict(results))
+    clean: Any = plain(results)
     page = _page(clean, found, _sections(results, drawn, given))
     folder = Path(folder)
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
@@ -130,16 +128,12 @@ def _writer(data: bytes) -> Any:
     return lambda path: path.write_bytes(data)
 
 
-def _draw(name: str, figure: Figure, text: str) -> Picture:
+def _draw(name: str, figure: Figure, text: str) -> ReportPicture:
     """The figure as SVG and PNG, the same bytes every time."""
-    svg, png = io.BytesIO(), io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-    figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
-    return Picture(name, {".svg": svg.getvalue(), ".png": png.getvalue()}, text)
+    return ReportPicture(name, for_page(figure, name), text)
 
 
-def _read(text: str, path: Path) -> Picture:
+def _read(text: str, path: Path) -> ReportPicture:
     suffix = path.suffix.lower()
     if suffix not in TYPES:
         raise InvalidInput(f"{path}: a picture of the report is one of {', '.join(TYPES)}.")
@@ -147,22 +141,24 @@ def _read(text: str, path: Path) -> Picture:
         data = path.read_bytes()
     except OSError as error:
         raise InvalidInput(f"{path}: this picture of the report cannot be read: {error}") from error
-    return Picture(f"picture-{_slug(text)}", {suffix: data}, text)
+    return ReportPicture(f"picture-{_slug(text)}", {suffix: data}, text)
 
 
-def _sections(results: Mapping[str, Any], drawn: list[Picture], given: list[Picture]) -> list[Section]:
+def _sections(
+    results: Mapping[str, Any], drawn: list[ReportPicture], given: list[ReportPicture]
+) -> list[ReportSection]:
     """The sections that have something to show."""
     made, sections = tables(results), []
     for name, (title, starts, names) in SECTIONS.items():
-        shown = given if name == "pictures" else [p for p in drawn if p.name.startswith(starts)]
-        section = Section(name, title, shown, [made[table] for table in names if table in made])
+        own = given if name == "pictures" else [p for p in drawn if p.name.startswith(starts)]
+        section = ReportSection(name, title, own, [made[table] for table in names if table in made])
         section.detail = made.get(DETAIL) if name == "robustness" else None
-        if shown or section.tables:
+        if own or section.tables:
             sections.append(section)
     return sections
 
 
-def _page(results: Mapping[str, Any], found: Comparison, sections: list[Section]) -> str:
+def _page(results: Mapping[str, Any], found: Comparison, sections: list[ReportSection]) -> str:
     missing = gaps(results)
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
@@ -187,29 +183,23 @@ def _settings(found: Comparison) -> dict[str, str]:
     return shown | {name: str(version) for name, version in found.versions.items()}
 
 
-def _markdown(results: Mapping[str, Any], found: Comparison, shown: list[Picture]) -> str:
+def _markdown(results: Mapping[str, Any], found: Comparison, pictures: list[ReportPicture]) -> str:
     answer, *beside = summary(results)
     points = "\n".join(f"- {line}" for line in beside)
-    images = "\n\n".join(f"![{p.caption}]({FIGURES}/{p.name}{'.png' if '.png' in p.files else p.shown})" for p in shown)
+    images = "\n\n".join(
+        f"![{p.caption}]({FIGURES}/{p.name}{'.png' if '.png' in p.files else p.shown})" for p in pictures
+    )
+    numbers = "\n".join(table.markdown() for table in shown(results, detail=True))
     fair = "\n".join(f"- **{model}**: {FAIR[model]}" for model in found.models)
     settings = "\n".join(f"- {name}: {value}" for name, value in _settings(found).items())
     parts = (
         f"# {QUESTION}\n\n**{answer}**\n\n{points}",
-        f"## Tables\n\n{markdown(results, detail=True)}",
+        f"## Tables\n\n{numbers}",
         f"## Figures\n\n{images}",
         f"## How it was made fair\n\n{fair}\n\n{SPREAD}",
         f"## Settings\n\n```\n{found.command}\n```\n\n{settings}\n",
     )
     return "\n\n".join(parts)
-
-
-def _finite(value: Any) -> Any:
-    """*value* with null in place of NaN and infinity, which are no JSON."""
-    if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _slug(text: str) -> str:

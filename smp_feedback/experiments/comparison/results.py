@@ -17,7 +17,7 @@ METRICS = {"segmentation": "mIoU", "classification": "accuracy"}
 CLEAN = ("clean", 0)
 
 
-class Condition(NamedTuple):
+class ScoredCondition(NamedTuple):
     """What a model was trained on, and what it was then shown."""
 
     train: str
@@ -45,7 +45,7 @@ class Condition(NamedTuple):
         return f"trained on {count}, {self.train}; tested on {self.test}"
 
 
-class Score(NamedTuple):
+class ComparisonScore(NamedTuple):
     """One evaluation: score and ECE in [0, 1] (NaN where there is none), a class's score None where it is absent."""
 
     score: float
@@ -54,7 +54,7 @@ class Score(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
+class ComparisonRun:
     """One trained model: how, at what cost, and its scores by (corruption, severity, looks)."""
 
     model: str
@@ -67,7 +67,7 @@ class Run:
     seconds_per_image: float
     kept_mb: float
     parameters: int
-    scores: Mapping[tuple[str, int, int], Score]
+    scores: Mapping[tuple[str, int, int], ComparisonScore]
 
     @property
     def passes(self) -> int:
@@ -75,9 +75,9 @@ class Run:
         return self.steps * self.looks
 
 
-Seeded = tuple[str, int]  # model, seed
-Scores = dict[Condition, dict[Seeded, float]]
-Value = Callable[[Score], float | None]
+ModelSeed = tuple[str, int]  # model, seed
+ScoreTable = dict[ScoredCondition, dict[ModelSeed, float]]
+Value = Callable[[ComparisonScore], float | None]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Comparison:
     hardware: str
     classes: tuple[str, ...]
     task: str
-    runs: tuple[Run, ...]
+    runs: tuple[ComparisonRun, ...]
     versions: Mapping[str, str]
 
     @property
@@ -109,21 +109,21 @@ class Comparison:
         order = list(dict.fromkeys(train for train, _ in found))
         return tuple(sorted(found, key=lambda group: (group[0] != "clean", order.index(group[0]), group[1])))
 
-    def scores(self, value: Value = lambda score: score.score) -> Scores:
+    def scores(self, value: Value = lambda score: score.score) -> ScoreTable:
         """Every finite *value*, at the looks a model was trained with, by condition and then (model, seed)."""
-        table: Scores = {}
+        table: ScoreTable = {}
         for run in self.runs:
             for (corruption, severity, looks), score in run.scores.items():
                 found = value(score)
                 if looks == run.looks and found is not None and math.isfinite(found):
-                    condition = Condition(run.train, run.images, corruption, severity)
+                    condition = ScoredCondition(run.train, run.images, corruption, severity)
                     table.setdefault(condition, {})[run.model, run.seed] = found
         return table
 
-    def class_scores(self) -> dict[str, Scores]:
+    def class_scores(self) -> dict[str, ScoreTable]:
         """The scores of each class, as :meth:`scores` gives them; empty where a class is absent throughout."""
 
-        def part(score: Score, i: int) -> float | None:
+        def part(score: ComparisonScore, i: int) -> float | None:
             return score.per_class[i] if score.per_class else None
 
         return {name: self.scores(partial(part, i=i)) for i, name in enumerate(self.classes)}
@@ -143,8 +143,8 @@ def label(corruption: str, severity: int) -> str:
     return "clean" if (corruption, severity) == CLEAN else f"{corruption}:{severity}"
 
 
-def select(table: Scores, **fields: object) -> Scores:
-    """The conditions whose fields (of :class:`Condition`, ``as_trained`` and ``clean`` too) have these values."""
+def select(table: ScoreTable, **fields: object) -> ScoreTable:
+    """The conditions whose fields (of :class:`ScoredCondition`, ``as_trained`` and ``clean`` too) have these values."""
     return {
         condition: row
         for condition, row in table.items()
@@ -152,15 +152,15 @@ def select(table: Scores, **fields: object) -> Scores:
     }
 
 
-def kinds(table: Scores) -> dict[str, Scores]:
+def kinds(table: ScoreTable) -> dict[str, ScoreTable]:
     """The conditions by whether they are those a model was trained on; one kind where there is but one."""
     parts = {"as trained": select(table, as_trained=True), "otherwise": select(table, as_trained=False)}
     return {name: part for name, part in parts.items() if part}
 
 
-def only(table: Scores, *models: str) -> Scores:
+def only(table: ScoreTable, *models: str) -> ScoreTable:
     """The conditions that each of *models* has, for the seeds that all of them have."""
-    kept: Scores = {}
+    kept: ScoreTable = {}
     for condition, row in table.items():
         seeds = [{seed for model, seed in row if model == name} for name in models]
         shared = set.intersection(*seeds)
@@ -169,7 +169,7 @@ def only(table: Scores, *models: str) -> Scores:
     return kept
 
 
-def matched(table: Scores) -> Scores:
+def matched(table: ScoreTable) -> ScoreTable:
     """The conditions that every (model, seed) of the table has, so that means are over the same ones.
 
     Where no condition has them all, those (model, seed) remain that every condition has.
@@ -182,7 +182,7 @@ def matched(table: Scores) -> Scores:
     return {condition: {key: row[key] for key in row if key in everywhere} for condition, row in table.items()}
 
 
-def means(table: Scores) -> dict[str, dict[int, float]]:
+def means(table: ScoreTable) -> dict[str, dict[int, float]]:
     """Mean over the matched conditions, by model and seed."""
     kept = list(matched(table).values())
     averages: dict[str, dict[int, float]] = {}
@@ -191,7 +191,7 @@ def means(table: Scores) -> dict[str, dict[int, float]]:
     return averages
 
 
-def paired(table: Scores, twin: str) -> Paired:
+def paired(table: ScoreTable, twin: str) -> Paired:
     """Feedback - *twin* over the seeds both have, each seed averaged over the matched conditions first."""
     averages = means(only(table, FEEDBACK, twin))
     if not averages:

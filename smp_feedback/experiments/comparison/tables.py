@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from smp_feedback.evaluation.statistics import AHEAD, Paired
 from smp_feedback.experiments.comparison.results import (
     FEEDBACK,
     TWINS,
     Comparison,
-    Scores,
+    ScoreTable,
     Value,
     average,
     kinds,
@@ -23,9 +23,6 @@ from smp_feedback.experiments.comparison.results import (
 )
 from smp_feedback.experiments.comparison.schema import parse
 from smp_feedback.experiments.table import NONE, Table, gain_text, number, spread
-
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
 
 DETAIL = "detail"
 TESTS = {"as trained": {"as_trained": True}, "clean": {"clean": True}, "corrupted": {"clean": False}}
@@ -52,19 +49,9 @@ def tables(results: Mapping[str, Any]) -> dict[str, Table]:
     return {name: table for name, table in made.items() if table.rows}
 
 
-def markdown(results: Mapping[str, Any], *, detail: bool = False) -> str:
-    """The tables as Markdown; *detail* adds the one with a row for every condition."""
-    shown = [table for name, table in tables(results).items() if detail or name != DETAIL]
-    return "\n".join(table.markdown() for table in shown)
-
-
-def console_tables(results: Mapping[str, Any], *, detail: bool = False) -> list[RichTable]:
-    """The tables for ``rich.console.Console.print``; *detail* adds the one with a row for every condition.
-
-    Raises:
-        MissingExtra: If rich is not installed (extra ``cli``).
-    """
-    return [table.rich() for name, table in tables(results).items() if detail or name != DETAIL]
+def shown(results: Mapping[str, Any], *, detail: bool = False) -> list[Table]:
+    """The tables that are shown; *detail* adds the one with a row for every condition."""
+    return [table for name, table in tables(results).items() if detail or name != DETAIL]
 
 
 def _differences(found: Comparison) -> Table:
@@ -125,10 +112,10 @@ def _all_ahead(gains: Sequence[Paired]) -> str:
     return "yes" if all(gain.verdict == AHEAD for gain in gains) else "no"
 
 
-def _cells(found: Comparison, table: Scores) -> Iterable[tuple[tuple[str, str, str], Scores]]:
+def _cells(found: Comparison, table: ScoreTable) -> Iterable[tuple[tuple[str, str, str], ScoreTable]]:
     """Each (train, images, kind of test) that has scores, and those; none twice under another name."""
     for train, images in found.groups:
-        seen: list[Scores] = []
+        seen: list[ScoreTable] = []
         for name, fields in TESTS.items():
             kept = select(table, train=train, images=images, **fields)
             if kept and kept not in seen and not (name == "as trained" and train == "clean"):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.config.base import LoopConfig
-from smp_feedback.experiments.comparison.settings import Settings
+from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.factory import create
 from smp_feedback.ops.dirichlet import check_classes, log_concentration
 from smp_feedback.training.build import shape_told
@@ -29,7 +29,7 @@ class Twin(NamedTuple):
     looks: int
 
 
-def make_twin(name: str, settings: Settings, classes: int, seed: int) -> Twin:
+def make_twin(name: str, settings: ComparisonSettings, classes: int, seed: int) -> Twin:
     """The model called *name*, from the weights that *seed* draws for all of them.
 
     ``plain`` is the base; ``one-step`` the feedback model with a single look, which has all that it has beyond the
@@ -43,7 +43,8 @@ def make_twin(name: str, settings: Settings, classes: int, seed: int) -> Twin:
         seed: Of the weights.
 
     >>> tiny = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
-    >>> twin = make_twin("equal-compute", Settings(train_steps=10, feedback={"steps": 3}, arch_options=tiny), 3, seed=0)
+    >>> settings = ComparisonSettings(train_steps=10, feedback={"steps": 3}, arch_options=tiny)
+    >>> twin = make_twin("equal-compute", settings, 3, seed=0)
     >>> twin.train_steps, twin.looks
     (30, 1)
     """
@@ -67,7 +68,7 @@ def _as_dirichlet(base: nn.Module, args: Any, answer: Any) -> Any:
     return log_concentration(masks), labels
 
 
-def make(settings: Settings, classes: int, config: LoopConfig | None) -> nn.Module:
+def make(settings: ComparisonSettings, classes: int, config: LoopConfig | None) -> nn.Module:
     """The architecture of the comparison, closed into *config*'s loop, or as it is."""
     told: dict[str, Any] = {**shape_told(settings.arch, 3, classes), **settings.arch_options}
     told |= {} if settings.encoder is None else {"encoder_name": settings.encoder}

@@ -12,7 +12,7 @@ from torch import Tensor
 from smp_feedback.checks import check_steps
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.confusion import per_class
-from smp_feedback.evaluation.evaluate import device_of
+from smp_feedback.evaluation.evaluation_loop import device_of
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.surgery.extension import evaluating
@@ -20,7 +20,7 @@ from smp_feedback.surgery.extension import evaluating
 CHUNK = 1 << 16  # of a state's values, in double precision at once
 
 
-class Path(NamedTuple):
+class StatePath(NamedTuple):
     """One image's way through the loop, T looks long.
 
     Attributes:
@@ -48,7 +48,7 @@ def stability(model: FeedbackModel, images: Sequence[Tensor], *, looks: int = 30
             rest, as corrections fade; with ``leaky`` only a loop that contracts does.
 
     Returns:
-        A result of kind ``stability``: ``looks``, and the fields of `Path` with one row for each image.
+        A result of kind ``stability``: ``looks``, and the fields of `StatePath` with one row for each image.
 
     Raises:
         InvalidType: If *model* does not loop.
@@ -64,11 +64,11 @@ def stability(model: FeedbackModel, images: Sequence[Tensor], *, looks: int = 30
         raise InvalidValue("images is empty: expected at least one image (C, H, W).")
     with evaluating(model), torch.inference_mode():
         paths = [path_of(model, image[None].to(device_of(model)), looks) for image in images]
-    columns = {name: [getattr(path, name).tolist() for path in paths] for name in Path._fields}
+    columns = {name: [getattr(path, name).tolist() for path in paths] for name in StatePath._fields}
     return {"kind": "stability", "version": VERSION, "looks": looks, **columns}
 
 
-def path_of(model: FeedbackModel, image: Tensor, looks: int) -> Path:
+def path_of(model: FeedbackModel, image: Tensor, looks: int) -> StatePath:
     """The path of one image (1, C, H, W)."""
     check_image(image, model.feedback.in_channels)
     states, labels, changes = [], [], []
@@ -83,7 +83,7 @@ def path_of(model: FeedbackModel, image: Tensor, looks: int) -> Path:
     trail = torch.stack(states + states[-1:] * rest)
     distance = (trail - trail[-1]).norm(dim=1) / trail[-1].norm().clamp_min(torch.finfo(trail.dtype).tiny)
     path, explained = principal_path(trail)
-    return Path(change.cpu(), torch.stack(flips).cpu(), distance.cpu(), path, explained)
+    return StatePath(change.cpu(), torch.stack(flips).cpu(), distance.cpu(), path, explained)
 
 
 def principal_path(states: Tensor, axes: int = 2) -> tuple[Tensor, Tensor]:

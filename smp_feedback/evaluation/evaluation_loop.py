@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from smp_feedback.checks import check_choice, check_steps, check_whole
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.confusion import Tally
-from smp_feedback.evaluation.scores import Scores, score_of
+from smp_feedback.evaluation.scores import LookScores, score_of
 from smp_feedback.loops.base import FeedbackModel, Step
 from smp_feedback.surgery.extension import evaluating
 
@@ -34,7 +34,7 @@ def evaluate(
     batch_size: int = 16,
     workers: int = 0,
     advance: Advance = lambda: None,
-) -> Scores:
+) -> LookScores:
     """Score *model* on *data*, after each of several numbers of looks, in one pass.
 
     Mean intersection over union comes from one confusion matrix over all pixels, as torchmetrics'
@@ -57,7 +57,7 @@ def evaluate(
         advance: Called after each batch (progress bars).
 
     Returns:
-        One `Score` for each number of looks, fewest first.
+        One `LookScore` for each number of looks, fewest first.
 
     Raises:
         InvalidValue, InvalidType: If an argument is out of its range, before any work.
@@ -68,9 +68,8 @@ def evaluate(
     >>> score.score, score.per_class, score.accuracy, score.ece
     (0.25, (0.5, 0.0), 0.5, 0.0)
     """
-    models = {"": model}
-    return evaluate_all(
-        models,
+    found = evaluate_all(
+        {"": model},
         data,
         classes=classes,
         ignore_index=ignore_index,
@@ -79,7 +78,8 @@ def evaluate(
         batch_size=batch_size,
         workers=workers,
         advance=advance,
-    )[""]
+    )
+    return found[""]
 
 
 def evaluate_all(
@@ -93,7 +93,7 @@ def evaluate_all(
     batch_size: int = 16,
     workers: int = 0,
     advance: Advance = lambda: None,
-) -> dict[K, Scores]:
+) -> dict[K, LookScores]:
     """The same for several models: each batch is loaded once and shown to all of them. See `evaluate`."""
     check_whole("classes", classes)
     check_choice("task", task, TASKS)
@@ -107,16 +107,14 @@ def evaluate_all(
         for name, model in models.items()
         for t in wanted[name]
     }
-    # a generator of its own: the loader would else draw from, and move, everybody's
-    loader: Any = DataLoader(data, batch_size, num_workers=workers, generator=torch.Generator())
     with ExitStack() as stack:
         for model in models.values():
             stack.enter_context(evaluating(model))
-        for image, target, *_ in loader:
+        for image, target, *_ in batches(data, batch_size, workers):
             for name, model in models.items():
                 _show(model, image, target, {t: tallies[name, t] for t in wanted[name]}, task)
             advance()
-    return {name: Scores(score_of(tallies[name, t], t, task) for t in wanted[name]) for name in models}
+    return {name: LookScores(score_of(tallies[name, t], t, task) for t in wanted[name]) for name in models}
 
 
 def miou(
@@ -124,6 +122,11 @@ def miou(
 ) -> float:
     """Mean intersection over union of *model* on *data*, in [0, 1], after its own number of looks; see `evaluate`."""
     return evaluate(model, data, classes=classes, ignore_index=ignore_index, batch_size=batch_size).last.score
+
+
+def batches(data: Pairs, batch_size: int, workers: int = 0) -> Any:
+    """*data* batch by batch, in order; without a generator of its own, a loader would move everybody's."""
+    return DataLoader(data, batch_size, num_workers=workers, generator=torch.Generator())
 
 
 def looks_of(model: nn.Module, looks: Sequence[int] | None) -> tuple[int, ...]:

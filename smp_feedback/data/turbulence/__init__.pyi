@@ -1,0 +1,10 @@
+from .fields import displacement_field as displacement_field
+from .fields import sequence as sequence
+from .medium import Turbulence as Turbulence
+from .simulator import CN2 as CN2
+from .simulator import PRESETS as PRESETS
+from .simulator import Simulator as Simulator
+from .simulator import distort as distort
+from .simulator import in_words as in_words
+from .simulator import of_air as of_air
+from .simulator import preset as preset

@@ -1,0 +1,16 @@
+from .evaluation_loop import evaluate as evaluate
+from .evaluation_loop import evaluate_all as evaluate_all
+from .evaluation_loop import miou as miou
+from .results import load_result as load_result
+from .results import save_result as save_result
+from .score_loop import Refined as Refined
+from .score_loop import evaluate_score as evaluate_score
+from .scores import LookScore as LookScore
+from .scores import LookScores as LookScores
+from .state_path import stability as stability
+from .sweeps import calibration as calibration
+from .sweeps import few_shot as few_shot
+from .sweeps import first_images as first_images
+from .sweeps import robustness as robustness
+from .tuning import Tuning as Tuning
+from .tuning import tune as tune

@@ -1,0 +1,54 @@
+"""What the runs of all experiments share: their data, one training, and the draws that only tests make."""
+
+from __future__ import annotations
+
+import gc
+import time
+from typing import Any
+
+import lightning
+from torch.utils.data import Subset
+
+from smp_feedback.data import open_dataset
+from smp_feedback.experiments.base_settings import ExperimentSettings
+from smp_feedback.training.build import Facts, facts_of
+from smp_feedback.training.callbacks import NotFinite
+from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.trainer import fit
+
+TEST_SEED = 2**32  # every run is scored on the same corrupted images; no run is trained under these
+
+
+def opened(settings: ExperimentSettings, split: str, seed: int = 0, count: int | None = None) -> Any:
+    """One split of the settings' data, clean."""
+    augment = settings.augment if split == "train" else "none"
+    options = {"root": settings.root, "size": settings.size, "seed": seed, "count": count, "transform": augment}
+    return open_dataset(settings.data, split, **options, **settings.data_options)
+
+
+def facts(settings: ExperimentSettings) -> Facts:
+    """What a model must know of the data."""
+    return facts_of(opened(settings, settings.split, count=1))
+
+
+def held_out(settings: ExperimentSettings) -> Subset[Any]:
+    """The images to score, clean, at most as many as are asked for."""
+    data = opened(settings, settings.split)
+    if 0 < settings.test_images < len(data):
+        data = opened(settings, settings.split, count=settings.test_images)
+    return Subset(data, range(len(data)))
+
+
+def train(key: Any, module: lightning.LightningModule, data: PairsModule, steps: int, accelerator: str) -> float:
+    """The seconds that it takes to train *module* as the run of *key*; its seed is the key's.
+
+    Raises:
+        NotFinite: If its loss is not finite, naming *key*.
+    """
+    gc.collect()  # the run before left its model in cycles: few objects, so Python waits, and much memory
+    begin = time.perf_counter()
+    try:
+        fit(module, data, steps=steps, seed=key.seed, progress=False, accelerator=accelerator)
+    except NotFinite as error:
+        raise NotFinite(f"{key}: {error}") from error
+    return time.perf_counter() - begin
