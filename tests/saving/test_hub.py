@@ -486,9 +486,7 @@ def test_what_is_missing_or_too_much_is_listed(saved):
         FeedbackError, match=r"(?s)weights of this Unet.*encoder\.model\.conv1\.0\.weight.*encoder\.conv9\.weight"
     ):
         smpf.from_pretrained(saved)
-    with pytest.warns(
-        UserWarning, match=r"(?s)0\.weight: not saved.*conv9\.weight: saved, and not in this model"
-    ):
+    with pytest.warns(UserWarning, match=r"(?s)0\.weight: not saved.*conv9\.weight: saved, and not in this model"):
         smpf.from_pretrained(saved, strict=False)
 
 
