@@ -6,6 +6,8 @@
 PYTHON ?= python3
 OUT ?= runs/demo
 WORKERS ?= auto
+# worksteal: a module's tests stay on one worker, which builds their models once, until another has nothing left to do
+SPREAD := -n $(WORKERS) --dist worksteal
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -26,10 +28,10 @@ test-all: test
 	@$(MAKE) --no-print-directory sweeps
 
 pytest: .venv/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not sweep"
+	$(BIN)/python -m pytest $(SPREAD) -m "not sweep"
 
 sweeps: .venv/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) -m sweep
+	$(BIN)/python -m pytest $(SPREAD) -m sweep
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
