@@ -1,13 +1,18 @@
 # `make demo` and `make test` work on a fresh machine with python3 (venv), make and a package index.
+# `make test`: ruff, mypy, and every promise, over every registered name where that is cheap and over a few of the others:
+#   at most 10 minutes on 2 cores, installing included. `make test-all`: also `make sweeps`, which is what is marked
+#   `sweep`: all encoders, timm's families, every export, every architecture compiled. At most 25 minutes.
 # Variables: DATA=path to a CamVid folder, OUT=folder for the demo's files, PYTHON, WORKERS (test processes).
 PYTHON ?= python3
 OUT ?= runs/demo
 WORKERS ?= auto
+# worksteal: a module's tests stay on one worker, which builds their models once, until another has nothing left to do
+SPREAD := -n $(WORKERS) --dist worksteal
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test pytest lint format bench clean
+.PHONY: demo test test-all pytest sweeps lint format bench clean
 
 demo: .venv/.demo
 ifdef DATA
@@ -19,8 +24,14 @@ endif
 test: .venv/.dev
 	@$(MAKE) --no-print-directory -j2 lint pytest
 
+test-all: test
+	@$(MAKE) --no-print-directory sweeps
+
 pytest: .venv/.dev
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest $(SPREAD) -m "not sweep"
+
+sweeps: .venv/.dev
+	$(BIN)/python -m pytest $(SPREAD) -m sweep
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -19,6 +19,12 @@ SMPS = [name for name in smpf.list_architectures() if hasattr(smp, name)]
 """smp's own architectures, whatever plugins are installed."""
 
 
+def a_few(names, *kept):
+    """Parameters: *kept* in ``make test``, the others of *names* only in ``make test-all``."""
+    assert set(kept) <= set(names), "who is kept is one of them"
+    return [name if name in kept else pytest.param(name, marks=pytest.mark.sweep) for name in names]
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread_per_worker():
     torch.set_num_threads(1)

@@ -1,6 +1,7 @@
 """Runs that are killed and resumed, and what came of them: started by test_reliability as a process.
 
-One import serves them all: each run is a fork of this process. ``python resuming.py FOLDER`` leaves FOLDER/NAME.pt.
+One import serves them all: each run is a fork of this process. ``python resuming.py FOLDER NAME...`` leaves
+FOLDER/NAME.pt.
 """
 
 from __future__ import annotations
@@ -113,9 +114,10 @@ RUNS = {
 }
 
 
-def main(folder):
+def main(folder, *names):
     torch.set_num_threads(1)
-    for name, (start, kills, how) in RUNS.items():
+    for name in names:
+        start, kills, how = RUNS[name]
         assert run(folder, name, start, **how) == 0, name
         for i, kill in enumerate(kills):
             killed = run(folder, f"{name} resumed", start, kill=kill, resume=i > 0, **how)
@@ -124,4 +126,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -4,7 +4,7 @@ Each raises ``AssertionError`` with the promise that was broken. ``build`` is :f
 ``feedback=`` given, so that the plain model it answers to is built from the same words.
 
 >>> import functools, smp_feedback as smpf
->>> build = functools.partial(smpf.create, "Unet", encoder="resnet18", encoder_weights=None)
+>>> build = functools.partial(smpf.create, "Unet", encoder="tu-test_resnet", encoder_weights=None)
 >>> check_trains(build, torch.rand(1, 3, 64, 64))
 >>> check_like_plain(build, torch.rand(1, 3, 67, 67), classes=7)
 """

@@ -18,7 +18,7 @@ from smp_feedback.cli.main import VERBS, main
 def saved(tmp_path_factory):
     """A small saved model."""
     loop = smpf.Recurrent(steps=2, feedback_init=0.3)
-    model = smpf.create("Linknet", "resnet18", None, classes=3, feedback=loop, encoder_depth=3)
+    model = smpf.create("Linknet", "tu-test_resnet.r160_in1k", None, classes=3, feedback=loop, encoder_depth=3)
     return model.save_pretrained(tmp_path_factory.mktemp("model"))
 
 

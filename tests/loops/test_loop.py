@@ -16,12 +16,14 @@ import smp_feedback as smpf
 from smp_feedback.loops.base import relative_change
 
 IMAGE = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+TINY = "tu-test_resnet.r160_in1k"
+SLIM = {"encoder_weights": None, "classes": 3, "decoder_channels": (16, 16, 16, 16, 16)}
 
 
 def unet(feedback=True, seed=0, **kwargs):
     """A small U-Net whose feedback is heard: the readers are not zero."""
     torch.manual_seed(seed)
-    model = smpf.create("Unet", "resnet18", None, classes=3, feedback=feedback, **kwargs)
+    model = smpf.create("Unet", TINY, feedback=feedback, **SLIM, **kwargs)
     for weight in model.feedback.readers.parameters():
         nn.init.normal_(weight, std=0.3)
     return model
@@ -121,7 +123,7 @@ def test_state_is_what_the_head_reads_and_what_is_fed_back(model):
 @torch.no_grad()
 def test_the_image_is_convolved_once_for_all_looks(model):
     """In inference; and the answer is that of convolving it every time."""
-    calls, conv = [], model.encoder.conv1
+    calls, conv = [], model.encoder.model.conv1[0]
     original = F.conv2d
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(F, "conv2d", lambda x, w, *a, **k: (calls.append(w is conv.weight), original(x, w, *a, **k))[1])
@@ -208,7 +210,8 @@ def test_each_way_of_flowing_gives_another_gradient():
     assert found[0][key].abs().max() > 0
     for alone in found[1:]:
         assert alone[key].abs().max() == 0, "one step alone never sees what the one before read out"
-    assert not torch.allclose(found[0]["encoder.conv1.weight"], found[1]["encoder.conv1.weight"])
+    first = "encoder.model.conv1.0.weight"
+    assert not torch.allclose(found[0][first], found[1][first])
 
 
 # --- options
@@ -305,9 +308,9 @@ def test_statistics_are_kept_per_step_unless_shared():
     per_step, shared = unet(smpf.Recurrent(steps=3)), unet(smpf.Recurrent(steps=3, statistics="shared"))
     for model in (per_step, shared):
         model.train()(IMAGE)
-    assert per_step.encoder.bn1.num_batches_tracked == 1
+    assert per_step.encoder.model.bn1.num_batches_tracked == 1
     assert per_step.feedback.statistics[0].num_batches_tracked.tolist() == [1, 1]
-    assert shared.encoder.bn1.num_batches_tracked == 3
+    assert shared.encoder.model.bn1.num_batches_tracked == 3
     assert len(shared.feedback.statistics[0].running_mean) == 0
 
 
@@ -332,7 +335,7 @@ def test_labels_come_from_the_last_look():
         masks, labels = model(IMAGE)
         steps = list(model.iterate(IMAGE))
         deepest = []
-        model.encoder.layer4.register_forward_hook(lambda m, a, out: deepest.append(out))
+        model.encoder.model.layer4.register_forward_hook(lambda m, a, out: deepest.append(out))
         model(IMAGE)
     assert torch.equal(masks, steps[-1].logits)
     assert torch.equal(labels, steps[-1].labels)
@@ -341,7 +344,7 @@ def test_labels_come_from_the_last_look():
 
 
 def test_no_step_is_seen_outside_the_loop(model):
-    plain = smp.Unet("resnet18", encoder_weights=None, classes=3).eval()
+    plain = smp.Unet(TINY, **SLIM).eval()
     plain.load_state_dict(model.feedforward_state_dict())
     with torch.no_grad():
         assert all(torch.equal(a, b) for a, b in zip(model.encoder(IMAGE), plain.encoder(IMAGE), strict=True))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from conftest import GOLDEN
+from conftest import GOLDEN, a_few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -557,9 +557,10 @@ def test_copies_and_pickles_answer_alike():
             assert torch.equal(other(image), model(image))
 
 
-@pytest.mark.parametrize("base", [None, smpf.Recurrent(steps=2)])
+@pytest.mark.parametrize("base", a_few([None, smpf.Recurrent(steps=2)], smpf.Recurrent(steps=2)))
 def test_it_compiles_exports_and_takes_other_dtypes(base):
-    model, image = create(smpf.Score(**SMOOTH, base=base)).eval(), torch.rand(2, 3, 64, 64)
+    shallow = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
+    model, image = create(smpf.Score(**SMOOTH, base=base), **shallow).eval(), torch.rand(2, 3, 64, 64)
     conformance.check_compiles(model, image, dynamic=False)
     conformance.check_exports(model, image)
     conformance.check_dtypes(model, image)
@@ -652,7 +653,7 @@ def test_who_looks_again_is_refined_once():
 
 
 BASES = {  # where small needs other words: its arguments, and the side of its image
-    "DPT": ({"encoder": "tu-vit_tiny_patch16_224"}, 224),
+    "DPT": ({"encoder": "tu-test_vit", "dynamic_img_size": True, "decoder_fusion_channels": 16}, 64),
     "PAN": ({"encoder": "resnet18"}, 128),
     "DFMDeepLabV3Plus": ({"encoder": "resnet18"}, 64),
     "torchvision/lraspp_mobilenet_v3_large": ({}, 64),

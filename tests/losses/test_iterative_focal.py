@@ -447,7 +447,8 @@ def test_a_loss_is_told_the_look_if_it_asks():
 
 def tiny(steps=3):
     loop = smpf.Recurrent(steps=steps, feedback_init=0.3)
-    return smpf.create("Unet", "resnet18", None, classes=3, feedback=loop, decoder_channels=(16, 8, 8, 8, 8))
+    more = {"encoder_weights": None, "classes": 3, "decoder_channels": (16, 8, 8, 8, 8)}
+    return smpf.create("Unet", "tu-test_resnet.r160_in1k", feedback=loop, **more)
 
 
 STEEP = {"gammas": [0.0, 1.0, 3.0], "step_weights": [1.0, 2.0, 4.0]}

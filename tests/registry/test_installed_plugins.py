@@ -525,6 +525,7 @@ def test_the_command_line_shows_good_and_broken_plugins_and_goes_on(site):
     assert shown.stderr.splitlines() == ["hello from a plugin", warning]
 
 
+@pytest.mark.sweep
 def test_a_process_creates_with_the_good_one_and_says_why_the_other_is_missing(site):
     install(site, "good-plugin", "1.0", GOOD)
     installed_half(site, "needs another version")

@@ -9,7 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from distributions import ROOT, install, process, run
+from conftest import a_few
+from distributions import ROOT, forget_modules_of, install, process, run
+
+import smp_feedback as smpf
+from smp_feedback.errors import UnknownName
+from smp_feedback.registry import public as plugins
+from smp_feedback.testing import check_plugin
 
 TEMPLATE = ROOT / "plugins" / "template"
 RUBBISH = shutil.ignore_patterns(".*_cache", "__pycache__", "*.egg-info", "build", "dist")
@@ -62,34 +68,21 @@ def test_a_renamed_copy_is_clean_by_its_own_rules(folder):
         assert done.returncode == 0, done.stdout
 
 
-def test_installed_it_is_listed_with_its_distribution_and_version(site):
-    said = process(
-        """
-        import json, sys
+@pytest.fixture(scope="module")
+def said(site, tmp_path_factory):
+    """What one process with the copy installed says of it, after listing it, training with it and saving it."""
+    model = tmp_path_factory.mktemp("saved") / "model"
+    code = f"""
+        import contextlib, io, json, sys
         import smp_feedback as smpf
+        from smp_feedback.cli.main import main
         (plugin,) = [p for p in smpf.list_plugins() if p.name == "two_eyes"]
         imported = sorted(m for m in sys.modules if m.startswith("smp_feedback_two"))
-        print(json.dumps({**plugin.to_dict(), "imported": imported}))
-        """,
-        site,
-    )
-    assert (said["distribution"], said["version"], said["state"]) == ("smp-feedback-two-eyes", "0.1.0", "loaded")
-    assert said["brought"] == {
-        "architectures": ["TwoEyesNet"],
-        "dynamics": ["two_eyes_gate"],
-        "losses": ["two_eyes_margin"],
-    }
-    assert said["imported"] == ["smp_feedback_two_eyes", "smp_feedback_two_eyes.plugin"], "its parts are for later"
-    shown = run(["-m", "smp_feedback", "list", "architectures", "twoeyes*"], site)
-    assert shown.returncode == 0, shown.stderr
-    assert "TwoEyesNet" in shown.stdout
+        with contextlib.redirect_stdout(io.StringIO()) as shown:
+            assert main(["list", "architectures", "twoeyes*"]) == 0
 
-
-def test_installed_it_is_created_trained_saved_and_loaded(site, tmp_path):
-    code = f"""
-        import json, torch
-        import smp_feedback as smpf
-        from smp_feedback.training.module import build_loss
+        import torch
+        from smp_feedback.training.build_loss import build_loss
         torch.manual_seed(0)
         feedback = {{"steps": 3, "dynamics": "two_eyes_gate"}}
         model = smpf.create("twoeyesnet", classes=2, feedback=feedback)
@@ -101,20 +94,39 @@ def test_installed_it_is_created_trained_saved_and_loaded(site, tmp_path):
             values.append(loss(model(image), target))
             values[-1].backward()
             optimizer.step()
-        model.eval().save_pretrained({str(tmp_path / "model")!r})
-        again = smpf.from_pretrained({str(tmp_path / "model")!r})
-        print(json.dumps([values[0].item(), values[-1].item(), torch.equal(again(image), model(image))]))
+        model.eval().save_pretrained({str(model)!r})
+        again = smpf.from_pretrained({str(model)!r})
+        trained = [values[0].item(), values[-1].item(), torch.equal(again(image), model(image))]
+        facts = {{"imported": imported, "shown": shown.getvalue(), "trained": trained, "model": {str(model)!r}}}
+        print(json.dumps(plugin.to_dict() | facts))
     """
-    first, last, same = process(code, site)
+    return process(code, site)
+
+
+def test_installed_it_is_listed_with_its_distribution_and_version(said):
+    assert (said["distribution"], said["version"], said["state"]) == ("smp-feedback-two-eyes", "0.1.0", "loaded")
+    assert said["brought"] == {
+        "architectures": ["TwoEyesNet"],
+        "dynamics": ["two_eyes_gate"],
+        "losses": ["two_eyes_margin"],
+    }
+    assert said["imported"] == ["smp_feedback_two_eyes", "smp_feedback_two_eyes.plugin"], "its parts are for later"
+    assert "TwoEyesNet" in said["shown"]
+
+
+def test_installed_it_is_created_trained_saved_and_loaded(said):
+    first, last, same = said["trained"]
     assert last < first
     assert same
-    without = run(["-c", f"import smp_feedback as s; s.from_pretrained({str(tmp_path / 'model')!r})"])
-    assert without.returncode != 0
-    assert "smp-feedback-two-eyes" in without.stderr.splitlines()[-1], "what to install is said"
+    with pytest.raises(UnknownName, match="smp-feedback-two-eyes"):  # here it is not installed
+        smpf.from_pretrained(said["model"])
 
 
-def test_installed_its_own_tests_pass(folder, site):
-    done = run(["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), str(folder)], site)
+# make test holds the template to its promises by its own name: here is that the copy's tests are whole, too
+@pytest.mark.parametrize("which", a_few(["not promises and not keep", "promises or keep"], "not promises and not keep"))
+def test_installed_its_own_tests_pass(folder, site, which):
+    where = ["-p", "no:cacheprovider", "--rootdir", str(folder), str(folder)]
+    done = run(["-m", "pytest", "-q", "-k", which, *where], site)
     assert done.returncode == 0, done.stdout[-3000:]
     assert re.search(r"\d+ passed", done.stdout)
 
@@ -135,26 +147,24 @@ LOSS = """
 """
 
 
-def test_a_plugin_is_held_to_its_promises(tmp_path):
+def held(*arguments):
+    try:
+        return check_plugin(*arguments)
+    except AssertionError as error:
+        return str(error)
+
+
+@pytest.mark.filterwarnings("ignore::smp_feedback.errors.PluginWarning")
+def test_a_plugin_is_held_to_its_promises(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(plugins, "_process", [])  # which has not looked for plugins yet
     install(tmp_path, "fine-plugin", "1.0", LOSS.format("mean()", "mine"), entry="fine")
     install(tmp_path, "rows-plugin", "1.0", LOSS.format("mean(1)", "rows"), entry="rows")
     install(tmp_path, "sick-plugin", "1.0", "1 / 0", entry="sick")
     install(tmp_path, "hollow-plugin", "1.0", "from smp_feedback.hookspecs import hookimpl", entry="hollow")
-    said = process(
-        """
-        import json, warnings
-        warnings.simplefilter("ignore")
-        from smp_feedback.testing import check_plugin
-        def held(*arguments):
-            try:
-                return check_plugin(*arguments)
-            except AssertionError as error:
-                return str(error)
-        calls = [("fine",), ("Fine_Plugin",), ("rows",), ("sick",), ("hollow",), ("fin",), ("fine", {"yours": {}})]
-        print(json.dumps([held(*call) for call in calls]))
-        """,
-        tmp_path,
-    )
+    calls = [("fine",), ("Fine_Plugin",), ("rows",), ("sick",), ("hollow",), ("fin",), ("fine", {"yours": {}})]
+    said = [held(*call) for call in calls]
+    forget_modules_of(tmp_path)
     assert said[:2] == [None, None]
     for words, found in zip(
         (

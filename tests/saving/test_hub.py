@@ -17,7 +17,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from conftest import SMPS
+from conftest import SMPS, a_few
 from huggingface_hub import ModelCard, hub_mixin
 from huggingface_hub.errors import EntryNotFoundError
 from safetensors import safe_open
@@ -45,7 +45,7 @@ IMAGE = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
 
 def arguments(arch="Unet", **more):
-    encoder = "tu-vit_tiny_patch16_224" if arch == "DPT" else "resnet18"
+    encoder = "tu-vit_tiny_patch16_224" if arch == "DPT" else "tu-test_resnet.r160_in1k"
     return {"encoder_name": encoder, "encoder_weights": None, "classes": 3} | (DPT if arch == "DPT" else {}) | more
 
 
@@ -139,7 +139,7 @@ def test_every_architecture_comes_back_the_same(arch, tmp_path):
     assert not again.training
 
 
-@pytest.mark.parametrize("arch", SMPS)
+@pytest.mark.parametrize("arch", a_few(SMPS, "Unet", "DPT", "PAN"))
 def test_every_wrapped_architecture_comes_back_the_same(arch, tmp_path):
     model = shaken(smpf.wrap(smp.create_model(arch, **arguments(arch)), feedback=smpf.Recurrent(steps=2)))
     again = smpf.from_pretrained(model.save_pretrained(tmp_path))
@@ -201,7 +201,7 @@ def test_the_card_holds_dataset_metrics_and_how_to_load(model, tmp_path):
     assert card.data.pipeline_tag == "image-segmentation"
     for words in ("test_dataset", '"my_metric": 0.99', '"mean": 0.5', "smp_feedback.from_pretrained("):
         assert words in card.text
-    assert '"encoder_name": "resnet18"' in card.text
+    assert '"encoder_name": "tu-test_resnet.r160_in1k"' in card.text
     assert '"dynamics": "decay"' in card.text
 
 
@@ -243,7 +243,7 @@ def crash_at(monkeypatch, target, name, moment):
     monkeypatch.setattr(target, name, crash)
 
 
-@pytest.mark.parametrize("cleaned", [True, False], ids=["raised", "killed"])
+@pytest.mark.parametrize("cleaned", a_few([True, False], False), ids=["raised", "killed"])
 @pytest.mark.parametrize(
     ("target", "name", "moment"),
     [(os, "fsync", 0), (os, "fsync", 1), (os, "fsync", 2)] + [(Path, "replace", i) for i in range(3)],
@@ -480,18 +480,18 @@ def test_what_is_missing_or_too_much_is_listed(saved):
     with safe_open(path, framework="pt") as file:
         about = file.metadata()
     tensors = load_file(path)
-    tensors["encoder.conv9.weight"] = tensors.pop("encoder.conv1.weight")
+    tensors["encoder.conv9.weight"] = tensors.pop("encoder.model.conv1.0.weight")
     save_file(tensors, path, metadata=about)
     with pytest.raises(
-        FeedbackError, match=r"(?s)weights of this Unet.*encoder\.conv1\.weight.*encoder\.conv9\.weight"
+        FeedbackError, match=r"(?s)weights of this Unet.*encoder\.model\.conv1\.0\.weight.*encoder\.conv9\.weight"
     ):
         smpf.from_pretrained(saved)
-    with pytest.warns(UserWarning, match=r"(?s)conv1\.weight: not saved.*conv9\.weight: saved, and not in this model"):
+    with pytest.warns(UserWarning, match=r"(?s)0\.weight: not saved.*conv9\.weight: saved, and not in this model"):
         smpf.from_pretrained(saved, strict=False)
 
 
 def test_overrides_are_named_as_create_names_them(saved):
-    with pytest.warns(UserWarning, match=r"encoder\.conv1\.weight: \(64, 3, 7, 7\) \(saved\) -> \(64, 1, 7, 7\)"):
+    with pytest.warns(UserWarning, match=r"conv1\.0\.weight: \(16, 3, 3, 3\) \(saved\) -> \(16, 1, 3, 3\)"):
         assert smpf.from_pretrained(saved, in_channels=1, strict=False).config["in_channels"] == 1
     with pytest.warns(UserWarning, match="layer3"):
         again = smpf.from_pretrained(saved, encoder="resnet34", strict=False)
@@ -725,7 +725,7 @@ def test_smps_own_directory_leads_to_load_feedforward(tmp_path):
     [
         (lambda config: config["feedback"].update(wormhole=1), "Recurrent has no field 'wormhole'"),
         (lambda config: config["feedback"].update(dynamics="future"), "No dynamics is called 'future'"),
-        (lambda config: config["arguments"].update(colour=1), "Unet takes no 'colour'"),
+        (lambda config: config["arguments"].update(colour=1), "takes no 'colour'"),
         (lambda config: config.update(tiles=[2, 2]), "'tiles'"),
         (lambda config: config.pop("architecture"), "'architecture'"),
         (lambda config: config.update(feedback="recurrent"), "'feedback'"),

@@ -17,7 +17,7 @@ import smp_feedback as smpf
 from smp_feedback.errors import FeedbackError, InvalidValue, UnknownName
 
 IMAGE = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-ARGUMENTS = {"encoder_name": "resnet18", "encoder_weights": None, "classes": 3}
+ARGUMENTS = {"encoder_name": "tu-test_resnet.r160_in1k", "encoder_weights": None, "classes": 3}
 
 
 def trained(feedback=True, arch="Unet"):
@@ -48,7 +48,7 @@ def test_statistics_of_later_looks_begin_from_the_loaded_ones():
     rows = model.feedback.statistics[0]
     assert rows.running_mean.shape[0] == model.feedback.steps() - 1
     for row in rows.running_mean:
-        assert torch.equal(row, plain.encoder.bn1.running_mean)
+        assert torch.equal(row, plain.encoder.model.conv1[1].running_mean)
 
 
 @torch.no_grad()

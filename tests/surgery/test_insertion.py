@@ -9,7 +9,7 @@ import pickle
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from conftest import SMPS
+from conftest import SMPS, a_few
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,21 +20,35 @@ from smp_feedback.testing import check_agreement, check_heard, check_same_keys
 
 IMAGE = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 STEPS = 3
-STAGE = {"stage:1": "relu", "stage:2": "layer1", "stage:3": "layer2", "stage:4": "layer3", "stage:5": "layer4"}
+STAGE = {"stage:1": "act1", "stage:2": "layer1", "stage:3": "layer2", "stage:4": "layer3", "stage:5": "layer4"}
 PLACES = ["input", "stem", *STAGE]
 INNER = ["stem", "stage:1", "stage:3"]
 # two of smp's ResNet family, and timm's feature encoders of different make
-ENCODERS = ["resnet18", "se_resnet50", "tu-test_resnet.r160_in1k", "tu-efficientnet_b0", "tu-convnext_femto"]
+TINY = "tu-test_resnet.r160_in1k"
+SLIM = {"encoder_weights": None, "decoder_channels": (16, 16, 16, 16, 16)}
+ENCODERS = a_few(["resnet18", "se_resnet50", TINY, "tu-efficientnet_b0", "tu-convnext_femto"], "resnet18", TINY)
 ARCHITECTURES = [name for name in SMPS if name != "DPT"]
 
 
-def unet(insert, encoder="resnet18", arch="Unet", **config):
+def unet(insert, base=SLIM, **config):
     """Every weight heard, and every step's statistics its own."""
-    config = smpf.Recurrent(insert=insert, steps=STEPS, **{"feedback_init": 0.2, **config})
-    model = smpf.create(arch, encoder, None, classes=3, feedback=config)
+    config = smpf.Recurrent(insert=insert, **{"steps": STEPS, "feedback_init": 0.2, **config})
+    model = smpf.create("Unet", TINY, classes=3, feedback=config, **base)
     with torch.no_grad():
+        for parameter in model.encoder.parameters():  # timm's residual branches begin with a factor of zero
+            parameter.add_(0.05 * torch.randn_like(parameter))
         model.train()(IMAGE)
     return model.eval()
+
+
+def trunk(model):
+    """timm's ResNet inside the encoder."""
+    return model.encoder.model
+
+
+def first(model):
+    """The convolution that reads the image."""
+    return trunk(model).conv1[0]
 
 
 class Wide(nn.Module):
@@ -50,22 +64,22 @@ class Wide(nn.Module):
 
 def naive(model, plain, insert, image):
     """The loop with everything computed at every step, by hooks on the plain model. Logits of the last step."""
-    readers, encoder, feed = list(model.feedback.readers), plain.encoder, {}
+    readers, encoder, feed = list(model.feedback.readers), trunk(plain), {}
     if insert in STAGE:
         module = encoder.get_submodule(STAGE[insert])
         module.register_forward_hook(lambda m, i, y: y + readers[0](F.interpolate(feed["u"], y.shape[-2:])))
     else:
-        name = "conv1" if insert == "input" else "layer1.0.conv1"
-        parent = encoder.get_submodule(name.rpartition(".")[0])
-        parent.conv1 = Wide(parent.conv1, readers[0])
+        name = "conv1.0" if insert == "input" else "layer1.0.conv1"
+        wide = Wide(encoder.get_submodule(name), readers[0])
+        encoder.set_submodule(name, wide)
         pooled = nn.Identity() if insert == "input" else encoder.maxpool
-        parent.conv1.register_forward_pre_hook(lambda m, i: torch.cat([i[0], pooled(feed["u"])], 1))
+        wide.register_forward_pre_hook(lambda m, i: torch.cat([i[0], pooled(feed["u"])], 1))
     size = {"input": 64, "stem": 32}.get(insert) or 64 // 2 ** int(insert[-1])
     state, s = 0, 16
     for t in range(STEPS):
         u = F.interpolate(state[:, s:], (size, size), mode="bilinear") if t else image.new_zeros(2, 2, size, size)
         feed["u"] = F.instance_norm(u).softmax(1) if size > 1 else torch.full_like(u, 0.5)
-        y = plain.decoder(encoder(image))
+        y = plain.decoder(plain.encoder(image))
         y = torch.cat([y, model.feedback.readout(y)], 1)
         state = state + math.exp(-t) * F.instance_norm(y)
     return plain.segmentation_head(state[:, :s])
@@ -74,7 +88,7 @@ def naive(model, plain, insert, image):
 def in_double(insert):
     """A model, the plain one with its weights, and an image: in double precision, where only a mistake differs."""
     model = unet(insert, statistics="shared").double()
-    plain = smp.Unet("resnet18", encoder_weights=None, classes=3).eval().double()
+    plain = smp.Unet(TINY, classes=3, **SLIM).eval().double()
     plain.load_state_dict(model.feedforward_state_dict())
     return model, plain, IMAGE.double()
 
@@ -89,7 +103,7 @@ def test_each_place_is_exactly_the_loop_that_computes_everything_anew(insert):
     model.zero_grad()
     theirs.square().mean().backward()
     for name, parameter in plain.encoder.named_parameters():
-        mine = model.encoder.get_parameter(name.replace("conv1.conv.", "conv1."))
+        mine = model.encoder.get_parameter(name.replace(".conv.", "."))
         assert mine.grad is None, "the plain model's gradient is its own"
         assert parameter.grad is not None, name
     scale = reader_gradient.abs().max()
@@ -101,7 +115,7 @@ def test_gradients_of_what_runs_once_are_those_of_running_it_every_step(insert):
     model, plain, image = in_double(insert)
     model(image).square().mean().backward()
     naive(model, plain, insert, image).square().mean().backward()
-    ours, theirs = model.encoder.conv1.weight.grad, plain.encoder.conv1.weight.grad
+    ours, theirs = first(model).weight.grad, first(plain).weight.grad
     torch.testing.assert_close(ours, theirs, atol=1e-9 * float(theirs.abs().max()), rtol=1e-7)
 
 
@@ -113,7 +127,7 @@ def test_the_promises_hold_wherever_the_feedback_enters(encoder, insert):
     if insert == "stage:1" and 1 not in chain.stages:
         pytest.skip("this encoder's first feature has stride 4")
     plain = smp.Unet(encoder, encoder_weights=None, classes=2).eval()
-    for parameter in plain.parameters():  # timm's residual branches begin with a factor of zero
+    for parameter in plain.parameters():
         parameter.add_(0.05 * torch.randn_like(parameter))
     model = smpf.wrap(plain, smpf.Recurrent(insert=insert, steps=2, dynamics="decay", feedback_init=0.3)).eval()
     check_same_keys(model, plain)
@@ -122,11 +136,11 @@ def test_the_promises_hold_wherever_the_feedback_enters(encoder, insert):
         check_heard(model, IMAGE)
 
 
-@pytest.mark.parametrize("insert", ["stem", "stage:2"])
+@pytest.mark.parametrize("insert", a_few(["stem", "stage:2"], "stage:2"))
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_architecture_can_be_entered_below_its_input(arch, insert):
     size = 128 if arch == "PAN" else 64
-    plain = smp.create_model(arch, "resnet18", encoder_weights=None, classes=2).eval()
+    plain = smp.create_model(arch, TINY, encoder_weights=None, classes=2).eval()
     image, config = torch.rand(2, 3, size, size), smpf.Recurrent(dynamics="residual", insert=insert)
     with torch.no_grad():
         torch.testing.assert_close(smpf.wrap(plain, config)(image, steps=2), plain(image), atol=1e-4, rtol=1e-4)
@@ -139,7 +153,7 @@ def calls_of(model, names):
         def count(*_, name=name):
             counts[name] += 1
 
-        model.encoder.get_submodule(name).register_forward_hook(count)
+        trunk(model).get_submodule(name).register_forward_hook(count)
     return counts
 
 
@@ -160,25 +174,22 @@ def test_what_lies_before_runs_once_per_image_in_training_too(insert, once, reco
 
 def test_the_image_is_convolved_once_in_training_too():
     model = unet("input").train()
-    counts = calls_of(model, ["conv1"])
-    inner = []
-    model.encoder.conv1._conv_forward = lambda x, w, b, old=model.encoder.conv1._conv_forward: (
-        inner.append(1),
-        old(x, w, b),
-    )[1]
+    counts = calls_of(model, ["conv1.0"])
+    inner, conv = [], first(model)
+    conv._conv_forward = lambda x, w, b, old=conv._conv_forward: (inner.append(1), old(x, w, b))[1]
     model(IMAGE).mean().backward()
     assert len(inner) == 1
-    assert counts["conv1"] == 1 + STEPS, "asked once before the loop, and answering from memory in every look"
+    assert counts["conv1.0"] == 1 + STEPS, "asked once before the loop, and answering from memory in every look"
 
 
 @pytest.mark.parametrize("insert", INNER)
 def test_statistics_before_the_entry_are_counted_once_per_call(insert):
     model = unet(insert, recompute=True).train()
-    before = int(model.encoder.bn1.num_batches_tracked)
+    before = int(trunk(model).bn1.num_batches_tracked)
     model(IMAGE).mean().backward()
-    assert int(model.encoder.bn1.num_batches_tracked) == before + 1
+    assert int(trunk(model).bn1.num_batches_tracked) == before + 1
     early = set(model.feedback.entry.before(model))
-    assert model.encoder.bn1 in early
+    assert trunk(model).bn1 in early
     assert not any(hasattr(norm, "rows") for norm in early), "one look needs no statistics for the later ones"
 
 
@@ -210,14 +221,14 @@ def test_a_backward_per_step_in_any_form_is_the_gradient_of_the_sum(insert):
         for key, gradient in found[0].items():
             torch.testing.assert_close(other[key], gradient, atol=2e-6, rtol=1e-3, msg=key)
     if insert != "input":
-        assert found[0]["encoder.conv1.weight"].abs().max() > 0
+        assert found[0]["encoder.model.conv1.0.weight"].abs().max() > 0
 
 
 @pytest.mark.parametrize("insert", ["stem", "stage:2"])
 def test_backward_per_step_goes_through_what_is_shared_once(insert):
     model = unet(insert)
     passes = []
-    model.encoder.conv1.weight.register_hook(lambda g: passes.append(1))
+    first(model).weight.register_hook(lambda g: passes.append(1))
     losses = model.backward_per_step(IMAGE, lambda step: step.logits.square().mean())
     assert len(passes) == 1
     path = model.trajectory(IMAGE)
@@ -227,10 +238,10 @@ def test_backward_per_step_goes_through_what_is_shared_once(insert):
 @pytest.mark.parametrize(("image", "steps"), [(IMAGE[:, :2], 2), (IMAGE, 0)])
 def test_backward_per_step_refuses_what_it_does_not_take_before_any_work(image, steps):
     model = unet("stage:2").train()
-    before = model.encoder.bn1.num_batches_tracked.clone()
+    before = trunk(model).bn1.num_batches_tracked.clone()
     with pytest.raises(smpf.FeedbackError, match="expected"):
         model.backward_per_step(image, lambda step: step.logits.mean(), steps=steps)
-    assert model.encoder.bn1.num_batches_tracked == before
+    assert trunk(model).bn1.num_batches_tracked == before
 
 
 @pytest.mark.parametrize("insert", ["input", "stem", "stage:2"])
@@ -259,7 +270,7 @@ def test_a_backward_per_step_reaches_what_made_the_image(insert):
 def test_a_backward_through_detached_steps_reaches_each_shared_parameter_once(insert):
     """``DistributedDataParallel`` refuses more; two features are kept here, and the first is behind both."""
     model, reached = unet(insert, detach=True), []
-    model.encoder.conv1.weight.register_post_accumulate_grad_hook(lambda weight: reached.append(1))
+    first(model).weight.register_post_accumulate_grad_hook(lambda weight: reached.append(1))
     sum(step.logits.square().mean() for step in model.iterate(IMAGE)).backward()
     assert len(reached) == 1
 
@@ -267,7 +278,7 @@ def test_a_backward_through_detached_steps_reaches_each_shared_parameter_once(in
 @pytest.mark.parametrize("insert", ["input", "stem", "stage:2"])
 def test_a_model_of_detached_steps_is_differentiated_like_any_other(insert):
     model = unet(insert, detach=True)
-    image, weight = IMAGE.clone().requires_grad_(), model.encoder.conv1.weight
+    image, weight = IMAGE.clone().requires_grad_(), first(model).weight
     by_image, by_weight = torch.autograd.grad(model(image).square().mean(), (image, weight))
     list(model.iterate(image))[-1].logits.square().mean().backward()
     for ours, theirs in ((by_image, image.grad), (by_weight, weight.grad)):
@@ -310,11 +321,12 @@ class Adapted(nn.Module):
 @pytest.mark.parametrize("insert", ["input", "stem"])
 def test_who_adds_to_a_convolution_that_reads_the_feedback_adds_once_a_look(insert, how):
     model = unet(insert)
-    parent = model.encoder if insert == "input" else model.encoder.layer1[0]
+    name = "conv1.0" if insert == "input" else "layer1.0.conv1"
+    conv = trunk(model).get_submodule(name)
     if how == "hook":
-        parent.conv1.register_forward_hook(lambda module, given, gave: 2 * gave)
+        conv.register_forward_hook(lambda module, given, gave: 2 * gave)
     else:
-        parent.conv1 = Adapted(parent.conv1)
+        trunk(model).set_submodule(name, Adapted(conv))
     ours = model(IMAGE)
     model.feedback.entry = model.feedback.entry.forgetful()
     torch.testing.assert_close(ours, model(IMAGE), rtol=1e-4, atol=1e-5)
@@ -323,7 +335,7 @@ def test_who_adds_to_a_convolution_that_reads_the_feedback_adds_once_a_look(inse
 @pytest.mark.parametrize("insert", ["input", "stem", "stage:2"])
 def test_an_encoder_replaced_afterwards_is_told_that_it_reads_no_feedback(insert):
     model = unet(insert)
-    model.encoder = smp.Unet("resnet18", encoder_weights=None).encoder
+    model.encoder = smp.Unet(TINY, encoder_weights=None).encoder
     with pytest.raises(SurgeryError, match="replaced since the model was made"):
         model(IMAGE)
 
@@ -333,7 +345,7 @@ def test_recomputing_changes_neither_gradients_nor_statistics(insert):
     plain = unet(insert, statistics="per_step")
     found = []
     for recompute in (False, True):
-        model = smpf.create("Unet", "resnet18", None, classes=3, feedback={**config_of(plain), "recompute": recompute})
+        model = smpf.create("Unet", TINY, classes=3, feedback={**config_of(plain), "recompute": recompute}, **SLIM)
         model.load_state_dict(plain.state_dict())
         model.train()(IMAGE).square().mean().backward()
         found.append((parameters_and_gradients(model), {k: v.clone() for k, v in model.named_buffers()}))
@@ -358,13 +370,13 @@ def test_settling_images_keep_what_was_computed_once(insert):
 
 @torch.no_grad()
 @pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")  # a look that begins and ends
-@pytest.mark.parametrize("insert", ["stem", "stage:3"])
+@pytest.mark.parametrize("insert", a_few(["stem", "stage:3"], "stem"))
 def test_copies_pickles_compiled_and_exported_models_are_the_same(insert):
-    model = unet(insert)
+    model = unet(insert, SLIM | {"encoder_depth": 3, "decoder_channels": (16, 16, 16)}, steps=2)
     expected = model(IMAGE)
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(other(IMAGE), expected)
-        other.encoder.conv1.weight.zero_()
+        first(other).weight.zero_()
         assert torch.equal(model(IMAGE), expected), "a copy shares nothing"
     compiled = torch.compile(copy.deepcopy(model), fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(IMAGE), expected, atol=1e-5, rtol=1e-4)
@@ -380,7 +392,7 @@ def test_a_saved_model_remembers_where_the_feedback_enters(tmp_path):
 
 
 def test_the_encoder_is_still_itself_outside_a_loop():
-    model, plain = unet("stage:3"), smp.Unet("resnet18", encoder_weights=None, classes=3).eval()
+    model, plain = unet("stage:3"), smp.Unet(TINY, classes=3, **SLIM).eval()
     plain.load_state_dict(model.feedforward_state_dict())
     with torch.no_grad():
         for ours, theirs in zip(model.encoder(IMAGE), plain.encoder(IMAGE), strict=True):

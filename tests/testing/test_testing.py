@@ -10,6 +10,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from conftest import a_few
 from PIL import Image
 from torch import nn
 
@@ -34,8 +35,11 @@ ARCHITECTURES = {  # where small needs other words: its arguments, and the side 
         | {"decoder_fusion_channels": 16, "dynamic_img_size": True},
         64,
     ),
-    "PAN": (ENCODER, 128),
-    "UPerNet": (ENCODER | {"decoder_channels": 16}, 64),
+    "PAN": (ENCODER | {"decoder_channels": 16}, 128),
+    "FPN": (ENCODER | {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 16}, 64),
+    "PSPNet": (ENCODER | {"psp_out_channels": 16}, 64),
+    "Segformer": (ENCODER | {"decoder_segmentation_channels": 16}, 64),
+    **dict.fromkeys(("DeepLabV3", "DeepLabV3Plus", "UPerNet"), (ENCODER | {"decoder_channels": 16}, 64)),
     **dict.fromkeys(("Unet", "UnetPlusPlus", "MAnet", "NeumannUnet", "DirichletUnet"), (ENCODER | SLIM, 64)),
     "DFMDeepLabV3Plus": ({"encoder_name": "resnet18", "decoder_channels": 16}, 64),
     **dict.fromkeys(("DFMResNet18", "DFMResNet34", "DFMResNet50"), ({}, 32)),
@@ -56,13 +60,17 @@ def registered(restored):
 # --- every registered part
 
 
-@pytest.mark.parametrize("name", OURS["architectures"])
+LARGE = ("DFMResNet34", "DFMResNet50")  # DFMResNet18 with more layers
+CHEAP = (name for name in OURS["architectures"] if name not in LARGE)
+
+
+@pytest.mark.parametrize("name", a_few(OURS["architectures"], *CHEAP))
 def test_every_architecture_passes(name):
     arguments, side = ARCHITECTURES.get(name, (ENCODER, 64))
     testing.check_architecture(name, torch.rand(2, 3, side, side), feedback={"steps": 2}, classes=3, **arguments)
 
 
-@pytest.mark.parametrize("name", ["timm/test_resnet", "timm/test_vit", "timm/test_byobnet"])
+@pytest.mark.parametrize("name", a_few(["timm/test_resnet", "timm/test_vit", "timm/test_byobnet"], "timm/test_vit"))
 def test_members_of_a_family_pass(name):
     side = timm.get_pretrained_cfg(name.removeprefix("timm/")).input_size[-1]
     testing.check_architecture(name, torch.rand(2, 3, side, side), feedback={"steps": 2}, classes=4)
@@ -73,8 +81,10 @@ CUT_BY = {
     "torchvision.models.segmentation._utils._SimpleSegmentationModel": ("torchvision/deeplabv3_mobilenet_v3_large", {}),
     "torchvision.models.segmentation.lraspp.LRASPP": ("torchvision/lraspp_mobilenet_v3_large", {}),
     "smp_feedback.models.recipes.resnet.DFMResNet": ("DFMResNet18", {}),
-    "smp_feedback.models.recipes.deeplab.DFMDeepLabV3Plus": ("DFMDeepLabV3Plus", {"encoder_name": "resnet18"}),
-    "smp_feedback.models.recipes.unet.NeumannUnet": ("NeumannUnet", ENCODER),
+    "smp_feedback.models.recipes.deeplab.DFMDeepLabV3Plus": (
+        *("DFMDeepLabV3Plus", {"encoder_name": "resnet18", "decoder_channels": 16}),
+    ),
+    "smp_feedback.models.recipes.unet.NeumannUnet": ("NeumannUnet", ENCODER | SLIM),
 }
 
 

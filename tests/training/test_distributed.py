@@ -164,7 +164,7 @@ def told(tmp_path_factory):
     if not distributed.is_available() or not distributed.is_gloo_available():
         pytest.skip("this torch has no gloo")
     folder = tmp_path_factory.mktemp("ranks")
-    multiprocessing.spawn(work, (str(folder),), WORLD)
+    multiprocessing.start_processes(work, (str(folder),), WORLD, start_method="forkserver")
     ranks = [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
 
     def read(scenario):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import a_few
 from torch import nn
 
 from smp_feedback.data import Corrupted, Shapes, item_name
@@ -37,16 +38,22 @@ def small(**training):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Where the runs of resuming.py left what they ended with."""
+def runs(request, tmp_path_factory):
+    """Where the runs of resuming.py left what they ended with: those that a test of this session asks for."""
     folder = tmp_path_factory.mktemp("runs")
-    done = subprocess.run([sys.executable, resuming.__file__, str(folder)], capture_output=True, text=True, check=False)
+    tests = (
+        item
+        for item in request.session.items
+        if getattr(item, "originalname", "") == test_a_killed_run_goes_on_bit_for_bit.__name__
+    )
+    names = sorted({item.callspec.params["name"] for item in tests} | {"plain", "workers"})
+    command = [sys.executable, resuming.__file__, str(folder), *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr + "".join(log.read_text() for log in folder.glob("*.log"))
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", resuming.RUNS)
+@pytest.mark.parametrize("name", a_few(resuming.RUNS, "plain", "workers", "command"))
 def test_a_killed_run_goes_on_bit_for_bit(runs, name):
     whole, resumed = (torch.load(runs / f"{n}.pt") for n in (name, f"{name} resumed"))
     kill = resuming.RUNS[name][1][-1]
@@ -55,7 +62,6 @@ def test_a_killed_run_goes_on_bit_for_bit(runs, name):
     assert [k for k, v in whole["weights"].items() if not torch.equal(v, resumed["weights"][k])] == []
 
 
-@pytest.mark.slow
 def test_the_number_of_workers_does_not_matter(runs):
     none, two = (torch.load(runs / f"{name}.pt")["weights"] for name in ("plain", "workers"))
     assert all(torch.equal(value, two[key]) for key, value in none.items())

@@ -22,7 +22,8 @@ from smp_feedback.training import FeedbackModule, PairsModule, fit
 
 
 def tiny(feedback=True):
-    return smpf.create("Unet", "resnet18", None, classes=3, feedback=feedback, decoder_channels=(32, 16, 8, 8, 8))
+    more = {"encoder_weights": None, "classes": 3, "decoder_channels": (32, 16, 8, 8, 8)}
+    return smpf.create("Unet", "tu-test_resnet.r160_in1k", feedback=feedback, **more)
 
 
 def batch(count=2):
@@ -203,7 +204,7 @@ def test_per_step_refuses_what_only_lightnings_stepping_does():
 def test_a_model_that_comes_evaluating_is_trained_training():
     module = FeedbackModule(tiny().eval(), classes=3)
     fit(module, PairsModule(Shapes(4, size=32), batch_size=2), steps=1, progress=False, accelerator="cpu")
-    assert module.model.encoder.bn1.num_batches_tracked == 1
+    assert module.model.encoder.model.bn1.num_batches_tracked == 1
     assert not module.model.training
 
 
@@ -271,7 +272,7 @@ def test_small_weights_do_not_decay_what_has_one_dimension():
     free = {id(p) for p in groups[1]["params"]}
     assert [g["weight_decay"] for g in groups] == [0.3, 0.0]
     assert id(model.feedback.dynamics.gamma) in free
-    assert id(model.encoder.conv1.weight) not in free
+    assert id(model.encoder.model.conv1[0].weight) not in free
 
 
 @pytest.mark.parametrize(

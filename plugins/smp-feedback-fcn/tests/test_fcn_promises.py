@@ -174,7 +174,7 @@ def test_the_plain_network_is_saved_as_smps_are(name, tmp_path):
         assert torch.equal(saved(IMAGE), wrapped(IMAGE))
 
 
-@BOTH
+@pytest.mark.parametrize("name", ["FCN8s", pytest.param("FCDenseNet", marks=pytest.mark.sweep)])
 def test_it_is_exported_from_one_graph(name):
     check_exports(made(name, feedback={"steps": 2}), IMAGE)
 
@@ -201,10 +201,7 @@ def test_what_a_network_does_not_take_is_said():
 
 
 def test_the_package_imports_nothing_heavy_before_it_is_asked():
-    words = (
-        "import sys, smp_feedback_fcn.plugin, smp_feedback_fcn as f;"
-        "assert 'torch' not in sys.modules; f.FCN8s; assert 'torch' in sys.modules"
-    )
+    words = "import sys, smp_feedback_fcn.plugin, smp_feedback_fcn; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", words], check=True, timeout=120)
 
 

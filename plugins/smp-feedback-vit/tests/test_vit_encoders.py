@@ -34,6 +34,9 @@ ENCODERS = {  # name: keywords, image size
     "mixer_s16_224": ({"img_size": 32}, (32, 32)),
     "samvit_base_patch16": ({"depth": 1, "img_size": 32, "global_attn_indexes": (0,)}, (32, 32)),  # a map
 }
+# one of each layout and of each way to its patches; the others in the sweep
+FEW = ("vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "vit_small_patch14_reg4_dinov2")
+FEW += ("vit_tiny_r_s16_p8_224", "samvit_base_patch16", "mixer_s16_224")
 SLOW = ("mixer_s16_224", "vit_base_patch16_siglip_224")  # timm fixes their depth or width
 
 
@@ -50,7 +53,7 @@ def place(net):
 @pytest.mark.parametrize(
     ("name", "cls"),
     [
-        (name, cls)
+        pytest.param(name, cls, marks=[] if name in FEW else pytest.mark.sweep)
         for name in ENCODERS
         for cls in (ViTSegmenter, ViTClassifier)
         if name not in SLOW or cls is ViTSegmenter

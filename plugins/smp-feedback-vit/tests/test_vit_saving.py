@@ -80,7 +80,10 @@ def test_rows_of_a_batch_are_answered_alike(kind):
             assert all(torch.allclose(a[index : index + 1], b, atol=1e-5) for a, b in pairs)
 
 
-@pytest.mark.parametrize(("kind", "insert"), [("masks", "input"), ("padded", "after:patch_embed")])
+@pytest.mark.parametrize(
+    ("kind", "insert"),
+    [pytest.param("masks", "input", marks=pytest.mark.sweep), ("padded", "after:patch_embed")],
+)
 def test_it_compiles_to_one_graph_and_exports(kind, insert):
     model = made(kind, feedback={"insert": insert, "steps": 2})
     check_compiles(model, IMAGE, dynamic=False)
@@ -91,6 +94,7 @@ def test_it_refuses_script():
     check_refuses_script(made("linear"))
 
 
+@pytest.mark.sweep
 def test_onnx_answers_as_the_model_for_any_batch(tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
@@ -122,8 +126,8 @@ def test_a_short_training_finds_more_than_chance():
 
 def test_the_package_is_listed_by_its_name_and_imports_nothing_heavy_before_it_is_asked():
     words = (
-        "import sys, smp_feedback_vit.plugin, smp_feedback_vit as v;"
-        "assert 'torch' not in sys.modules and 'timm' not in sys.modules; v.ViTSegmenter; assert 'torch' in sys.modules"
+        "import sys, smp_feedback_vit.plugin, smp_feedback_vit;"
+        "assert 'torch' not in sys.modules and 'timm' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", words], check=True, timeout=120)
     assert {"ViTSegmenter", "ViTClassifier"} <= set(smpf.list_architectures("vit*"))
