@@ -86,19 +86,10 @@ def _training(parser: ArgumentParser, verb: str) -> Run:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the process's exit status: 2, and one line on stderr, for what cannot be done."""
-    words: Sequence[str] = [*(sys.argv[1:] if argv is None else argv)]
+    words = [*(sys.argv[1:] if argv is None else argv)]
     verb = next((one for one in VERBS if words and one.__name__ == words[0]), None)
     try:
-        require("jsonargparse", extra="cli")
-        require("rich", extra="cli")
-        parser, run = _parser(verb)
-        words = _with_settings(verb, words)
-        args = parser.parse_args(words)
-        if run is None or verb is None:
-            parser.print_help()
-        else:
-            with warnings_on_a_line():
-                run(args[verb.__name__])
+        _run(verb, words)
     except KeyboardInterrupt:
         return _interrupted()
     except SystemExit as stopped:
@@ -114,6 +105,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"smp-feedback: {_one_line(error, verb)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _run(verb: Verb | None, words: Sequence[str]) -> None:
+    require("jsonargparse", extra="cli")
+    require("rich", extra="cli")
+    parser, run = _parser(verb)
+    args = parser.parse_args(_with_settings(verb, words))
+    if run is None or verb is None:
+        parser.print_help()
+        return
+    with warnings_on_a_line():
+        run(args[verb.__name__])
 
 
 def _interrupted() -> int:
