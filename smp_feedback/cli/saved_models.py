@@ -58,7 +58,7 @@ def info(parser: ArgumentParser) -> Callable[[Any], None]:
         from rich.console import Console
         from rich.table import Table
 
-        from smp_feedback.experiments.table import flat
+        from smp_feedback.evaluation.results import flat
         from smp_feedback.saving.saved import read_config
 
         table = Table("setting", "value", title=str(args.model))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +84,16 @@ def plain(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every setting by its whole name.
+
+    >>> list(flat({"a": {"b": 1}, "c": 2}))
+    [('a.b', 1), ('c', 2)]
+    """
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

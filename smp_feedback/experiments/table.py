@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -88,19 +88,6 @@ class Table:
         for row in self.rows:
             shown.add_row(*map(Text, row))  # Text: a class called [red] is no markup
         return shown
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Every setting by its whole name.
-
-    >>> list(flat({"a": {"b": 1}, "c": 2}))
-    [('a.b', 1), ('c', 2)]
-    """
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def spread(values: Iterable[float], scale: float = 100, digits: int = 1) -> str:

@@ -14,8 +14,8 @@ from smp_feedback.experiments.comparison.conclusion import conclusion, gaps, sum
 from smp_feedback.experiments.comparison.figures import caption, figures
 from smp_feedback.experiments.comparison.results import Comparison
 from smp_feedback.experiments.comparison.schema import parse
-from smp_feedback.evaluation.results import plain
-from smp_feedback.experiments.table import Table, flat
+from smp_feedback.evaluation.results import flat, plain
+from smp_feedback.experiments.table import Table
 from smp_feedback.experiments.comparison.tables import DETAIL, shown, tables
 from smp_feedback.errors import InvalidInput, require
 from smp_feedback.plotting.plot import for_page
