@@ -559,11 +559,16 @@ class Paints(nn.Conv2d):
         super().__init__(in_channels, in_channels, 3, padding=1)
 
 
+def registry_of(kind):
+    """The registry of that kind of part."""
+    return next(one for one in catalogue().registries().values() if one.kind == kind)
+
+
 def brought(kind, origin):
     """A model with one part that *origin* brought; only that is registered."""
-    registries = catalogue().registries()
+    registry = registry_of(kind)
     if kind == "architecture":
-        registries["architectures"].register(
+        registry.register(
             "Part",
             lambda encoder_name, encoder_weights, in_channels, classes: Body(in_channels, classes),
             origin=origin,
@@ -573,14 +578,15 @@ def brought(kind, origin):
         kind
     ]
     name = "twice" if kind == "loop" else "Part"
-    registries[provenance.KINDS[kind]].register(name, part, origin=origin)
+    registry.register(name, part, origin=origin)
     around = {"loop": "restoration"} if kind == "restorer" else {}
     return lambda: made(feedback={kind: name, **around})
 
 
 @pytest.mark.parametrize("kind", provenance.KINDS)
 def test_a_part_whose_plugin_is_not_installed_says_what_to_install(kind, restored, tmp_path):
-    before = {name: registry.copy() for name, registry in restored.registries().items()}
+    registry = registry_of(kind)
+    before = registry.copy()
     make = brought(kind, "loud-parts 1.2.3")
     model = make()
     model.save_pretrained(tmp_path)
@@ -590,8 +596,7 @@ def test_a_part_whose_plugin_is_not_installed_says_what_to_install(kind, restore
     assert "pip install smp_feedback loud-parts==1.2.3" in (tmp_path / "README.md").read_text()
     assert_same(smpf.from_pretrained(tmp_path), model)
 
-    registry = restored.registries()[provenance.KINDS[kind]]
-    registry.replace(before[provenance.KINDS[kind]])
+    registry.replace(before)
     with pytest.raises(UnknownName, match=rf"No {kind} is called '{name}'.*pip install loud-parts==1\.2\.3$"):
         smpf.from_pretrained(tmp_path)
 
