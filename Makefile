@@ -7,7 +7,8 @@ PYTHON ?= python3
 OUT ?= runs/demo
 WORKERS ?= auto
 # worksteal: a module's tests stay on one worker, which builds their models once, until another has nothing left to do
-SPREAD := -n $(WORKERS) --dist worksteal
+# bytecode is written even where the environment says otherwise: the tests start many processes
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -28,10 +29,10 @@ test-all: test
 	@$(MAKE) --no-print-directory sweeps
 
 pytest: .venv/.dev
-	$(BIN)/python -m pytest $(SPREAD) -m "not sweep"
+	$(PYTEST) -m "not sweep"
 
 sweeps: .venv/.dev
-	$(BIN)/python -m pytest $(SPREAD) -m sweep
+	$(PYTEST) -m sweep
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
