@@ -9,7 +9,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -24,11 +23,11 @@ from typing import Any, TypeVar
 import torch
 
 from smp_feedback.errors import FeedbackError, InvalidValue, require
+from smp_feedback.experiments.slurm import slurm_queue
 
 K = TypeVar("K")
 V = TypeVar("V")
 DASK = "dask://"
-TRIES = 3  # of a queued run whose process is killed; dask has as many
 _turn = threading.Lock()
 
 
@@ -101,7 +100,7 @@ def opened(executor: str | Executor, jobs: int, folder: Path) -> Iterator[tuple[
         with Here() if jobs == 1 else _processes(jobs) as pool:
             yield pool, jobs
     elif executor == "slurm":
-        with _slurm(folder / "slurm", share(jobs)) as queue:
+        with slurm_queue(folder / "slurm", share(jobs)) as queue:
             yield queue, None
     elif re.fullmatch(rf"{DASK}\S+:\d+", executor):
         with _dask(executor.removeprefix(DASK)) as cluster:
@@ -158,71 +157,3 @@ def _dask(address: str) -> Iterator[Executor]:
         raise InvalidValue(f"executor='{DASK}{address}': no scheduler answers there.") from error
     with client:
         yield client.get_executor()
-
-
-@contextmanager
-def _slurm(folder: Path, threads: int) -> Iterator[Executor]:
-    """A SLURM queue; partition, memory and time are for sbatch's own variables to say (``SBATCH_PARTITION``, ...)."""
-    require("submitit", extra="cluster")
-    from submitit import AutoExecutor
-
-    try:
-        queue = AutoExecutor(folder, cluster="slurm")
-    except RuntimeError as error:
-        raise InvalidValue(f"executor='slurm': {error}") from error
-    queue.update_parameters(name="smp-feedback", cpus_per_task=threads, timeout_min=24 * 60)
-    with Queue(queue) as executor:
-        yield executor
-    shutil.rmtree(folder, ignore_errors=True)  # where all went well: what failed is told in there
-
-
-class Queue(futures.ThreadPoolExecutor):
-    """A queue of submitit as a standard executor: a thread waits for each run, and queues it again if it is killed.
-
-    Args:
-        queue: One of submitit's executors.
-    """
-
-    def __init__(self, queue: Any) -> None:
-        super().__init__(max_workers=1000)
-        self._queue, self._jobs, self._one, self._over = queue, list[Any](), threading.Lock(), False
-
-    def submit(self, work: Callable[..., V], /, *args: Any, **kwargs: Any) -> Future[V]:
-        """Queue it."""
-        return super().submit(self._made, work, *args, **kwargs)
-
-    def _made(self, *work: Any) -> Any:
-        from submitit.core.utils import FailedJobError, UncompletedJobError
-
-        for _ in range(TRIES):
-            with self._one:
-                if self._over:
-                    break
-                self._jobs.append(job := self._queue.submit(said, *work))
-            try:
-                made, error = job.result()
-            except FailedJobError:
-                raise
-            except UncompletedJobError:
-                continue
-            if error is not None:
-                raise error
-            return made
-        raise futures.BrokenExecutor
-
-    def __exit__(self, *error: Any) -> None:
-        """Wait for all of it; where something went wrong, what is still queued is taken back."""
-        with self._one:
-            self._over = True
-            for job in self._jobs if error[0] else ():
-                if not job.done():
-                    job.cancel(check=False)
-        super().__exit__(*error)
-
-
-def said(work: Callable[..., V], *args: Any) -> tuple[V | None, FeedbackError | None]:
-    """What *work* makes, or what it says is wrong: submitit keeps no exception as it was."""
-    try:
-        return work(*args), None
-    except FeedbackError as error:
-        return None, error

@@ -23,7 +23,8 @@ from smp_feedback.experiments.base_settings import ExperimentSettings
 from smp_feedback.experiments.comparison.experiment import compare
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.experiments.engine import Experiment
-from smp_feedback.experiments.parallel import Here, Queue, in_turn, opened, run_all
+from smp_feedback.experiments.parallel import Here, in_turn, opened, run_all
+from smp_feedback.experiments.slurm import SubmititExecutor
 from smp_feedback.experiments.store import Trained
 
 TINY = {
@@ -106,7 +107,7 @@ def test_a_dask_cluster_makes_the_same_runs_though_a_worker_is_killed_while_it_t
 
 def test_a_queue_of_submitit_makes_the_same_runs(alone, tmp_path):
     submitit = pytest.importorskip("submitit")
-    with Queue(submitit.AutoExecutor(tmp_path / "queue", cluster="local")) as queue:
+    with SubmititExecutor(submitit.AutoExecutor(tmp_path / "queue", cluster="local")) as queue:
         assert made("ablate", tmp_path / "out", executor=queue) == alone["ablate"]
 
 
@@ -169,12 +170,15 @@ def double(key):
 def test_a_queued_run_that_is_killed_is_queued_again_and_one_that_fails_is_not():
     errors = pytest.importorskip("submitit.core.utils")
     gone, wrong = errors.UncompletedJobError("killed"), errors.FailedJobError("trace")
-    with Queue(jobs := Jobs(gone, gone)) as queue:
+    with SubmititExecutor(jobs := Jobs(gone, gone)) as queue:
         assert dict(run_all(double, [1, 2], queue)) == {1: 2, 2: 4}
         assert jobs.queued == 4
-    with Queue(Jobs(gone, gone, gone)) as queue, pytest.raises(FeedbackError, match="1: the process that made this"):
+    with (
+        SubmititExecutor(Jobs(gone, gone, gone)) as queue,
+        pytest.raises(FeedbackError, match="1: the process that made this"),
+    ):
         dict(run_all(double, [1], queue))
-    with Queue(jobs := Jobs(wrong)) as queue, pytest.raises(errors.FailedJobError):
+    with SubmititExecutor(jobs := Jobs(wrong)) as queue, pytest.raises(errors.FailedJobError):
         dict(run_all(double, [1], queue))
     assert jobs.queued == 1
 
@@ -200,7 +204,7 @@ def test_what_is_still_queued_is_taken_back_when_something_goes_wrong():
 
     jobs = Jobs()
     jobs.kind = Endless
-    with contextlib.suppress(KeyboardInterrupt), Queue(jobs) as queue:
+    with contextlib.suppress(KeyboardInterrupt), SubmititExecutor(jobs) as queue:
         future = queue.submit(double, 1)
         while not jobs.queued:
             time.sleep(0.01)
@@ -211,7 +215,7 @@ def test_what_is_still_queued_is_taken_back_when_something_goes_wrong():
 
 def test_what_a_queued_run_says_is_wrong_is_said_as_everywhere():
     pytest.importorskip("submitit")
-    with Queue(Jobs()) as queue, pytest.raises(InvalidValue, match="-1 is too few"):
+    with SubmititExecutor(Jobs()) as queue, pytest.raises(InvalidValue, match="-1 is too few"):
         dict(run_all(double, [-1], queue))
 
 
