@@ -6,6 +6,7 @@ from .errors import PluginWarning as PluginWarning
 from .exporting.export import Exported as Exported
 from .exporting.export import export as export
 from .factory import create as create
+from .factory import from_pretrained as from_pretrained
 from .factory import wrap as wrap
 from .loops.base import FeedbackModel as FeedbackModel
 from .loops.base import Step as Step
@@ -23,7 +24,6 @@ from .registry.public import register_loop as register_loop
 from .registry.public import register_loss as register_loss
 from .registry.public import register_projection as register_projection
 from .registry.public import register_restorer as register_restorer
-from .saving.loading import from_pretrained as from_pretrained
 from .surgery.cuts import Cut as Cut
 
 __version__: str

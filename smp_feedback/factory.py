@@ -1,11 +1,11 @@
-"""The front door: create and wrap."""
+"""The front door: create, wrap and from_pretrained."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, ParamSpec, cast, overload
 
 from torch import nn
 
@@ -17,6 +17,9 @@ from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.models.assembly import assemble, close
 from smp_feedback.models.group_norm import base_norm_of
 from smp_feedback.registry.public import catalogue
+from smp_feedback.saving import loading
+
+P = ParamSpec("P")
 
 
 class _Word(str):
@@ -179,3 +182,11 @@ def _origin(model: nn.Module) -> dict[str, Any] | None:
     norm = base_norm_of(model)
     kept |= {"encoder_weights": None} | ({} if norm is None else {"base_norm": norm})
     return {"architecture": name, "arguments": kept}
+
+
+def _of_models(load: Callable[P, Any]) -> Callable[P, FeedbackModel]:
+    """*load*, typed: saving lies below the loops, and cannot name what it gives."""
+    return load
+
+
+from_pretrained = _of_models(loading.from_pretrained)

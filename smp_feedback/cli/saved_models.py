@@ -27,7 +27,7 @@ def export(parser: ArgumentParser) -> Callable[[Any], None]:
 
         from smp_feedback.exporting.export import destination
         from smp_feedback.exporting.export import export as write
-        from smp_feedback.saving.loading import from_pretrained
+        from smp_feedback.factory import from_pretrained
 
         destination(args.out, args.format)  # before anything is loaded
         with Console(stderr=True).status(f"loading {args.model}") as status:

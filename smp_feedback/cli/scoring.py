@@ -16,8 +16,8 @@ from smp_feedback.cli.tables import say
 from smp_feedback.data.progress import progress_bar
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.results import save_result
+from smp_feedback.factory import from_pretrained
 from smp_feedback.loops.outer import OuterModel
-from smp_feedback.saving.loading import from_pretrained
 from smp_feedback.training.build import Facts
 from smp_feedback.training.checkpoints import LAST, check_room
 from smp_feedback.training.datamodule import PairsModule

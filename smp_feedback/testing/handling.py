@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from smp_feedback.exporting.export import export
+from smp_feedback.factory import from_pretrained
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.saving.loading import from_pretrained
 from smp_feedback.testing import conformance
 from smp_feedback.testing.promises import check_close, hearing, masks_of
 

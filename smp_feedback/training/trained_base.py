@@ -14,10 +14,9 @@ from smp_feedback.config.restoration import Restoration
 from smp_feedback.config.score import Score
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
 from smp_feedback.evaluation.score_loop import check_classes
-from smp_feedback.factory import wrap
+from smp_feedback.factory import from_pretrained, wrap
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.outer import OuterModel
-from smp_feedback.saving.loading import from_pretrained
 from smp_feedback.saving.saved import CONFIG as SAVED
 from smp_feedback.saving.weights import PREFIX
 from smp_feedback.training.build import Facts, build_model, check_sizes
