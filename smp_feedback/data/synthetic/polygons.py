@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -86,7 +87,7 @@ class Circles(Synthetic):
         return white(random_disc(self.size, rng), 1)
 
 
-class PolygonsAndCircles(Synthetic):
+class PolygonsAndCircles(Polygons):
     """A disc or a polygon per image, as in `Circles` and `Polygons`: the paper's ``shapes`` (arXiv 2507.10143).
 
     Classes: background, circle, then the polygons. The published code shows circles in (C - 1)/C of the images,
@@ -120,9 +121,8 @@ class PolygonsAndCircles(Synthetic):
         noise: float = 0.0,
         transform: Augmentation = None,
     ) -> None:
-        super().__init__(split, root=root, size=size, seed=seed, count=count, noise=noise, transform=transform)
-        check_number("irregular", irregular, least=0)
-        self.kinds, self.irregular = checked_int("kinds", kinds, least=1), irregular
+        about: Any = {"root": root, "size": size, "seed": seed, "count": count, "noise": noise, "transform": transform}
+        super().__init__(split, kinds=kinds, irregular=irregular, **about)
         self.circle_share = (kinds + 1) / (kinds + 2) if circle_share is None else circle_share
         check_number("circle_share", self.circle_share, least=0)
         if self.circle_share > 1:

@@ -67,33 +67,6 @@ def frequencies(size: tuple[int, int]) -> tuple[Array, Array]:
     return 2 * np.pi * np.stack(turns), (ring[:, None] * _pair(angles)[:, None]).reshape(2, -1)
 
 
-def covariance(turbulence: Turbulence, size: tuple[int, int]) -> Array:
-    """What the fields' covariance is by construction, without drawing any.
-
-    Args:
-        turbulence: Air and camera.
-        size: (H, W), in pixels.
-
-    Returns:
-        (2, 2, H, W), in pixels squared: of a pixel's displacement, row or column, with that of the one (i, j) further.
-
-    >>> air = Turbulence()
-    >>> built, (parallel, _) = covariance(air, (32, 32)), air.correlation(np.arange(32.0))
-    >>> bool(abs(built[0, 0, :, 0] - parallel).max() < 0.003 * air.variance)
-    True
-    """
-    made = waves(turbulence, size, torch.float64, torch.device("cpu"))
-    built = np.empty((2, 2, *size))
-    root = torch.stack([made.fine[:2], torch.stack([torch.zeros_like(made.fine[2]), made.fine[2]])], 1)
-    for i, j in product(range(2), range(2)):
-        power = made.grid[i] * made.grid[j] + (root[i] * root[j]).sum(0)
-        grid = torch.fft.irfft2((2 * power).to(made.rows), s=made.period, norm="forward")
-        from_corner = made.slow[i] * made.slow[j] * (made.rows[0] * made.columns[:, 0]).conj()
-        slow = ((from_corner * made.rows) @ made.columns).real
-        built[i, j] = (grid[: size[0], : size[1]] + slow).numpy()
-    return built
-
-
 def crossing(turbulence: Turbulence, frequency: Array, chosen: Array) -> Array:
     """How fast waves pass in a wind along the columns, in radians per metre of wind.
 
