@@ -36,7 +36,7 @@ ARCHITECTURES = {  # where small needs other words: its arguments, and the side 
         64,
     ),
     "PAN": (ENCODER | {"decoder_channels": 16}, 128),
-    "FPN": (ENCODER | {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 16}, 64),
+    "FPN": (ENCODER | {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32}, 64),
     "PSPNet": (ENCODER | {"psp_out_channels": 16}, 64),
     "Segformer": (ENCODER | {"decoder_segmentation_channels": 16}, 64),
     **dict.fromkeys(("DeepLabV3", "DeepLabV3Plus", "UPerNet"), (ENCODER | {"decoder_channels": 16}, 64)),

@@ -245,7 +245,7 @@ def test_fitting_learns_and_repeats(feedback):
         before = FeedbackModule(copy.deepcopy(first).train(), classes=3).loss_of(batch(8))
     for model in (first, second):
         pairs = PairsModule(data, batch_size=4)
-        fit(FeedbackModule(model, classes=3), pairs, steps=8, progress=False, accelerator="cpu")
+        fit(FeedbackModule(model, classes=3, lr=3e-3), pairs, steps=16, progress=False, accelerator="cpu")
     assert all(torch.equal(v, second.state_dict()[k]) for k, v in first.state_dict().items())
     with torch.no_grad():
         after = FeedbackModule(first.train(), classes=3).loss_of(batch(8))

@@ -102,6 +102,7 @@ def test_it_comes_back_from_disk_without_the_file_of_its_encoder(kind, tmp_path)
     assert "smp-feedback-erfnet" in (tmp_path / "model/config.json").read_text()
 
 
+@pytest.mark.sweep
 def test_it_is_exported_from_one_graph():
     check_exports(made(feedback={"steps": 1}), IMAGE)
 
