@@ -11,7 +11,7 @@ WORKERS ?= auto
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test test-all pytest sweeps lint format bench clean
 
@@ -55,6 +55,7 @@ bench: .venv/.dev
 	$(BIN)/python -m benchmarks.restoration_cost
 
 # A stamp per set of extras: nothing is installed again until the requirements change.
+# --no-compile: Python compiles what is imported, which is little of what is installed.
 .venv/.demo: pyproject.toml constraints.txt | .venv
 	$(PIP) --editable ".[train,plot]"
 	@touch $@

@@ -67,6 +67,7 @@ def test_ratios_are_taken_turn_by_turn():
     assert {len(row) for row in seconds.values()} == {3}
 
 
+@pytest.mark.sweep
 def test_the_cost_of_an_architecture_is_measured_side_by_side(monkeypatch, tmp_path, capsys):
     arguments = ["cost", "--archs", "Unet", "--encoder", "resnet18", "--size", "64", "--repeats", "2", "--threads", "1"]
     monkeypatch.setattr("sys.argv", [*arguments, "--out", str(tmp_path / "cost.json")])

@@ -112,6 +112,7 @@ def test_the_table_of_digits_is_the_mean_over_seeds():
     assert cells == [["feed-forward", "feedback"], ["5", "none"], ["50.0", "92.0"], ["", "93.0"]]
 
 
+@pytest.mark.sweep
 def test_a_few_real_digits_are_learnt(tmp_path):
     if not REAL.is_dir():
         pytest.skip("shared/data/mnist is not here; made-up digits run the same code")

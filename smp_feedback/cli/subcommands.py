@@ -98,10 +98,11 @@ def with_settings_of_a_run(argv: Sequence[str]) -> list[str]:
         InvalidValue: If a run that is named is none, or one of another verb.
     """
     words = split_words(argv, NAMING)
-    flag = next((flag for flag in NAMING if flag in words[:-1]), None)
-    if flag is None or words[1] == "ablation":
+    of_loop = words[0] in LOOPS
+    flag = next((flag for flag in NAMING if flag in words[:-1] and (of_loop or flag != "--base")), None)
+    if flag is None or (of_loop and words[1] not in ("train", "tune", "evaluate")):
         return list(argv)
-    verb, own = words[0], 2 if words[0] in LOOPS else 1
+    verb, own = words[0], 2 if of_loop else 1
     told = _kept(words, flag, _settings_in(Path(words[words.index(flag) + 1]), verb, flag))
     return [*words[:own], "--config", json.dumps(told), *words[own:]]
 

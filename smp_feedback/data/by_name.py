@@ -30,6 +30,7 @@ def _of_files(dataset: str, make: Callable[..., MaskFolder], holds: str) -> Call
     ) -> MaskFolder:
         return make(needed(dataset, root, holds), split, size=size, transform=transform, count=count, seed=seed)
 
+    opened.__name__ = opened.__qualname__ = dataset  # by which it is pickled
     return opened
 
 

@@ -1,4 +1,4 @@
-"""Every item of a dataset, looked at once: all that is wrong with it, before a model learns from it."""
+"""Every item of a dataset, looked at once, before a model learns from it: what is wrong, and how often a class is."""
 
 from __future__ import annotations
 

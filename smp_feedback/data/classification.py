@@ -16,7 +16,7 @@ from torchvision import datasets, tv_tensors
 from smp_feedback.checks import check_choice
 from smp_feedback.data.augment import Augmentation, as_transform, resize
 from smp_feedback.data.items import Sample, checked_index, height_width
-from smp_feedback.data.seeding import SPLITS, choose
+from smp_feedback.data.seeding import SPLITS, check_choice_of_items, choose
 from smp_feedback.errors import InvalidInput, InvalidValue
 
 Arguments = Mapping[str, Mapping[str, Any]]  # what torchvision calls each of its splits
@@ -72,6 +72,7 @@ class Classification(Dataset[Sample]):
     ) -> None:
         check_choice("dataset", dataset, tuple(LAYOUTS))
         check_choice("split", split, SPLITS)
+        check_choice_of_items(count, seed)
         if root is None:
             raise InvalidValue(
                 f"torchvision/{dataset}: root=None: expected the folder of its files; download=True fills it."

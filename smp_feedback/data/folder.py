@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
 from smp_feedback.data.files import LABEL_SUFFIXES, SUFFIXES, by, natural_key, read_image, read_labels, some
 from smp_feedback.data.items import Sample, checked_index, height_width
-from smp_feedback.data.seeding import choose
+from smp_feedback.data.seeding import check_choice_of_items, choose
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 CAMVID_CLASSES = (
@@ -83,6 +83,7 @@ class MaskFolder(Dataset[Sample]):
         count: int | None = None,
         seed: int = 0,
     ) -> None:
+        check_choice_of_items(count, seed)
         self.size = None if size is None else height_width(size, least=1)
         self.classes = _checked_classes(classes)
         self.ignore_index = _checked_label(ignore_index)

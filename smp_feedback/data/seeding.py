@@ -55,13 +55,24 @@ def choose(total: int, count: int | None, seed: int, split: str) -> list[int]:
     >>> choose(100, 5, 0, "val") == choose(100, 5, 7, "val")
     True
     """
-    seed = checked_int("seed", seed, least=0)
+    check_choice_of_items(count, seed)
     if count is None:
         return list(range(total))
-    if (count := checked_int("count", count, least=1)) > total:
+    if count > total:
         raise InvalidValue(f"count={count}: expected at most the {total} items that {split!r} has.")
     sequence = np.random.SeedSequence([seed if split == "train" else 0], spawn_key=(CHOICE,))
     return [int(i) for i in np.random.default_rng(sequence).permutation(total)[:count]]
+
+
+def check_choice_of_items(count: int | None, seed: int) -> None:
+    """What :func:`choose` is told can be, whatever the total: asked before anything is listed or downloaded.
+
+    Raises:
+        InvalidType, InvalidValue: If it cannot.
+    """
+    checked_int("seed", seed, least=0)
+    if count is not None:
+        checked_int("count", count, least=1)
 
 
 def _item(seed: int, index: int, split: str, part: int) -> np.random.SeedSequence:

@@ -1,6 +1,6 @@
-from .evaluation_loop import evaluate as evaluate
-from .evaluation_loop import evaluate_all as evaluate_all
-from .evaluation_loop import miou as miou
+from .one_pass import evaluate as evaluate
+from .one_pass import evaluate_all as evaluate_all
+from .one_pass import miou as miou
 from .results import load_result as load_result
 from .results import save_result as save_result
 from .score_loop import Refined as Refined

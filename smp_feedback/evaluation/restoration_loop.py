@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from smp_feedback.data.triplets import check_triplets
 from smp_feedback.errors import InvalidType, InvalidValue
-from smp_feedback.evaluation.evaluation_loop import Advance, batches, device_of
 from smp_feedback.evaluation.image_quality import ImageTally
+from smp_feedback.evaluation.one_pass import Advance, batches, device_of
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.score_loop import check_classes
 from smp_feedback.evaluation.scores import LookScore

@@ -12,7 +12,7 @@ from torch import Tensor
 from smp_feedback.checks import check_steps
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.confusion import per_class
-from smp_feedback.evaluation.evaluation_loop import device_of
+from smp_feedback.evaluation.one_pass import device_of
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.surgery.extension import evaluating

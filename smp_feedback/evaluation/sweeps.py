@@ -13,7 +13,7 @@ from torch.utils.data import Subset
 from smp_feedback.checks import check_whole
 from smp_feedback.data.corruption.corrupted import Corrupted
 from smp_feedback.errors import InvalidValue
-from smp_feedback.evaluation.evaluation_loop import Advance, Pairs, evaluate_all
+from smp_feedback.evaluation.one_pass import Advance, Pairs, evaluate_all
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.scores import LookScores
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from smp_feedback.checks import check_number, check_whole
 from smp_feedback.errors import InvalidInput, InvalidType
 from smp_feedback.evaluation.confusion import check_strays, count, per_class, sort_labels
-from smp_feedback.evaluation.evaluation_loop import Advance, Pairs, device_of
+from smp_feedback.evaluation.one_pass import Advance, Pairs, device_of
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.score_loop import begun, check_refinable
 from smp_feedback.evaluation.scores import shares

@@ -29,7 +29,8 @@ class ExperimentSettings:
         encoder: Its encoder. None is resnet18 for smp's architectures, and any other's own.
         arch_options: The architecture's own keywords.
         encoder_weights: As in smp; None is random.
-        base_norm: ``group`` puts GroupNorm in the place of the base's BatchNorm in every model; None leaves it.
+        base_norm: ``group`` puts GroupNorm in the place of the base's BatchNorm in every model, twins included;
+            None leaves it.
         train_steps: Batches of a training.
         batch_size: Images in each of them.
         lr: The learning rate.

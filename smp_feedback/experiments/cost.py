@@ -1,4 +1,4 @@
-"""What a model costs: seconds an image, and bytes that training keeps."""
+"""What a model costs: seconds an image, and bytes that training keeps; and on which hardware."""
 
 from __future__ import annotations
 

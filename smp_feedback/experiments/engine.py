@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from smp_feedback.checks import check_whole
 from smp_feedback.experiments.base_settings import ExperimentSettings
 from smp_feedback.experiments.cost import hardware
-from smp_feedback.experiments.parallel import in_turn, opened, run_all, share
+from smp_feedback.experiments.parallel import check_executor, executor_of, in_turn, run_all, share
 from smp_feedback.experiments.store import Trained, alone, claim, keep, kept
 from smp_feedback.experiments.table import Table
 from smp_feedback.training.checkpoints import check_room
@@ -91,25 +91,25 @@ class Experiment(Generic[S, K]):
             FeedbackError: If the data, a model or the folder cannot be had; before any training.
         """
         check_whole("jobs", jobs)
+        check_executor(executor)
         if executor == "local":  # elsewhere it is for those who make the runs to have it
             check_accelerator(accelerator)
         folder, what = Path(out), f"{'an' if settings.kind[0] in 'aeiou' else 'a'} {settings.kind}"
-        with opened(executor, jobs, folder) as (pool, at_once):
-            check_room(folder, ROOM)
-            self.check(settings)
-            with alone(folder, what):
-                claim(folder, settings.to_dict(), what)
-                begin()
-                work = partial(in_turn, partial(self.run, settings, accelerator=accelerator), share(jobs))
-                found = {key: kept(folder, key) for key in self.keys(settings)}
-                for key, there in found.items():
-                    if there is not None:
-                        advance(key, there)
-                missing = [key for key, there in found.items() if there is None]
-                for key, made in run_all(work, missing, pool, at_once, lambda key: advance(key, None)):
-                    keep(folder, key, made)
-                    advance(key, made.found)
-                    found[key] = made.found
-                about = {"command": command, "settings": settings.to_dict(), "hardware": hardware()}
-                told = {"kind": settings.kind, "version": 1, **about, **self.gather(settings)}
-                return self.report(settings, {**told, "runs": [*found.values()]}, folder)
+        check_room(folder, ROOM)
+        self.check(settings)
+        with executor_of(executor, jobs, folder) as (pool, at_once), alone(folder, what):
+            claim(folder, settings.to_dict(), what)
+            begin()
+            work = partial(in_turn, partial(self.run, settings, accelerator=accelerator), share(jobs))
+            found = {key: kept(folder, key) for key in self.keys(settings)}
+            for key, there in found.items():
+                if there is not None:
+                    advance(key, there)
+            missing = [key for key, there in found.items() if there is None]
+            for key, made in run_all(work, missing, pool, at_once, lambda key: advance(key, None)):
+                keep(folder, key, made)
+                advance(key, made.found)
+                found[key] = made.found
+            about = {"command": command, "settings": settings.to_dict(), "hardware": hardware()}
+            told = {"kind": settings.kind, "version": 1, **about, **self.gather(settings)}
+            return self.report(settings, {**told, "runs": [*found.values()]}, folder)

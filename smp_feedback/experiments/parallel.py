@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
@@ -54,16 +55,25 @@ def run_all(
     while True:
         for key in islice(left, None if at_once is None else at_once - len(waiting)):
             begun(key)
-            waiting[executor.submit(work, key)] = key
+            with _told_if_lost(key):
+                waiting[executor.submit(work, key)] = key
         if not waiting:
             return
         for done in futures.wait(waiting, return_when=futures.FIRST_COMPLETED).done:
             key = waiting.pop(done)
-            try:
+            with _told_if_lost(key):
                 made = done.result()
-            except (futures.CancelledError, futures.BrokenExecutor) as error:
-                raise FeedbackError(f"{key}: the process that made this run is gone; start again to go on.") from error
             yield key, made
+
+
+@contextmanager
+def _told_if_lost(key: object) -> Iterator[None]:
+    dask = sys.modules.get("distributed")
+    lost = (futures.CancelledError, futures.BrokenExecutor, *([dask.KilledWorker] if dask else []))
+    try:
+        yield
+    except lost as error:
+        raise FeedbackError(f"{key}: the process that made this run is gone; start again to go on.") from error
 
 
 def share(jobs: int) -> int:
@@ -82,17 +92,31 @@ def in_turn(work: Callable[[K], V], threads: int, key: K) -> V:
             torch.set_num_threads(before)
 
 
+def check_executor(executor: str | Executor) -> None:
+    """See that there is such an executor, and what it needs; whether a cluster answers is not asked yet.
+
+    Raises:
+        InvalidValue, MissingExtra: If there is none, or what it needs is not installed.
+    """
+    if executor == "slurm":
+        require("submitit", extra="cluster")
+    elif isinstance(executor, str) and re.fullmatch(rf"{DASK}\S+:\d+", executor):
+        require("distributed", extra="cluster")
+    elif executor != "local" and not isinstance(executor, Executor):
+        raise InvalidValue(f"executor={executor!r}: expected local, {DASK}HOST:PORT or slurm.")
+
+
 @contextmanager
-def opened(executor: str | Executor, jobs: int, folder: Path) -> Iterator[tuple[Executor, int | None]]:
-    """The executor that is named, for as long as it is needed, and how many runs it is handed at the same time.
+def executor_of(executor: str | Executor, jobs: int, folder: Path) -> Iterator[tuple[Executor, int | None]]:
+    """The executor that is named, while it is needed, and how many runs it is handed at the same time.
 
     Args:
-        executor: ``local``, ``dask://HOST:PORT``, ``slurm``, or one itself, which stays its giver's.
+        executor: As :func:`check_executor` lets it pass; one itself stays its giver's.
         jobs: How many processes ``local`` has; a cluster is handed all runs at once.
         folder: Where ``slurm`` leaves its scripts and logs while it is at work; all its machines must see it.
 
     Raises:
-        InvalidValue, MissingExtra: If there is no such, nobody answers there, or what it needs is not installed.
+        InvalidValue: If nobody answers there.
     """
     if isinstance(executor, Executor):
         yield executor, None
@@ -102,11 +126,9 @@ def opened(executor: str | Executor, jobs: int, folder: Path) -> Iterator[tuple[
     elif executor == "slurm":
         with slurm_queue(folder / "slurm", share(jobs)) as queue:
             yield queue, None
-    elif re.fullmatch(rf"{DASK}\S+:\d+", executor):
+    else:
         with _dask(executor.removeprefix(DASK)) as cluster:
             yield cluster, None
-    else:
-        raise InvalidValue(f"executor={executor!r}: expected local, {DASK}HOST:PORT or slurm.")
 
 
 class Here(Executor):
@@ -148,7 +170,6 @@ def _end_with(alive: Connection) -> None:
 @contextmanager
 def _dask(address: str) -> Iterator[Executor]:
     """A dask cluster, which makes a run again if its worker is killed."""
-    require("distributed", extra="cluster")
     from distributed import Client
 
     try:

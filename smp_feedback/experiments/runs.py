@@ -1,4 +1,4 @@
-"""What the runs of all experiments share: their data, one training, and the draws that only tests make."""
+"""What the runs of all experiments share: their data, one training, and the draws kept for held-out images."""
 
 from __future__ import annotations
 

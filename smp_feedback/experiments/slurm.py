@@ -11,16 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from smp_feedback.errors import FeedbackError, InvalidValue, require
+from smp_feedback.errors import FeedbackError, InvalidValue
 
 V = TypeVar("V")
-TRIES = 3  # of a run whose process is killed; dask has as many
+TRIES = 3  # of a run whose process is killed
 
 
 @contextmanager
 def slurm_queue(folder: Path, threads: int) -> Iterator[Executor]:
     """A SLURM queue; partition, memory and time are for sbatch's own variables to say (``SBATCH_PARTITION``, ...)."""
-    require("submitit", extra="cluster")
     from submitit import AutoExecutor
 
     try:
@@ -45,7 +44,7 @@ class SubmititExecutor(futures.ThreadPoolExecutor):
         self._queue, self._jobs, self._one, self._over = queue, list[Any](), threading.Lock(), False
 
     def submit(self, work: Callable[..., V], /, *args: Any, **kwargs: Any) -> Future[V]:
-        """SubmititExecutor it."""
+        """Queue it."""
         return super().submit(self._made, work, *args, **kwargs)
 
     def _made(self, *work: Any) -> Any:

@@ -76,7 +76,10 @@ def torchvision_segmenter(
     """
     _check_told(f"torchvision/{name}", encoder_weights, kwargs, ("num_classes", "weights", "weights_backbone"))
     builder = torchvision.models.get_model_builder(name)
-    check_keywords(f"torchvision/{name}", builder, kwargs, open_ended=False)  # it drops what it does not know
+    told = {
+        key: value for key, value in kwargs.items() if key != "aux_loss"
+    }  # lraspp refuses it, unnamed, in its words
+    check_keywords(f"torchvision/{name}", builder, told, open_ended=False)  # it drops what it does not know
     if in_channels != 3:
         raise InvalidValue(f"torchvision/{name}: in_channels={in_channels}; its backbones take 3.")
     if encoder_weights is not None:

@@ -132,7 +132,7 @@ class Catalogue:
     def _pens(self, origin: str) -> dict[str, Register]:
         """For each kind the ``register`` that *origin* is handed."""
         every = self.registries().items()
-        pens: dict[str, Register] = {kind: functools.partial(one.register, origin=origin) for kind, one in every}
+        pens: dict[str, Register] = {kind: functools.partial(_register, one, origin) for kind, one in every}
         return pens if origin == OURS else {**pens, "cuts": functools.partial(_register_cut, pens["cuts"])}
 
     @contextmanager
@@ -153,6 +153,13 @@ class Catalogue:
             old = {(one.name, one.origin) for one in before[kind].entries()}
             new[kind] = tuple(one.name for one in registry.entries() if (one.name, one.origin) not in old)
         return {kind: names for kind, names in new.items() if names}
+
+
+def _register(
+    registry: Registry[Any], origin: str, name: str, target: Any = None, aliases: Iterable[str] = (), **about: Any
+) -> Any:
+    """As *origin* registers, which cannot call itself otherwise."""
+    return registry.register(name, target, aliases=aliases, origin=origin, **about)
 
 
 def _register_cut(register: Register, name: str, *args: Any, **more: Any) -> Any:

@@ -2,5 +2,5 @@
 
 import lazy_loader
 
-# a whole model's pickle names ``smp_feedback.surgery._blank``
+# a part of what the pickle of a whole model names
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"extension": ["_blank"]})

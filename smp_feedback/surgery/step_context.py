@@ -34,7 +34,7 @@ class Once(NamedTuple):
 
 
 class StepContext(NamedTuple):
-    """One look at the image.
+    """What belongs to one step.
 
     Attributes:
         feedback: What is fed back (B, K, h, w), on the grid on which it is read.

@@ -77,7 +77,7 @@ def _checked(loss: nn.Module, arguments: Mapping[str, Any] | None) -> nn.Module:
     if not callable(loss):
         raise InvalidType(f"loss={loss!r}: expected a name, or a torch.nn.Module.")
     if arguments:
-        raise InvalidValue(f"{', '.join(arguments)}: a loss that is a module has its arguments already.")
+        raise InvalidValue(f"loss_arguments={dict(arguments)}: a loss that is a module has its arguments already.")
     return loss
 
 

@@ -1,4 +1,4 @@
-"""The optimiser and its schedule: AdamW under one cycle, or whatever is asked for."""
+"""The optimiser, its schedule, and an average of the weights: AdamW under one cycle, or whatever is asked for."""
 
 from __future__ import annotations
 

@@ -90,6 +90,7 @@ def file_names(names: Sequence[str]) -> list[str]:
 def entropy(logits: Tensor) -> Tensor:
     """Entropy of softmax(logits) over dimension 1, divided by log C: (B, C, H, W) -> (B, H, W), in [0, 1].
 
+    >>> import torch
     >>> entropy(torch.zeros(1, 4, 1, 1))
     tensor([[[1.]]])
     """

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from conftest import a_few
 
 import smp_feedback as smpf
 from smp_feedback import errors
@@ -68,6 +69,7 @@ def test_export_writes_what_the_library_writes_and_says_where(saved, tmp_path, c
     torch.testing.assert_close(torch.export.load(out).module()(image), wanted, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.sweep
 def test_export_fixes_the_size_that_it_is_given(saved, tmp_path, capsys):
     out = tmp_path / "model.pt2"
     size = ["--size", "32", "48", "--batch", "2", "--static", "--format", "pt2"]
@@ -128,7 +130,7 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch, capsys):
     assert 'pip install "smp_feedback[cli]"' in said(capsys)[1]
 
 
-@pytest.mark.parametrize("verb", ["fit", "score train", "restore train"])
+@pytest.mark.parametrize("verb", a_few(["fit", "score train", "restore train"], "score train"))
 def test_one_batch_is_not_all_of_them(verb):
     """Python keeps one ``float | int | None`` for all modules, in the order of the first that said it."""
     pytest.importorskip("lightning")

@@ -303,6 +303,7 @@ def test_a_wrong_loss_is_told_before_the_base_is_built(training, error, monkeypa
         ("test", "Whose weights?"),
         ("test --run {tmp}/none", "expected the folder of a run"),
         ("validate --weights {tmp}/none.ckpt", "expected a checkpoint"),
+        ("fit --base {tmp}", "--base"),
     ],
 )
 def test_what_is_wrong_is_one_line_before_any_work(line, says, config, tmp_path, capsys):

@@ -301,6 +301,7 @@ def test_evaluate_prints_and_keeps_what_the_library_scores(split, trained, tmp_p
         assert f"wrote {tmp_path / 'out' / name}" in " ".join(printed.split())
 
 
+@pytest.mark.sweep
 def test_the_benchmark_goes_through_every_stage_seed_by_seed(tmp_path, monkeypatch, capsys):
     for split, count in (("train", 10), ("val", 2), ("test", 2)):
         for folder, mode in ((split, "RGB"), (f"{split}annot", "L")):

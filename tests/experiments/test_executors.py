@@ -23,7 +23,7 @@ from smp_feedback.experiments.base_settings import ExperimentSettings
 from smp_feedback.experiments.comparison.experiment import compare
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.experiments.engine import Experiment
-from smp_feedback.experiments.parallel import Here, in_turn, opened, run_all
+from smp_feedback.experiments.parallel import Here, executor_of, in_turn, run_all
 from smp_feedback.experiments.slurm import SubmititExecutor
 from smp_feedback.experiments.store import Trained
 
@@ -78,6 +78,7 @@ def killed(find):
     return thread, victims
 
 
+@pytest.mark.sweep
 def test_processes_make_the_same_runs(alone, tmp_path):
     assert made("ablate", tmp_path, jobs=2) == alone["ablate"]
 
@@ -105,6 +106,7 @@ def test_a_dask_cluster_makes_the_same_runs_though_a_worker_is_killed_while_it_t
     assert victims[0] in pids.values()
 
 
+@pytest.mark.sweep
 def test_a_queue_of_submitit_makes_the_same_runs(alone, tmp_path):
     submitit = pytest.importorskip("submitit")
     with SubmititExecutor(submitit.AutoExecutor(tmp_path / "queue", cluster="local")) as queue:
@@ -130,7 +132,7 @@ def test_slurm_is_asked_for_as_many_cores_as_a_run_has_threads(tmp_path, monkeyp
         path.write_text("#!/bin/sh\n" + script.replace("{folder}", str(tmp_path)) + "\n")
         path.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    with opened("slurm", 1, tmp_path / "out") as (queue, at_once):
+    with executor_of("slurm", 1, tmp_path / "out") as (queue, at_once):
         assert dict(run_all(math.sqrt, [4.0], queue, at_once)) == {4.0: 2.0}
     assert not (tmp_path / "out" / "slurm").exists(), "scripts and logs are of use only where something went wrong"
     assert f"--cpus-per-task={torch.get_num_threads()}" in (tmp_path / "script").read_text()
@@ -181,6 +183,28 @@ def test_a_queued_run_that_is_killed_is_queued_again_and_one_that_fails_is_not()
     with SubmititExecutor(jobs := Jobs(wrong)) as queue, pytest.raises(errors.FailedJobError):
         dict(run_all(double, [1], queue))
     assert jobs.queued == 1
+
+
+def test_a_pool_that_broke_is_one_line_wherever_it_is_noticed():
+    class Broken(Here):
+        def submit(self, work, *args):
+            raise BrokenExecutor
+
+    with pytest.raises(FeedbackError, match="1: the process that made this"):
+        dict(run_all(double, [1], Broken()))
+
+
+def test_a_run_that_dask_gave_up_is_one_line():
+    distributed = pytest.importorskip("distributed")
+
+    class GaveUp(Here):
+        def submit(self, work, *args):
+            made = Future()
+            made.set_exception(distributed.KilledWorker("run", "worker", 3))
+            return made
+
+    with pytest.raises(FeedbackError, match="1: the process that made this"):
+        dict(run_all(double, [1], GaveUp()))
 
 
 def test_what_is_still_queued_is_taken_back_when_something_goes_wrong():
@@ -300,7 +324,7 @@ def test_an_executor_that_cannot_be_had_is_refused_before_any_work(tmp_path, mon
         with (
             dask.config.set({"distributed.comm.timeouts.connect": "0.3s"}),
             pytest.raises(InvalidValue, match=f"executor='{word}': .*{says}"),
-            opened(word, 1, tmp_path),
+            executor_of(word, 1, tmp_path),
         ):
             pytest.fail("opened")
     monkeypatch.setattr("smp_feedback.errors.find_spec", lambda library: None)

@@ -131,6 +131,7 @@ def test_an_onnx_file_answers_as_the_model_at_another_batch_and_size(arch, strid
 
 
 @torch.no_grad()
+@pytest.mark.sweep
 def test_a_program_answers_as_the_model_in_a_process_that_knows_nothing_of_us(tmp_path):
     model, image = unet(feedback=smpf.Recurrent(steps=2), **SHALLOW), torch.rand(3, 3, 64, 64)
     smpf.export(model, tmp_path / "model.pt2", image=IMAGE, dynamic="batch")
@@ -155,6 +156,7 @@ def test_a_program_answers_as_the_model_in_a_process_that_knows_nothing_of_us(tm
 
 @torch.no_grad()
 @pytest.mark.parametrize("dynamics", a_few(catalogue().dynamics, "leaky"))
+@pytest.mark.sweep
 def test_every_dynamics_is_onnx(dynamics, tmp_path):
     model = small(dynamics=dynamics, steps=3, learn_rates=dynamics != "leaky")
     written = smpf.export(model, tmp_path / "model.onnx", image=SMALL)
@@ -165,6 +167,7 @@ def test_every_dynamics_is_onnx(dynamics, tmp_path):
 
 @torch.no_grad()
 @pytest.mark.parametrize("projection", a_few(catalogue().projections, "probabilities"))
+@pytest.mark.sweep
 def test_every_projection_is_onnx(projection, tmp_path):
     model = small(projection=projection)
     written = smpf.export(model, tmp_path / "model.onnx", image=SMALL)
@@ -182,6 +185,7 @@ def test_a_dirichlet_output_is_onnx(tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.sweep
 def test_pooling_into_bins_is_onnx_at_any_size(tmp_path):
     model, image = small(Bins()), torch.rand(3, 3, 20, 13)
     written = smpf.export(model, tmp_path / "model.onnx", image=SMALL)
@@ -190,6 +194,7 @@ def test_pooling_into_bins_is_onnx_at_any_size(tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.sweep
 def test_all_looks_can_be_exported(tmp_path):
     model, image = small(), torch.rand(3, 3, 20, 12)
     written = smpf.export(model, tmp_path / "model.onnx", image=SMALL, steps=4, outputs="all")
@@ -200,6 +205,7 @@ def test_all_looks_can_be_exported(tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.sweep
 def test_labels_are_an_output_with_a_name(tmp_path):
     labels = {"aux_params": {"classes": 5}}
     model, image = unet(feedback=smpf.Recurrent(steps=2), **SHALLOW, **labels), torch.rand(3, 3, 64, 64)

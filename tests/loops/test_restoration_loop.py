@@ -719,6 +719,7 @@ def test_exported_it_takes_other_batches_and_sizes(feedback):
         agree(program(other), model(other), 1e-6)
 
 
+@pytest.mark.sweep
 def test_an_onnx_file_answers_as_it_does(tmp_path):
     runtime = pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
     pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")

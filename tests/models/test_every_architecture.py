@@ -86,7 +86,8 @@ def test_every_dynamics_goes_with_every_projection(dynamics, projection):
     check_heard(model, image("Unet"))
 
 
-@pytest.mark.parametrize("dynamics", a_few(catalogue().dynamics, "leaky", "fractional"))
+@pytest.mark.parametrize("dynamics", a_few(catalogue().dynamics, "fractional"))
+@pytest.mark.sweep
 def test_every_dynamics_can_be_compiled_whole(dynamics):
     config = smpf.Recurrent(dynamics=dynamics, steps=3, tau=2.0)
     model = smpf.create("Unet", **arguments("Unet", **SHALLOW), feedback=config).eval()

@@ -338,7 +338,7 @@ def test_a_small_dirichlet_unets_looks_are_those_of_our_own_derivation():
 # --- all of them
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", a_few(RECIPES, "DFMResNet18", "DFMDeepLabV3Plus", "NeumannUnet", "DirichletUnet"))
 def test_every_recipe_keeps_a_loops_promises_and_those_of_its_plain_twin(name):
     model = made(name, feedback={"steps": 2})  # later looks of a tau of 0.2 weigh nothing
     check_agreement(model, IMAGE)
@@ -430,6 +430,7 @@ def test_keywords_of_smps_models_reach_them():
 
 
 @pytest.mark.parametrize("name", a_few(["DFMResNet18", "NeumannUnet"], "NeumannUnet"))
+@pytest.mark.sweep
 def test_a_recipe_becomes_one_file_that_answers_alike(name, tmp_path):
     more = {} if name == "DFMResNet18" else {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
     model = smpf.create(name, **{**SMALL.get(name, {}), **more}, classes=3, feedback={"steps": 2, "channels": 16})

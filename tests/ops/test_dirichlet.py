@@ -169,6 +169,7 @@ def test_it_answers_in_every_floating_type():
     promised.check_dtypes(build(), IMAGE[:1])
 
 
+@pytest.mark.sweep
 def test_it_compiles_to_one_graph():
     promised.check_compiles(build(), IMAGE)
     model = dirichlet().eval()
@@ -177,6 +178,7 @@ def test_it_compiles_to_one_graph():
         torch.testing.assert_close(model.compile_step(backend="eager")(IMAGE), plain)
 
 
+@pytest.mark.sweep
 def test_it_exports_strictly():
     promised.check_exports(build(), IMAGE)
 

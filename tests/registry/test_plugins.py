@@ -68,6 +68,16 @@ BROKEN = {
             register("dice", "json:loads")
         """,
     ),
+    "calls itself another": (
+        "argument 'origin'",
+        """
+        from smp_feedback.hookspecs import hookimpl
+
+        @hookimpl
+        def register_losses(register):
+            register("half", "json:dumps", aliases=("demi",), origin="smp_feedback")
+        """,
+    ),
     "takes a name as an alias": (
         "loss 'focal' belongs to smp_feedback",
         """

@@ -124,6 +124,7 @@ def test_installed_it_is_created_trained_saved_and_loaded(said):
 
 # make test holds the template to its promises by its own name: here is that the copy's tests are whole, too
 @pytest.mark.parametrize("which", a_few(["not promises and not keep", "promises or keep"], "not promises and not keep"))
+@pytest.mark.sweep
 def test_installed_its_own_tests_pass(folder, site, which):
     where = ["-p", "no:cacheprovider", "--rootdir", str(folder), str(folder)]
     done = run(["-m", "pytest", "-q", "-k", which, *where], site)

@@ -60,7 +60,15 @@ def registered(restored):
 # --- every registered part
 
 
-LARGE = ("DFMResNet34", "DFMResNet50")  # DFMResNet18 with more layers
+LARGE = (
+    "DFMResNet34",
+    "DFMResNet50",
+    "DFMDeepLabV3Plus",
+    "DPT",
+    "DeepLabV3Plus",
+    "MAnet",
+    "UnetPlusPlus",
+)  # like others, slower
 CHEAP = (name for name in OURS["architectures"] if name not in LARGE)
 
 
@@ -112,16 +120,36 @@ def test_every_loop_passes(name):
     testing.check_loop(name, **LOOPS.get(name, {}))
 
 
-@pytest.mark.parametrize("name", OURS["dynamics"])
-@pytest.mark.parametrize("settings", [{}, {"learn_rates": True, "basis": "orthogonal"}, {"basis": "free"}])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {}) for name in OURS["dynamics"]),
+        ("decay", {"learn_rates": True, "basis": "orthogonal"}),
+        *(
+            pytest.param(name, settings, marks=pytest.mark.sweep)
+            for name in OURS["dynamics"]
+            for settings in ({"learn_rates": True, "basis": "orthogonal"}, {"basis": "free"})
+        ),
+    ],
+)
 def test_every_dynamics_passes(name, settings):
     if settings and name == "leaky":
         settings = {"norm_error": "layer"}
     testing.check_dynamics(name, tau=2.0, **settings)
 
 
-@pytest.mark.parametrize("name", OURS["projections"])
-@pytest.mark.parametrize("settings", [{}, {"channels": 3, "norm_feedback": "layer"}, {"output": "dirichlet"}])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {}) for name in OURS["projections"]),
+        ("entropy", {"output": "dirichlet"}),
+        *(
+            pytest.param(name, settings, marks=pytest.mark.sweep)
+            for name in OURS["projections"]
+            for settings in ({"channels": 3, "norm_feedback": "layer"}, {"output": "dirichlet"})
+        ),
+    ],
+)
 def test_every_projection_passes(name, settings):
     testing.check_projection(name, **settings)
 

@@ -39,6 +39,7 @@ def made_plain(model, name):
     return plain
 
 
+@pytest.mark.sweep
 def test_all_that_it_brings_keeps_its_promises():
     short = {"image": IMAGE, "classes": 3, "feedback": {"steps": 2}}
     told = {name: {**short, **arguments} for name, arguments in SMALL.items()}
@@ -47,6 +48,7 @@ def test_all_that_it_brings_keeps_its_promises():
 
 
 @pytest.mark.parametrize("told", [{"score_relu": False}, {"crop": "aligned"}, {"in_channels": 2}])
+@pytest.mark.sweep
 def test_the_other_settings_of_fcn8_keep_them_too(told):
     image = torch.rand(1, told.get("in_channels", 3), 27, 40)
     check_architecture("FCN8s", image, classes=3, width=1 / 64, **told)
@@ -175,10 +177,12 @@ def test_the_plain_network_is_saved_as_smps_are(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["FCN8s", pytest.param("FCDenseNet", marks=pytest.mark.sweep)])
+@pytest.mark.sweep
 def test_it_is_exported_from_one_graph(name):
     check_exports(made(name, feedback={"steps": 2}), IMAGE)
 
 
+@pytest.mark.sweep
 def test_onnx_answers_as_the_model_does(tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")

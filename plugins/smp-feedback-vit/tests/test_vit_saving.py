@@ -84,6 +84,7 @@ def test_rows_of_a_batch_are_answered_alike(kind):
     ("kind", "insert"),
     [pytest.param("masks", "input", marks=pytest.mark.sweep), ("padded", "after:patch_embed")],
 )
+@pytest.mark.sweep
 def test_it_compiles_to_one_graph_and_exports(kind, insert):
     model = made(kind, feedback={"insert": insert, "steps": 2})
     check_compiles(model, IMAGE, dynamic=False)

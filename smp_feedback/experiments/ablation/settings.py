@@ -24,7 +24,11 @@ class AblationSettings(ExperimentSettings):
     Args:
         data: A segmentation dataset by name: ``polygons``, ``camvid``, ``folder``, ...; all of them:
             ``smp_feedback.list_datasets()``.
+        arch: Of M, which segments: an architecture for segmentation.
+        base_norm: ``group`` puts GroupNorm in the place of M's BatchNorm in every row; None leaves it.
         images: Training images; 0 is all there are.
+        seeds: Repetitions; each draws other weights, batches and distortions of training images.
+        augment: ``none``, ``flip``, ``flips``, ``crop_flip`` or ``colour``; images are distorted after it.
         corruption: What distorts the images, by name: the simulator of the paper is ``turbulence``.
         severity: Of that, 1 to 5. Training images are distorted anew in each epoch, test images always alike.
         turbulence: Air and camera in place of the two, by the names of
