@@ -38,6 +38,7 @@ def test_recomputing_eight_steps_keeps_no_more_than_one_plain_forward(arch):
     assert bytes_held(lambda: keen(image)) > 6 * unit, "the measure sees nothing"
 
 
+@pytest.mark.sweep
 def test_memory_with_a_backward_per_step_does_not_grow_with_the_steps():
     model = smpf.create("Unet", "resnet18", None, feedback=smpf.Recurrent()).train()
     kept = memory.kept_per_step(model, torch.rand(2, 3, 64, 64))

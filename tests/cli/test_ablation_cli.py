@@ -42,6 +42,7 @@ def ablation(line, **names):
     return main(["restore", "ablation", *(word.format(**names) for word in shlex.split(line))])
 
 
+@pytest.mark.sweep
 def test_an_ablation_prints_its_tables_the_answer_and_every_file_and_goes_on_where_it_was(config, tmp_path, capsys):
     line = f"--config {config} --out {tmp_path / 'out'} --accelerator cpu"
     assert ablation(line) == 0

@@ -328,6 +328,7 @@ def test_a_traceback_is_there_for_those_who_ask(monkeypatch):
         smp_feedback("fit --model.arch Unett")
 
 
+@pytest.mark.sweep
 def test_two_processes_train_and_score_as_one(config, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     line = f"fit --config {config} --out {tmp_path}/two --trainer.devices 2 --trainer.strategy ddp"

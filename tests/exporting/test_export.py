@@ -176,6 +176,7 @@ def test_every_projection_is_onnx(projection, tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.sweep
 def test_a_dirichlet_output_is_onnx(tmp_path):
     model = small(output="dirichlet", dynamics="fractional")
     written = smpf.export(model, tmp_path / "model.onnx", image=SMALL)
@@ -244,6 +245,7 @@ def test_a_base_made_for_one_size_keeps_its_size_and_an_open_batch(tmp_path):
         ),
     ],
 )
+@pytest.mark.sweep
 def test_bases_that_are_not_smps_keep_open_what_they_can(name, more, image, tmp_path):
     model = in_use(smpf.create(name, classes=3, feedback={"steps": 1}, **more))
     written = smpf.export(model, tmp_path / "model.onnx")

@@ -710,6 +710,7 @@ def test_it_compiles_and_exports():
 
 
 @pytest.mark.parametrize("feedback", [replace(HEARD, steps=2), smpf.Recurrent(steps=2)], ids=lambda one: one.loop)
+@pytest.mark.sweep
 def test_exported_it_takes_other_batches_and_sizes(feedback):
     model = smpf.wrap(Normed(3, 4, 2), feedback).eval()
     some = (dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO),)

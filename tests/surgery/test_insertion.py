@@ -371,6 +371,7 @@ def test_settling_images_keep_what_was_computed_once(insert):
 @torch.no_grad()
 @pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")  # a look that begins and ends
 @pytest.mark.parametrize("insert", a_few(["stem", "stage:3"], "stem"))
+@pytest.mark.sweep
 def test_copies_pickles_compiled_and_exported_models_are_the_same(insert):
     model = unet(insert, SLIM | {"encoder_depth": 3, "decoder_channels": (16, 16, 16)}, steps=2)
     expected = model(IMAGE)
