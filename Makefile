@@ -8,7 +8,7 @@ OUT ?= runs/demo
 WORKERS ?= auto
 # worksteal: a module's tests stay on one worker, which builds their models once, until another has nothing left to do
 # one thread each, as there is one worker a core, and bytecode is kept: the tests start many processes
-PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 20
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 import torch
-from conftest import a_few
 
 import smp_feedback as smpf
 from smp_feedback import errors
@@ -130,7 +129,8 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch, capsys):
     assert 'pip install "smp_feedback[cli]"' in said(capsys)[1]
 
 
-@pytest.mark.parametrize("verb", a_few(["fit", "score train", "restore train"], "score train"))
+@pytest.mark.parametrize("verb", ["fit", "score train", "restore train"])
+@pytest.mark.sweep
 def test_one_batch_is_not_all_of_them(verb):
     """Python keeps one ``float | int | None`` for all modules, in the order of the first that said it."""
     pytest.importorskip("lightning")

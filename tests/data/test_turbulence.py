@@ -308,6 +308,7 @@ def test_an_eddy_of_a_wave_is_drawn_by_the_variance_that_it_brings():
     assert (waves.crossing(AIR, frequency[::-1, :5], chosen[:5]) == 0).all()  # across the wind
 
 
+@pytest.mark.sweep
 def test_a_name_of_the_package_is_imported_when_it_is_first_used():
     """A dataset's or a corruption's name is registered without torch; the package that holds it costs none either."""
     code = (

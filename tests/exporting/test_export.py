@@ -275,6 +275,7 @@ def test_open_sizes_of_a_model_of_tokens_are_multiples_of_its_patch(name, argume
 
 
 @torch.no_grad()
+@pytest.mark.sweep
 def test_an_axis_on_which_the_file_fails_is_fixed(tmp_path):
     model = small(AsWide())
     with pytest.raises(
@@ -343,6 +344,7 @@ def test_the_model_is_left_as_it_is(tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.sweep
 def test_auto_is_a_number_in_the_file(tmp_path):
     model = small(steps="auto", tau=1.0)
     written = smpf.export(model, tmp_path / "model.pt2", image=SMALL, dynamic=False)
@@ -350,6 +352,7 @@ def test_auto_is_a_number_in_the_file(tmp_path):
     assert_close(formats.open_program(written.path)(SMALL)[0], model(SMALL), 1e-5)
 
 
+@pytest.mark.sweep
 def test_the_opset_is_the_one_asked_for(tmp_path):
     path = smpf.export(small(), tmp_path / "model.onnx", image=SMALL, dynamic=False, opset=20).path
     assert {imported.domain: imported.version for imported in onnx.load(path).opset_import}[""] == 20

@@ -71,6 +71,7 @@ def test_a_plain_classifier_is_kept_in_its_checkpoints(mnist, tmp_path):
     assert len((tmp_path / "labels/labels.csv").read_text().splitlines()) == 11
 
 
+@pytest.mark.sweep
 def test_a_classifier_and_its_twins_are_compared(mnist, tmp_path):
     told = {"data": "torchvision/MNIST", "root": str(mnist), "size": 32, "arch": TIMM, "augment": "none"}
     told |= {"feedback": {"steps": 2, "channels": 8}, "images": [8], "train_steps": 2, "batch_size": 2, "seeds": 1}

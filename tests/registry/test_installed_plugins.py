@@ -512,6 +512,7 @@ def test_a_cut_of_a_script_is_traced_to_the_script(site):
 # --- the command line
 
 
+@pytest.mark.sweep
 def test_the_command_line_shows_good_and_broken_plugins_and_goes_on(site):
     install(site, "good-plugin", "1.0", "print('hello from a plugin')\n" + dedent(GOOD))
     installed_half(site)

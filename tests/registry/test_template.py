@@ -103,6 +103,7 @@ def said(site, tmp_path_factory):
     return process(code, site)
 
 
+@pytest.mark.sweep
 def test_installed_it_is_listed_with_its_distribution_and_version(said):
     assert (said["distribution"], said["version"], said["state"]) == ("smp-feedback-two-eyes", "0.1.0", "loaded")
     assert said["brought"] == {

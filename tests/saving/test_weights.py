@@ -115,6 +115,7 @@ def test_a_saved_model_comes_back_the_same(tmp_path, feedback):
     assert not again.training
 
 
+@pytest.mark.sweep
 def test_a_saved_model_loads_in_a_fresh_process_without_a_hub(tmp_path):
     trained().save_pretrained(tmp_path)
     code = "import smp_feedback, sys; print(smp_feedback.from_pretrained(sys.argv[1]).loop_config.steps)"

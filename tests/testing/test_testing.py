@@ -309,6 +309,7 @@ class Frozen(Net):
         return super().forward_features(image).detach()
 
 
+@pytest.mark.sweep
 def test_a_sound_architecture_passes(registered):
     registered("architectures", Net)
     testing.check_architecture("mine", IMAGE, classes=3, exports=True)

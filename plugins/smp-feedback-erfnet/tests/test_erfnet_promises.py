@@ -23,6 +23,7 @@ def made(**more):
     return smpf.create("ERFNet", **{"classes": 3, **more}).eval()
 
 
+@pytest.mark.sweep
 def test_all_that_it_brings_keeps_its_promises():
     told = {"image": IMAGE, "classes": 3, "feedback": {"steps": 2}}
     cut = {"model": ERFNet(classes=3), "image": IMAGE}

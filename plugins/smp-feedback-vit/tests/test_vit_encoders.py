@@ -36,7 +36,6 @@ ENCODERS = {  # name: keywords, image size
 }
 # one of each layout and of each way to its patches; the others in the sweep
 FEW = ("vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "vit_small_patch14_reg4_dinov2")
-FEW += ("mixer_s16_224",)
 SLOW = ("mixer_s16_224", "vit_base_patch16_siglip_224")  # timm fixes their depth or width
 
 
