@@ -37,6 +37,16 @@ def run(rule, drives, steps, h0=None, norm="layer"):
     return [t.state for _, t in unroll(turn, h0, steps=steps, flow=GradientFlow())]
 
 
+@pytest.mark.parametrize("exponent", [1.0, 1.5])
+def test_rates_of_their_own_fade_each_channel_in_the_identitys_basis(exponent):
+    x, rates = torch.randn(2, 3, 4, 5, dtype=torch.double), torch.tensor([0.0, 0.5, -2.0]).double()
+    eye = torch.eye(3, dtype=torch.double).numpy()
+    for t in (0, 1, 4):
+        expected = ref.decay(x.numpy(), t, 1.5, rates.numpy(), eye, eye, exponent)
+        found = decay(x, t, 1.5, rates, exponent=exponent)
+        torch.testing.assert_close(found, torch.from_numpy(expected))
+
+
 @given(
     name=st.sampled_from(["decay", "fractional", "leaky"]),
     steps=st.integers(1, 1000),
