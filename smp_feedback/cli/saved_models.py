@@ -32,16 +32,9 @@ def export(parser: ArgumentParser) -> Callable[[Any], None]:
         destination(args.out, args.format)  # before anything is loaded
         with Console(stderr=True).status(f"loading {args.model}") as status:
             model = from_pretrained(args.model)
-            written = write(
-                model,
-                args.out,
-                image=_blank(args.size, args.batch, model.feedback.in_channels),
-                steps=args.steps,
-                outputs=args.outputs,
-                format=args.format,
-                dynamic=not args.static,
-                tell=status.update,
-            )
+            image = _blank(args.size, args.batch, model.feedback.in_channels)
+            how = {"steps": args.steps, "outputs": args.outputs, "format": args.format, "dynamic": not args.static}
+            written = write(model, args.out, image=image, tell=status.update, **how)
         print(f"wrote {written.path}: {', '.join(written.outputs)} of image {written.image}, steps={written.steps}")
         print(f"its answers are within {written.difference:.0e} of the model's, relative to the largest")
         if written.refused is not None:

@@ -68,18 +68,9 @@ def evaluate(
     >>> score.score, score.per_class, score.accuracy, score.ece
     (0.25, (0.5, 0.0), 0.5, 0.0)
     """
-    found = evaluate_all(
-        {"": model},
-        data,
-        classes=classes,
-        ignore_index=ignore_index,
-        task=task,
-        looks=looks,
-        batch_size=batch_size,
-        workers=workers,
-        advance=advance,
-    )
-    return found[""]
+    how: Any = {"classes": classes, "ignore_index": ignore_index, "task": task, "looks": looks}
+    how |= {"batch_size": batch_size, "workers": workers, "advance": advance}
+    return evaluate_all({"": model}, data, **how)[""]
 
 
 def evaluate_all(

@@ -67,20 +67,8 @@ def sequence(
     A wave of the image is fed from many depths, and the nearer the eddy, the faster it crosses the view. Each wave is
     given one depth, drawn from the distribution of its variance over depth, so that all covariances in space and time
     are the model's. In wind, what is finer than pixels is drawn anew. The first frame is what `displacement_field`
-    draws.
-
-    Args:
-        turbulence: Air and camera.
-        size: Side of the image, or (H, W), in pixels.
-        frames: How many, T.
-        wind: Across the path, towards larger columns, in m/s, >= 0.
-        frame_rate: Frames a second, > 0.
-        generator: Where the noise is drawn from; it may live on another device.
-        device: Where the fields are made; None is the generator's.
-        dtype: ``torch.float32`` or ``torch.float64``; the noise is the same.
-
-    Returns:
-        (T, 2, H, W), in pixels: channel 0 rows, channel 1 columns.
+    draws. Of *frames* T, with *wind* (m/s, >= 0) towards larger columns and *frame_rate* frames a second, all else as
+    there, it is (T, 2, H, W), in pixels: channel 0 rows, channel 1 columns.
 
     Raises:
         InvalidType, InvalidValue: For other arguments.

@@ -111,14 +111,8 @@ def scores(model: nn.Module, test: Triplets, about: Facts, images: str) -> list[
     Mean IoU, each class's, and the means over images of L1 and PSNR, None for what is no number; of M alone there is
     one pass, whose image is the one it was shown.
     """
-    found = counted(
-        model,
-        test,
-        lambda distorted, clean: answers(model, distorted if images == DISTORTED else clean),
-        classes=len(about.classes),
-        ignore_index=about.ignore_index,
-        batch_size=8,
-    )
+    how: Any = {"classes": len(about.classes), "ignore_index": about.ignore_index, "batch_size": 8}
+    found = counted(model, test, lambda *both: answers(model, both[0 if images == DISTORTED else 1]), **how)
     return [{"images": images, "pass": t, **_numbers(one)} for t, one in enumerate(found)]
 
 

@@ -85,16 +85,10 @@ def run(settings: ComparisonSettings, key: ComparisonKey, accelerator: str = "au
         A run as ``results.json`` holds it, and the weights.
     """
     data, count = training_data(settings, key)
-    test = held_out(settings)
-    twin = untrained(settings, key)
-    module = FeedbackModule(
-        twin.model,
-        classes=len(facts(settings).classes),
-        ignore_index=facts(settings).ignore_index,
-        loss=settings.loss,
-        supervise=settings.supervise if isinstance(twin.model, FeedbackModel) else "last",
-        lr=settings.lr,
-    )
+    test, twin, about = held_out(settings), untrained(settings, key), facts(settings)
+    supervise = settings.supervise if isinstance(twin.model, FeedbackModel) else "last"
+    how: Any = {"classes": len(about.classes), "ignore_index": about.ignore_index, "loss": settings.loss}
+    module = FeedbackModule(twin.model, supervise=supervise, lr=settings.lr, **how)
     pairs = PairsModule(data, batch_size=settings.batch_size)
     seconds = train(key, module, pairs, twin.train_steps, accelerator)
     batch = [i % len(test) for i in range(settings.batch_size)]
