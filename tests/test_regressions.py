@@ -219,6 +219,7 @@ def test_a_half_precision_model_may_begin_at_random():
     assert model(IMAGE.bfloat16()).dtype == torch.bfloat16
 
 
+@pytest.mark.sweep
 def test_recomputation_can_be_compiled_for_training():
     shallow = unet(encoder_depth=3, decoder_channels=(16, 8, 8))
     model = smpf.wrap(shallow, smpf.Recurrent(steps=2, recompute=True, feedback_init=0.1)).train()

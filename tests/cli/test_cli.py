@@ -58,6 +58,7 @@ def test_help_waits_for_no_torch():
 
 
 @torch.no_grad()
+@pytest.mark.sweep
 def test_export_writes_what_the_library_writes_and_says_where(saved, tmp_path, capsys):
     out = tmp_path / "model.pt2"
     assert main(["export", str(saved), str(out), "--steps", "1", "--outputs", "all"]) == 0

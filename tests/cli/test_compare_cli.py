@@ -44,6 +44,7 @@ def compare(line, **names):
     return main(["compare", *(word.format(**names) for word in shlex.split(line))])
 
 
+@pytest.mark.sweep
 def test_a_comparison_prints_its_tables_the_answer_and_every_file_and_goes_on_where_it_was(config, tmp_path, capsys):
     line = f"--config {config} --models '[feedback, plain]' --out {tmp_path / 'out'} --accelerator cpu"
     assert compare(line) == 0

@@ -626,6 +626,7 @@ def test_evaluation_needs_no_library_of_an_extra():
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.sweep
 def test_results_and_the_statistics_of_seeds_need_no_torch():
     code = (
         "import sys, smp_feedback.evaluation.statistics, smp_feedback.plotting.figures; "

@@ -488,6 +488,7 @@ class Both(nn.Module):
 
 @every_kind
 @pytest.mark.parametrize("training", [False, True])
+@pytest.mark.sweep
 def test_it_compiles_as_one_graph(kind, training):
     module, image = Both(kind).train(training), torch.rand(2, 3, 9, 10)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
@@ -498,6 +499,7 @@ def test_it_compiles_as_one_graph(kind, training):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "padded"])
+@pytest.mark.sweep
 def test_it_exports_with_open_batch_and_size(kind):
     module = Both(kind).eval()
     b, h, w = torch.export.Dim("b"), torch.export.Dim("h", min=3, max=64), torch.export.Dim("w", min=3, max=64)

@@ -703,6 +703,7 @@ def test_autocast_answers_as_the_plain_model_does():
         agree(answer, expected, 0.1)
 
 
+@pytest.mark.sweep
 def test_it_compiles_and_exports():
     model, image = smpf.wrap(Normed(3, 4, 2), replace(HEARD, steps=2)).eval(), torch.rand(2, 3, 13, 10)
     conformance.check_compiles(model, image, dynamic=False)

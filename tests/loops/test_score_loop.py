@@ -558,6 +558,7 @@ def test_copies_and_pickles_answer_alike():
 
 
 @pytest.mark.parametrize("base", a_few([None, smpf.Recurrent(steps=2)], smpf.Recurrent(steps=2)))
+@pytest.mark.sweep
 def test_it_compiles_exports_and_takes_other_dtypes(base):
     shallow = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
     model, image = create(smpf.Score(**SMOOTH, base=base), **shallow).eval(), torch.rand(2, 3, 64, 64)

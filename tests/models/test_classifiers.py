@@ -37,6 +37,7 @@ def fitted(mnist, tmp_path):
     return tmp_path / "run"
 
 
+@pytest.mark.sweep
 def test_every_verb_takes_a_classifier(fitted, mnist, tmp_path, capsys):
     for verb in ("validate", "test"):
         assert smp_feedback(f"{verb} --run {fitted} --out {tmp_path}/{verb}") == 0

@@ -326,6 +326,7 @@ def test_the_user_may_still_interrupt_a_plugin(plugin):
 # --- the catalogue of a process
 
 
+@pytest.mark.sweep
 def test_installed_plugins_may_use_the_public_interface_while_the_catalogue_opens(tmp_path):
     install(
         tmp_path,
