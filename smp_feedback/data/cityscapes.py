@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from smp_feedback.data.augment import Augmentation
-from smp_feedback.data.files import natural_key, read_labels
-from smp_feedback.data.folder import MaskFolder, Pair
+from smp_feedback.data.files import natural_key
+from smp_feedback.data.folder import MaskFolder
+from smp_feedback.data.masks import read_stored
+from smp_feedback.data.pairing import Pair
 from smp_feedback.errors import InvalidInput, InvalidValue
 
 IGNORED = 255
@@ -83,7 +85,7 @@ class Cityscapes(MaskFolder):
 
     def labels(self, path: Path) -> Tensor:
         """The label map at *path* in train ids."""
-        return to_train_ids(read_labels(path), path)
+        return to_train_ids(read_stored(path), path)
 
 
 def to_train_ids(ids: Tensor, path: Path) -> Tensor:

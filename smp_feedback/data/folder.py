@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import SupportsIndex
@@ -12,16 +11,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
-from smp_feedback.data.files import LABEL_SUFFIXES, SUFFIXES, by, natural_key, read_image, read_labels, some
+from smp_feedback.data.files import by
+from smp_feedback.data.images import ImageReader, as_unit
 from smp_feedback.data.items import Sample, checked_index, height_width
+from smp_feedback.data.masks import MaskReader
+from smp_feedback.data.pairing import Pair, find_samples
 from smp_feedback.data.seeding import check_choice_of_items, choose
-from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
+from smp_feedback.errors import InvalidInput
 
 CAMVID_CLASSES = (
     *("sky", "building", "pole", "road", "pavement", "tree"),
     *("sign symbol", "fence", "car", "pedestrian", "bicyclist"),
 )
-Pair = tuple[Path, Path]  # an image and its mask
 
 
 class MaskFolder(Dataset[Sample]):
@@ -48,6 +49,7 @@ class MaskFolder(Dataset[Sample]):
         seed: Which images those are, in training.
 
     Attributes:
+        normalised: False: images are in [0, 1], and whoever shows them to a model normalises them.
         samples: (path of the image, path of its mask), in order.
 
     Items are (image, mask): float32 (3, H, W) in [0, 1], and int64 (H, W).
@@ -69,6 +71,8 @@ class MaskFolder(Dataset[Sample]):
     (torch.Size([3, 3, 4]), torch.Size([3, 4]), torch.int64)
     """
 
+    normalised = False
+
     def __init__(
         self,
         root: str | Path,
@@ -85,8 +89,8 @@ class MaskFolder(Dataset[Sample]):
     ) -> None:
         check_choice_of_items(count, seed)
         self.size = None if size is None else height_width(size, least=1)
-        self.classes = _checked_classes(classes)
-        self.ignore_index = _checked_label(ignore_index)
+        self.images, self.masks = ImageReader(), MaskReader(classes=classes, ignore_index=ignore_index)
+        self.classes, self.ignore_index = tuple(self.masks.classes), ignore_index
         self.transform = as_transform(transform)
         found = self.find(Path(root), split, images, masks)
         self.samples = [found[i] for i in choose(len(found), count, seed, split)]
@@ -97,7 +101,7 @@ class MaskFolder(Dataset[Sample]):
 
     def labels(self, path: Path) -> Tensor:
         """The mask at *path*, int64 (H, W)."""
-        return read_labels(path)
+        return self.masks.read(path)
 
     def name(self, index: SupportsIndex) -> str:
         """The path of image *index*."""
@@ -108,11 +112,11 @@ class MaskFolder(Dataset[Sample]):
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
         image_path, mask_path = self.samples[checked_index(index, len(self))]
-        image, mask = read_image(image_path), self.labels(mask_path)
+        image, mask = self.images.read(image_path), self.labels(mask_path)
         self._check_pair(image_path, image.shape[-2:], mask_path, mask)
         if self.size:
             image, mask = resize(image, self.size), resize(mask, self.size, labels=True)
-        image, mask = augmented(self.transform, image / 255, mask)
+        image, mask = augmented(self.transform, as_unit(image), mask)
         return image, mask
 
     def _check_pair(self, image_path: Path, size: torch.Size, mask_path: Path, mask: Tensor) -> None:
@@ -121,71 +125,4 @@ class MaskFolder(Dataset[Sample]):
                 f"{mask_path} has {by(mask.shape)} pixels, its image {image_path} has {by(size)}; "
                 "expected the same size."
             )
-        unknown = ((mask < 0) | (mask >= len(self.classes))) & (mask != self.ignore_index)
-        if unknown.any():
-            also = "" if self.ignore_index is None else f" or {self.ignore_index} (ignored)"
-            raise InvalidInput(
-                f"{mask_path} has labels {sorted(set(mask[unknown].tolist()))}; "
-                f"expected 0 to {len(self.classes) - 1} (the classes){also}."
-            )
-
-
-def find_samples(root: Path, split: str, images: str = "{split}", masks: str = "{split}annot") -> list[Pair]:
-    """Each image with its mask, in natural order; folders as `MaskFolder` takes them."""
-    folder = root / images.replace("{split}", split)
-    pattern = masks.replace("{split}", split)
-    mask_folder = (root / pattern).parent if "{stem}" in pattern else root / pattern
-    for one in (folder, mask_folder):
-        if not one.is_dir():
-            raise InvalidValue(f"{one}: expected a folder; {_splits(root, images, masks)}")
-    found = sorted(_files(folder, SUFFIXES), key=natural_key)
-    if not found:
-        raise InvalidValue(f"{folder}: expected images ({', '.join(SUFFIXES)}), found none.")
-    twice = [stem for stem, times in Counter(p.stem for p in found).items() if times > 1]
-    _refuse(folder, "one image per mask, several are called", twice)
-    if "{stem}" in pattern:
-        paired = [(p, root / pattern.replace("{stem}", p.stem)) for p in found]
-    else:
-        paired = [(p, mask) for p, mask in zip(found, _same_stem(found, mask_folder), strict=True)]
-    _refuse(mask_folder, "masks for every image, missing", [mask.name for _, mask in paired if not mask.is_file()])
-    return paired
-
-
-def _same_stem(images: Sequence[Path], folder: Path) -> list[Path]:
-    """For each image the mask of its stem in *folder*, as PNG where there is none."""
-    masks: defaultdict[str, list[Path]] = defaultdict(list)
-    for path in _files(folder, LABEL_SUFFIXES):
-        masks[path.stem].append(path)
-    _refuse(folder, "one mask per image, several are called", [p.stem for p in images if len(masks[p.stem]) > 1])
-    return [(masks[p.stem] or [folder / f"{p.stem}.png"])[0] for p in images]
-
-
-def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    return [p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith(".")]
-
-
-def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(classes) if isinstance(classes, Sequence) and not isinstance(classes, str) else ()
-    if not names or not all(isinstance(name, str) for name in names):
-        raise InvalidType(f"classes={classes!r}: expected the names of labels 0, 1, ..., at least one.")
-    return names
-
-
-def _checked_label(label: int | None) -> int | None:
-    if isinstance(label, bool) or not isinstance(label, int | None):
-        raise InvalidType(f"ignore_index={label!r}: expected a label (an int) or None.")
-    return label
-
-
-def _splits(root: Path, images: str, masks: str) -> str:
-    if not root.is_dir():
-        return f"{root} does not exist."
-    if (images, masks) != ("{split}", "{split}annot"):
-        return f"{root} has the folders {sorted(p.name for p in root.iterdir() if p.is_dir())}."
-    names = {p.name for p in root.iterdir() if p.is_dir()}
-    return f"{root} has the splits {sorted(name for name in names if f'{name}annot' in names)}."
-
-
-def _refuse(folder: Path, expected: str, names: Sequence[str]) -> None:
-    if names:
-        raise InvalidValue(f"{folder}: expected {expected} {len(names)}: {some(names)}.")
+        self.masks.check(mask, mask_path)

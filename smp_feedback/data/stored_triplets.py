@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
-from smp_feedback.data.files import SUFFIXES, by, read_image, some
+from smp_feedback.data.files import SUFFIXES, by, some
+from smp_feedback.data.images import ImageReader, as_unit
 from smp_feedback.data.items import Sample, inherited, item_name
 from smp_feedback.data.triplets import Triplet, TripletDataset
 from smp_feedback.errors import InvalidInput, InvalidValue
@@ -51,7 +52,7 @@ class StoredTriplets(TripletDataset):
 
     def _distorted(self, index: int, clean: Tensor) -> Tensor:
         path, size = self.files[index], (clean.shape[-2], clean.shape[-1])
-        image: Tensor = read_image(path)
+        image: Tensor = ImageReader().read(path)
         if image.shape[-2:] != clean.shape[-2:]:
             self._check_size(path, image, index, clean)
             image = resize(image, size)
@@ -59,7 +60,7 @@ class StoredTriplets(TripletDataset):
             raise InvalidInput(
                 f"{path} has {len(image)} channels, the image {self.name(index)} has {len(clean)}: expected as many."
             )
-        return (image / 255).to(clean)
+        return as_unit(image).to(clean)
 
     def _check_size(self, path: Path, image: Tensor, index: int, clean: Tensor) -> None:
         """Another size than the clean image's is that of its file, which was resized."""

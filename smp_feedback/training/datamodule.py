@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from torchvision.transforms.v2 import functional as F
 
 from smp_feedback.checks import check_whole
-from smp_feedback.data.files import SUFFIXES, natural_key, read_image
+from smp_feedback.data.files import SUFFIXES, natural_key
+from smp_feedback.data.images import ImageReader, as_unit
 from smp_feedback.data.items import checked_int, height_width
 from smp_feedback.errors import InvalidValue
 from smp_feedback.training.sampling import Numbered, Shuffled
@@ -199,10 +200,10 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image = read_image(self.paths[index])
+        image = ImageReader().read(self.paths[index])
         if self.size:
             image = F.resize(image, list(self.size), antialias=True)
-        return image / 255, torch.empty(0)
+        return as_unit(image), torch.empty(0)
 
     def name(self, index: int) -> str:
         """The file's path."""
