@@ -68,7 +68,7 @@ class ImageReader:
             own = chosen[:1] if len(set(chosen)) == 1 else chosen
             values, missing = (part if part is None else _take(part, own) for part in (raster.values, raster.missing))
             unit = to_unit(path, values, raster.layout, checked_scale(self.scale), missing)  # type: ignore[arg-type]
-        image = torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1)))
+        image = torch.from_numpy(np.array(unit.transpose(2, 0, 1), order="C"))
         return image.repeat(len(chosen), 1, 1) if len(own) < len(chosen) else image
 
     def channels_of(self, path: Path) -> int:
