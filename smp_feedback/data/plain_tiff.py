@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from smp_feedback.data.raster import Layout, Raster, whole
 from smp_feedback.errors import InvalidInput
@@ -33,14 +33,21 @@ def decode(path: Path) -> Raster:
 
 
 def _opened(path: Path) -> Any:
-    picture: Any = Image.open(path, formats=("TIFF",))
+    try:
+        picture: Any = Image.open(path, formats=("TIFF",))
+    except UnidentifiedImageError:
+        raise _refused(path) from None
     if not _is_plain(picture):
         picture.close()
-        raise InvalidInput(
-            f"{path}: without tifffile, TIFFs are read that have one page of grey or RGB of 8 bits, upright; for this "
-            'one, pip install "smp_feedback[tiff]".'
-        )
+        raise _refused(path)
     return picture
+
+
+def _refused(path: Path) -> InvalidInput:
+    return InvalidInput(
+        f"{path}: without tifffile, TIFFs are read that have one page of grey or RGB of 8 bits, upright; for this one, "
+        'pip install "smp_feedback[tiff]".'
+    )
 
 
 def _is_plain(picture: Any) -> bool:
