@@ -97,9 +97,7 @@ def test_masks_with_names_of_their_own(tmp_path):
     (tmp_path / "val").mkdir()
     with pytest.raises(InvalidValue, match=r"train: expected masks for every image, missing 1: b_mask\.png"):
         MaskFolder(tmp_path, **options)
-    with pytest.raises(
-        InvalidValue, match=r"labels.val: expected a folder; .* has the folders \['labels', 'train', 'val'\]"
-    ):
+    with pytest.raises(InvalidValue, match=r"labels.val: expected a folder; .* has the folders .*'train', 'val'\]"):
         MaskFolder(tmp_path, "val", **options)
 
 
