@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -30,7 +30,7 @@ class Twins(NamedTuple):
 
 
 def duplicates(paths_by_split: Mapping[str, Sequence[Path]]) -> list[Twins]:
-    """Files of equal content in different splits, each once for every pair of splits, in the first one's order.
+    """Files of equal content in different splits, each once for every pair of splits; what is held out comes first.
 
     Only what agrees in size is read, and only what agrees in its first bytes is read whole.
 
@@ -40,19 +40,21 @@ def duplicates(paths_by_split: Mapping[str, Sequence[Path]]) -> list[Twins]:
     ...     _ = (folder / name).write_text(text)
     >>> found = duplicates({"train": [folder / "a", folder / "b"], "val": [folder / "c"]})
     >>> [(two.split, two.path.name, two.other, two.twin.name) for two in found]
-    [('train', 'b', 'val', 'c')]
+    [('val', 'c', 'train', 'b')]
     """
-    files = {path for paths in paths_by_split.values() for path in paths}
-    keys: dict[Path, tuple[Hashable, ...]] = dict.fromkeys(files, ())
+    times = Counter(path for paths in paths_by_split.values() for path in set(paths))
+    keys: dict[Path, tuple[Hashable, ...]] = dict.fromkeys(filter(Path.is_file, times), ())
     for look in (_size, _head, _whole):
-        several = _several(keys)
-        keys = {path: (*key, look(path)) for path, key in keys.items() if key in several and _exists(path)}
+        count: Counter[Hashable] = Counter()
+        for path, key in keys.items():
+            count[key] += times[path]
+        keys = {path: (*key, look(path)) for path, key in keys.items() if count[key] > 1}
     return _twins(paths_by_split, keys)
 
 
 def links(paths_by_split: Mapping[str, Sequence[Path]]) -> list[Twins]:
     """Files that are in different splits at once, under one name or several: through links of either kind."""
-    files = {path for paths in paths_by_split.values() for path in paths if _exists(path)}
+    files = {path for paths in paths_by_split.values() for path in paths if path.is_file()}
     return _twins(paths_by_split, {path: _node(path) for path in files})
 
 
@@ -111,21 +113,13 @@ def _after(chosen: Callable[[Sequence[Any]], list[Any]], indices: Sequence[int] 
 
 
 def _twins(paths_by_split: Mapping[str, Sequence[Path]], keys: Mapping[Path, Hashable]) -> list[Twins]:
-    """Pairs of one key in two splits, in the order of the first."""
+    """Pairs of one key in two splits, those of train last, in the order of the first."""
     found = []
-    for split, other in combinations(paths_by_split, 2):
+    for split, other in combinations(sorted(paths_by_split, key=lambda name: name == "train"), 2):
         there = {keys[path]: path for path in reversed(paths_by_split[other]) if path in keys}
         mine = dict.fromkeys(path for path in paths_by_split[split] if path in keys)
         found += [Twins(split, path, other, there[keys[path]]) for path in mine if keys[path] in there]
     return found
-
-
-def _several(keys: Mapping[Path, Hashable]) -> set[Hashable]:
-    """The keys that more than one path has."""
-    count: defaultdict[Hashable, int] = defaultdict(int)
-    for key in keys.values():
-        count[key] += 1
-    return {key for key, number in count.items() if number > 1}
 
 
 def _lines(found: Iterable[Twins], paths: Mapping[str, Sequence[Path]], how: str) -> list[str]:
@@ -145,11 +139,6 @@ def _both(two: Twins) -> str:
         return two.path.name
     around = Path(os.path.commonpath([two.path.absolute(), two.twin.absolute()]))
     return f"{below(around, two.path.absolute()).as_posix()} = {below(around, two.twin.absolute()).as_posix()}"
-
-
-def _exists(path: Path) -> bool:
-    """A file that is gone is refused elsewhere, when it is read."""
-    return path.is_file()
 
 
 def _node(path: Path) -> tuple[int, int]:

@@ -116,9 +116,10 @@ def open_pairs(
     """
     from smp_feedback.data import Corrupted, open_dataset
     from smp_feedback.data.augment import cropped
+    from smp_feedback.data.duplicates import SHARED, check_shared
 
     check_choice("normalise", normalise, (AUTO, "none"))
-    check_choice("shared", shared, ("warn", "refuse", "allow"))
+    check_choice("shared", shared, SHARED)
     told = {"root": root, "size": size, "seed": seed, "bands": bands, "channels": channels, "scale": scale}
     told |= {"values": values, "colours": colours, "offset": offset, "val_share": val_share, "test_share": test_share}
     told |= {"split_file": split_file, "folds": folds, "fold": fold, "group": group, **(options or {})}
@@ -130,6 +131,7 @@ def open_pairs(
             own["transform"] = cropped(augment, crop)
             own |= {} if images is None else {"count": check_whole("images", images)}
         opened[split] = open_dataset(name, split, **own)
+    check_shared(opened, shared)
     facts = facts_of(next(iter(opened.values())))
     if crop is not None and "train" in opened:
         facts = facts.cropped(crop)
