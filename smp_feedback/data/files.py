@@ -70,17 +70,14 @@ def absent(path: Path) -> str:
     """Why there is no folder *path*, and what is there that is called nearly so.
 
     >>> absent(Path(__file__).parent / "corrupton")
-    "it does not exist. Did you mean 'corruption'?"
+    "...corrupton does not exist. Did you mean 'corruption'?"
     """
-    if path.is_file():
-        return "it is a file."
     there, name = path, path.name
     while not there.exists() and there != there.parent:
         there, name = there.parent, there.name
     if there.is_file():
         return f"{there} is a file."
-    what = "it does not exist." if there == path.parent else f"{there / name} does not exist."
-    return f"{what} {meant(name, subfolders(there))}".strip()
+    return f"{there / name} does not exist. {meant(name, subfolders(there))}".strip()
 
 
 def meant(name: str, known: Iterable[str]) -> str:

@@ -147,9 +147,7 @@ def _hint(missing: Sequence[str], masks: Mapping[str, object], images: Mapping[s
     free = [stem for stem in masks if stem not in images]
     around = [stem for stem in free if first in stem]
     if around:
-        return (
-            f" There is {around[0]!r}: if that is its mask, write masks='.../{around[0].replace(first, '{stem}')}.png'."
-        )
+        return f" There is {around[0]!r}: if that is its mask, write masks='.../{around[0].replace(first, '{stem}', 1)}.png'."
     close = did_you_mean(first, free, 1)
     return f" {close[0]!r} has no image: is that the mask of {first!r}?" if close else ""
 
@@ -171,8 +169,7 @@ def _none(left_out: Sequence[LeftOut], masks: Mapping[str, Sequence[Path]], both
 def _there(root: Path, folder: Path, split: str, images: str, masks: str) -> str:
     """What *root* has instead of *folder*."""
     if not root.is_dir():
-        why = absent(root)
-        return why if why == "it is a file." else f"{root} {why.removeprefix('it ')}" if why[:3] == "it " else why
+        return absent(root)
     names = subfolders(root)
     if (images, masks) != ("{split}", "{split}annot"):
         return f"{root} has the folders {names}. {absent(folder)}"
