@@ -14,7 +14,7 @@ from smp_feedback.data.augment import Augmentation, as_transform, augmented, res
 from smp_feedback.data.files import as_path, by
 from smp_feedback.data.finding import warn_left_out
 from smp_feedback.data.images import ImageReader, as_unit
-from smp_feedback.data.items import Sample, checked_index, height_width
+from smp_feedback.data.items import Sample, checked_index, height_width, in_unit
 from smp_feedback.data.masks import MaskReader
 from smp_feedback.data.pairing import Found, find_samples
 from smp_feedback.data.seeding import check_choice_of_items, choose
@@ -142,7 +142,7 @@ class MaskFolder(Dataset[Sample]):
         if self.size:
             image, mask = resize(image, self.size), resize(mask, self.size, labels=True)
         image, mask = augmented(self.transform, as_unit(image), mask)
-        return image, mask
+        return in_unit(image, str(image_path)), mask
 
     def _check_pair(self, image_path: Path, size: torch.Size, mask_path: Path, mask: Tensor) -> None:
         if mask.shape != size:

@@ -147,7 +147,8 @@ def _hint(missing: Sequence[str], masks: Mapping[str, object], images: Mapping[s
     free = [stem for stem in masks if stem not in images]
     around = [stem for stem in free if first in stem]
     if around:
-        return f" There is {around[0]!r}: if that is its mask, write masks='.../{around[0].replace(first, '{stem}', 1)}.png'."
+        told = around[0].replace(first, "{stem}", 1)
+        return f" There is {around[0]!r}: if that is its mask, write masks='.../{told}.png'."
     close = did_you_mean(first, free, 1)
     return f" {close[0]!r} has no image: is that the mask of {first!r}?" if close else ""
 

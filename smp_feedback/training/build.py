@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from smp_feedback.checks import check_choice, check_whole
+from smp_feedback.config.data import DataConfig
 from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.config.score import Score
-from smp_feedback.errors import InvalidInput
+from smp_feedback.data.items import inherited
+from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.factory import create
+from smp_feedback.models.preprocessing import given_config
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.extension import evaluating
 from smp_feedback.training.build_loss import build_loss
@@ -35,10 +38,30 @@ class Facts:
     task: str
     image: tuple[int, ...]
     crop: tuple[int, ...] | None = None  # an image as training shows it, where that is another
+    reads: DataConfig = field(
+        default_factory=DataConfig
+    )  # how images are read, and how they are normalised if somebody said so
+    normalise: str = AUTO  # whether else as the encoder was pretrained
 
     def cropped(self, side: int) -> Facts:
         """The same, where training shows windows of *side* pixels."""
         return replace(self, crop=(self.image[0], *(min(side, whole) for whole in self.image[1:])))
+
+    def config(self, own: DataConfig) -> DataConfig:
+        """What a model expects of such images that, by itself, is *own*.
+
+        >>> Facts(("sky", "car"), None, "segmentation", (3, 6, 8), normalise="none").config(DataConfig()).classes
+        ('sky', 'car')
+        """
+        said = self.reads if self.reads.mean is not None else own if self.normalise == AUTO else DataConfig()
+        about = {"classes": self.classes, "ignore_index": self.ignore_index, "task": self.task}
+        how = {name: getattr(self.reads, name) for name in ("size", "bands", "scale")}
+        return DataConfig(mean=said.mean, std=said.std, channels=self.image[0], **about, **how)  # type: ignore[arg-type]
+
+    @classmethod
+    def of_config(cls, config: DataConfig, image: tuple[int, ...]) -> Facts:
+        """What *config* says of the data that its model was trained on, for an *image* (C, H, W) to come."""
+        return cls(config.classes, config.ignore_index, config.task, image, reads=config, normalise="none")
 
 
 def open_pairs(
@@ -119,8 +142,17 @@ def open_pairs(
     from smp_feedback.data.duplicates import SHARED, check_shared
 
     check_choice("normalise", normalise, (AUTO, "none"))
+    if normalise == "none" and (mean is not None or std is not None):
+        raise InvalidValue(f"mean={mean}, std={std} with normalise='none': give one of them.")
     check_choice("shared", shared, SHARED)
-    told = {"root": root, "size": size, "seed": seed, "bands": bands, "channels": channels, "scale": scale}
+    told: dict[str, Any] = {
+        "root": root,
+        "size": size,
+        "seed": seed,
+        "bands": bands,
+        "channels": channels,
+        "scale": scale,
+    }
     told |= {"values": values, "colours": colours, "offset": offset, "val_share": val_share, "test_share": test_share}
     told |= {"split_file": split_file, "folds": folds, "fold": fold, "group": group, **(options or {})}
     told = {key: value for key, value in told.items() if value is not None}
@@ -132,7 +164,8 @@ def open_pairs(
             own |= {} if images is None else {"count": check_whole("images", images)}
         opened[split] = open_dataset(name, split, **own)
     check_shared(opened, shared)
-    facts = facts_of(next(iter(opened.values())))
+    reads: dict[str, Any] = {"bands": bands, "scale": scale, "mean": mean, "std": std}
+    facts = replace(facts_of(next(iter(opened.values())), **reads), normalise=normalise)
     if crop is not None and "train" in opened:
         facts = facts.cropped(crop)
     if corruption is not None:
@@ -141,10 +174,16 @@ def open_pairs(
     return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed), facts
 
 
-def facts_of(pairs: Any) -> Facts:
-    """What a model must know of *pairs*, by its first item."""
+def facts_of(pairs: Any, **told: Any) -> Facts:
+    """What a model must know of *pairs*, by its first item, and by what is *told* of how it is read and normalised.
+
+    Raises:
+        InvalidType, InvalidValue: If mean or std are not one number a channel.
+    """
     image, target = pairs[0][:2]
-    return Facts(tuple(pairs.classes), pairs.ignore_index, task_of(target[None]), tuple(image.shape))
+    size = inherited(pairs, "size")
+    reads = DataConfig(size=size if isinstance(size, tuple) else None, channels=len(image), **told)
+    return Facts(tuple(pairs.classes), pairs.ignore_index, task_of(target[None]), tuple(image.shape), reads=reads)
 
 
 def build_module(
@@ -200,6 +239,7 @@ def build_model(
     told |= {} if encoder is None else {"encoder_name": encoder}
     told |= {} if encoder_weights == AUTO else {"encoder_weights": encoder_weights}
     model: nn.Module = create(arch, feedback=cast(Any, feedback), **told)
+    cast(Any, model).data_config = facts.config(given_config(model).config)
     check_sizes(model, facts)
     return model
 
