@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
 from smp_feedback.data.files import SUFFIXES, by, some
 from smp_feedback.data.images import ImageReader, as_unit, size_of
-from smp_feedback.data.items import Sample, inherited, item_name
+from smp_feedback.data.items import Sample, in_unit, inherited, item_name
 from smp_feedback.data.triplets import Triplet, TripletDataset
 from smp_feedback.errors import InvalidInput, InvalidValue
 
@@ -57,7 +57,7 @@ class StoredTriplets(TripletDataset):
         """Item *index*, augmented as one."""
         clean, target = self.dataset[index][:2]
         distorted, clean, target = augmented(self.transform, self._distorted(index, clean), clean, target)
-        return distorted, clean, target
+        return in_unit(distorted, str(self.files[index])), in_unit(clean, self.name(index)), target
 
     def _distorted(self, index: int, clean: Tensor) -> Tensor:
         path, size = self.files[index], (clean.shape[-2], clean.shape[-1])

@@ -14,6 +14,7 @@ from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.errors import InvalidValue, SurgeryError
 from smp_feedback.models.builder import arguments_of, build_base
 from smp_feedback.models.group_norm import check_base_norm, with_group_norm
+from smp_feedback.models.preprocessing import built_config
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.cuts import answering_logits
 from smp_feedback.surgery.extension import ClosedLoop
@@ -32,8 +33,10 @@ def assemble(arch: str, given: dict[str, Any], feedback: Feedback, base_norm: st
     told = arguments_of(arch, _with_feedback_channels(arch, given, config))
     check_base_norm(base_norm, told.get("encoder_weights"))
     base = build_base(arch, told)
+    data = built_config(arch, base, told)
     if base_norm is not None:
         base, told = with_group_norm(base), {**told, "base_norm": base_norm}
+    vars(base)["data_config"] = data
     if config is None:
         return answering_logits(base)
     return close(base, config, {"architecture": entry.name, "arguments": {**told, "encoder_weights": None}})
@@ -62,7 +65,7 @@ def close(base: nn.Module, config: LoopConfig, origin: Mapping[str, Any] | None)
         who = origin["architecture"] if origin else type(base).__name__
         raise InvalidValue(f"{who}: this {type(base).__name__} looks again already; its builder must make a new one.")
     ours = {"feedback"}.union(*(vars(c) for c in loop.__mro__ if not issubclass(nn.Module, c)))
-    taken = {*base._modules, *base._parameters, *base._buffers, *vars(base)} - {"config"}
+    taken = {*base._modules, *base._parameters, *base._buffers, *vars(base)} - {"config", "data_config"}
     taken -= {"feedback"} if inner is not None else set()
     for name in sorted(ours & taken):
         raise SurgeryError(

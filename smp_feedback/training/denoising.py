@@ -111,7 +111,7 @@ class DenoisingModule(ScoringModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One batch's loss."""
-        loss = self.loss_of(batch)
+        loss = self.loss_of(self.fed(batch))
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
@@ -123,7 +123,7 @@ class DenoisingModule(ScoringModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Score the base and one pass of the autoencoder on one batch."""
-        begun, target = self.begin(batch, "val"), batch[1]
+        begun, target = self.begin(self.fed(batch), "val"), batch[1]
         check_answer(begun.logits, target)
         logits = self.model.reconstruct(begun.y, begun.features)
         self.scores.update(BASE, per_class(begun.logits), target)

@@ -122,6 +122,7 @@ class FeedbackModule(ScoringModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One batch's loss; with ``backward="per_step"``, the whole optimiser step."""
+        batch = self.fed(batch)
         loss = self.loss_of(batch) if self.automatic_optimization else self._step_by_step(batch)
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
@@ -162,7 +163,7 @@ class FeedbackModule(ScoringModule):
 
     def predict_step(self, batch: Any, index: int) -> Tensor:
         """The logits of every look (T, B, classes, H, W)."""
-        image: Tensor = batch if isinstance(batch, Tensor) else batch[0]
+        image: Tensor = batch if isinstance(batch, Tensor) else self.fed(batch)[0]
         return torch.stack(list(self.looks(image)))
 
     def on_validation_epoch_end(self) -> None:
@@ -174,7 +175,7 @@ class FeedbackModule(ScoringModule):
         self._conclude("test")
 
     def _score(self, stage: str, batch: Batch) -> None:
-        image, target = batch[:2]
+        image, target = self.fed(batch)[:2]
         if self.scores is None:
             self.scores = self._metric(task_of(target)).to(self.device)
         for t, logits in enumerate(self.looks(image)):
