@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from smp_feedback.data.augment import Augmentation
 from smp_feedback.data.cityscapes import Cityscapes
@@ -52,11 +53,15 @@ def folder(
     masks: str = "{split}annot",
     classes: Sequence[str] | None = None,
     ignore_index: int | None = None,
+    bands: Sequence[int] | None = None,
+    channels: int | None = None,
+    scale: Any = None,
 ) -> MaskFolder:
     """Your own images and masks, see `MaskFolder`; the names of the classes have no default."""
     if classes is None:
         raise InvalidValue(f"folder: classes=None: expected the names of labels 0, 1, ..., as in {CAMVID_CLASSES[:2]}.")
-    make = functools.partial(MaskFolder, classes=classes, ignore_index=ignore_index, images=images, masks=masks)
+    read = {"bands": bands, "channels": channels, "scale": scale}
+    make = functools.partial(MaskFolder, classes=classes, ignore_index=ignore_index, images=images, masks=masks, **read)
     opened = _of_files("folder", make, f"{images}/ and {masks}")
     return opened(split, root=root, size=size, seed=seed, count=count, transform=transform)
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
-LABEL_SUFFIXES = (".png", ".tif", ".tiff")  # JPEG would blur labels into one another
+SUFFIXES = (*(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".pgm", ".ppm"),)
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")  # JPEG would blur labels into one another
 
 
 def natural_key(path: Path) -> tuple[list[str | int], str]:
