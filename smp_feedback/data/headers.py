@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image
-
 from smp_feedback.data.contract import files_of
+from smp_feedback.data.images import layout_of, size_of
+from smp_feedback.errors import FeedbackError
 
-ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap height and width
-KINDS = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int32", "F": "float32", "1": "bool"}
 MOST_FILES = 10_000  # heads read where a sample is enough: seconds on a disk, minutes across a network
 
 
@@ -46,11 +44,9 @@ def header(path: Path) -> Header | None:
     True
     """
     try:
-        with Image.open(path) as picture:
-            turned = picture.getexif().get(ORIENTATION) in TURNED
-            size = (picture.width, picture.height) if turned else (picture.height, picture.width)
-            return Header(size, len(picture.getbands()), KINDS.get(picture.mode, "uint8"))
-    except Exception:  # decoders raise all kinds; who reads the image says what is wrong with it
+        layout = layout_of(path)
+        return Header(size_of(path), layout.bands, layout.kind)
+    except FeedbackError:  # who reads the image says so
         return None
 
 

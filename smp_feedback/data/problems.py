@@ -95,20 +95,27 @@ def _classes(name: str, split: SplitReport, splits: Splits, learnt: bool) -> Ite
         words = f"every {_unit(split)} that counts is {only!r}, so that there is nothing to learn"
         yield Problem(severity=ERROR, split=name, item=None, words=f"{words}.")
     for row in absent:
-        yield Problem(severity=WARNING, split=name, item=None, words=_absent(name, row, split, splits, learnt))
+        if learnt or _met(splits.get(TRAIN), row.name):  # of what is never learnt, that is said
+            words = (
+                _absent(row, split, splits) if learnt else f"{row.name!r} has no {_unit(split)}: it is never scored."
+            )
+            yield Problem(severity=WARNING, split=name, item=None, words=words)
     for row in rows if learnt else ():
         if 0 < row.share < RARE:
             words = f"{row.name!r} has {percent(row.share)} of the {_unit(split)}s, in {_images(row, split)}"
             yield Problem(severity=WARNING, split=name, item=None, words=f"{words}: it is hardly learnt unweighted.")
 
 
-def _absent(name: str, row: ClassFacts, split: SplitReport, splits: Splits, learnt: bool) -> str:
+def _met(split: SplitReport | None, name: str) -> bool:
+    """Whether *split* has a class of that name somewhere."""
+    return split is not None and any(row.name == name and row.pixels for row in split.classes)
+
+
+def _absent(row: ClassFacts, split: SplitReport, splits: Splits) -> str:
     """A class without a pixel: how that matters, and what may be behind it."""
     met = "" if split.looked == split.items else f" ({split.looked} of {split.items} masks looked at)"
-    no = f"{row.name!r} has no {'pixel' if split.task != 'classification' else 'image'} in {name}{met}"
-    if not learnt:
-        return f"{no}: it is never scored."
-    elsewhere = [other for other, one in splits.items() if (of := one.class_called(row.name)) and of.pixels]
+    no = f"{row.name!r} has no {_unit(split)}{met}"
+    elsewhere = [other for other, one in splits.items() if _met(one, row.name)]
     also = f", though it has in {' and '.join(elsewhere)}" if elsewhere else ""
     if split.ignored < MUCH or split.task != "segmentation" or split.ignore_index is None:
         return f"{no}{also}: it is never learnt."
@@ -150,8 +157,9 @@ def percent(share: float) -> str:
     hundred = 100 * share
     if not hundred:
         return "0 %"
-    digits = f"{hundred:.1f}" if hundred >= 1 else f"{hundred:.2g}"
-    return f"{digits if 'e' not in digits else format(hundred, '.5f')} %"
+    if hundred >= 1:
+        return f"{hundred:.1f} %"
+    return f"{hundred:.2g} %" if hundred >= 1e-4 else f"{hundred:.5f} %"
 
 
 def _unit(split: SplitReport) -> str:

@@ -30,9 +30,9 @@ class Problem:
     words: str
 
     def __str__(self) -> str:
-        """Such as ``train: a.png: ...``, each named once."""
-        named = [one for one in (self.split, self.item) if one is not None and one not in self.words]
-        return ": ".join([*named, self.words])
+        """Such as ``train: a.png: ...``, the item named once."""
+        named = [self.split, None if self.item is not None and self.item in self.words else self.item]
+        return ": ".join([*(one for one in named if one is not None), self.words])
 
 
 @dataclass(frozen=True, kw_only=True)
