@@ -46,7 +46,7 @@ def _items(name: str, split: SplitReport) -> Iterator[Problem]:
         words = f"every pixel of every mask is ignored ({label}): there is nothing to learn from and to score"
         yield Problem(severity=ERROR, split=name, item=split.void[0], words=f"{words}.")
     elif split.void:
-        words = f"every pixel is ignored ({label}) in {_count(len(split.void), split.looked)}: {some(split.void)}"
+        words = f"every pixel is ignored ({label}) in {_count(len(split.void), split.looked)} ({some(split.void)})"
         yield Problem(severity=WARNING, split=name, item=split.void[0], words=f"{words}.")
 
 
@@ -96,9 +96,7 @@ def _classes(name: str, split: SplitReport, splits: Splits, learnt: bool) -> Ite
         yield Problem(severity=ERROR, split=name, item=None, words=f"{words}.")
     for row in absent:
         if learnt or _met(splits.get(TRAIN), row.name):  # of what is never learnt, that is said
-            words = (
-                _absent(row, split, splits) if learnt else f"{row.name!r} has no {_unit(split)}: it is never scored."
-            )
+            words = _absent(row, split, splits) if learnt else _unscored(row, split)
             yield Problem(severity=WARNING, split=name, item=None, words=words)
     for row in rows if learnt else ():
         if 0 < row.share < RARE:
@@ -111,10 +109,17 @@ def _met(split: SplitReport | None, name: str) -> bool:
     return split is not None and any(row.name == name and row.pixels for row in split.classes)
 
 
+def _unscored(row: ClassFacts, split: SplitReport) -> str:
+    return f"{row.name!r} has no {_unit(split)}{_of_some(split)}: it is never scored."
+
+
+def _of_some(split: SplitReport) -> str:
+    return "" if split.looked == split.items else f" ({split.looked} of {split.items} masks looked at)"
+
+
 def _absent(row: ClassFacts, split: SplitReport, splits: Splits) -> str:
     """A class without a pixel: how that matters, and what may be behind it."""
-    met = "" if split.looked == split.items else f" ({split.looked} of {split.items} masks looked at)"
-    no = f"{row.name!r} has no {_unit(split)}{met}"
+    no = f"{row.name!r} has no {_unit(split)}{_of_some(split)}"
     elsewhere = [other for other, one in splits.items() if _met(one, row.name)]
     also = f", though it has in {' and '.join(elsewhere)}" if elsewhere else ""
     if split.ignored < MUCH or split.task != "segmentation" or split.ignore_index is None:
@@ -128,15 +133,14 @@ def _absent(row: ClassFacts, split: SplitReport, splits: Splits) -> str:
 
 def _files(name: str, split: SplitReport) -> Iterator[Problem]:
     if split.left_out:
-        words = (
-            f"{len(split.left_out)} files are left out, which lie beside those that are read: {some(split.left_out)}"
-        )
-        yield Problem(severity=WARNING, split=name, item=split.left_out[0], words=f"{words}.")
+        words = f"{len(split.left_out)} files are left out, which lie beside those that are read"
+        names = some([str(path) for path in split.left_out])
+        yield Problem(severity=WARNING, split=name, item=split.left_out[0], words=f"{words} ({names}).")
 
 
 def _values(name: str, split: SplitReport) -> Iterator[Problem]:
     if split.constant:
-        words = f"the image is of one value in {_count(len(split.constant), split.looked)}: {some(split.constant)}"
+        words = f"the image is of one value in {_count(len(split.constant), split.looked)} ({some(split.constant)})"
         yield Problem(severity=WARNING, split=name, item=split.constant[0], words=f"{words}.")
     if split.high is not None and split.high < DARK and len(split.constant) < split.looked:
         wide = any("uint16" in kind for kind in split.kinds)
