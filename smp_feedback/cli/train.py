@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 
 import lightning
 from jsonargparse import ArgumentParser
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from smp_feedback.checks import check_whole
@@ -17,6 +18,7 @@ from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
 from smp_feedback.cli.tables import say, score_table, summary, tell
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.items import checked_int
+from smp_feedback.data.summary import data_summary
 from smp_feedback.models.preprocessing import given_config
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.build import Facts, build_module, open_pairs
@@ -135,9 +137,17 @@ def fit(verb: str, parser: ArgumentParser, args: Any) -> None:
 
     def prepare(made: Any) -> Lesson:
         module, data, facts = built(verb, made)
-        return Lesson(module, data, f"val_{NAMES[facts.task]}", summary(module, facts))
+        about = [summary(module, facts), *in_short(data)]
+        return Lesson(module, data, f"val_{NAMES[facts.task]}", "\n".join(about))
 
     train(parser, args, verb, prepare)
+
+
+def in_short(data: PairsModule) -> list[str]:
+    """What is trained on and scored, in lines; said, and so looked at, by one process alone."""
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        return []
+    return data_summary({"train": data.train, "val": data.val})
 
 
 def score(verb: str, parser: ArgumentParser, args: Any) -> None:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from smp_feedback.checks import check_whole
 from smp_feedback.config.data import DataConfig
+from smp_feedback.data.alike import check_alike, unlike
 from smp_feedback.data.augment import resize
 from smp_feedback.data.feeding import feeding
 from smp_feedback.data.finding import find_images, warn_left_out
@@ -35,12 +36,14 @@ class PairsModule(lightning.LightningDataModule):
         train: Training pairs, shuffled anew in each epoch; None to evaluate alone.
         val: Validation pairs, in order; None trains without validation.
         test: Test pairs, in order; ``predict`` takes these too.
-        batch_size: Images per step and process; a last, smaller batch is dropped in training (BatchNorm).
+        batch_size: Images per step and process; a last, smaller batch is dropped in training (BatchNorm). Images of
+            several sizes are scored one by one.
         workers: Processes that load data.
         seed: Another seed, another order and other draws.
 
     Raises:
         InvalidValue: If there are fewer training pairs than make one batch.
+        InvalidInput: If training images of several sizes are to make one.
 
     >>> from smp_feedback.data import Shapes
     >>> images, targets, indices = next(iter(PairsModule(Shapes(8), batch_size=4).train_dataloader()))
@@ -65,6 +68,8 @@ class PairsModule(lightning.LightningDataModule):
         check_whole("batch_size", batch_size)
         if train is not None and len(cast(Sized, train)) < batch_size:
             raise InvalidValue(f"batch_size={batch_size}: expected at most the {len(train)} training images there are.")
+        if train is not None:
+            check_alike(train, batch_size)
         self.train, self.val, self.test, self.batch_size = train, val, test, batch_size
         self.workers, self.seed = checked_int("workers", workers, least=0), checked_int("seed", seed, least=0)
         self._begin = (0, 0)  # epoch, and how many of its batches are over
@@ -81,7 +86,7 @@ class PairsModule(lightning.LightningDataModule):
         (epoch, batches), self._begin = self._begin, (0, 0)
         place = {"epoch": epoch, "skip": batches * self.batch_size}
         order = Shuffled(len(cast(Sized, self.train)), self.seed, replicas=replicas, rank=rank, **place)
-        return self._loader(self.train, order, drop_last=True)
+        return self._loader(self.train, order, self.batch_size, drop_last=True)
 
     def val_dataloader(self) -> Batches:
         """All validation pairs, in order."""
@@ -141,12 +146,13 @@ class PairsModule(lightning.LightningDataModule):
         if 0 < count < replicas:
             raise InvalidValue(f"{replicas} processes: expected at least as many images to score, there are {count}.")
         mine = range(count)[rank::replicas]
-        return self._loader(dataset or [], InOrder(mine), drop_last=False)
+        alone = dataset is not None and self.batch_size > 1 and unlike(dataset) is not None
+        return self._loader(dataset or [], InOrder(mine), 1 if alone else self.batch_size, drop_last=False)
 
-    def _loader(self, dataset: Pairs, sampler: DistributedSampler[Any], *, drop_last: bool) -> Batches:
+    def _loader(self, dataset: Pairs, sampler: DistributedSampler[Any], batch_size: int, *, drop_last: bool) -> Batches:
         return DataLoader(
             Numbered(dataset, self.seed, self.parts),
-            batch_size=self.batch_size,  # by name: Lightning makes it again for predict
+            batch_size=batch_size,  # by name: Lightning makes it again for predict
             sampler=sampler,
             drop_last=drop_last,
             num_workers=self.workers,
