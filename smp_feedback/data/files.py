@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
-LABEL_SUFFIXES = (".png", ".tif", ".tiff")  # JPEG would blur labels into one another
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")  # JPEG would blur labels into one another
 
 
 def natural_key(path: Path) -> tuple[list[str | int], str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
+from smp_feedback.data.colours import Colours
 from smp_feedback.data.files import by
 from smp_feedback.data.images import ImageReader, as_unit
 from smp_feedback.data.items import Sample, checked_index, height_width
@@ -29,8 +30,8 @@ class MaskFolder(Dataset[Sample]):
     """Images in one folder and their label maps in another, under the same stem.
 
     The default folders are those of the widely used 11-class copy of CamVid (Brostow et al. 2008): ``root/split``
-    and ``root/{split}annot``. Images are JPEG, PNG or TIFF; label maps are one-channel PNG or TIFF, palettes
-    included (of which the indices count). Sorted as people count: ``frame2`` before ``frame10``.
+    and ``root/{split}annot``. Images are JPEG, PNG or TIFF; label maps are what `MaskReader` reads. Sorted as people
+    count: ``frame2`` before ``frame10``.
 
     Args:
         root: The folder that holds the splits.
@@ -47,6 +48,7 @@ class MaskFolder(Dataset[Sample]):
             own, such as ``labels/{split}/{stem}_mask.png``.
         count: Use only so many images, see `seeding.choose`; None is all.
         seed: Which images those are, in training.
+        values, colours, offset: What masks hold instead of labels, see `MaskReader`.
 
     Attributes:
         normalised: False: images are in [0, 1], and whoever shows them to a model normalises them.
@@ -86,10 +88,16 @@ class MaskFolder(Dataset[Sample]):
         masks: str = "{split}annot",
         count: int | None = None,
         seed: int = 0,
+        values: Mapping[Any, Any] | None = None,
+        colours: Colours | None = None,
+        offset: int = 0,
     ) -> None:
         check_choice_of_items(count, seed)
         self.size = None if size is None else height_width(size, least=1)
-        self.images, self.masks = ImageReader(), MaskReader(classes=classes, ignore_index=ignore_index)
+        self.images, self.masks = (
+            ImageReader(),
+            MaskReader(classes=classes, ignore_index=ignore_index, values=values, colours=colours, offset=offset),
+        )
         self.classes, self.ignore_index = tuple(self.masks.classes), ignore_index
         self.transform = as_transform(transform)
         found = self.find(Path(root), split, images, masks)
