@@ -54,6 +54,9 @@ def folder(
     masks: str = "{split}annot",
     classes: Sequence[str] | None = None,
     ignore_index: int | None = None,
+    bands: Sequence[int] | None = None,
+    channels: int | None = None,
+    scale: Any = None,
     values: Mapping[Any, Any] | None = None,
     colours: Colours | None = None,
     offset: int = 0,
@@ -61,8 +64,10 @@ def folder(
     """Your own images and masks, see `MaskFolder`; the names of the classes have no default."""
     if classes is None:
         raise InvalidValue(f"folder: classes=None: expected the names of labels 0, 1, ..., as in {CAMVID_CLASSES[:2]}.")
+    read = {"bands": bands, "channels": channels, "scale": scale}
+    mean = {"values": values, "colours": colours, "offset": offset}
     make = functools.partial(MaskFolder, classes=classes, ignore_index=ignore_index, images=images, masks=masks)
-    make = functools.partial(make, values=values, colours=colours, offset=offset)
+    make = functools.partial(make, **read, **mean)
     opened = _of_files("folder", make, f"{images}/ and {masks}")
     return opened(split, root=root, size=size, seed=seed, count=count, transform=transform)
 

@@ -30,7 +30,7 @@ class MaskFolder(Dataset[Sample]):
     """Images in one folder and their label maps in another, under the same stem.
 
     The default folders are those of the widely used 11-class copy of CamVid (Brostow et al. 2008): ``root/split``
-    and ``root/{split}annot``. Images are JPEG, PNG or TIFF; label maps are what `MaskReader` reads. Sorted as people
+    and ``root/{split}annot``. Images are what `ImageReader` reads, label maps what `MaskReader` reads. Sorted as people
     count: ``frame2`` before ``frame10``.
 
     Args:
@@ -48,13 +48,15 @@ class MaskFolder(Dataset[Sample]):
             own, such as ``labels/{split}/{stem}_mask.png``.
         count: Use only so many images, see `seeding.choose`; None is all.
         seed: Which images those are, in training.
+        bands, channels, scale: Which bands of an image are read, how many channels it has, what becomes [0, 1]: see
+            `ImageReader`.
         values, colours, offset: What masks hold instead of labels, see `MaskReader`.
 
     Attributes:
         normalised: False: images are in [0, 1], and whoever shows them to a model normalises them.
         samples: (path of the image, path of its mask), in order.
 
-    Items are (image, mask): float32 (3, H, W) in [0, 1], and int64 (H, W).
+    Items are (image, mask): float32 (C, H, W) in [0, 1], and int64 (H, W).
 
     Raises:
         InvalidType: If *classes* is no sequence of names, or *ignore_index* or *size* no whole number.
@@ -88,16 +90,18 @@ class MaskFolder(Dataset[Sample]):
         masks: str = "{split}annot",
         count: int | None = None,
         seed: int = 0,
+        bands: Sequence[int] | None = None,
+        channels: int | None = None,
+        scale: Any = None,
         values: Mapping[Any, Any] | None = None,
         colours: Colours | None = None,
         offset: int = 0,
     ) -> None:
         check_choice_of_items(count, seed)
         self.size = None if size is None else height_width(size, least=1)
-        self.images, self.masks = (
-            ImageReader(),
-            MaskReader(classes=classes, ignore_index=ignore_index, values=values, colours=colours, offset=offset),
-        )
+        self.images = ImageReader(bands=bands, channels=channels, scale=scale)
+        mean = {"values": values, "colours": colours, "offset": offset}
+        self.masks = MaskReader(classes=classes, ignore_index=ignore_index, **mean)
         self.classes, self.ignore_index = tuple(self.masks.classes), ignore_index
         self.transform = as_transform(transform)
         found = self.find(Path(root), split, images, masks)

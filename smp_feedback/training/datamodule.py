@@ -184,12 +184,16 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
     Args:
         path: An image, or a folder of images.
         size: Side, or (H, W), to which they are resized; None leaves them.
+        images: How they are read.
 
     Raises:
         InvalidValue: If there is no image.
     """
 
-    def __init__(self, path: Path, size: int | Sequence[int] | None = None) -> None:
+    def __init__(
+        self, path: Path, size: int | Sequence[int] | None = None, *, images: ImageReader | None = None
+    ) -> None:
+        self.images = images or ImageReader()
         self.size = None if size is None else height_width(size, least=1)
         found = sorted(path.iterdir(), key=natural_key) if path.is_dir() else [path]
         self.paths = [p for p in found if p.is_file() and p.suffix.lower() in SUFFIXES]
@@ -200,7 +204,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image = ImageReader().read(self.paths[index])
+        image = self.images.read(self.paths[index])
         if self.size:
             image = F.resize(image, list(self.size), antialias=True)
         return as_unit(image), torch.empty(0)
