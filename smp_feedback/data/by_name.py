@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from smp_feedback.data.augment import Augmentation
 from smp_feedback.data.cityscapes import Cityscapes
+from smp_feedback.data.colours import Colours
 from smp_feedback.data.files import as_path
 from smp_feedback.data.folder import CAMVID_CLASSES, MaskFolder
 from smp_feedback.data.synthetic.shapes import Shapes
@@ -63,6 +64,9 @@ def folder(
     folds: int | None = None,
     fold: int | None = None,
     group: str | None = None,
+    values: Mapping[Any, Any] | None = None,
+    colours: Colours | None = None,
+    offset: int = 0,
 ) -> MaskFolder:
     """Your own images and masks, see `MaskFolder`; the names of the classes have no default."""
     if classes is None:
@@ -76,6 +80,9 @@ def folder(
         bands=bands,
         channels=channels,
         scale=scale,
+        values=values,
+        colours=colours,
+        offset=offset,
         val_share=val_share,
         test_share=test_share,
         split_file=split_file,

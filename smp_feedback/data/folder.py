@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
+from smp_feedback.data.colours import Colours
 from smp_feedback.data.files import as_path, by
 from smp_feedback.data.finding import warn_left_out
 from smp_feedback.data.images import ImageReader, as_unit
@@ -31,8 +32,8 @@ class MaskFolder(Dataset[Sample]):
     r"""Images in one folder and their label maps in another, under the same stem.
 
     The default folders are those of the widely used 11-class copy of CamVid (Brostow et al. 2008): ``root/split``
-    and ``root/{split}annot``. Images are what `ImageReader` reads; label maps are one-channel PNG or TIFF, palettes
-    included (of which the indices count). Sorted as people count: ``frame2`` before ``frame10``.
+    and ``root/{split}annot``. Images are what `ImageReader` reads, label maps what `MaskReader` reads. Sorted as people
+    count: ``frame2`` before ``frame10``.
 
     Args:
         root: The folder that holds the splits.
@@ -62,6 +63,7 @@ class MaskFolder(Dataset[Sample]):
         fold: Which one, from 0.
         group: A regular expression with one group in parentheses, searched in each image's path below *root*, such
             as ``patient(\d+)``: images for which it finds the same are never parted, and shares count groups.
+        values, colours, offset: What masks hold instead of labels, see `MaskReader`.
 
     Attributes:
         left_out: Files beside the images and masks that look like such and are not used; said once in a warning.
@@ -112,11 +114,15 @@ class MaskFolder(Dataset[Sample]):
         folds: int | None = None,
         fold: int | None = None,
         group: str | None = None,
+        values: Mapping[Any, Any] | None = None,
+        colours: Colours | None = None,
+        offset: int = 0,
     ) -> None:
         check_choice_of_items(count, seed)
         self.size = None if size is None else height_width(size, least=1)
         self.images = ImageReader(bands=bands, channels=channels, scale=scale)
-        self.masks = MaskReader(classes=classes, ignore_index=ignore_index)
+        mean = {"values": values, "colours": colours, "offset": offset}
+        self.masks = MaskReader(classes=classes, ignore_index=ignore_index, **mean)
         self.classes, self.ignore_index = tuple(self.masks.classes), ignore_index
         self.transform = as_transform(transform)
         shares = {"val_share": val_share, "test_share": test_share}
