@@ -121,8 +121,9 @@ class MaskFolder(Dataset[Sample]):
         check_choice_of_items(count, seed)
         self.size = None if size is None else height_width(size, least=1)
         self.images = ImageReader(bands=bands, channels=channels, scale=scale)
-        mean = {"values": values, "colours": colours, "offset": offset}
-        self.masks = MaskReader(classes=classes, ignore_index=ignore_index, **mean)
+        self.masks = MaskReader(
+            classes=classes, ignore_index=ignore_index, values=values, colours=colours, offset=offset
+        )
         self.classes, self.ignore_index = tuple(self.masks.classes), ignore_index
         self.transform = as_transform(transform)
         shares = {"val_share": val_share, "test_share": test_share}

@@ -15,6 +15,7 @@ from smp_feedback.checks import check_whole
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.alike import check_alike, unlike
 from smp_feedback.data.augment import resize
+from smp_feedback.data.batch import IMAGE
 from smp_feedback.data.feeding import feeding
 from smp_feedback.data.finding import find_images, warn_left_out
 from smp_feedback.data.images import ImageReader, as_unit
@@ -173,11 +174,13 @@ def dataset_of(trainer: Any) -> Any:
 
 def fed(trainer: Any, batch: Any, images: int = 1) -> Any:
     """*batch*, whose first *images* parts are images, as the model of *trainer*'s module wants it, see `feeding`."""
-    if not isinstance(batch, (tuple, list)):
-        return batch
     module = trainer.lightning_module
     feed = feeding(getattr(module, "model", module), dataset_of(trainer))
-    return [*map(feed, batch[:images]), *batch[images:]]
+    if isinstance(batch, Mapping) and IMAGE in batch:
+        return {**batch, IMAGE: feed(batch[IMAGE])}
+    if isinstance(batch, Tensor):
+        return feed(batch)
+    return [*map(feed, batch[:images]), *batch[images:]] if isinstance(batch, (tuple, list)) else batch
 
 
 class TripletsModule(PairsModule):
@@ -261,5 +264,5 @@ def _reader(config: DataConfig | None) -> ImageReader:
     """What reads files as those were that a model of *config* was trained on."""
     if config is None:
         return ImageReader()
-    told = {"bands": config.bands, "scale": config.scale, "channels": 1 if config.channels == 1 else None}
-    return ImageReader(**{name: value for name, value in told.items() if value is not None})
+    single = 1 if config.channels == 1 else None
+    return ImageReader(bands=config.bands, scale=config.scale, channels=single)
