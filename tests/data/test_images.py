@@ -67,6 +67,18 @@ def test_alpha_may_be_a_channel_and_is_left_out_where_it_is_opaque(tmp_path):
     torch.testing.assert_close(as_unit(ImageReader(bands=[1, 2, 3]).read(tmp_path / "key.png")), three)
 
 
+@pytest.mark.parametrize("kind", ["unassalpha", "assocalpha"])
+def test_a_tiffs_tags_say_which_band_is_alpha(tmp_path, kind):
+    pixels = np.dstack([RGB, GREY, np.full_like(GREY, 255)])
+    told = {"photometric": "rgb", "extrasamples": ["unspecified", kind]}
+    torch.testing.assert_close(
+        as_unit(ImageReader().read(tif(tmp_path / "x.tif", pixels, **told))), plain(pixels[..., :4])
+    )
+    told["extrasamples"] = [kind, "unspecified"]
+    with pytest.raises(InvalidInput, match=r"band 4 is alpha, by its tags\); bands=\[1, 2, 3, 5\] reads the others"):
+        ImageReader().read(tif(tmp_path / "x.tif", pixels, **told))
+
+
 @pytest.mark.parametrize(
     ("told", "error", "match"),
     [
@@ -150,8 +162,10 @@ def test_white_may_be_0_and_colours_a_palette(tmp_path):
     inverted = ImageReader(channels=1).read(tif(tmp_path / "x.tif", GREY, photometric="miniswhite"))
     assert torch.equal(inverted[0], torch.from_numpy(255 - GREY))
     table = RANDOM.integers(0, 256, (3, 256)).astype(np.uint16)
-    bytes_of_it = ImageReader().read(tif(tmp_path / "x.tif", GREY, photometric="palette", colormap=table * 257))
-    assert torch.equal(bytes_of_it, torch.from_numpy(table.astype(np.uint8)[:, GREY]))
+    for times in (257, 256, 1):  # as writers fill 16 bits with 8
+        told = {"photometric": "palette", "colormap": table * np.uint16(times)}
+        bytes_of_it = ImageReader().read(tif(tmp_path / "x.tif", GREY, **told))
+        assert torch.equal(bytes_of_it, torch.from_numpy(table.astype(np.uint8)[:, GREY]))
     deep = RANDOM.integers(0, 1 << 16, (3, 256)).astype(np.uint16)
     image = ImageReader().read(tif(tmp_path / "x.tif", GREY, photometric="palette", colormap=deep))
     torch.testing.assert_close(image, torch.from_numpy(deep[:, GREY] / np.float32(65535)))
@@ -180,6 +194,22 @@ def test_a_stack_is_refused_and_overviews_are_none(tmp_path, told):
     for read in (ImageReader().read, ImageReader().channels_of, size_of, layout_of):
         with pytest.raises(InvalidInput, match=r"x\.tif: expected one image, found a stack of 5 pages; pages are no"):
             read(tmp_path / "x.tif")
+
+
+def test_strips_that_are_not_there_are_not_made_up(tmp_path):
+    """Counts of bytes of 0 are what is left of a writer that was stopped; a decoder fills in 0."""
+    path = tif(tmp_path / "x.tif", GREY, rowsperstrip=2, compression="zlib")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        counts = file.pages[0].tags["StripByteCounts"]
+        counts.overwrite((counts.value[0], 0, counts.value[2]))
+    assert tifffile.imread(path)[2:4].max() == 0
+    with pytest.raises(InvalidInput, match=r"x\.tif: 1 of its 3 strips or tiles are empty or cut off"):
+        ImageReader().read(path)
+    path = tif(tmp_path / "x.tif", GREY)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags["StripByteCounts"].overwrite(40)
+    with pytest.raises(InvalidInput, match=r"x\.tif: its strips hold 40 bytes, its tags announce 48"):
+        ImageReader().read(path)
 
 
 @pytest.mark.parametrize("below", [False, True])
