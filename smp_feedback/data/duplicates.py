@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from smp_feedback.checks import check_choice
 from smp_feedback.data.files import below
-from smp_feedback.errors import InvalidValue
+from smp_feedback.errors import DataWarning, InvalidValue
 
 SHARED = ("warn", "refuse", "allow")
 HEAD = 1 << 16  # bytes by which most files of one size differ already
@@ -83,7 +83,7 @@ def check_shared(datasets_by_split: Mapping[str, Any], shared: str = "warn") -> 
     if equal and shared == "refuse":
         raise InvalidValue("; ".join(lines) + ": leave them out of one.")
     for line in lines if shared == "warn" else ():
-        warnings.warn(f"{line}: scores will be too good; {WRITE}.", UserWarning, stacklevel=2)
+        warnings.warn(f"{line}: scores will be too good; {WRITE}.", DataWarning, stacklevel=2)
     return same + equal
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from smp_feedback.data.files import SUFFIXES, absent, as_path, natural_order, some
-from smp_feedback.errors import InvalidValue
+from smp_feedback.errors import DataWarning, InvalidValue
 
 BESIDE = (  # kinds that lie beside images and are none: words, tables, places on a map, what systems leave behind
     *(".txt", ".md", ".rst", ".html", ".pdf", ".log", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml"),
@@ -40,11 +40,11 @@ def find_images(path: str | Path) -> tuple[list[Path], tuple[LeftOut, ...]]:
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> for name in ("a10.png", "a9.png", "old.gif", "notes.txt"):
+    >>> for name in ("a10.png", "a9.png", "new.heic", "notes.txt"):
     ...     (folder / name).touch()
     >>> found, left_out = find_images(folder)
     >>> [path.name for path in found], [(path.name, why) for why, path in left_out]
-    (['a9.png', 'a10.png'], [('old.gif', 'of a kind that is not read')])
+    (['a9.png', 'a10.png'], [('new.heic', 'of a kind that is not read')])
     """
     path = as_path("images", path)
     expected = f"{path}: expected an image or a folder of images ({', '.join(SUFFIXES)})"
@@ -89,7 +89,7 @@ def unread(path: Path) -> str | None:
 
 
 def said(left_out: Sequence[LeftOut]) -> str:
-    """``2 of a kind that is not read (a.gif, b.heic), 1 hidden (.c.png)``."""
+    """``2 of a kind that is not read (a.npy, b.heic), 1 hidden (.c.png)``."""
     by_reason: defaultdict[str, list[str]] = defaultdict(list)
     for why, path in left_out:
         by_reason[why].append(path.name)
@@ -102,4 +102,4 @@ def warn_left_out(where: object, left_out: Iterable[LeftOut], used: int) -> None
     if all_of_it:
         one = len(all_of_it) == 1
         what = f"{len(all_of_it)} {'file is' if one else 'files are'} left out, {used} used"
-        warnings.warn(f"{where}: {what}: {said(all_of_it)}.", UserWarning, stacklevel=4)
+        warnings.warn(f"{where}: {what}: {said(all_of_it)}.", DataWarning, stacklevel=4)

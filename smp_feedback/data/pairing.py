@@ -11,8 +11,9 @@ from typing import NamedTuple
 from smp_feedback.data.files import LABEL_SUFFIXES, SUFFIXES, absent, as_path, meant, natural_order, some, subfolders
 from smp_feedback.data.finding import LeftOut, is_image, said, unread, walk
 from smp_feedback.data.places import Place, filled, place
+from smp_feedback.data.seeding import SPLITS
 from smp_feedback.data.splits import SplitRule
-from smp_feedback.errors import InvalidValue, did_you_mean
+from smp_feedback.errors import InvalidType, InvalidValue, did_you_mean
 
 Pair = tuple[Path, Path]  # an image and its mask
 ELSEWHERE, OTHERWISE = "in subfolders that the masks do not have", "not called as images= says"
@@ -39,6 +40,9 @@ def find_samples(
     Where *masks* has ``{class}``, the mask's path keeps it: it stands for one file a class, at least one of them there.
     """
     root, rule = as_path("root", root), rule or SplitRule()
+    images, masks = str(as_path("images", images)), str(as_path("masks", masks))
+    if not isinstance(split, str) or not split:
+        raise InvalidType(f"split={split!r}: expected the name of a split.")
     source = rule.source(split, images, root)
     both = Places(place(root, images, SUFFIXES, split=source), _masks(root, masks, source, classes))
     for folder in (both.images.folder, both.masks.folder):
@@ -175,7 +179,9 @@ def _there(root: Path, folder: Path, split: str, images: str, masks: str) -> str
     if (images, masks) != ("{split}", "{split}annot"):
         return f"{root} has the folders {names}. {absent(folder)}"
     splits = [name for name in names if f"{name}annot" in names]
-    return f"{root} has the splits {splits}. {meant(folder.name, names)}".strip()
+    close = meant(folder.name, names)
+    also = " Link to it, or rename it: training asks for train and val." if close and split in SPLITS else ""
+    return f"{root} has the splits {splits}. {close}{also}".strip()
 
 
 def _refuse(folder: Path, expected: str, names: Sequence[str], hint: str = "") -> None:

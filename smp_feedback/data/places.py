@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,9 +32,11 @@ class Place:
 
     def stem(self, path: Path) -> str | None:
         """What stands for ``{stem}`` in *path*; None where it is called otherwise, lies elsewhere or is hidden."""
-        if path.name.startswith(".") or not path.is_relative_to(self.folder):
+        folder, whole = self.folder.as_posix().rstrip("/") + "/", path.as_posix()
+        inside = whole if folder == "./" else whole.removeprefix(folder)  # text: paths would take most of the time
+        if path.name.startswith(".") or (inside == whole and folder != "./"):
             return None
-        match = self.names.fullmatch(written(path.relative_to(self.folder)))
+        match = self.names.fullmatch(written(inside))
         return match["stem"] if match else None
 
 
@@ -59,7 +60,7 @@ def place(
     >>> place(Path("data"), "{split}", (".png",), split="val").stem(Path("data/val/b.png"))
     'b'
     """
-    whole = Path(os.path.normpath(root / as_path("images or masks", filled(told, split=split))))
+    whole = root / as_path("images or masks", filled(told, split=split))
     fixed = list(takewhile(lambda part: not HOLES.search(part), whole.parts))
     rest = "/".join(whole.parts[len(fixed) :])
     is_folder = "{stem}" not in rest
@@ -88,11 +89,14 @@ def filled(told: str, **holes: str | None) -> str:
     return told
 
 
-def written(path: Path) -> str:
-    """A path as places compare it: slashes, one sign a letter, its suffix in lower case."""
-    text = composed(path.as_posix())
-    suffix = path.suffix
-    return text[: len(text) - len(suffix)] + suffix.lower() if suffix else text
+def written(path: str) -> str:
+    """A path as places compare it: one sign a letter, and its suffix in lower case.
+
+    >>> written("A/B.PNG")
+    'A/B.png'
+    """
+    stem, dot, suffix = composed(path).rpartition(".")
+    return f"{stem}{dot}{suffix.lower()}"
 
 
 def _ended(rest: str, suffixes: Sequence[str]) -> tuple[str, str]:

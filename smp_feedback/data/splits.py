@@ -11,6 +11,7 @@ from pathlib import Path
 from smp_feedback.data.files import as_path, below, composed, some
 from smp_feedback.data.finding import LeftOut
 from smp_feedback.data.places import filled
+from smp_feedback.data.seeding import SPLITS
 from smp_feedback.data.split_files import ALL, splits_in
 from smp_feedback.errors import InvalidType, InvalidValue
 
@@ -126,6 +127,7 @@ class SplitRule:
             return dict(images), []
         groups = self.groups(images, root)
         if self.split_file is None:
+            _check_pool(images)
             of_group = self.divide(groups.values())
             where = {stem: of_group[group] for stem, group in groups.items()}
             return {stem: path for stem, path in images.items() if where[stem] == split}, []
@@ -170,6 +172,16 @@ class SplitRule:
             raise InvalidValue(f"{self.how}: {len(order)} {what} are too few for {_list(self.makes)}.")
         tested = set(order[:tests])
         return {name: "test" if name in tested else "val" if name in vals else "train" for name in names}
+
+
+def _check_pool(stems: Iterable[str]) -> None:
+    """Folders of splits are not thrown together, to be parted anew."""
+    folders = {stem.partition("/")[0] for stem in stems if "/" in stem}
+    if len(folders & {*SPLITS, "valid", "validation"}) > 1:
+        raise InvalidValue(
+            f"the folder of images has the folders {some(sorted(folders), 10)}: a rule would mix them. Write "
+            "images='.../{split}', or say in a split_file what is in each."
+        )
 
 
 def _count(share: float | None, total: int) -> int:

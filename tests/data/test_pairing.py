@@ -14,11 +14,11 @@ from torch.utils.data import Subset
 
 from smp_feedback.data import Cityscapes, Corrupted, MaskFolder, Shapes, open_dataset
 from smp_feedback.data.duplicates import check_shared, duplicates
-from smp_feedback.data.files import LABEL_SUFFIXES, SUFFIXES
+from smp_feedback.data.files import SUFFIXES
 from smp_feedback.data.finding import find_images
 from smp_feedback.data.pairing import find_samples
 from smp_feedback.data.places import place
-from smp_feedback.errors import InvalidType, InvalidValue
+from smp_feedback.errors import DataWarning, InvalidType, InvalidValue
 from smp_feedback.training.build import open_pairs
 from smp_feedback.training.datamodule import ImageFiles
 
@@ -56,10 +56,10 @@ def pairs(root, split="train", **told):
         ("{split}", "val/a.b.png", "a.b"),
         ("{split}", "val/a b (1).png", "a b (1)"),
         ("{split}", "train/a.png", None),
-        ("{split}", "val/a.gif", None),
+        ("{split}", "val/a.raw", None),
         ("{split}", "val/.a.png", None),
         (".", "a.png", "a"),
-        ("./x/../{split}", "val/a.png", "a"),
+        ("./x/../{split}", "x/../val/a.png", "a"),
         ("m/{stem}_mask.png", "m/a_mask.PNG", "a"),
         ("m/{stem}_mask.PNG", "m/s/a_mask.png", "s/a"),
         ("m/{stem}_mask.png", "m/a_mask.tif", None),
@@ -168,25 +168,25 @@ def test_what_is_left_out_is_said_once_in_one_line(tmp_path):
     for name in ("a", "b"):
         draw(tmp_path / f"train/{name}.png")
         draw(tmp_path / f"trainannot/{name}.png", 1, "L")
-    put(tmp_path, "train/c.gif", "train/d.heic", "train/e.npy", "train/.hidden.png", "trainannot/x.png", "train/f")
+    put(tmp_path, "train/c.raw", "train/d.heic", "train/e.npy", "train/.hidden.png", "trainannot/x.png", "train/f")
     put(tmp_path, "train/notes.txt", "train/Thumbs.db", "train/README", "train/._a.png", "train/.DS_Store")
     put(tmp_path, "train/.ipynb_checkpoints/a.png", "train/__MACOSX/a.png", "train/a.pgw", "train/a.png.aux.xml")
     (tmp_path / "train/gone.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.warns(UserWarning, match="files are left out") as said:
+    with pytest.warns(DataWarning, match="files are left out") as said:
         data = MaskFolder(tmp_path, classes=NAMES)
     assert len(said) == 1
     text = str(said[0].message)
     assert "\n" not in text
     assert text.startswith(f"{tmp_path}, train: 7 files are left out, 2 used: ")
     for words in (
-        "4 of a kind that is not read (c.gif, d.heic, e.npy, ...)",
+        "4 of a kind that is not read (c.raw, d.heic, e.npy, ...)",
         "1 hidden (.hidden.png)",
         "1 linked to nothing (gone.png)",
         "1 mask without an image (x.png)",
     ):
         assert words in text
     names = {path.name for path in data.left_out}
-    assert names == {"c.gif", "d.heic", "e.npy", "f", ".hidden.png", "gone.png", "x.png"}
+    assert names == {"c.raw", "d.heic", "e.npy", "f", ".hidden.png", "gone.png", "x.png"}
     assert len(data) == 2
 
 
@@ -198,7 +198,7 @@ def test_nothing_is_said_where_nothing_is_left_out(tmp_path):
         data = open_dataset("folder", split, root=tmp_path, masks="masks", classes=NAMES)
         assert (len(data), data.left_out) == (1, ())
     draw(tmp_path / "masks/lost.png", 1, "L")
-    with pytest.warns(UserWarning, match=r"1 mask without an image \(lost\.png\)"):
+    with pytest.warns(DataWarning, match=r"1 mask without an image \(lost\.png\)"):
         open_dataset("folder", root=tmp_path, masks="masks", classes=NAMES)
 
 
@@ -215,7 +215,7 @@ def test_cityscapes_says_it_too(tmp_path):
     put(tmp_path, "leftImg8bit/val/ulm/ulm_1_leftImg8bit.png", "gtFine/val/ulm/ulm_1_gtFine_labelIds.png")
     put(tmp_path, "leftImg8bit/val/ulm/other.png", "gtFine/val/ulm/ulm_2_gtFine_labelIds.png")
     put(tmp_path, "gtFine/val/ulm/ulm_1_gtFine_color.png")
-    with pytest.warns(UserWarning, match=r"1 not called as images= says \(other.png\), 1 mask without .*ulm_2"):
+    with pytest.warns(DataWarning, match=r"1 not called as images= says \(other.png\), 1 mask without .*ulm_2"):
         data = Cityscapes(tmp_path, "val")
     assert (len(data), len(data.left_out)) == (1, 2)
 
@@ -224,7 +224,7 @@ def test_cityscapes_says_it_too(tmp_path):
 @given(
     st.dictionaries(
         st.text("ab1é.", min_size=1, max_size=3).filter(lambda name: name[0] != "."),
-        st.tuples(st.sampled_from([*SUFFIXES, ".GIF", ".npy", ".txt"]), st.booleans()),
+        st.tuples(st.sampled_from([*SUFFIXES, ".HEIC", ".npy", ".txt"]), st.booleans()),
         min_size=1,
         max_size=8,
     )
@@ -244,7 +244,7 @@ def test_every_file_is_used_said_or_refused(tmp_path_factory, files):
     assert {image for image, _ in names} == {f"train/{stem}{suffix}" for stem, suffix in images.items()} | {
         "train/zz.png"
     }
-    unread = {f"train/{stem}{suffix}" for stem, (suffix, _) in files.items() if suffix in (".GIF", ".npy")}
+    unread = {f"train/{stem}{suffix}" for stem, (suffix, _) in files.items() if suffix in (".HEIC", ".npy")}
     lost = {f"trainannot/{stem}.png" for stem, (_, has_mask) in files.items() if has_mask and stem not in images}
     assert {path for path, _ in left_out} == unread | lost
 
@@ -255,23 +255,23 @@ def test_every_file_is_used_said_or_refused(tmp_path_factory, files):
 def test_pictures_are_found_in_subfolders_and_the_rest_is_said(tmp_path):
     for name in ("b.png", "a.JPG", "day2/c9.png", "day2/c10.png"):
         draw(tmp_path / name)
-    put(tmp_path, "old.gif", "notes.txt")
+    put(tmp_path, "old.raw", "notes.txt")
     (tmp_path / "day2/back").symlink_to(tmp_path, target_is_directory=True)
-    with pytest.warns(UserWarning, match=r"1 file is left out, 4 used: 1 of a kind that is not read \(old\.gif\)\.$"):
+    with pytest.warns(DataWarning, match=r"1 file is left out, 4 used: 1 of a kind that is not read \(old\.raw\)\.$"):
         files = ImageFiles(tmp_path)
     names = ["a.JPG", "b.png", "day2/c9.png", "day2/c10.png"]
     assert [path.relative_to(tmp_path).as_posix() for path in files.paths] == names
-    assert files.left_out == (tmp_path / "old.gif",)
+    assert files.left_out == (tmp_path / "old.raw",)
     assert ImageFiles(tmp_path / "b.png").paths == [tmp_path / "b.png"]
 
 
 def test_where_no_picture_is_it_is_said_why(tmp_path, monkeypatch):
-    put(tmp_path, "photos/a.gif", "notes.txt")
+    put(tmp_path, "photos/a.raw", "notes.txt")
     monkeypatch.setenv("HOME", str(tmp_path))
     for path, match in (
         (
             "photos",
-            r"photos: expected an image or a folder of .*, found 1 of a kind that is not read \(a\.gif\)",
+            r"photos: expected an image or a folder of .*, found 1 of a kind that is not read \(a\.raw\)",
         ),
         ("notes.txt", r"notes\.txt: expected an image .*, found none"),
         ("photo", "photo does not exist. Did you mean 'photos'"),
@@ -309,8 +309,9 @@ def test_roots_that_are_none_lead_to_the_right_one(tmp_path):
         MaskFolder(tmp_path / "camvid", "vali")
     with pytest.raises(InvalidValue, match=r"has the folders .*trian does not exist\. Did you mean 'train'"):
         MaskFolder(tmp_path / "camvid", "all", images="trian", masks="trainannot")
-    with pytest.raises(InvalidType, match="root=3: expected a path"):
-        MaskFolder(3)
+    for wrong, match in (({"root": 3}, "root=3"), ({"split": 3}, "split=3"), ({"images": ""}, "images=''")):
+        with pytest.raises(InvalidType, match=f"{match}: expected"):
+            MaskFolder(**{"root": tmp_path / "camvid", **wrong})
 
 
 # --- images that two splits share
@@ -331,7 +332,7 @@ def two_splits(root, val=("a", "b"), same=("a",)):
 def test_equal_files_are_warned_of_refused_or_allowed(tmp_path):
     datasets = two_splits(tmp_path)
     line = r"1 of 2 images of val are in train, too, byte for byte \(val/va\.png = train/a\.png\)"
-    with pytest.warns(UserWarning, match=line) as said:
+    with pytest.warns(DataWarning, match=line) as said:
         (found,) = check_shared(datasets)
     assert len(said) == 1
     assert "\n" not in str(said[0].message)
@@ -359,7 +360,7 @@ def test_one_file_in_two_splits_is_refused_through_links_too(tmp_path, link):
 
 def test_wrapped_datasets_are_asked_for_what_they_show(tmp_path):
     datasets = two_splits(tmp_path)
-    with pytest.warns(UserWarning, match="1 of 1 images of val"):
+    with pytest.warns(DataWarning, match="1 of 1 images of val"):
         check_shared(
             {"train": Corrupted(Subset(datasets["train"], [2, 0]), "clean", 0), "val": Subset(datasets["val"], [0])}
         )
@@ -397,14 +398,10 @@ def test_duplicates_are_those_that_a_look_at_every_pair_finds(tmp_path_factory, 
 def test_training_says_what_is_shared(tmp_path):
     two_splits(tmp_path)
     told = {"name": "folder", "root": str(tmp_path), "batch_size": 1, "options": {"classes": NAMES}}
-    with pytest.warns(UserWarning, match="1 of 2 images of val are in train"):
+    with pytest.warns(DataWarning, match="1 of 2 images of val are in train"):
         open_pairs("fit", 0, **told)
     with pytest.raises(InvalidValue, match="1 of 2 images of val are in train"):
         open_pairs("fit", 0, shared="refuse", **told)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         open_pairs("fit", 0, shared="allow", **told)
-
-
-def test_labels_are_not_kept_in_lossy_files():
-    assert not {".jpg", ".jpeg", ".jfif", ".webp"} & set(LABEL_SUFFIXES)

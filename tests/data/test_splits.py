@@ -212,6 +212,17 @@ def test_a_split_without_a_folder_is_taken_from_train(ten):
         opened(ten, split_file="x.csv", **with_split)
 
 
+@pytest.mark.parametrize("rule", [{"val_share": 0.5}, {"folds": 2, "fold": 0}])
+def test_folders_of_splits_are_not_thrown_together(tmp_path, rule):
+    for split in ("train", "val"):
+        save(tmp_path / f"imgs/{split}/{split}.png")
+        save(tmp_path / f"masks/{split}/{split}.png", 1, "L")
+    with pytest.raises(InvalidValue, match=r"has the folders train, val: a rule would mix them\. Write images="):
+        opened(tmp_path, **rule)
+    assert names(opened(tmp_path, images="imgs/{split}", masks="masks/{split}")) == ["train"]
+    assert len(opened(tmp_path, "all")) == 2
+
+
 def test_a_class_of_ours_takes_the_rules_too(ten):
     data = MaskFolder(ten, "val", images="imgs", masks="masks", classes=["a", "b"], folds=5, fold=3)
     assert sorted(names(data)) == sorted(by_hash([f"p{k // 2}_{k}" for k in range(10)])[3::5])
