@@ -99,7 +99,7 @@ def _written(parser: ArgumentParser, args: Any, report: DataReport) -> str:
     kept = args.clone()
     for key in OWN:
         kept.pop(key, None)
-    text = parser.dump(kept, format="yaml", skip_default=True, skip_validation=True)
+    text = parser.dump(kept, format="yaml", skip_default=True, skip_unset=False, skip_validation=True)
     data = args.data
     found = suggestions(report, size=data.size, batch_size=data.batch_size, crop=data.crop)
     write_run_file(path, run_file(yaml.safe_load(text) or {}, found, report))

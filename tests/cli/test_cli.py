@@ -89,7 +89,7 @@ def test_info_shows_every_setting(saved):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("exprt", "invalid choice: 'exprt' (choose from 'compare', 'fit', "),
+        ("exprt", "invalid choice: 'exprt' (choose from 'compare', 'check', 'fit', "),
         ("export {saved}", "required: export.out"),
         ("export {saved} {out}.onnx --stpes 3", "unrecognized arguments: --stpes"),
         ("export {saved} {out}.onnx --steps three", "Expected a <class 'int'>. Got value: three"),
