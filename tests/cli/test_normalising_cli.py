@@ -125,6 +125,17 @@ def test_predict_of_images_needs_no_data(run, root, tmp_path, monkeypatch, capsy
     assert "expected an image or a folder" in capsys.readouterr().err
 
 
+def test_predict_takes_a_saved_model_too(run, root, tmp_path, capsys):
+    photo = root / "val" / "f2.png"
+    told = "--trainer.accelerator cpu --trainer.logger false"
+    for source in (run, run / "model"):
+        assert smp_feedback(f"predict --run {source} --images {photo} --out {tmp_path / source.name} {told}") == 0
+    one, other = (np.array(Image.open(tmp_path / name / "f2.png")) for name in (run.name, "model"))
+    assert (one == other).all()
+    assert smp_feedback(f"predict --run {run}/model --out {tmp_path}/no") == 2
+    assert "give --images PATH, too" in capsys.readouterr().err
+
+
 def test_images_of_other_channels_are_refused_in_one_line(root):
     from smp_feedback.errors import InvalidInput
     from smp_feedback.training.datamodule import ImageFiles
