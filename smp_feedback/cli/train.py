@@ -114,9 +114,8 @@ def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], None]:
         add_run(parser, None)
     else:
         also = "; or a saved model, for --images" if verb == "predict" else ""
-        parser.add_argument(
-            "--run", type=str | None, metavar="DIR", help="the --out of fit: its settings and weights" + also
-        )
+        whose = f"the --out of fit: its settings and weights{also}"
+        parser.add_argument("--run", type=str | None, metavar="DIR", help=whose)
         parser.add_argument("--weights", default="best", help="best, last or a checkpoint's path (default: best)")
     if verb == "predict":
         parser.add_argument("--images", type=str | None, metavar="PATH", help="an image or a folder of them")
@@ -176,7 +175,7 @@ def predict(verb: str, parser: ArgumentParser, args: Any) -> None:
 def answering(
     verb: str, parser: ArgumentParser, args: Any
 ) -> tuple[FeedbackModule, PairsModule, Facts, dict[str, Any]]:
-    """What predicts, what for, and the settings of the trainer; images alone need no data where the model knows them."""
+    """What predicts, what for, and the settings of the trainer; images alone need no data where the run knows them."""
     if predicting.is_saved(args.run):
         made = seeded(parser, args)
         return *predicting.of_saved(made), vars(made.trainer)
