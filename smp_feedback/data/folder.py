@@ -66,7 +66,6 @@ class MaskFolder(Dataset[Sample]):
         fold: Which one, from 0.
         group: A regular expression with one group in parentheses, searched in each image's path below *root*, such
             as ``patient(\d+)``: images for which it finds the same are never parted, and shares count groups.
-        values, colours, offset: What masks hold instead of labels, see `MaskReader`.
 
     Attributes:
         left_out: Files beside the images and masks that look like such and are not used; said once in a warning.

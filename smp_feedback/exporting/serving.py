@@ -16,6 +16,7 @@ from smp_feedback.checks import check_choice, check_steps
 from smp_feedback.errors import ExportError, InvalidInput, InvalidType, InvalidValue
 from smp_feedback.exporting.formats import Session, answers
 from smp_feedback.loops.base import FeedbackModel, check_image
+from smp_feedback.models.preprocessing import given_config
 from smp_feedback.ops.reading import SEGMENTATION, reading_of
 from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.probe import in_channels_of, noise, rectangles, sizes
@@ -76,11 +77,14 @@ class Served(nn.Module):
         """What somebody who finds the file would like to know."""
         feedback = getattr(self.model, "feedback", None) if self.loops else None
         origin = getattr(feedback, "origin", None) or {"architecture": architecture(self.model), "arguments": {}}
+        data = given_config(self.model).config  # the file is given images that are normalised so already
         known = {"encoder": origin["arguments"].get("encoder_name"), "classes": origin["arguments"].get("classes")}
         return {
             "smp_feedback": __version__,
             "architecture": origin["architecture"],
             **{key: str(value) for key, value in known.items() if value is not None},
+            "data": json.dumps(data.to_dict()),
+            "images": data.normalisation,
             "outputs": " ".join(self.names()),
             "reading": self.reading(),
             "steps": str(self.steps),
