@@ -86,6 +86,8 @@ def _told(
     told: dict[str, Any] = {}
     if "mode" in takes and is_smps(make):
         told["mode"] = MULTILABEL if task == MULTILABEL else "binary" if channels == 1 else "multiclass"
+    if make is smp_losses.SoftCrossEntropyLoss:
+        told["smooth_factor"] = 0.0  # whose own default it cannot compute with
     if ignore_index is None or make is nn.BCEWithLogitsLoss:  # which is told what not to count pixel by pixel
         return told
     if "ignore_index" not in takes:

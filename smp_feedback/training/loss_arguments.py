@@ -52,10 +52,10 @@ class Kind(NamedTuple):
 
     @property
     def numbers_of(self) -> dict[str, tuple[int, ...]]:
-        """The arguments that are weights, each with how many numbers it may have; empty if nobody knows."""
+        """The arguments that are weights, each with how many numbers it may have, if somebody knows."""
         if getattr(self.make, "__name__", "") in BINARY:
             channels = self.classes if self.task == MULTILABEL else 1
-            return dict.fromkeys(("weight", "pos_weight"), (1,) if channels is None else (1, channels))
+            return dict.fromkeys(("weight", "pos_weight"), () if channels is None else (1, channels))
         one = () if self.classes is None else (self.classes,)
         return {} if self.weighs_by is None else {self.weighs_by: one}
 
