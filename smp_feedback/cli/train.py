@@ -16,6 +16,7 @@ from smp_feedback.checks import check_whole
 from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
 from smp_feedback.cli.tables import say, score_table, summary, tell
 from smp_feedback.data.items import checked_int
+from smp_feedback.ops.reading import CLASSIFICATION
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.build import Facts, build_module, open_pairs
 from smp_feedback.training.checkpoints import check_room
@@ -148,9 +149,8 @@ def predict(verb: str, parser: ArgumentParser, args: Any) -> None:
         data = PairsModule(test=files, batch_size=args.data.batch_size if args.data.size else 1)
     folder = check_room(free_folder(args.out, verb), 1 << 20)
     shown: dict[str, Any] = {"looks": args.looks, "uncertainty": args.uncertainty}
-    labels = facts.task == "classification"
-    kind: Any = partial(LabelWriter, classes=facts.classes) if labels else PredictionWriter
-    trainer = build_trainer(settings, folder, [kind(folder, data.test, **shown)])
+    kind: Any = LabelWriter if facts.task == CLASSIFICATION else partial(PredictionWriter, task=facts.task)
+    trainer = build_trainer(settings, folder, [kind(folder, data.test, facts.classes, **shown)])
     trainer.predict(module, data, return_predictions=False)
     if trainer.is_global_zero:
         tell(folder, [], few=True)

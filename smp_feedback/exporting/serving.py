@@ -16,6 +16,8 @@ from smp_feedback.checks import check_choice, check_steps
 from smp_feedback.errors import ExportError, InvalidInput, InvalidType, InvalidValue
 from smp_feedback.exporting.formats import Session, answers
 from smp_feedback.loops.base import FeedbackModel, check_image
+from smp_feedback.ops.reading import SEGMENTATION, reading_of
+from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.probe import in_channels_of, noise, rectangles, sizes
 
 Shape = tuple[int, ...]
@@ -80,10 +82,16 @@ class Served(nn.Module):
             "architecture": origin["architecture"],
             **{key: str(value) for key, value in known.items() if value is not None},
             "outputs": " ".join(self.names()),
+            "reading": self.reading(),
             "steps": str(self.steps),
             "stride": str(self.stride),
             **({} if feedback is None else {"feedback": json.dumps(feedback.config.to_dict())}),
         }
+
+    def reading(self) -> str:
+        """How logits become labels: ``argmax`` over channels, ``sign`` of the one channel, or ``multilabel``."""
+        task = getattr(getattr(self.model, "data_config", None), "task", SEGMENTATION)
+        return reading_of(channels_of(self.model) or 2, task)
 
     def readable(self) -> Shape:
         """The shape of an image that it reads, a roomy one if it can choose."""

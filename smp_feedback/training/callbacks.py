@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from smp_feedback.data import item_name
+from smp_feedback.data.batch import indices_of
 from smp_feedback.errors import FeedbackError
 from smp_feedback.training.sampling import STEP, derived, seed_all
 
@@ -51,7 +52,7 @@ class StopsAtNaN(Callback):
         """Note whether this loss is finite."""
         loss = outputs["loss"].detach()
         step = trainer.fit_loop.total_batch_idx
-        self.recent.append((step, trainer.current_epoch, batch[-1] if len(batch) > 2 else None))
+        self.recent.append((step, trainer.current_epoch, indices_of(batch)))
         if self.first is None:
             self.first = torch.full((), -1, dtype=torch.long, device=loss.device)
         self.first = torch.where((self.first < 0) & ~loss.isfinite().all(), step, self.first)

@@ -77,6 +77,8 @@ def check_answer(logits: Tensor, target: Tensor) -> None:
         InvalidValue: If the model is one for the other.
     """
     told = f"the model answers {tuple(logits.shape)} where the targets are {tuple(target.shape)}"
+    several = target.ndim == 4 and logits.ndim == 4  # multilabel: a channel of the target for each class
+    target = target[:, 0] if several else target
     if logits.ndim != target.ndim + 1:
         raise InvalidValue(
             f"{told}: labels want a classifier (arch: timm/<name>), label maps a model for segmentation (arch: Unet)."
