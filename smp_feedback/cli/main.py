@@ -20,7 +20,7 @@ from smp_feedback.errors import FeedbackError, did_you_mean, require, suggestion
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-Run = Callable[[Any], None]
+Run = Callable[[Any], "int | None"]  # the process's exit status; None is 0
 Verb = Callable[["ArgumentParser"], Run]
 
 
@@ -37,6 +37,13 @@ def compare(parser: ArgumentParser) -> Run:
         conduct(experiment, ComparisonSettings, args)
 
     return run
+
+
+def check(parser: ArgumentParser) -> Run:
+    """Look at all images and masks before a model is trained on them: what is there, and what is wrong."""
+    from smp_feedback.cli.check import add_arguments
+
+    return add_arguments(parser)
 
 
 def fit(parser: ArgumentParser) -> Run:
@@ -74,7 +81,7 @@ def restore(parser: ArgumentParser) -> Run:
 
 
 TRAINING = (fit, validate, test, predict)
-VERBS = (compare, *TRAINING, score, restore, plot, export, info, list, plugins)
+VERBS = (compare, check, *TRAINING, score, restore, plot, export, info, list, plugins)
 DEBUG = "SMP_FEEDBACK_DEBUG"  # set to anything, errors come with their traceback
 
 
@@ -89,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = [*(sys.argv[1:] if argv is None else argv)]
     verb = next((one for one in VERBS if words and one.__name__ == words[0]), None)
     try:
-        _run(verb, words)
+        status = _run(verb, words)
     except KeyboardInterrupt:
         return _interrupted()
     except SystemExit as stopped:
@@ -104,19 +111,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"smp-feedback: {_one_line(error, verb)}", file=sys.stderr)
         return 2
-    return 0
+    return status or 0
 
 
-def _run(verb: Verb | None, words: Sequence[str]) -> None:
+def _run(verb: Verb | None, words: Sequence[str]) -> int | None:
     require("jsonargparse", extra="cli")
     require("rich", extra="cli")
     parser, run = _parser(verb)
     args = parser.parse_args(_with_settings(verb, words))
     if run is None or verb is None:
         parser.print_help()
-        return
+        return 0
     with warnings_on_a_line():
-        run(args[verb.__name__])
+        return run(args[verb.__name__])
 
 
 def _interrupted() -> int:

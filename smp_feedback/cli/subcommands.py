@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 
 from smp_feedback.cli.help import first_line, new_parser, usage
 from smp_feedback.errors import InvalidValue
-from smp_feedback.training.run_folder import CONFIG
+from smp_feedback.training.run_folder import CONFIG, of_any_version
 from smp_feedback.training.trainer import quiet
 
 Stage = Callable[[ArgumentParser, Any], None]
@@ -124,7 +124,7 @@ def _settings_in(folder: Path, verb: str, flag: str) -> Told:
             return {}
         of = f" of {verb} train" if verb in LOOPS else ""
         raise InvalidValue(f"{flag} {folder}: expected the folder of a run{of}, with its {CONFIG}.")
-    told: Told = yaml.safe_load(path.read_text())
+    told: Told = of_any_version(yaml.safe_load(path.read_text()))
     trained = next((one for one, group in LOOPS.items() if group in told), "fit")
     if flag == "--base" or trained == (verb if verb in LOOPS else "fit"):
         return told

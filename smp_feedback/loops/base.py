@@ -17,6 +17,7 @@ from smp_feedback.ops.maps import size_of
 from smp_feedback.saving.hub import OnDisk
 from smp_feedback.saving.weights import FeedforwardWeights
 from smp_feedback.surgery.extension import ClosedLoop
+from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.hooks import check_unhooked
 
 Answer = Callable[[], tuple[Tensor, Tensor | None]]
@@ -153,9 +154,8 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
         if "config" in vars(self):
             return cast("dict[str, Any]", vars(self)["config"])
         arguments = dict(self.feedback.origin["arguments"]) if self.feedback.origin else {}
-        classes = _classes_of_head(self)
-        if classes is not None and "classes" in arguments:  # a head that was replaced since
-            arguments["classes"] = classes
+        if "classes" in arguments:  # a head may have been replaced since
+            arguments["classes"] = channels_of(self) or arguments["classes"]
         return {**arguments, "feedback": self.loop_config.to_dict()}
 
     @property
@@ -238,13 +238,6 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
     def _answer(self, turned: Turned, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
         """Logits for an image of *size* (H, W), and labels where the base has a classification head."""
         raise NotImplementedError
-
-
-def _classes_of_head(model: Any) -> int | None:
-    """Channels of what an smp model's head gives, as its last convolution has them; None of any other."""
-    head = getattr(model, "segmentation_head", None)
-    convs = [m for m in head.modules() if isinstance(m, nn.Conv2d)] if isinstance(head, nn.Module) else []
-    return convs[-1].out_channels if convs else None
 
 
 def check_image(image: object, channels: int) -> None:

@@ -14,6 +14,7 @@ from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.errors import InvalidValue, SurgeryError
 from smp_feedback.models.builder import arguments_of, build_base
 from smp_feedback.models.group_norm import check_base_norm, with_group_norm
+from smp_feedback.models.preprocessing import built_config
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.cuts import answering_logits
 from smp_feedback.surgery.extension import ClosedLoop
@@ -33,8 +34,10 @@ def assemble(arch: str, given: dict[str, Any], feedback: Feedback, base_norm: st
     told = arguments_of(arch, _with_feedback_channels(arch, given, config))
     check_base_norm(base_norm, told.get("encoder_weights"))
     base = build_base(arch, told)
+    data = built_config(arch, base, told)
     if base_norm is not None:
         base, told = with_group_norm(base), {**told, "base_norm": base_norm}
+    vars(base)["data_config"] = data
     if config is None:
         return answering_logits(base)
     origin = {"architecture": entry.name, "arguments": {**told, "encoder_weights": None}}
@@ -92,7 +95,7 @@ def _check_open(base: nn.Module, loop: type[ClosedLoop], *, around: bool) -> Non
         )
     check_unhooked(base, f"{name} is opened by a loop, look by look,")
     ours = {"feedback"}.union(*(vars(c) for c in loop.__mro__ if not issubclass(nn.Module, c)))
-    taken = {*base._modules, *base._parameters, *base._buffers, *vars(base)} - {"config"}
+    taken = {*base._modules, *base._parameters, *base._buffers, *vars(base)} - {"config", "data_config"}
     taken -= {"feedback"} if around else set()
     for part in sorted(ours & taken):
         raise SurgeryError(f"{name} has a part called {part!r}, and so has every looping model: rename it.")

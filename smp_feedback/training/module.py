@@ -202,6 +202,7 @@ class FeedbackModule(ScoringModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One batch's loss; with ``backward="per_step"``, the whole optimiser step."""
+        batch = self.fed(batch)
         loss = self.loss_of(batch) if self.automatic_optimization else self._step_by_step(batch)
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
@@ -242,7 +243,7 @@ class FeedbackModule(ScoringModule):
 
     def predict_step(self, batch: Any, index: int) -> Tensor:
         """The logits of every look (T, B, classes, H, W)."""
-        return torch.stack(list(self.looks(image_of(batch))))
+        return torch.stack(list(self.looks(image_of(self.fed(batch)))))
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores."""
@@ -253,7 +254,7 @@ class FeedbackModule(ScoringModule):
         self._conclude("test")
 
     def _score(self, stage: str, batch: Batch) -> None:
-        image, target = self.pair(batch)
+        image, target = self.pair(self.fed(batch))
         if self.scores is None:
             self.scores = self._metric(cast(str, self.task)).to(self.device)
         for t, logits in enumerate(self.looks(image)):

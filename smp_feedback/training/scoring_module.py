@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.training.datamodule import PairsModule, fed
 from smp_feedback.training.metric import LookMetric, Scored
 
 Batch = tuple[Tensor, ...]
@@ -33,6 +34,13 @@ class ScoringModule(lightning.LightningModule):
         """The model's logits (B, classes, H, W), the last if there are several."""
         answer = self.model(image)
         return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)
+
+    def fed(self, batch: Any, images: int = 1) -> Any:
+        """*batch*, whose first *images* parts are images, normalised as the model wants it; a `PairsModule` did so."""
+        trainer: Any = self._trainer
+        if trainer is None or isinstance(trainer.datamodule, PairsModule):
+            return batch
+        return fed(trainer, batch, images)
 
     def conclude(self, *, unlabelled: bool = True) -> Scored:
         """The scores so far, which begin anew.
