@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from huggingface_hub import ModelCard, ModelHubMixin
 from torch import nn
 
+from smp_feedback.checks import at_home
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
 from smp_feedback.saving.card import model_card
 from smp_feedback.saving.files import Source
@@ -76,7 +77,7 @@ class OnDisk(nn.Module):
         facts = {"dataset": dataset, "metrics": metrics}
         about = {**(model_card_kwargs or {}), **{key: value for key, value in facts.items() if value is not None}}
         saved, card = self._described(), self.generate_model_card(**about)
-        folder = Path(save_directory)
+        folder = at_home(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         write_saved(folder, saved, self, str(card))
         if not push_to_hub:
