@@ -65,6 +65,11 @@ class LookMetric(Metric):
         count(self.tables[t], label * self.classes + logits.argmax(1), scored)
         self.strays += strays
 
+    def reset(self) -> None:
+        """Begin anew, with counts that may be added to in any mode: Lightning validates in inference mode."""
+        with torch.inference_mode(False):
+            super().reset()
+
     def compute(self) -> Tensor:
         """The matrices (T, classes, classes): rows are targets, columns predictions.
 
