@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from huggingface_hub import ModelCard, ModelHubMixin
 from torch import nn
 
+from smp_feedback.checks import at_home
 from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
 from smp_feedback.models.preprocess import Preprocess, own_preprocess
@@ -80,7 +81,7 @@ class OnDisk(nn.Module):
         facts = {"dataset": dataset, "metrics": metrics}
         about = {**(model_card_kwargs or {}), **{key: value for key, value in facts.items() if value is not None}}
         saved, card = self._described(), self.generate_model_card(**about)
-        folder = Path(save_directory)
+        folder = at_home(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         write_saved(folder, saved, self, str(card))
         if not push_to_hub:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -16,11 +17,13 @@ from smp_feedback.config.data import DataConfig
 from smp_feedback.data.alike import check_alike, unlike
 from smp_feedback.data.augment import resize
 from smp_feedback.data.batch import IMAGE
+from smp_feedback.data.batching import Together
 from smp_feedback.data.feeding import feeding
 from smp_feedback.data.finding import find_images, warn_left_out
 from smp_feedback.data.images import ImageReader, as_unit
 from smp_feedback.data.items import checked_int, height_width, in_unit
 from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.training.checkpoints import is_resumed
 from smp_feedback.training.sampling import Numbered, Shuffled
 
 Pairs = Any  # a map-style Dataset[Sample], or any list of samples
@@ -38,7 +41,8 @@ class PairsModule(lightning.LightningDataModule):
         val: Validation pairs, in order; None trains without validation.
         test: Test pairs, in order; ``predict`` takes these too.
         batch_size: Images per step and process; a last, smaller batch is dropped in training (BatchNorm). Images of
-            several sizes are scored one by one.
+            several sizes are scored one by one. May be set anew, as Lightning's batch-size finder does, to the number
+            of training images at most.
         workers: Processes that load data.
         seed: Another seed, another order and other draws.
 
@@ -71,9 +75,22 @@ class PairsModule(lightning.LightningDataModule):
             raise InvalidValue(f"batch_size={batch_size}: expected at most the {len(train)} training images there are.")
         if train is not None:
             check_alike(train, batch_size)
-        self.train, self.val, self.test, self.batch_size = train, val, test, batch_size
+        self.train, self.val, self.test, self._batch_size = train, val, test, batch_size
         self.workers, self.seed = checked_int("workers", workers, least=0), checked_int("seed", seed, least=0)
         self._begin = (0, 0)  # epoch, and how many of its batches are over
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step and process."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, value: int) -> None:
+        check_whole("batch_size", value)
+        count = value if self.train is None else len(cast(Sized, self.train))
+        if value > count:
+            warnings.warn(f"batch_size={value}: there are {count} training images, so it is {count}.", stacklevel=2)
+        self._batch_size = min(value, count)
 
     def train_dataloader(self) -> Batches:
         """Shuffled batches of one size."""
@@ -111,8 +128,9 @@ class PairsModule(lightning.LightningDataModule):
         Raises:
             InvalidValue: If other data, another batch size, seed or number of processes would give other batches.
         """
+        same = self.trainer is None or is_resumed(self.trainer)  # a finder has tried other batches since
         for name, now in self._identity().items():
-            if state_dict[name] != now:
+            if same and state_dict[name] != now:
                 raise InvalidValue(f"{name}={now}: the run to resume has {name}={state_dict[name]}; it takes the same.")
         self._begin = state_dict["epoch"], state_dict["batches"]
 
@@ -153,6 +171,7 @@ class PairsModule(lightning.LightningDataModule):
     def _loader(self, dataset: Pairs, sampler: DistributedSampler[Any], batch_size: int, *, drop_last: bool) -> Batches:
         return DataLoader(
             Numbered(dataset, self.seed, self.parts),
+            collate_fn=Together(dataset, training=drop_last),
             batch_size=batch_size,  # by name: Lightning makes it again for predict
             sampler=sampler,
             drop_last=drop_last,
