@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from smp_feedback.data.raster import Layout, Raster, whole
+from smp_feedback.data.raster import PixelLayout, Raster, whole
 from smp_feedback.errors import InvalidInput
 
 
-def layout_of(path: Path) -> Layout:
+def layout_of(path: Path) -> PixelLayout:
     """What a pixel of *path* holds."""
     with _opened(path) as picture:
-        return Layout(bands=len(picture.getbands()))
+        return PixelLayout(bands=len(picture.getbands()))
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -27,7 +27,7 @@ def size_of(path: Path) -> tuple[int, int]:
 def decode(path: Path) -> Raster:
     """All of *path*."""
     with _opened(path) as picture:
-        said, size = Layout(bands=len(picture.getbands())), (picture.height, picture.width)
+        said, size = PixelLayout(bands=len(picture.getbands())), (picture.height, picture.width)
         values = np.asarray(picture)
     return Raster(values=whole(path, values if values.ndim == 3 else values[..., None], size, said), layout=said)
 

@@ -477,7 +477,7 @@ def test_missing_folders_are_named_with_what_there_is(folder):
     with pytest.raises(InvalidValue, match="valannot: expected a folder"):
         MaskFolder(folder, "val")
     (folder / "valannot").mkdir()
-    with pytest.raises(InvalidValue, match=r"val: expected images \(.jpg, .jpeg, .png, .tif, .tiff\), found none"):
+    with pytest.raises(InvalidValue, match=r"val: expected images \(.jpg, .*, .tif, .*\), found none"):
         MaskFolder(folder, "val")
 
 

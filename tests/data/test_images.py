@@ -8,7 +8,7 @@ from PIL import Image
 
 from smp_feedback.data import MaskFolder, StoredTriplets, open_dataset, tiff
 from smp_feedback.data.images import ImageReader, as_unit, layout_of, size_of
-from smp_feedback.data.raster import Layout, whole
+from smp_feedback.data.raster import PixelLayout, whole
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 RANDOM = np.random.default_rng(0)
@@ -238,7 +238,7 @@ def test_what_has_no_bands_is_refused_by_its_tags(tmp_path, array, told, cause):
 def test_a_decoder_that_gives_less_than_the_tags_say_is_caught(tmp_path):
     for values in (RGB[:5], RGB[..., :2], RGB.astype(np.uint16)):
         with pytest.raises(InvalidInput, match="its tags say 6 x 8 pixels of 3 bands of uint8, its decoder gives"):
-            whole(tmp_path, values, (6, 8), Layout(bands=3))
+            whole(tmp_path, values, (6, 8), PixelLayout(bands=3))
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
