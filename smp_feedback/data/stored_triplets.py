@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
-from smp_feedback.data.files import SUFFIXES, by, some
+from smp_feedback.data.files import SUFFIXES, as_path, by, some
 from smp_feedback.data.images import ImageReader, as_unit
 from smp_feedback.data.items import Sample, in_unit, inherited, item_name
 from smp_feedback.data.triplets import Triplet, TripletDataset
@@ -41,7 +41,7 @@ class StoredTriplets(TripletDataset):
 
     def __init__(self, dataset: Dataset[Sample], folder: str | Path, transform: Augmentation = None) -> None:
         super().__init__(dataset)
-        self.folder, self.transform = Path(folder), as_transform(transform)
+        self.folder, self.transform = as_path("folder", folder), as_transform(transform)
         self.files = self._partners()
 
     def triplet(self, index: int) -> Triplet:
