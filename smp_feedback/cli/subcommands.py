@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser
 
 from smp_feedback.cli.help import first_line, new_parser, usage
 from smp_feedback.errors import InvalidValue
+from smp_feedback.saving.saved import CONFIG as SAVED
 from smp_feedback.training.run_folder import CONFIG, of_any_version
 from smp_feedback.training.trainer import quiet
 
@@ -120,7 +121,8 @@ def split_words(argv: Sequence[str], flags: Sequence[str]) -> list[str]:
 def _settings_in(folder: Path, verb: str, flag: str) -> Told:
     path = folder / CONFIG
     if not path.is_file():
-        if flag == "--base":  # a directory of save_pretrained
+        saved = (folder / SAVED).is_file() and verb == "predict" and flag == "--run"
+        if saved or flag == "--base":  # a directory of save_pretrained
             return {}
         of = f" of {verb} train" if verb in LOOPS else ""
         raise InvalidValue(f"{flag} {folder}: expected the folder of a run{of}, with its {CONFIG}.")

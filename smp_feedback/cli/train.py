@@ -10,18 +10,22 @@ from typing import Any, NamedTuple, cast
 
 import lightning
 from jsonargparse import ArgumentParser
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from smp_feedback.checks import check_whole
+from smp_feedback.cli import predicting
 from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
 from smp_feedback.cli.tables import say, score_table, summary, tell
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.items import checked_int
+from smp_feedback.data.summary import data_summary
 from smp_feedback.models.preprocessing import given_config
+from smp_feedback.ops.reading import CLASSIFICATION
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.build import Facts, build_module, open_pairs
 from smp_feedback.training.checkpoints import check_room
-from smp_feedback.training.datamodule import ImageFiles, PairsModule
+from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.prediction_writers import LabelWriter, PredictionWriter
@@ -112,7 +116,9 @@ def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], None]:
     if verb == "fit":
         add_run(parser, None)
     else:
-        parser.add_argument("--run", type=str | None, metavar="DIR", help="the --out of fit: its settings and weights")
+        also = "; or a saved model, for --images" if verb == "predict" else ""
+        whose = f"the --out of fit: its settings and weights{also}"
+        parser.add_argument("--run", type=str | None, metavar="DIR", help=whose)
         parser.add_argument("--weights", default="best", help="best, last or a checkpoint's path (default: best)")
     if verb == "predict":
         parser.add_argument("--images", type=str | None, metavar="PATH", help="an image or a folder of them")
@@ -135,9 +141,17 @@ def fit(verb: str, parser: ArgumentParser, args: Any) -> None:
 
     def prepare(made: Any) -> Lesson:
         module, data, facts = built(verb, made)
-        return Lesson(module, data, f"val_{NAMES[facts.task]}", summary(module, facts))
+        about = [summary(module, facts), *in_short(data)]
+        return Lesson(module, data, f"val_{NAMES[facts.task]}", "\n".join(about))
 
     train(parser, args, verb, prepare)
+
+
+def in_short(data: PairsModule) -> list[str]:
+    """What is trained on and scored, in lines; said, and so looked at, by one process alone."""
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        return []
+    return data_summary({"train": data.train, "val": data.val})
 
 
 def score(verb: str, parser: ArgumentParser, args: Any) -> None:
@@ -158,21 +172,31 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
 
 def predict(verb: str, parser: ArgumentParser, args: Any) -> None:
     """Write a label map for each picture, or, of a classifier, all labels as one table."""
-    path = weights_of(args.run, args.weights)
-    kept = kept_data(path.parent)
-    if args.images is not None and kept is not None:
-        module, data, facts, settings = showing(parser, args, path, kept)
-    else:
-        module, data, facts, settings = trained(verb, parser, args, path)
-        data = data if args.images is None else pictures(args, facts.config(DataConfig()))
+    module, data, facts, settings = answering(verb, parser, args)
     folder = check_room(free_folder(args.out, verb), 1 << 20)
     shown: dict[str, Any] = {"looks": args.looks, "uncertainty": args.uncertainty}
-    labels = facts.task == "classification"
-    kind: Any = partial(LabelWriter, classes=facts.classes) if labels else PredictionWriter
-    trainer = build_trainer(settings, folder, [kind(folder, data.test, **shown)])
+    kind: Any = LabelWriter if facts.task == CLASSIFICATION else partial(PredictionWriter, task=facts.task)
+    trainer = build_trainer(settings, folder, [kind(folder, data.test, facts.classes, **shown)])
     trainer.predict(module, data, return_predictions=False)
     if trainer.is_global_zero:
         tell(folder, [], few=True)
+
+
+def answering(
+    verb: str, parser: ArgumentParser, args: Any
+) -> tuple[FeedbackModule, PairsModule, Facts, dict[str, Any]]:
+    """What predicts, what for, and the settings of the trainer; images alone need no data where the run knows them."""
+    if predicting.is_saved(args.run):
+        made = seeded(parser, args)
+        return *predicting.of_saved(made), vars(made.trainer)
+    path = weights_of(args.run, args.weights)
+    kept = kept_data(path.parent)
+    if args.images is not None and kept is not None:
+        made = seeded(parser, args)
+        return *predicting.of_run(made, path, kept), vars(made.trainer)
+    module, data, facts, settings = trained(verb, parser, args, path)
+    data = data if args.images is None else predicting.pictures(args, facts.config(DataConfig()))
+    return module, data, facts, settings
 
 
 def trained(
@@ -187,25 +211,6 @@ def trained(
     if kept is not None:
         cast(Any, module.model).data_config = facts.config(kept)
     return module, data, facts, vars(made.trainer)
-
-
-def showing(
-    parser: ArgumentParser, args: Any, path: Path, kept: DataConfig
-) -> tuple[FeedbackModule, PairsModule, Facts, dict[str, Any]]:
-    """As :func:`trained`, of a run that says itself what it was trained on, for images that nobody has labelled."""
-    made, data = seeded(parser, args), pictures(args, kept)
-    made.model.encoder_weights = None
-    facts = Facts.of_config(kept, tuple(cast(Any, data.test)[0][0].shape))
-    module = build_module(facts, **vars(made.model))
-    load_weights(module, path)
-    return module, data, facts, vars(made.trainer)
-
-
-def pictures(args: Any, config: DataConfig) -> PairsModule:
-    """The images asked for, as large as it is told, else as those that the model of *config* was trained on."""
-    size = args.data.size or config.size
-    files = ImageFiles(Path(args.images), size, config)
-    return PairsModule(test=files, batch_size=args.data.batch_size if size else 1)
 
 
 def built(verb: str, made: Any) -> tuple[FeedbackModule, PairsModule, Facts]:

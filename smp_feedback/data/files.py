@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 
 from smp_feedback.errors import InvalidType, InvalidValue, did_you_mean
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
-LABEL_SUFFIXES = (".png", ".tif", ".tiff")  # JPEG would blur labels into one another
+SUFFIXES = (*(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".pgm", ".ppm"),)
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")  # JPEG would blur labels into one another
 
 
 def natural_key(path: Path) -> tuple[list[str | int], str]:

@@ -34,10 +34,12 @@ def find_samples(
     *,
     rule: SplitRule | None = None,
     classes: Sequence[str] = (),
+    empty_masks: bool = False,
 ) -> Found:
     """Each image of a split with its mask, in natural order; folders, patterns and rules as `MaskFolder` takes them.
 
-    Where *masks* has ``{class}``, the mask's path keeps it: it stands for one file a class, at least one of them there.
+    Where *masks* has ``{class}``, the mask's path keeps it: it stands for one file a class, at least one of them there,
+    unless *empty_masks*.
     """
     root, rule = as_path("root", root), rule or SplitRule()
     images, masks = str(as_path("images", images)), str(as_path("masks", masks))
@@ -57,7 +59,7 @@ def find_samples(
         raise InvalidValue(f"{both.images.folder}: expected {called}, found {_none(left_out, there, both)}.")
     chosen, unnamed = rule.choose(split, found, root)
     shown = _shown(root, filled(masks, split=source))
-    pairs = _paired(chosen, there, both.masks.folder, shown, "{class}" in masks)
+    pairs = _paired(chosen, there, both.masks.folder, shown, "{class}" in masks, empty_masks)
     known = {*found} if "{split}" in masks or "{split}" not in images else _stems(root, images, both)
     alone = [path for stem, paths in there.items() if stem not in known for path in paths]
     alone.sort(key=natural_order)
@@ -122,13 +124,18 @@ def _parents(stem: str) -> Iterator[str]:
 
 
 def _paired(
-    images: Mapping[str, Path], masks: Mapping[str, Sequence[Path]], folder: Path, shown: str, by_class: bool
+    images: Mapping[str, Path],
+    masks: Mapping[str, Sequence[Path]],
+    folder: Path,
+    shown: str,
+    by_class: bool,
+    empty: bool,
 ) -> list[Pair]:
     """Each image with the one mask of its stem, or with the pattern of its masks, one a class."""
     if not by_class:
         twice = [stem for stem in images if len(masks.get(stem, ())) > 1]
         _refuse(folder, "one mask per image, several are called", twice)
-    missing = [stem for stem in images if not masks.get(stem)]
+    missing = [] if empty else [stem for stem in images if not masks.get(stem)]
     names = [Path(filled(shown, stem=stem)).name for stem in missing]
     _refuse(folder, "masks for every image, missing", names, _hint(missing, masks, images, folder))
     return [(path, Path(filled(shown, stem=stem)) if by_class else masks[stem][0]) for stem, path in images.items()]

@@ -9,6 +9,7 @@ import torch  # noqa: F401  (doctests)
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from smp_feedback.data.batch import read_target
 from smp_feedback.data.corruption.corrupted import Corrupted
 from smp_feedback.data.items import Corruption, Sample, WrappedDataset, checked_index
 from smp_feedback.errors import InvalidInput
@@ -97,12 +98,13 @@ def check_triplets(batch: Sequence[Tensor]) -> Triplet:
     Traceback (most recent call last):
     smp_feedback.errors.InvalidInput: a batch of shapes (2, 3, 4, 4), (2, 3, 4, 8), (2, 4, 4): expected distorted ...
     """
-    shapes = [tuple(part.shape) for part in batch[:3]]
+    batch = [*batch[:2], *(read_target(part) for part in batch[2:3])]
+    shapes = [tuple(part.shape) for part in batch]
     image = shapes[0]
     if len(image) != 4 or shapes[1:] != [image, (image[0], *image[2:])]:
         raise InvalidInput(
             f"a batch of shapes {', '.join(map(str, shapes))}: expected distorted images and clean ones, both "
             "(B, C, H, W), and masks (B, H, W), all of one size, as TripletsModule makes them."
         )
-    distorted, clean, target = batch[:3]
+    distorted, clean, target = batch
     return distorted, clean, target

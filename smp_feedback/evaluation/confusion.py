@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from smp_feedback.data.batch import read_target
 from smp_feedback.errors import InvalidInput
+from smp_feedback.ops.reading import MULTILABEL, SEGMENTATION, answers_classes, labels_of, per_class
 
 BINS = 15
 """Bins of confidence, of equal width over [0, 1] (Guo et al. 2017, arXiv 1706.04599)."""
@@ -46,12 +49,14 @@ class Tally:
     """The counts of one look over any number of batches; nothing leaves the device until they are read.
 
     torchmetrics asks the device for the valid pixels in every batch, and its calibration error keeps every
-    pixel's confidence; the tests hold both to the same values.
+    pixel's confidence; the tests hold both to the same values. Multilabel answers count as one question of yes or no
+    a class and pixel.
 
     Args:
-        classes: Number of classes, >= 2.
+        classes: Number of classes, >= 2, or >= 1 for ``multilabel``.
         ignore_index: Label that is not counted.
         device: Where to count.
+        task: ``segmentation``, ``multilabel`` or ``classification``.
 
     >>> tally = Tally(2, None, torch.device("cpu"))
     >>> tally.add(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1]))
@@ -59,9 +64,9 @@ class Tally:
     [[1, 0], [1, 0]]
     """
 
-    def __init__(self, classes: int, ignore_index: int | None, device: torch.device) -> None:
-        self.classes, self.ignore_index = classes, ignore_index
-        self.confusion = torch.zeros(classes * classes, dtype=torch.long, device=device)
+    def __init__(self, classes: int, ignore_index: int | None, device: torch.device, task: str = SEGMENTATION) -> None:
+        self.classes, self.ignore_index, self.task = classes, ignore_index, task
+        self.confusion = torch.zeros(math.prod(shape_of(classes, task)), dtype=torch.long, device=device)
         self.bins = torch.zeros(3, BINS + 1, dtype=torch.long, device=device)  # pixels, right ones, confidence
         self.ranks = torch.zeros(2 * RANKS, dtype=torch.long, device=device)  # wrong pixels, then right ones
         self.strays = torch.zeros((), dtype=torch.long, device=device)
@@ -73,30 +78,31 @@ class Tally:
 
         Args:
             logits: (B, classes, ...); one channel stands for two classes, as smp's binary models give it.
-            target: Labels (B, ...).
+            target: Labels (B, ...), or (B, classes, ...) of 0 and 1 for ``multilabel``; of any type of whole numbers.
 
         Raises:
             InvalidInput: If the shapes do not fit.
         """
-        logits = self._checked(logits, target)
-        scored, label, strays = sort_labels(target, self.classes, self.ignore_index)
-        self.strays += strays
-        prediction, chances = logits.argmax(1), torch.nan_to_num(logits.softmax(1))
-        right, entropy = prediction == label, torch.special.entr(chances).sum(1)
-        count(self.confusion, label * self.classes + prediction, scored)
-        self._calibrate(chances.amax(1), right, scored)
-        self._rank(entropy, right, scored)
-        surprise = F.cross_entropy(logits, label, reduction="none")
-        self.sums.append(torch.stack([part.sum() for part in self._parts(surprise, entropy, right, scored)]))
+        logits = logits.float()
+        cells = cells_of(logits, target, self.classes, self.ignore_index, self.task)
+        self.strays += cells.strays
+        count(self.confusion, cells.cell, cells.scored)
+        confidence, entropy, surprise = _doubts(logits, cells.label, self.task)
+        self._calibrate(confidence, cells.right, cells.scored)
+        self._rank(entropy, cells.right, cells.scored)
+        parts = self._parts(surprise, entropy, cells.right, cells.scored)
+        self.sums.append(torch.stack([part.sum() for part in parts]))
 
     def table(self) -> Tensor:
         """Confusion matrix (classes, classes): rows are targets, columns predictions; on the CPU.
 
+        For ``multilabel`` one of 2 x 2 for each class: (classes, 2, 2).
+
         Raises:
             InvalidInput: If labels were met that are neither a class nor ignored, or nothing was scored.
         """
-        check_strays(self.strays, self.classes, self.ignore_index)
-        table = self.confusion.view(self.classes, self.classes).cpu()
+        check_strays(self.strays, labels_in(self.classes, self.task), self.ignore_index)
+        table = self.confusion.view(shape_of(self.classes, self.task)).cpu()
         if not int(table.sum()):
             raise InvalidInput(f"target: every label is ignored (ignore_index={self.ignore_index}).")
         return table
@@ -112,7 +118,7 @@ class Tally:
         """Negative log-likelihood in nats, and uncertainty of right and of wrong pixels (None where there are none)."""
         surprise, of_right, of_wrong = torch.stack(self.sums).cpu().double().sum(0).tolist()
         table = self.table()
-        count, right = int(table.sum()), int(table.diagonal().sum())
+        count, right = int(table.sum()), int(table.diagonal(dim1=-2, dim2=-1).sum())
         wrong = count - right
         return surprise / count, of_right / right if right else None, of_wrong / wrong if wrong else None
 
@@ -128,23 +134,13 @@ class Tally:
         below = right.cumsum(0) - right / 2
         return float((wrong * below).sum() / (wrong.sum() * right.sum()))
 
-    def _checked(self, logits: Tensor, target: Tensor) -> Tensor:
-        logits = per_class(logits.float())
-        wanted = (len(target), self.classes, *target.shape[1:])
-        if tuple(logits.shape) != wanted:
-            raise InvalidInput(
-                f"logits of shape {tuple(logits.shape)} for a target of shape {tuple(target.shape)} and "
-                f"{self.classes} classes: expected {wanted}."
-            )
-        return logits
-
     def _calibrate(self, confidence: Tensor, right: Tensor, scored: Tensor) -> None:
         bins = torch.bucketize(confidence, self.edges, right=True) - 1
         for row, weight in zip(self.bins, (scored, scored & right, scored * (confidence * UNIT).round()), strict=True):
             count(row, bins, weight)
 
     def _rank(self, entropy: Tensor, right: Tensor, scored: Tensor) -> None:
-        part = (entropy / math.log(self.classes)).clamp(0, 1) ** 0.25
+        part = (entropy / math.log(labels_in(self.classes, self.task))).clamp(0, 1) ** 0.25
         rank = (part * (RANKS - 1)).round().long()
         count(self.ranks, rank + RANKS * right, scored)
 
@@ -156,6 +152,76 @@ class Tally:
             torch.where(scored & right, entropy, nothing),
             torch.where(scored & ~right, entropy, nothing),
         )
+
+
+def _doubts(logits: Tensor, label: Tensor, task: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Confidence, entropy in nats, and ``-log p`` of what is right, of every question that *label* answers."""
+    if task == MULTILABEL:
+        chances = torch.nan_to_num(torch.stack([(-logits).sigmoid(), logits.sigmoid()], 1))
+        surprise = F.binary_cross_entropy_with_logits(logits, label.to(logits), reduction="none")
+    else:
+        logits = per_class(logits)
+        chances, surprise = torch.nan_to_num(logits.softmax(1)), F.cross_entropy(logits, label, reduction="none")
+    return chances.amax(1), torch.special.entr(chances).sum(1), surprise
+
+
+class Cells(NamedTuple):
+    """Where each answer belongs in the confusion matrix; every part has the shape of the target.
+
+    Attributes:
+        scored: Whether it counts.
+        label: What is right, 0 where nothing is scored.
+        right: Whether that was said.
+        cell: Its place in the flat matrix.
+        strays: How many labels are neither a class nor ignored, ().
+    """
+
+    scored: Tensor
+    label: Tensor
+    right: Tensor
+    cell: Tensor
+    strays: Tensor
+
+
+def cells_of(logits: Tensor, target: Tensor, classes: int, ignore_index: int | None, task: str = SEGMENTATION) -> Cells:
+    """What *logits* say of *target*, as counts take it; nothing leaves the device.
+
+    Raises:
+        InvalidInput: If the shapes do not fit, or the channels do not tell *classes* classes.
+
+    >>> cells_of(torch.tensor([[3.0], [-3.0]]), torch.tensor([1, 1]), 2, None).cell  # (1, 1), and (1, 0)
+    tensor([3, 2])
+    """
+    target = read_target(target, task)
+    _check_fit(logits, target, classes, task)
+    labels = labels_in(classes, task)
+    scored, label, strays = sort_labels(target, labels, ignore_index)
+    prediction = labels_of(logits, task)
+    cell = label * labels + prediction
+    if task == MULTILABEL:
+        which = torch.arange(classes, device=target.device).view(-1, *(1,) * (target.ndim - 2))
+        cell = cell + which * labels**2
+    return Cells(scored, label, prediction == label, cell, strays)
+
+
+def labels_in(classes: int, task: str) -> int:
+    """The labels between which an answer chooses: the classes, or no and yes."""
+    return 2 if task == MULTILABEL else classes
+
+
+def shape_of(classes: int, task: str) -> tuple[int, ...]:
+    """The shape of the counts: one matrix, or one a class."""
+    return (classes, 2, 2) if task == MULTILABEL else (classes, classes)
+
+
+def _check_fit(logits: Tensor, target: Tensor, classes: int, task: str) -> None:
+    place = target.shape if task == MULTILABEL else (len(target), logits.shape[1], *target.shape[1:])
+    if logits.shape == place and answers_classes(logits.shape[1], classes, task):
+        return
+    raise InvalidInput(
+        f"logits of shape {tuple(logits.shape)} for a target of shape {tuple(target.shape)} and "
+        f"{classes} classes: expected {(len(target), classes, *target.shape[1 + (task == MULTILABEL) :])}."
+    )
 
 
 def sort_labels(target: Tensor, classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -185,12 +251,3 @@ def check_strays(strays: Tensor, classes: int, ignore_index: int | None) -> None
 def count(into: Tensor, index: Tensor, weight: Tensor) -> None:
     """Add whole *weight* to *into* at *index*; exact, and nothing leaves the device."""
     into.index_add_(0, index.flatten(), weight.flatten().long())
-
-
-def per_class(logits: Tensor) -> Tensor:
-    """*logits* (B, classes, ...); a single channel x, as smp's binary models give it, becomes the two of [0, x].
-
-    >>> per_class(torch.tensor([[3.0]]))  # sigmoid(x) is the softmax of [0, x]
-    tensor([[0., 3.]])
-    """
-    return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits

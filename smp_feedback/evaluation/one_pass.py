@@ -11,17 +11,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from smp_feedback.checks import check_choice, check_steps, check_whole
+from smp_feedback.data.batch import pair_of
 from smp_feedback.data.feeding import Feed, feeding
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.scores import LookScores, score_of
 from smp_feedback.loops.base import FeedbackModel, Step
+from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, TASKS
 from smp_feedback.surgery.extension import evaluating
 
 Pairs = Any  # a map-style Dataset of (image, target), or any list of them
 Advance = Callable[[], object]
 K = TypeVar("K", bound=Hashable)
-TASKS = ("segmentation", "classification")
 
 
 def evaluate(
@@ -46,10 +47,14 @@ def evaluate(
         model: Maps images (B, C, H, W) to logits (B, classes, H, W), or (B, classes) for classification; of
             ``(masks, labels)`` the one that the task asks for. Evaluated where its weights are; every
             module's mode is left as it was.
-        data: Map-style pairs of image and target: labels (H, W), or one label.
-        classes: Number of classes, >= 2.
+        data: Map-style pairs of image and target, or dictionaries of ``image`` and ``mask`` or ``label``: labels
+            (H, W) or (1, H, W), for ``multilabel`` (classes, H, W) of 0 and 1, or one label; of any type of whole
+            numbers.
+        classes: Number of classes, >= 2, or >= 1 for ``multilabel``; one channel of logits stands for two classes.
         ignore_index: Label that is not scored.
-        task: ``segmentation`` or ``classification``.
+        task: ``segmentation``, ``multilabel`` or ``classification``. In ``multilabel`` each class is a question of
+            yes or no; ``score`` is the mean of the classes' intersections over union, as torchmetrics'
+            ``MultilabelJaccardIndex`` has it, and all else is taken over pixels and classes.
         looks: Numbers of looks to score, each >= 1; None is the model's own. A loop runs once, to the largest,
             or, with ``dynamics="fractional"``, whose weights know the last step, once for each. A feed-forward
             model has one look, whatever is asked.
@@ -89,13 +94,13 @@ def evaluate_all(
     """The same for several models: each batch is loaded once and shown to all of them. See `evaluate`."""
     check_whole("classes", classes)
     check_choice("task", task, TASKS)
-    if classes < 2:
+    if classes < 2 and task != MULTILABEL:
         raise InvalidValue("classes=1: expected >= 2; a mask of one class has two, background and foreground.")
     wanted = {name: looks_of(model, looks) for name, model in models.items()}
     if not len(data):
         raise InvalidValue("data is empty: expected at least one pair of image and target.")
     tallies = {
-        (name, t): Tally(classes, ignore_index, device_of(model))
+        (name, t): Tally(classes, ignore_index, device_of(model), task)
         for name, model in models.items()
         for t in wanted[name]
     }
@@ -103,7 +108,8 @@ def evaluate_all(
         for model in models.values():
             stack.enter_context(evaluating(model))
         feeds = {name: feeding(model, data) for name, model in models.items()}
-        for image, target, *_ in batches(data, batch_size, workers):
+        for batch in batches(data, batch_size, workers):
+            image, target = pair_of(batch, task)
             for name, model in models.items():
                 _show(model, feeds[name], image, target, {t: tallies[name, t] for t in wanted[name]}, task)
             advance()
@@ -168,8 +174,8 @@ def _show(model: nn.Module, feed: Feed, image: Tensor, target: Tensor, tallies: 
 
 
 def _chosen(answer: Tensor | tuple[Tensor, Tensor], task: str) -> Tensor:
-    return answer[task == "classification"] if isinstance(answer, tuple) else answer
+    return answer[task == CLASSIFICATION] if isinstance(answer, tuple) else answer
 
 
 def _answer(step: Step, task: str) -> Tensor:
-    return step.labels if task == "classification" and step.labels is not None else step.logits
+    return step.labels if task == CLASSIFICATION and step.labels is not None else step.logits

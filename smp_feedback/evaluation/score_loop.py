@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from smp_feedback.checks import check_whole
+from smp_feedback.data.batch import pair_of
 from smp_feedback.data.feeding import feeding
 from smp_feedback.data.items import item_name
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
@@ -21,6 +22,7 @@ from smp_feedback.evaluation.scores import LookScore, score_of
 from smp_feedback.loops.outer import OuterModel
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.loops.score.state import Begun
+from smp_feedback.ops.reading import SEGMENTATION
 from smp_feedback.surgery.extension import evaluating
 
 ANSWERS = ("before", "one pass", "after")
@@ -57,7 +59,7 @@ class Refined:
     def result(self, classes: Sequence[str]) -> Result:
         """As `save_result` takes it, kind ``refined``; *classes* are their names."""
         rows = [{"model": name, "seed": 0, **asdict(score)} for name, score in self.answers.items()]
-        facts = {"task": "segmentation", "classes": list(classes), "step": self.step, "steps": self.steps}
+        facts = {"task": SEGMENTATION, "classes": list(classes), "step": self.step, "steps": self.steps}
         return {"kind": "refined", "version": VERSION, **facts, "rows": rows}
 
 
@@ -109,7 +111,7 @@ def evaluate_score(
             advance()
     config = model.feedback.config
     updates = zip(tallies, (0, 1, config.steps, 0), strict=False)
-    before, once, after, *smoothed = (score_of(tally, n, "segmentation") for tally, n in updates)
+    before, once, after, *smoothed = (score_of(tally, n, SEGMENTATION) for tally, n in updates)
     return Refined(before, once, after, config.step, config.steps, *smoothed)
 
 
@@ -129,7 +131,8 @@ def begun(model: ScoreModel, data: Pairs, batch_size: int, workers: int) -> Iter
         InvalidInput: If an image holds NaN or infinity, naming it.
     """
     device, feed = device_of(model), feeding(model, data)
-    for number, (image, target, *_) in enumerate(batches(data, batch_size, workers)):
+    for number, batch in enumerate(batches(data, batch_size, workers)):
+        image, target = pair_of(batch, SEGMENTATION)
         image = image.to(device, non_blocking=True)
         name = functools.partial(_name, data, number * batch_size)
         yield image, target.to(device, non_blocking=True), begin_named(model, feed(image), name)

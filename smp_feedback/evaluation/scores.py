@@ -10,11 +10,14 @@ from torch import Tensor
 
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.confusion import Reliability, Tally
+from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL
 
 
 @dataclass(frozen=True)
 class LookScore:
     """What one model is worth after some number of looks. Pixels are images where images are classified.
+
+    In ``multilabel`` an answer is one of yes or no, and there is one for each pixel and class.
 
     Attributes:
         looks: How often it had looked.
@@ -71,7 +74,7 @@ def score_of(tally: Tally, looks: int, task: str) -> LookScore:
         looks=looks,
         score=score,
         per_class=per_class,
-        accuracy=float(table.diagonal().sum() / table.sum()),
+        accuracy=float(table.diagonal(dim1=-2, dim2=-1).sum() / table.sum()),
         ece=reliability.error,
         nll=nll,
         uncertainty_right=of_right,
@@ -85,8 +88,9 @@ def shares(table: Tensor, task: str, ignore_index: int | None) -> tuple[float, t
     """Mean intersection over union and that of each class; in classification, accuracy and each class's recall.
 
     Args:
-        table: Confusion matrix (classes, classes): rows are targets, columns predictions; on the CPU.
-        task: ``segmentation`` or ``classification``.
+        table: Confusion matrix (classes, classes): rows are targets, columns predictions; on the CPU. For
+            ``multilabel`` one of no and yes for each class, (classes, 2, 2), of which the yes counts.
+        task: ``segmentation``, ``multilabel`` or ``classification``.
         ignore_index: A class that does not count, or any other label.
 
     Returns:
@@ -95,10 +99,16 @@ def shares(table: Tensor, task: str, ignore_index: int | None) -> tuple[float, t
 
     >>> shares(torch.tensor([[1, 0], [1, 0]]), "segmentation", None)
     (0.25, (0.5, 0.0))
+    >>> shares(torch.tensor([[[5, 1], [0, 1]], [[7, 0], [0, 0]]]), "multilabel", None)  # nobody said, or is, the second
+    (0.5, (0.5, None))
     """
     table = table.double()
-    hit, target, predicted = table.diagonal(), table.sum(1), table.sum(0)
-    recall = task == "classification"
+    recall = task == CLASSIFICATION
+    if task == MULTILABEL:
+        hit, target, predicted = table[:, 1, 1], table[:, 1].sum(1), table[:, :, 1].sum(1)
+        ignore_index = None  # a label, 0 or 1, not a class
+    else:
+        hit, target, predicted = table.diagonal(), table.sum(1), table.sum(0)
     whole = target if recall else target + predicted - hit
     counts = [bool(n) and k != ignore_index for k, n in enumerate(whole)]
     per_class = tuple(float(h / n) if c else None for h, n, c in zip(hit, whole, counts, strict=True))

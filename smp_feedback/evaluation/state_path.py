@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from smp_feedback.checks import check_steps
+from smp_feedback.checks import check_choice, check_steps
+from smp_feedback.data.batch import image_of
 from smp_feedback.data.feeding import feeding
 from smp_feedback.errors import InvalidType, InvalidValue
-from smp_feedback.evaluation.confusion import per_class
 from smp_feedback.evaluation.one_pass import device_of
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.loops.base import FeedbackModel, check_image
+from smp_feedback.ops.reading import SEGMENTATION, TASKS, labels_of
 from smp_feedback.surgery.extension import evaluating
 
 CHUNK = 1 << 16  # of a state's values, in double precision at once
@@ -40,7 +41,9 @@ class StatePath(NamedTuple):
     explained: Tensor
 
 
-def stability(model: FeedbackModel, images: Sequence[Tensor] | Dataset[Any], *, looks: int = 30) -> Result:
+def stability(
+    model: FeedbackModel, images: Sequence[Tensor] | Dataset[Any], *, looks: int = 30, task: str = SEGMENTATION
+) -> Result:
     """Run *model* on each image for many looks, and see whether it settles.
 
     Args:
@@ -48,6 +51,7 @@ def stability(model: FeedbackModel, images: Sequence[Tensor] | Dataset[Any], *, 
         images: Each (C, H, W), shown as it is; or a dataset, whose images are shown as `evaluate` shows them.
         looks: T; the state after it stands for the one at rest. With ``dynamics="decay"`` every state comes to
             rest, as corrections fade; with ``leaky`` only a loop that contracts does.
+        task: How answers are read: ``multilabel`` channel by channel, any other by the largest.
 
     Returns:
         A result of kind ``stability``: ``looks``, and the fields of `StatePath` with one row for each image.
@@ -62,28 +66,24 @@ def stability(model: FeedbackModel, images: Sequence[Tensor] | Dataset[Any], *, 
         raise InvalidType(f"model is a {type(model).__name__}: expected a looping model, made by create or wrap.")
     if check_steps(looks) < 2:
         raise InvalidValue(f"looks={looks}: expected at least 2, or there is no path.")
+    check_choice("task", task, TASKS)
     items = cast(Any, images)
     if not len(items):
         raise InvalidValue("images is empty: expected at least one image (C, H, W).")
     feed = feeding(model, images)
     with evaluating(model), torch.inference_mode():
-        paths = [path_of(model, feed(image_of(item)[None].to(device_of(model))), looks) for item in items]
+        paths = [path_of(model, feed(image_of(item)[None].to(device_of(model))), looks, task) for item in items]
     columns = {name: [getattr(path, name).tolist() for path in paths] for name in StatePath._fields}
     return {"kind": "stability", "version": VERSION, "looks": looks, **columns}
 
 
-def image_of(item: Any) -> Tensor:
-    """The image of an item of a dataset, or an image."""
-    return cast(Tensor, item if isinstance(item, Tensor) else item[0])
-
-
-def path_of(model: FeedbackModel, image: Tensor, looks: int) -> StatePath:
+def path_of(model: FeedbackModel, image: Tensor, looks: int, task: str = SEGMENTATION) -> StatePath:
     """The path of one image (1, C, H, W)."""
     check_image(image, model.feedback.in_channels)
     states, labels, changes = [], [], []
     for step in model.iterate(image, steps=looks):
         states.append(step.state[0].flatten())
-        labels.append(per_class(step.logits)[0].argmax(0))
+        labels.append(labels_of(step.logits, task)[0])
         changes.append(step.change[0])
     rest = looks - len(states)  # a loop with a tolerance stops where it settles
     change = torch.stack(changes + [torch.zeros_like(changes[0])] * rest)

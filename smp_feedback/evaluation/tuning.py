@@ -12,7 +12,7 @@ from torch import Tensor
 
 from smp_feedback.checks import check_number, check_whole
 from smp_feedback.errors import InvalidInput, InvalidType
-from smp_feedback.evaluation.confusion import check_strays, count, per_class, sort_labels
+from smp_feedback.evaluation.confusion import cells_of, check_strays, count
 from smp_feedback.evaluation.one_pass import Advance, Pairs, device_of
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.score_loop import begun, check_refinable
@@ -129,13 +129,13 @@ def tune(
     strays = counts.new_zeros(())
     with evaluating(model), torch.inference_mode():
         for _, target, begin in begun(model, data, batch_size, workers):
-            scored, label, wrong = sort_labels(target, classes, ignore_index)
-            strays += wrong
-            first = label * classes + per_class(begin.logits).argmax(1)
+            first = cells_of(begin.logits, target, classes, ignore_index)
+            strays += first.strays
             for size, rows in zip(sizes, counts, strict=True):
-                count(rows[0], first, scored)
+                count(rows[0], first.cell, first.scored)
                 for step in model.refine(begin, step=size, steps=most):
-                    count(rows[step.index + 1], label * classes + per_class(step.logits).argmax(1), scored)
+                    seen = cells_of(step.logits, target, classes, ignore_index)
+                    count(rows[step.index + 1], seen.cell, seen.scored)
             advance()
     check_strays(strays, classes, ignore_index)
     return Tuning(sizes, _scores(counts.view(len(sizes), most + 1, classes, classes).cpu(), ignore_index))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class Preprocess(v2.Transform):  # type: ignore[misc]
         upright = ImageOps.exif_transpose(picture)
         if self.config.channels != 3 or upright.mode == "RGB":
             return upright
-        if "A" in upright.getbands() and upright.getchannel("A").getextrema()[0] < 255:
+        if "A" in upright.getbands() and np.asarray(upright.getchannel("A")).min() < 255:
             raise InvalidInput('a picture with transparent pixels: expected an opaque one; picture.convert("RGB").')
         return upright.convert("RGB")
 
@@ -77,6 +78,8 @@ class Preprocess(v2.Transform):  # type: ignore[misc]
 
 def _in_unit(image: Tensor) -> Tensor:
     """float32 in [0, 1]."""
+    if image.dtype == torch.uint8:  # to the bit as datasets do
+        return image / 255
     if not image.is_floating_point():
         scaled: Tensor = F.to_dtype(image, torch.float32, scale=True)
         return scaled

@@ -16,7 +16,6 @@ from torch.utils.data import Dataset
 
 from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import InvalidValue
-from smp_feedback.evaluation.confusion import per_class
 from smp_feedback.evaluation.one_pass import device_of
 from smp_feedback.evaluation.restoration_loop import RESTORED, images_of, shown
 from smp_feedback.evaluation.score_loop import ANSWERS, answers
@@ -24,6 +23,7 @@ from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.models.preprocessing import given_config
+from smp_feedback.ops.reading import chances_of, labels_of
 from smp_feedback.plotting.plot import save_figure
 from smp_feedback.plotting.style import PALETTE, styled
 from smp_feedback.surgery.extension import evaluating
@@ -51,7 +51,7 @@ def colours(mask: Tensor, classes: int, palette: Sequence[str] = PALETTE) -> NDA
 
 def answered(logits: Tensor, classes: int) -> NDArray[np.uint8]:
     """The labels that *logits* (1, classes, H, W) give, as `colours`."""
-    return colours(per_class(logits)[0].argmax(0), classes)
+    return colours(labels_of(logits)[0], classes)
 
 
 def refinement(
@@ -89,12 +89,12 @@ def uncertainty(
     for image, mask in _some(samples):
         row = _seen(image, mask, classes)
         for name, model in models.items():
-            logits = per_class(_answers(name, model, image[None])[-1][1])[0]
-            answer = logits.argmax(0)
+            logits = _answers(name, model, image[None])[-1][1]
+            answer, chances = labels_of(logits)[0], chances_of(logits)[0]
             scored = (mask >= 0) & (mask < classes)
             row += [
                 (name, colours(answer, classes)),
-                ("uncertainty", torch.special.entr(logits.softmax(0)).sum(0).div(math.log(classes)).cpu().numpy()),
+                ("uncertainty", torch.special.entr(chances).sum(0).div(math.log(classes)).cpu().numpy()),
                 ("wrong", ((answer.cpu() != mask.cpu()) & scored.cpu()).float().numpy()),
             ]
         rows.append(row)
@@ -112,7 +112,7 @@ def refined(model: ScoreModel, samples: Sequence[tuple[Tensor, Tensor]], path: P
     rows = []
     for image, mask in _some(samples):
         with evaluating(model), torch.inference_mode():
-            said = [per_class(x)[0].argmax(0) for x in answers(model, model.begin(fed(model, image[None])))]
+            said = [labels_of(x)[0] for x in answers(model, model.begin(fed(model, image[None])))]
         three = zip(ANSWERS, (colours(labels, classes) for labels in said), strict=True)
         change = "green: mended, orange:\nspoilt, grey: still wrong", changes(said[0], said[-1], mask, classes)
         rows.append([*_seen(image, mask, classes), *three, change])

@@ -26,6 +26,8 @@ from smp_feedback.saving.files import Source, find_file, replace_files
 from smp_feedback.saving.provenance import BUILT_IN, brought_by_plugins, versions
 
 CONFIG, WEIGHTS, CARD, MARK = "config.json", "model.safetensors", "README.md", "save"
+CLASS = "_model_class"
+"""What smp looks for in its own library by this name: it finds none, and says which."""
 NEEDED = {"architecture": str, "arguments": dict, "feedback": dict, "versions": dict, "plugins": dict}
 DATA = "data"  # what it expects of its images; models of 0.1 do not say
 
@@ -46,6 +48,7 @@ def describe(
     """
     config = {**origin, "feedback": dict(feedback), "versions": versions()}
     config["plugins"] = brought_by_plugins(config, cut)
+    config[CLASS] = "model of smp_feedback: load it with smp_feedback.from_pretrained"
     if data != DataConfig(channels=data.channels):  # else as 0.1 wrote it
         config[DATA] = data.to_dict()
     return {**config, MARK: hashlib.sha256(_dump(config).encode()).hexdigest()[:16]}
@@ -122,7 +125,7 @@ def _parse(text: str | bytes, path: Path) -> dict[str, Any]:
         raise FeedbackError(f"{path} is no JSON: {error}") from None
     if not isinstance(config, dict) or not isinstance(config.get("versions"), dict):
         hint = "smp wrote it: build the model with create(...) and load_feedforward(directory)."
-        known = isinstance(config, dict) and "_model_class" in config
+        known = isinstance(config, dict) and CLASS in config
         raise FeedbackError(f"{path} was not written by smp_feedback. {hint if known else ''}".strip())
     _check_fields(config, path)
     return config
@@ -131,7 +134,7 @@ def _parse(text: str | bytes, path: Path) -> dict[str, Any]:
 def _check_fields(config: dict[str, Any], path: Path) -> None:
     """Nothing is missing, of another type, or unknown: a later version may say there what matters."""
     wrong = [key for key, kind in NEEDED.items() if not isinstance(config.get(key), kind)]
-    wrong += sorted(config.keys() - NEEDED.keys() - {MARK, DATA})
+    wrong += sorted(config.keys() - NEEDED.keys() - {MARK, DATA, CLASS})
     if not wrong:
         wrong = [f"plugins.{kind}" for kind, was in config["plugins"].items() if not isinstance(was, dict)]
         wrong += _not_understood(config.get(DATA, {}))

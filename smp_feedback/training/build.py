@@ -20,7 +20,7 @@ from smp_feedback.factory import create
 from smp_feedback.models.preprocessing import given_config
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.extension import evaluating
-from smp_feedback.training.build_loss import build_loss
+from smp_feedback.training.build_loss import USUAL, build_loss
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.metric import task_of
 from smp_feedback.training.module import FeedbackModule
@@ -211,8 +211,9 @@ def build_module(
         arguments: What else the architecture takes, such as ``{encoder_depth: 4}``.
         **training: See :class:`FeedbackModule`.
     """
-    if isinstance(loss := training.get("loss"), str):  # a base may take long to build
-        build_loss(loss, facts.ignore_index, training.get("loss_arguments"))
+    if isinstance(loss := training.get("loss", USUAL), str):  # a base may take long to build
+        about: dict[str, Any] = {"classes": len(facts.classes), "task": facts.task}
+        build_loss(loss, facts.ignore_index, training.get("loss_arguments"), **about)
     base: dict[str, Any] = {"encoder_weights": encoder_weights, "base_norm": base_norm, "arguments": arguments}
     model = build_model(facts, feedback, arch=arch, encoder=encoder, **base)
     return FeedbackModule(

@@ -4,80 +4,118 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import segmentation_models_pytorch.losses as smp_losses
-from torch import Tensor, nn
+from torch import nn
 
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownName, did_you_mean, suggestion
+from smp_feedback.losses.pixels import PixelLoss
 from smp_feedback.models.keywords import unknown_keyword
+from smp_feedback.ops.reading import MULTILABEL, SEGMENTATION
 from smp_feedback.registry.public import catalogue
+from smp_feedback.training.apply_loss import is_smps
+from smp_feedback.training.loss_arguments import Kind, as_tensors, with_class_weights
 
 Maker = Callable[..., nn.Module]
+USUAL = "cross_entropy"
+EXCLUSIVE = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "SoftCrossEntropyLoss", "MCCLoss")
+"""Of torch and smp, those of classes that exclude each other; and MCC is of one class."""
 
 
 def build_loss(
-    name: str | nn.Module, ignore_index: int | None = None, arguments: Mapping[str, Any] | None = None
+    name: str | nn.Module,
+    ignore_index: int | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    channels: int | None = None,
+    classes: int | None = None,
+    task: str = SEGMENTATION,
+    class_weights: Sequence[float] | None = None,
 ) -> nn.Module:
-    """The loss called *name*, called as ``loss(logits, target)``.
+    """The loss called *name*; :func:`smp_feedback.training.apply_loss.loss_of_look` calls it.
 
     Args:
         name: From the registry (``cross_entropy``, ``dice``, ...), or a class of ``segmentation_models_pytorch.losses``
-            or ``torch.nn`` such as ``SoftCrossEntropyLoss``. A loss that is a module already is taken as it is.
+            or ``torch.nn`` such as ``SoftCrossEntropyLoss``. A loss that is a module already is taken as it is. For
+            ``multilabel``, ``cross_entropy`` is binary cross-entropy, of each class on its own.
         ignore_index: Label that is left out; only for losses that can.
-        arguments: The loss's own; smp's are told that there are several classes unless they say ``mode``.
+        arguments: The loss's own; lists where it takes tensors become such. smp's are told ``mode`` unless it is among
+            these: ``multilabel`` for that task, ``binary`` for one channel, else ``multiclass``.
+        channels: How many the model answers; None stands for one for each class.
+        classes: How many classes the data have, with which weights are compared; None compares nothing.
+        task: ``segmentation``, ``multilabel`` or ``classification``.
+        class_weights: One number >= 0 for each class, for losses that weigh classes.
 
     Raises:
         UnknownName, UnknownKeyword: With what was probably meant.
-        InvalidType, InvalidValue: If the loss refuses its arguments, or cannot leave out *ignore_index*; for what is
-            neither a name nor a loss, and for arguments of a loss that has its own.
+        InvalidType, InvalidValue: If the loss refuses its arguments, cannot leave out *ignore_index*, weigh classes or
+            judge such a task; for what is neither a name nor a loss, and for arguments of a loss that has its own.
 
     >>> build_loss("dice", arguments={"smooth": 1.0}).smooth
     1.0
+    >>> build_loss("cross_entropy", arguments={"weight": [1, 5]}).weight
+    tensor([1., 5.])
     """
     if not isinstance(name, str):
-        return _checked(name, arguments)
-    make = _find(name)
-    takes = inspect.signature(make).parameters
-    given: dict[str, Any] = {"mode": "multiclass"} if "mode" in takes and _is_smps(make) else {}
-    if ignore_index is not None:
-        if "ignore_index" not in takes:
-            raise InvalidValue(f"loss={name!r} cannot leave out ignore_index={ignore_index}: choose another loss.")
-        given["ignore_index"] = ignore_index
+        return _checked(name, arguments, class_weights)
+    make = nn.BCEWithLogitsLoss if task == MULTILABEL and name == USUAL else _find(name)
+    takes, kind = _takes(make), Kind(name, make, classes, task)
+    _check_task(name, make, task)
+    given = _told(name, make, takes, ignore_index, channels, task)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())
     for key in arguments or {}:
         if key not in takes and not open_ended:
             raise unknown_keyword(f"The loss {name!r}", make, key)
-    given.update(arguments or {})
-    build = functools.partial(catalogue().losses.make, name) if name in catalogue().losses else make
+    given |= as_tensors(kind, arguments or {})
+    if class_weights is not None:
+        given = with_class_weights(kind, given, class_weights)
+    registered = name in catalogue().losses and make is not nn.BCEWithLogitsLoss
+    build = functools.partial(catalogue().losses.make, name) if registered else make
     try:
         return build(**given)
     except (TypeError, ValueError, AssertionError) as error:
         raise InvalidType(f"loss={name!r} refuses {given}: {error}") from error
 
 
-def loss_of_look(loss: nn.Module, logits: Tensor, target: Tensor, look: int) -> Tensor:
-    """The loss of one look's logits, which is told which look it is if it asks: ``reads_steps = True``.
+def _told(
+    name: str, make: Maker, takes: Mapping[str, Any], ignore_index: int | None, channels: int | None, task: str
+) -> dict[str, Any]:
+    """What a loss is told of the data and the model, where it asks."""
+    told: dict[str, Any] = {}
+    if "mode" in takes and is_smps(make):
+        told["mode"] = MULTILABEL if task == MULTILABEL else "binary" if channels == 1 else "multiclass"
+    if make is smp_losses.SoftCrossEntropyLoss:
+        told["smooth_factor"] = 0.0  # whose own default it cannot compute with
+    if ignore_index is None or make is nn.BCEWithLogitsLoss:  # which is told what not to count pixel by pixel
+        return told
+    if "ignore_index" not in takes:
+        raise InvalidValue(f"loss={name!r} cannot leave out ignore_index={ignore_index}: choose another loss.")
+    return {**told, "ignore_index": ignore_index}
 
-    Args:
-        loss: Called as ``loss(logits, target)``, or as ``loss(logits, target, step=look)``.
-        logits: (B, C, H, W), or (B, C).
-        target: Class indices (B, H, W), or (B,).
-        look: t, counted from 0.
 
-    Returns:
-        A scalar.
-    """
-    told = {"step": look} if getattr(loss, "reads_steps", False) else {}
-    return cast(Tensor, loss(logits, target, **told))
+def _check_task(name: str, make: Maker, task: str) -> None:
+    if task != MULTILABEL:
+        return
+    ours = isinstance(make, type) and issubclass(make, PixelLoss)
+    if ours or getattr(make, "__name__", "") in EXCLUSIVE:
+        own = [key for key, made in catalogue().losses.items() if is_smps(made) and "mode" in _takes(made)]
+        fit = ", ".join([USUAL, *own, "BCEWithLogitsLoss"])
+        raise InvalidValue(f"loss={name!r} is of classes that exclude each other; multilabel masks take {fit}.")
 
 
-def _checked(loss: nn.Module, arguments: Mapping[str, Any] | None) -> nn.Module:
+def _takes(make: Maker) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(make).parameters
+
+
+def _checked(loss: nn.Module, arguments: Mapping[str, Any] | None, class_weights: Sequence[float] | None) -> nn.Module:
     if not callable(loss):
         raise InvalidType(f"loss={loss!r}: expected a name, or a torch.nn.Module.")
     if arguments:
         raise InvalidValue(f"loss_arguments={dict(arguments)}: a loss that is a module has its arguments already.")
+    if class_weights is not None:
+        raise InvalidValue("class_weights: a loss that is a module has its weights already; give its name instead.")
     return loss
 
 
@@ -98,7 +136,3 @@ def _find(name: str) -> Maker:
 def _losses(module: object) -> dict[str, Maker]:
     found = {key: value for key, value in vars(module).items() if key.endswith("Loss")}
     return {key: value for key, value in found.items() if isinstance(value, type) and issubclass(value, nn.Module)}
-
-
-def _is_smps(make: Maker) -> bool:
-    return make.__module__.startswith("segmentation_models_pytorch")

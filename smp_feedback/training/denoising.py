@@ -11,13 +11,14 @@ from torch.optim import RMSprop
 
 from smp_feedback.checks import check_bool, check_number
 from smp_feedback.data import item_name
+from smp_feedback.data.batch import image_of, indices_of, pair_of
 from smp_feedback.errors import InvalidType
-from smp_feedback.evaluation.confusion import per_class
 from smp_feedback.evaluation.score_loop import begin_named, check_classes
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.loops.score.state import Begun
 from smp_feedback.losses.pixels import in_a_row
 from smp_feedback.losses.reconstruction import Reconstruction
+from smp_feedback.ops.reading import SEGMENTATION
 from smp_feedback.training.metric import LookMetric
 from smp_feedback.training.optim import OptimizerCallable, ScheduleCallable, make_optimizer, make_schedule
 from smp_feedback.training.scoring_module import PLATEAU, Batch, ScoringModule, check_answer
@@ -96,14 +97,15 @@ class DenoisingModule(ScoringModule):
 
         def name(i: int) -> str:
             data = getattr(cast(Any, self._trainer), "datamodule", None)
-            return item_name(getattr(data, pairs), int(batch[2][i])) if data and len(batch) > 2 else f"image {i}"
+            places = indices_of(batch)
+            return f"image {i}" if data is None or places is None else item_name(getattr(data, pairs), int(places[i]))
 
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.model.feedback.config.freeze):
-            return begin_named(self.model, batch[0], name)
+            return begin_named(self.model, image_of(batch), name)
 
     def loss_of(self, batch: Batch) -> Tensor:
         """The loss of one batch."""
-        begun, target = self.begin(batch), batch[1]
+        begun, (_, target) = self.begin(batch), pair_of(batch, SEGMENTATION)
         y = begun.y
         if self.from_gt:
             y = in_a_row(y, target, self.ignore_index).one_hot.view_as(y).to(y)
@@ -123,10 +125,11 @@ class DenoisingModule(ScoringModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Score the base and one pass of the autoencoder on one batch."""
-        begun, target = self.begin(self.fed(batch), "val"), batch[1]
+        batch = self.fed(batch)
+        begun, (_, target) = self.begin(batch, "val"), pair_of(batch, SEGMENTATION)
         check_answer(begun.logits, target)
         logits = self.model.reconstruct(begun.y, begun.features)
-        self.scores.update(BASE, per_class(begun.logits), target)
+        self.scores.update(BASE, begun.logits, target)
         self.scores.update(ONCE, logits, target)
         self.log("val_loss", self.loss(logits, target), sync_dist=True, batch_size=len(target))
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from smp_feedback.checks import check_number
 from smp_feedback.errors import InvalidType, InvalidValue, did_you_mean, suggestion
 from smp_feedback.loops.base import FeedbackModel, Step
-from smp_feedback.training.build_loss import loss_of_look
 
 Supervise = str | Sequence[float]
 WAYS = ("last", "mean", "increasing")
@@ -50,9 +49,11 @@ def step_weights(supervise: Supervise, steps: int) -> list[float]:
     return [value / math.fsum(raw) for value in raw]
 
 
-def weighted(weights: Sequence[float], loss: nn.Module, target: Tensor) -> Callable[[Step], Tensor]:
-    """A look's share of the loss, as ``backward_per_step`` asks for it."""
-    return lambda step: weights[step.index] * loss_of_look(loss, step.logits, target, step.index)
+def weighted(
+    weights: Sequence[float], judge: Callable[[Tensor, Tensor, int], Tensor], target: Tensor
+) -> Callable[[Step], Tensor]:
+    """A look's share of the loss, as ``backward_per_step`` asks for it; *judge* is given logits, target and look."""
+    return lambda step: weights[step.index] * judge(step.logits, target, step.index)
 
 
 def _by_name(name: str, steps: int) -> list[float]:

@@ -10,11 +10,12 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from smp_feedback.errors import InvalidInput
-from smp_feedback.evaluation.confusion import check_strays, count, sort_labels
+from smp_feedback.evaluation.confusion import cells_of, check_strays, count, labels_in, shape_of
 from smp_feedback.evaluation.scores import shares
+from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
 
 MIOU, ACCURACY = "miou", "accuracy"
-NAMES = {"segmentation": MIOU, "classification": ACCURACY}
+NAMES = {SEGMENTATION: MIOU, MULTILABEL: MIOU, CLASSIFICATION: ACCURACY}
 
 
 class Scored(NamedTuple):
@@ -32,14 +33,14 @@ class Scored(NamedTuple):
 
 
 class LookMetric(Metric):
-    """MIoU of masks (B, H, W), or accuracy of labels (B,), for each of T looks, over all processes.
+    """MIoU of masks, or accuracy of labels (B,), for each of T looks, over all processes.
 
-    A confusion matrix for each look; that of torchmetrics asks the device, in every batch, how many pixels are not
-    ignored.
+    A confusion matrix for each look, of ``multilabel`` one for each class; that of torchmetrics asks the device, in
+    every batch, how many pixels are not ignored.
 
     Args:
-        task: ``segmentation`` or ``classification``.
-        classes: Number of classes.
+        task: ``segmentation``, ``multilabel`` or ``classification``.
+        classes: Number of classes; of two, one channel of logits tells both by its sign.
         steps: T.
         ignore_index: Label that is not scored.
 
@@ -56,23 +57,33 @@ class LookMetric(Metric):
     def __init__(self, task: str, *, classes: int, steps: int, ignore_index: int | None = None) -> None:
         super().__init__()
         self.task, self.classes, self.ignore_index = task, classes, ignore_index
-        self.add_state("tables", torch.zeros(steps, classes * classes, dtype=torch.long), "sum")
+        cells = math.prod(shape_of(classes, task))
+        self.add_state("tables", torch.zeros(steps, cells, dtype=torch.long), "sum")
         self.add_state("strays", torch.zeros((), dtype=torch.long), "sum")
 
     def update(self, t: int, logits: Tensor, target: Tensor) -> None:
-        """Count the answers of look *t*."""
-        scored, label, strays = sort_labels(target, self.classes, self.ignore_index)
-        count(self.tables[t], label * self.classes + logits.argmax(1), scored)
-        self.strays += strays
+        """Count the answers of look *t*.
+
+        Raises:
+            InvalidInput: If the shapes do not fit.
+        """
+        cells = cells_of(logits, target, self.classes, self.ignore_index, self.task)
+        count(self.tables[t], cells.cell, cells.scored)
+        self.strays += cells.strays
+
+    def reset(self) -> None:
+        """Begin anew, with counts that may be added to in any mode: Lightning validates in inference mode."""
+        with torch.inference_mode(False):
+            super().reset()
 
     def compute(self) -> Tensor:
-        """The matrices (T, classes, classes): rows are targets, columns predictions.
+        """The matrices (T, classes, classes), rows targets, columns predictions; ``multilabel``: (T, classes, 2, 2).
 
         Raises:
             InvalidInput: If labels were met that are neither a class nor ignored.
         """
-        check_strays(self.strays, self.classes, self.ignore_index)
-        return self.tables.view(-1, self.classes, self.classes)
+        check_strays(self.strays, labels_in(self.classes, self.task), self.ignore_index)
+        return self.tables.view(-1, *shape_of(self.classes, self.task))
 
     def scored(self) -> Scored:
         """The scores so far; as :meth:`compute`."""
@@ -84,11 +95,15 @@ class LookMetric(Metric):
 
 
 def task_of(target: Tensor) -> str:
-    """What a batch of targets asks for, by its rank: (B,) or (B, H, W).
+    """What a batch of targets asks for, by its rank: (B,), (B, H, W), or (B, C, H, W) of several channels.
 
-    >>> task_of(torch.zeros(4, dtype=torch.long))
-    'classification'
+    >>> task_of(torch.zeros(4, dtype=torch.long)), task_of(torch.zeros(4, 2, 8, 8, dtype=torch.long))
+    ('classification', 'multilabel')
     """
-    if target.ndim not in (1, 3):
-        raise InvalidInput(f"target of shape {tuple(target.shape)}: expected labels (B,) or masks (B, H, W).")
-    return "classification" if target.ndim == 1 else "segmentation"
+    tasks = {1: CLASSIFICATION, 3: SEGMENTATION, 4: MULTILABEL}
+    if target.ndim not in tasks:
+        raise InvalidInput(
+            f"target of shape {tuple(target.shape)}: expected labels (B,), masks (B, H, W), or (B, classes, H, W) "
+            "where a pixel may have several labels."
+        )
+    return SEGMENTATION if target.ndim == 4 and target.shape[1] == 1 else tasks[target.ndim]

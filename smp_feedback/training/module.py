@@ -9,19 +9,27 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils.data import default_collate
 
 from smp_feedback.checks import check_choice, check_number, check_whole
+from smp_feedback.data.batch import check_whole_numbers, image_of, pair_of, target_of
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.training.build_loss import build_loss, loss_of_look
+from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION, answers_classes
+from smp_feedback.surgery.head import channels_of
+from smp_feedback.surgery.step_batchnorm import reset_statistics
+from smp_feedback.training.apply_loss import loss_of_look
+from smp_feedback.training.build_loss import build_loss
+from smp_feedback.training.class_weights import BALANCED, balanced_weights, check_class_weights
 from smp_feedback.training.loss_weights import Supervise, looks_of, step_weights, weighted
 from smp_feedback.training.metric import NAMES, LookMetric, task_of
 from smp_feedback.training.optim import (
     AveragedWeights,
     OptimizerCallable,
     ScheduleCallable,
-    check_cycle,
+    averaging,
     check_decay,
+    fit_cycle,
     make_optimizer,
     make_schedule,
 )
@@ -31,18 +39,23 @@ from smp_feedback.training.scoring_module import PLATEAU, Batch, ScoringModule, 
 class FeedbackModule(ScoringModule):
     """Trains *model*, and scores every look: ``val_miou`` is the last look's, ``val_miou/look_1`` the first's.
 
-    Batches are (image, target) or (image, target, index): images (B, C, H, W), and masks (B, H, W) for
-    segmentation or labels (B,) for classification, scored by ``val_accuracy``.
+    Batches are (image, target) or (image, target, index), or dictionaries of ``image`` and ``mask``, ``label`` or
+    ``target``: images (B, C, H, W), and masks (B, H, W) or (B, 1, H, W) for segmentation, (B, classes, H, W) of 0 and 1
+    for multilabel, or labels (B,) for classification, scored by ``val_accuracy``. Targets are of any type that holds
+    whole numbers. A batch of void alone has the loss 0.
 
     Args:
-        model: Anything that maps images (B, C, H, W) to logits (B, classes, H, W), or (B, classes).
-        classes: Number of classes.
+        model: Anything that maps images (B, C, H, W) to logits (B, classes, H, W), or (B, classes). One channel, smp's
+            default, tells two classes by its sign.
+        classes: Number of classes; 1 stands for two, background and foreground.
         ignore_index: Label that is neither trained on nor scored; None scores all.
-        task: ``segmentation`` or ``classification``; None sees it by the first target.
+        task: ``segmentation``, ``multilabel`` or ``classification``; None sees it by the first target.
         loss: A name, see :func:`smp_feedback.training.build_loss.build_loss`, or a module called as
             ``loss(logits, target)`` (which ignores *ignore_index* by itself); one with
             ``reads_steps = True`` is told the look, ``step=t``.
-        loss_arguments: The named loss's own arguments.
+        loss_arguments: The named loss's own arguments, such as ``{weight: [1, 5]}``.
+        class_weights: One number a class, for a loss that weighs classes; ``balanced`` counts them once in the training
+            masks, see :func:`smp_feedback.training.class_weights.balanced_weights`; None weighs all alike.
         supervise: Which looks carry the loss: ``last``, ``mean``, ``increasing`` or T numbers, see
             :func:`smp_feedback.training.loss_weights.step_weights`; a feed-forward model has one look.
         backward: ``together`` is one backward pass over the weighted sum; ``per_step`` sends each look's loss back
@@ -64,6 +77,9 @@ class FeedbackModule(ScoringModule):
     """
 
     by_hand: ClassVar[str] = "backward='per_step'"
+    class_weights: Tensor | None
+    task: str | None
+    averaged_by_lightning: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -74,6 +90,7 @@ class FeedbackModule(ScoringModule):
         task: str | None = None,
         loss: str | nn.Module = "cross_entropy",
         loss_arguments: dict[str, Any] | None = None,
+        class_weights: str | list[float] | None = None,
         supervise: str | list[float] = "last",
         backward: str = "together",
         lr: float = 1e-3,
@@ -90,9 +107,15 @@ class FeedbackModule(ScoringModule):
         check_number("lr", lr, above=0)
         check_number("weight_decay", weight_decay, least=0)
         check_decay(ema)
-        self.model, self.classes, self.ignore_index, self.ema = model, classes, ignore_index, ema
+        self.model, self.ignore_index, self.ema = model, ignore_index, ema
+        self.classes = max(classes, 1 if task == MULTILABEL else 2)
         self.lr, self.weight_decay, self.optimizer, self.schedule = lr, weight_decay, optimizer, schedule
-        self.loss = build_loss(loss, ignore_index, loss_arguments)
+        self.named, self.arguments, self.task = loss if isinstance(loss, str) else None, loss_arguments, task
+        self.began = False
+        if self.named is None:
+            self.loss = cast(nn.Module, loss)
+        self._weigh(class_weights)
+        self._settle(None if task == CLASSIFICATION else channels_of(model), task or SEGMENTATION)
         self.steps = looks_of(model)
         self.weights = step_weights(cast(Supervise, supervise), self.steps)
         self.automatic_optimization = backward == "together" or not isinstance(model, FeedbackModel)
@@ -113,12 +136,72 @@ class FeedbackModule(ScoringModule):
 
     def loss_of(self, batch: Batch) -> Tensor:
         """The loss of one batch, weighted over the looks, ready for one backward pass."""
-        image, target = batch[:2]
+        image, target = self.pair(batch)
         if self.weights[-1] == 1:
-            return loss_of_look(self.loss, self(image), target, self.steps - 1)
+            return self.judge(self(image), target, self.steps - 1)
         looks = zip(self.weights, cast(FeedbackModel, self.model).iterate(image), strict=True)
-        share = weighted(self.weights, self.loss, target)
+        share = weighted(self.weights, self.judge, target)
         return torch.stack([share(step) for weight, step in looks if weight]).sum()
+
+    def judge(self, logits: Tensor, target: Tensor, look: int) -> Tensor:
+        """The loss of one look's logits; the first tell how many channels the model answers."""
+        if logits.shape[1] != self.channels:
+            self._settle(logits.shape[1], self.task or SEGMENTATION)
+        how: dict[str, Any] = {"ignore_index": self.ignore_index, "named": self.named is not None}
+        return loss_of_look(self.loss, logits, target, look, **how)
+
+    def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The images and targets of *batch*; the first targets tell the task, where nobody did."""
+        if not self.began:  # the one look that waits for the device
+            check_whole_numbers(target_of(batch, self.task))
+            self.began = True
+        image, target = pair_of(batch, self.task)
+        if self.task is None:
+            self.task = task_of(target)
+            self._settle(self.channels, self.task)
+        return image, target
+
+    def _settle(self, channels: int | None, task: str) -> None:
+        """Make the loss for so many channels and such a task."""
+        if channels is not None and not answers_classes(channels, self.classes, task):
+            one = "; one channel tells two, background and foreground" if channels == 1 else ""
+            raise InvalidValue(
+                f"the model answers {channels} channels, the data have {self.classes} classes{one}: build it with "
+                f"classes={self.classes}."
+            )
+        self.channels = channels
+        told: dict[str, Any] = {"channels": channels, "classes": self.classes, "task": task}
+        weights = None if self.class_weights is None else self.class_weights.tolist()
+        loss = self.loss if self.named is None else self.named
+        made = build_loss(loss, self.ignore_index, self.arguments, class_weights=weights, **told)
+        self.loss = made if self.named is None else made.to(self.device)
+
+    def _weigh(self, weights: str | list[float] | None) -> None:
+        """Keep the weights of the classes; those that are to be counted are alike until they are, and saved then."""
+        self.waits = isinstance(weights, str)
+        numbers = check_class_weights(weights, self.classes)
+        kept = torch.ones(self.classes) if self.waits else None if numbers is None else torch.tensor(numbers)
+        self.register_buffer("class_weights", kept, persistent=self.waits)
+
+    def setup(self, stage: str) -> None:
+        """Weigh the classes, where that is to be counted: in the training pairs, or as a checkpoint has it.
+
+        Raises:
+            InvalidValue: If there are no training pairs to count in.
+        """
+        if not self.waits or self.class_weights is None:
+            return
+        if stage == "fit":
+            pairs = getattr(getattr(cast(Any, self.trainer), "datamodule", None), "train", None)
+            if pairs is None:
+                raise InvalidValue(
+                    f"class_weights={BALANCED!r} counts the training pairs of a PairsModule: train with one, or give "
+                    "a list, such as class_balanced_weights(count_classes(data))."
+                )
+            task = self.task or task_of(pair_of(default_collate([pairs[0]]))[1])
+            counted = balanced_weights(pairs, self.classes, self.ignore_index, task, normalise=True)
+            self.class_weights.copy_(torch.tensor(counted))
+        self._settle(self.channels, self.task or SEGMENTATION)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One batch's loss; with ``backward="per_step"``, the whole optimiser step."""
@@ -128,10 +211,10 @@ class FeedbackModule(ScoringModule):
         return loss
 
     def _step_by_step(self, batch: Batch) -> Tensor:
-        image, target = batch[:2]
+        image, target = self.pair(batch)
         optimizer, model = cast(Any, self.optimizers()), cast(FeedbackModel, self.model)
         optimizer.zero_grad()
-        loss = model.backward_per_step(image, weighted(self.weights, self.loss, target)).sum()
+        loss = model.backward_per_step(image, weighted(self.weights, self.judge, target)).sum()
         optimizer.step()
         schedule = cast(Any, self.lr_schedulers())
         if not isinstance(schedule, ReduceLROnPlateau):
@@ -149,9 +232,14 @@ class FeedbackModule(ScoringModule):
         super().on_fit_start()
 
     def on_train_start(self) -> None:
-        """Refuse to go on with one cycle in a run of another length."""
+        """One cycle is as long as the run; refuse to go on with one in a run of another length."""
         if self.schedule is None:
-            check_cycle(self.lr_schedulers(), self.trainer.estimated_stepping_batches)
+            fit_cycle(self.trainer)
+
+    def on_train_epoch_start(self) -> None:
+        """Where stochastic weight averaging has begun BatchNorm's statistics anew, begin those of later steps, too."""
+        if any(self.current_epoch == one.swa_end + 1 for one in averaging(self.trainer)):
+            reset_statistics(self.model)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Score one batch, look by look."""
@@ -163,8 +251,7 @@ class FeedbackModule(ScoringModule):
 
     def predict_step(self, batch: Any, index: int) -> Tensor:
         """The logits of every look (T, B, classes, H, W)."""
-        image: Tensor = batch if isinstance(batch, Tensor) else self.fed(batch)[0]
-        return torch.stack(list(self.looks(image)))
+        return torch.stack(list(self.looks(image_of(self.fed(batch)))))
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores."""
@@ -175,13 +262,14 @@ class FeedbackModule(ScoringModule):
         self._conclude("test")
 
     def _score(self, stage: str, batch: Batch) -> None:
-        image, target = self.fed(batch)[:2]
+        image, target = self.pair(self.fed(batch))
         if self.scores is None:
-            self.scores = self._metric(task_of(target)).to(self.device)
+            with torch.inference_mode(False):  # else only what validates could count with it
+                self.scores = self._metric(cast(str, self.task)).to(self.device)
         for t, logits in enumerate(self.looks(image)):
             check_answer(logits, target)
             self.scores.update(t, logits, target)
-        self.log(f"{stage}_loss", loss_of_look(self.loss, logits, target, t), sync_dist=True, batch_size=len(image))
+        self.log(f"{stage}_loss", self.judge(logits, target, t), sync_dist=True, batch_size=len(image))
 
     def _conclude(self, stage: str) -> None:
         scored = self.conclude()

@@ -11,12 +11,20 @@ from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 from PIL import Image
 from torch import Tensor
 
+from smp_feedback.data.batch import indices_of
+from smp_feedback.data.georeference import Georeference, georeference, write_map
 from smp_feedback.data.items import item_name
+from smp_feedback.errors import InvalidInput
+from smp_feedback.ops.reading import MULTILABEL, SEGMENTATION, chances_of, labels_of, per_class
 from smp_feedback.saving.files import replace_file
+
+BYTES, MOST_LABELS = 256, 65535
 
 
 class ItemWriter(BasePredictionWriter, ABC):
@@ -37,7 +45,7 @@ class ItemWriter(BasePredictionWriter, ABC):
         self, trainer: Any, pl_module: Any, prediction: Tensor, batch_indices: Any, batch: Any, *where: int
     ) -> None:
         """Called by Lightning; a batch is (images, targets, indices)."""
-        self.write(prediction, batch[2].tolist())
+        self.write(prediction, cast(Tensor, indices_of(batch)).tolist())
 
     @abstractmethod
     def write(self, prediction: Tensor, indices: list[int]) -> None:
@@ -47,27 +55,63 @@ class ItemWriter(BasePredictionWriter, ABC):
 class PredictionWriter(ItemWriter):
     """Writes ``NAME.png``, a label map of the size that the model saw, for each item; whole or not at all.
 
+    Of a GeoTIFF also ``NAME.tif``, which lies where the image lies (with rasterio installed).
+
     With *looks* also ``NAME.look_1.png``, ...: the labels of every look; with *uncertainty* ``NAME.uncertainty.png``:
-    the entropy of the last look, black for none, white for log C.
+    the entropy of the last look, black for none, white for log C. Where a pixel may have several labels there is a
+    ``NAME.CLASS.png`` for each class, of 0 and 1, and likewise ``NAME.CLASS.look_1.png`` and the rest.
+
+    Args:
+        folder, dataset: Those of :class:`ItemWriter`.
+        classes: The classes' names; None numbers them.
+        task: ``segmentation`` or ``multilabel``.
+        **shown: ``looks`` and ``uncertainty``.
     """
 
-    def __init__(self, folder: Path, dataset: Any, **shown: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dataset: Any,
+        classes: Sequence[str] | None = None,
+        *,
+        task: str = SEGMENTATION,
+        **shown: bool,
+    ) -> None:
         super().__init__(folder, dataset, **shown)
         self.names = file_names([item_name(dataset, i) for i in range(len(cast(Sized, dataset)))])
+        self.classes, self.task = classes, task
 
     def write(self, prediction: Tensor, indices: list[int]) -> None:
         """Write one batch, (T, B, classes, H, W)."""
-        labels, doubt = prediction.argmax(2).cpu(), entropy(prediction[-1]).cpu()
+        if self.task != MULTILABEL:
+            self._write_maps(prediction, indices)
+            return
+        count = prediction.shape[2]
+        names = self.classes or [str(k) for k in range(count)]
+        endings = file_names([name.replace(".", "_") for name in names])
+        for k, ending in enumerate(endings):  # each on its own is a model of one channel
+            self._write_maps(prediction[:, :, k : k + 1], indices, f".{ending}")
+
+    def _write_maps(self, prediction: Tensor, indices: Sequence[int], ending: str = "") -> None:
+        classes = prediction.shape[2]
+        labels = torch.stack([labels_of(logits) for logits in prediction]).cpu()
+        doubt = entropy(prediction[-1]).cpu()
         for b, index in enumerate(indices):
-            stem = self.names[index]
-            self._write(f"{stem}.png", label_picture(labels[-1, b]))
+            stem = self.names[index] + ending
+            self._write(f"{stem}.png", label_picture(labels[-1, b], classes))
+            if place := georeference(item_name(self.dataset, index), *labels.shape[-2:]):
+                self._place(f"{stem}.tif", labels[-1, b], place)
             for t in range(len(labels) if self.looks else 0):
-                self._write(f"{stem}.look_{t + 1}.png", label_picture(labels[t, b]))
+                self._write(f"{stem}.look_{t + 1}.png", label_picture(labels[t, b], classes))
             if self.uncertainty:
                 self._write(f"{stem}.uncertainty.png", Image.fromarray((doubt[b] * 255).round().byte().numpy()))
 
     def _write(self, name: str, picture: Image.Image) -> None:
         replace_file(self.folder / name, lambda draft: picture.save(draft, format="png"))
+
+    def _place(self, name: str, labels: Tensor, place: Georeference) -> None:
+        colours = [voc_colour(label) for label in range(256)]
+        replace_file(self.folder / name, lambda draft: write_map(draft, labels.numpy(), place, colours))
 
 
 def file_names(names: Sequence[str]) -> list[str]:
@@ -88,20 +132,39 @@ def file_names(names: Sequence[str]) -> list[str]:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Entropy of softmax(logits) over dimension 1, divided by log C: (B, C, H, W) -> (B, H, W), in [0, 1].
+    """Entropy of the chances that *logits* give, divided by log C: (B, C, H, W) -> (B, H, W), in [0, 1].
 
-    >>> import torch
-    >>> entropy(torch.zeros(1, 4, 1, 1))
-    tensor([[[1.]]])
+    One channel is a choice of two.
+
+    >>> entropy(torch.zeros(1, 4, 1, 1)), entropy(torch.zeros(1, 1, 1, 1))
+    (tensor([[[1.]]]), tensor([[[1.]]]))
     """
-    log_p = logits.float().log_softmax(1)
+    log_p = per_class(logits.float()).log_softmax(1)
     return -(log_p.exp() * log_p).sum(1) / math.log(max(2, logits.shape[1]))
 
 
-def label_picture(labels: Tensor) -> Image.Image:
-    """A label map (H, W) as a picture whose pixels are the labels, with the palette of PASCAL VOC."""
-    picture = Image.fromarray(labels.byte().numpy())
-    picture.putpalette([value for label in range(256) for value in voc_colour(label)])
+def label_picture(labels: Tensor, classes: int | None = None) -> Image.Image:
+    """A label map (H, W) as a picture whose pixels are the labels.
+
+    Up to 256 classes take 8 bits and the palette of PASCAL VOC, more take 16 bits, which have none.
+
+    Args:
+        labels: Whole numbers.
+        classes: How many there may be; None goes by *labels*.
+
+    Raises:
+        InvalidInput: If a label is below 0 or above 65535, which a PNG has no room for.
+
+    >>> label_picture(torch.tensor([[0, 255]])).mode, label_picture(torch.tensor([[0, 300]])).mode
+    ('P', 'I;16')
+    """
+    least, most = (int(value) for value in labels.aminmax())
+    if least < 0 or most > MOST_LABELS:
+        raise InvalidInput(f"labels from {least} to {most}: a label map as PNG holds 0 to {MOST_LABELS}.")
+    if max(most + 1, classes or 0) > BYTES:
+        return Image.fromarray(labels.cpu().numpy().astype(np.uint16))
+    picture = Image.fromarray(labels.cpu().numpy().astype(np.uint8))
+    picture.putpalette([value for label in range(BYTES) for value in voc_colour(label)])
     return picture
 
 
@@ -140,10 +203,10 @@ class LabelWriter(ItemWriter):
 
     def row(self, name: str, logits: Tensor) -> dict[str, str]:
         """One image's, from its logits (T, classes)."""
-        p = logits[-1].softmax(0)
+        p = chances_of(logits[-1:])[0]
         found = {"image": name, "label": self.classes[int(p.argmax())], "probability": f"{float(p.max()):.4f}"}
         if self.looks:
-            found |= {f"look_{t}": self.classes[k] for t, k in enumerate(logits.argmax(1).tolist(), start=1)}
+            found |= {f"look_{t}": self.classes[k] for t, k in enumerate(labels_of(logits).tolist(), start=1)}
         if self.uncertainty:
             found["uncertainty"] = f"{float(entropy(logits[-1:])):.4f}"
         return found

@@ -12,16 +12,16 @@ from smp_feedback.checks import check_bool, check_number, check_whole
 from smp_feedback.data.feeding import config_for
 from smp_feedback.data.triplets import check_triplets, labelled
 from smp_feedback.errors import InvalidType, InvalidValue
-from smp_feedback.evaluation.confusion import per_class
 from smp_feedback.evaluation.image_quality import l1, psnr
 from smp_feedback.evaluation.score_loop import check_classes
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.training.build_loss import build_loss
+from smp_feedback.training.class_weights import BALANCED
 from smp_feedback.training.datamodule import dataset_of
 from smp_feedback.training.metric import LookMetric
 from smp_feedback.training.restoration_step import end_to_end, step_by_step
 from smp_feedback.training.scoring_module import Batch, ScoringModule, check_answer
-from smp_feedback.training.step_loss import BALANCED, StepLoss
+from smp_feedback.training.step_loss import StepLoss
 
 
 class RestorationModule(ScoringModule):
@@ -161,7 +161,7 @@ class RestorationModule(ScoringModule):
         undo = config_for(self.model, dataset_of(self.trainer)).undo  # how close images are is told in [0, 1]
         for t, passed in enumerate(self.model.passes(distorted)):
             check_answer(passed.logits, target)
-            self.scores.update(t, per_class(passed.logits), target)
+            self.scores.update(t, passed.logits, target)
         steps = self.model.feedback.config.steps
         found = {
             "val_loss": self.loss(passed.logits, target, steps - 1),

@@ -7,15 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from smp_feedback.data.checking import count_classes
-from smp_feedback.errors import InvalidValue
-from smp_feedback.evaluation.confusion import per_class
-from smp_feedback.losses.balance import class_balanced_weights
 from smp_feedback.losses.iterative import ClassBalancedIterativeFocal, checked_weights
-from smp_feedback.training.build_loss import build_loss, loss_of_look
-from smp_feedback.training.sampling import drawing
-
-BALANCED = "balanced"
+from smp_feedback.training.apply_loss import loss_of_look
+from smp_feedback.training.build_loss import build_loss
+from smp_feedback.training.class_weights import BALANCED, balanced_weights, check_class_weights
 
 
 class StepLoss(nn.Module):
@@ -54,39 +49,23 @@ class StepLoss(nn.Module):
         self.classes, self.ignore_index, self.name = classes, ignore_index, loss
         self.step_weights = (1.0,) if step_weights is None else checked_weights("step_weights", step_weights)
         self.own: dict[str, Any] = {} if gammas is None else {"gammas": gammas}
-        balanced = isinstance(class_weights, str)
-        if isinstance(class_weights, str):
-            if class_weights != BALANCED:
-                raise InvalidValue(f"class_weights={class_weights!r}: expected {BALANCED!r}, a list, or None.")
-        elif class_weights is not None:
-            self.own["class_weights"] = self._of_each_class(class_weights)
+        if (weights := check_class_weights(class_weights, classes)) is not None:
+            self.own["class_weights"] = weights
         self.loss = build_loss(loss, ignore_index, self.own)
-        self.waits = balanced and isinstance(loss, str) and isinstance(self.loss, ClassBalancedIterativeFocal)
+        balanced = isinstance(class_weights, str) and class_weights == BALANCED and isinstance(loss, str)
+        self.waits = balanced and isinstance(self.loss, ClassBalancedIterativeFocal)
 
     def forward(self, logits: Tensor, target: Tensor, step: int) -> Tensor:
         """The loss of step *step*, from 0; logits (B, classes, H, W), or one channel of a base of one class."""
         alpha = self.step_weights[min(step, len(self.step_weights) - 1)]
-        return alpha * loss_of_look(self.loss, per_class(logits), target, step)
+        how: dict[str, Any] = {"ignore_index": self.ignore_index, "named": True}
+        return alpha * loss_of_look(self.loss, logits, target, step, **how)
 
     def balance(self, labelled: Any) -> list[float]:
         """Weigh the classes as they occur in *labelled*, pairs of image and mask: rare ones up to 7.8 times as much.
 
-        As published: :func:`~smp_feedback.losses.balance.class_balanced_weights` of ``samples="log"``. What the pairs
-        draw at random is drawn alike each time, so that a resumed run finds the same weights.
+        See :func:`smp_feedback.training.class_weights.balanced_weights`.
         """
-        known = self.ignore_index is not None and 0 <= self.ignore_index < self.classes
-        with drawing(0):
-            counts = count_classes(labelled, self.classes, self.ignore_index)
-        weights = class_balanced_weights(counts, samples="log", ignore_index=self.ignore_index if known else None)
-        self.own["class_weights"] = weights
+        self.own["class_weights"] = weights = balanced_weights(labelled, self.classes, self.ignore_index)
         self.loss, self.waits = build_loss(self.name, self.ignore_index, self.own), False
         return weights
-
-    def _of_each_class(self, weights: Sequence[float]) -> list[float]:
-        checked = checked_weights("class_weights", weights)
-        if len(checked) != self.classes:
-            raise InvalidValue(
-                f"class_weights has {len(checked)} numbers, the data have {self.classes} classes: expected one number "
-                "for each, 0 for one that does not count."
-            )
-        return list(checked)

@@ -19,7 +19,8 @@ from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.losses.balance import class_balanced_weights
 from smp_feedback.losses.iterative import ClassBalancedIterativeFocal, IterativeFocal
 from smp_feedback.testing import check_loss
-from smp_feedback.training.build_loss import build_loss, loss_of_look
+from smp_feedback.training.apply_loss import loss_of_look
+from smp_feedback.training.build_loss import build_loss
 
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden arrays are not part of the project")
 BOTH = pytest.mark.parametrize("make", [IterativeFocal, ClassBalancedIterativeFocal])

@@ -6,7 +6,6 @@ import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from smp_feedback.config.score import Score
@@ -17,6 +16,7 @@ from smp_feedback.loops.recurrent.state import RecurrentFeedback
 from smp_feedback.loops.recurrent.step import at_least_single
 from smp_feedback.loops.score.autoencoders import Autoencoder
 from smp_feedback.loops.score.update import Update
+from smp_feedback.ops.reading import per_class
 from smp_feedback.surgery.feature_capture import Taken
 from smp_feedback.surgery.probe import Probe
 
@@ -85,8 +85,7 @@ class ScoreFeedback(OuterFeedback):
     def probabilities(self, logits: Tensor) -> Tensor:
         """y_0 of the base's logits (B, max(2, classes), H, W), in single precision or better."""
         logits = at_least_single(logits)
-        both = torch.cat([torch.zeros_like(logits), logits], 1) if self.classes == 1 else logits
-        return (both / self.config.temperature).softmax(1)
+        return (per_class(logits) / self.config.temperature).softmax(1)
 
     def logits_of(self, y: Tensor) -> Tensor:
         """Logits (B, classes, H, W) whose softmax (of one class: sigmoid) is y."""
