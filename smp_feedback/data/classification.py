@@ -15,6 +15,7 @@ from torchvision import datasets, tv_tensors
 
 from smp_feedback.checks import check_choice
 from smp_feedback.data.augment import Augmentation, as_transform, resize
+from smp_feedback.data.files import as_path
 from smp_feedback.data.items import Sample, checked_index, height_width, in_unit
 from smp_feedback.data.seeding import SPLITS, check_choice_of_items, choose
 from smp_feedback.errors import InvalidInput, InvalidValue
@@ -82,7 +83,7 @@ class Classification(Dataset[Sample]):
         self.transform = as_transform(transform)
         part = split if split in LAYOUTS[dataset] else "train"
         self.kind = f"torchvision/{dataset} {part}"
-        self.source = _open(dataset, Path(root), LAYOUTS[dataset][part], download)
+        self.source = _open(dataset, as_path("root", root), LAYOUTS[dataset][part], download)
         shared = part == "train" and "val" not in LAYOUTS[dataset]
         rows = _tenth(len(self.source), split) if shared else range(len(self.source))
         self.indices = [rows[i] for i in choose(len(rows), count, seed, split)]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
-from smp_feedback.data.files import SUFFIXES, by, some
+from smp_feedback.data.files import SUFFIXES, as_path, by, some
 from smp_feedback.data.images import ImageReader, as_unit, size_of
 from smp_feedback.data.items import Sample, in_unit, inherited, item_name
 from smp_feedback.data.triplets import Triplet, TripletDataset
@@ -50,7 +50,7 @@ class StoredTriplets(TripletDataset):
         super().__init__(dataset)
         own = inherited(dataset, "images")
         self.images = images or (own if isinstance(own, ImageReader) else ImageReader())
-        self.folder, self.transform = Path(folder), as_transform(transform)
+        self.folder, self.transform = as_path("folder", folder), as_transform(transform)
         self.files = self._partners()
 
     def triplet(self, index: int) -> Triplet:

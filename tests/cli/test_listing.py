@@ -11,7 +11,7 @@ import timm
 import smp_feedback as smpf
 from smp_feedback.cli.listing import LISTED, listed, warnings_on_a_line
 from smp_feedback.cli.main import main
-from smp_feedback.errors import PluginWarning, UnknownName
+from smp_feedback.errors import DataWarning, PluginWarning, UnknownName
 from smp_feedback.registry.plugins import Plugin
 from smp_feedback.registry.public import catalogue
 
@@ -98,12 +98,13 @@ def test_plugins_are_shown_with_what_they_brought_or_why_not(restored, capsys):
     assert said(capsys, "plugins").out.startswith("No plugins are installed")
 
 
-def test_a_plugin_warning_is_one_line_and_others_stay_what_they_are(capsys):
+def test_a_warning_of_ours_is_one_line_and_others_stay_what_they_are(capsys):
     def warn():
         with warnings_on_a_line():
             warnings.warn("Plugin 'x' is left out: 1", PluginWarning, stacklevel=1)
+            warnings.warn("d: 1 file is left out", DataWarning, stacklevel=1)
             warnings.warn("another", UserWarning, stacklevel=1)
 
     with pytest.warns(UserWarning, match="another"):
         warn()
-    assert capsys.readouterr().err == "smp-feedback: Plugin 'x' is left out: 1\n"
+    assert capsys.readouterr().err == "smp-feedback: Plugin 'x' is left out: 1\nsmp-feedback: d: 1 file is left out\n"
