@@ -136,7 +136,12 @@ def test_a_refusal_says_what_would_map_it(tmp_path, stored, classes, hint):
         ({"values": {"1": 1, 1: 2}}, InvalidValue, "1 is there twice"),
         ({"values": [0, 1]}, InvalidType, r"values=\[0, 1\]: expected {stored value: label}"),
         ({"offset": 0.5}, InvalidType, "offset=0.5: expected a whole number"),
-        ({"offset": -1, "ignore_index": 0}, InvalidValue, "ignore_index=0 is class 'ground' after offset=-1"),
+        ({"offset": -1, "ignore_index": 0}, InvalidValue, "ignore_index=0 is class 'ground' with offset=-1"),
+        (
+            {"offset": -1, "ignore_index": 3},
+            InvalidValue,
+            "ignore_index=3 is class 'stone' with offset=-1; write .*=255",
+        ),
         ({"offset": -1, "colours": RGB}, InvalidValue, "give one of them"),
         ({"colours": {}}, InvalidValue, "expected at least one colour"),
         ({"colours": 3}, InvalidType, "colours=3: expected a table"),
