@@ -546,7 +546,9 @@ def test_unknown_labels_are_named_with_their_file(folder):
     unknown = r"trainannot.street.png has labels \[12, 255\]; expected 0 to 10 \(the classes\) or 11 \(ignored\)"
     with pytest.raises(InvalidInput, match=unknown):
         MaskFolder(folder)[0]
-    with pytest.raises(InvalidInput, match=r"has labels \[11, 12, 255\]; expected 0 to 10 \(the classes\)\. Write values="):
+    with pytest.raises(
+        InvalidInput, match=r"has labels \[11, 12, 255\]; expected 0 to 10 \(the classes\)\. Write values="
+    ):
         MaskFolder(folder, ignore_index=None)[0]
     signed = mask.astype(np.int32)
     signed[mask == 255] = -1
