@@ -66,7 +66,7 @@ class Preprocess(v2.Transform):  # type: ignore[misc]
         upright = ImageOps.exif_transpose(picture)
         if self.config.channels != 3 or upright.mode == "RGB":
             return upright
-        if "A" in upright.getbands() and np.min(upright.getchannel("A")) < 255:
+        if "A" in upright.getbands() and np.asarray(upright.getchannel("A")).min() < 255:
             raise InvalidInput('a picture with transparent pixels: expected an opaque one; picture.convert("RGB").')
         return upright.convert("RGB")
 
