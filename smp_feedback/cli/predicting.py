@@ -49,7 +49,7 @@ def of_saved(made: Any) -> Shown:
     data = pictures(made, config)
     facts = Facts.of_config(config, _first(data))
     check_sizes(model, facts)
-    told: dict[str, Any] = {"classes": len(facts.classes), "ignore_index": facts.ignore_index, "task": facts.task}
+    told: Any = {"classes": len(facts.classes), "ignore_index": facts.ignore_index, "task": facts.task}
     return Shown(FeedbackModule(model, **told), data, facts)
 
 

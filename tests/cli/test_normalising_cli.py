@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,10 @@ from smp_feedback.cli.main import main
 from smp_feedback.data import open_dataset
 from smp_feedback.evaluation import evaluate, evaluate_score
 from smp_feedback.evaluation.restoration_loop import evaluate_restoration
+from smp_feedback.models.preprocessing import given_config
+from smp_feedback.training.build import Facts
 from smp_feedback.training.run_folder import kept_data
+from smp_feedback.training.trained_base import closed_base
 
 MEAN, STD = [0.3, 0.4, 0.5], [0.1, 0.2, 0.3]
 LAYOUT = {"images": "{split}", "masks": "{split}annot", "classes": ["ground", "square"]}
@@ -189,6 +193,17 @@ SCORE = "--score.filters 4 --score.additional_pools 1 --data.batch_size 2 --data
 SHORT = "--trainer.max_epochs 1 --trainer.accelerator cpu --trainer.enable_progress_bar false --trainer.logger false"
 
 
+@pytest.mark.parametrize("of", ["run", "saved"])
+@pytest.mark.parametrize("loop", [smpf.Score(filters=4, additional_pools=1), smpf.Restoration(depth=2, filters=4)])
+def test_a_loop_is_closed_around_a_base_as_it_was_trained(run, root, loop, of):
+    facts = Facts(EXPECTED.classes, None, "segmentation", (3, 16, 16), reads=DataConfig(size=(16, 16)))
+    model = closed_base(run if of == "run" else run / "model", loop, facts)
+    assert given_config(model) == (EXPECTED, False)
+    said = DataConfig(mean=STD, std=MEAN, size=(16, 16))
+    assert closed_base(run, loop, replace(facts, reads=said)).data_config.mean == tuple(STD)
+
+
+@pytest.mark.sweep
 def test_score_train_and_evaluate_show_the_base_what_it_was_trained_on(run, root, tmp_path):
     pytest.importorskip("matplotlib")
     assert smp_feedback(f"score train --base {run} --out {tmp_path}/out {SCORE} {SHORT}") == 0
@@ -203,6 +218,7 @@ def test_score_train_and_evaluate_show_the_base_what_it_was_trained_on(run, root
     assert evaluate_score(model, val(root), classes=2).before.ece == pytest.approx(base.ece, abs=1e-5)
 
 
+@pytest.mark.sweep
 def test_restore_train_and_evaluate_do_so_too(run, root, tmp_path):
     pytest.importorskip("matplotlib")
     restorer = "--restoration.depth 2 --restoration.filters 4 --restoration.steps 1 --distortion.name gaussian_noise"
