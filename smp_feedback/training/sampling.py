@@ -6,13 +6,15 @@ So a run that was killed goes on as if it had not been, however many processes l
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, DistributedSampler, get_worker_info
+
+from smp_feedback.data.batch import image_of, target_of
 
 ORDER, ITEM, STEP = range(3)  # what the random numbers are for: no two purposes share any
 
@@ -68,7 +70,7 @@ class Numbered(Dataset[tuple[Any, ...]]):
     """Items (image, target, index); what an item draws from torch, NumPy or Python is that of (seed, epoch, index).
 
     Args:
-        dataset: Map-style, items (image, target).
+        dataset: Map-style, items (image, target), or dictionaries of ``image`` and ``mask``, ``label`` or ``target``.
         seed: Another seed, other draws.
         parts: What an item has: 2; 3 of (distorted, clean, target), say.
     """
@@ -82,8 +84,10 @@ class Numbered(Dataset[tuple[Any, ...]]):
     def __getitem__(self, key: Draw | int) -> tuple[Any, ...]:
         epoch, index = key if isinstance(key, Draw) else (0, key)
         with drawing(derived(ITEM, self.seed, epoch, index)):
-            item = self.dataset[index][: self.parts]
-        return *item, index
+            item = self.dataset[index]
+        if isinstance(item, Mapping):
+            item = image_of(item), target_of(item)
+        return *item[: self.parts], index
 
 
 def derived(purpose: int, *place: int) -> int:

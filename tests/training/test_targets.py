@@ -138,6 +138,8 @@ def test_dictionaries_train_as_pairs_do(key):
         predicted = trainer.predict(module, loader)
         runs.append((module.model.weight.clone(), predicted[0]))
     assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))
+    batch = next(iter(PairsModule(items, batch_size=2).train_dataloader()))
+    assert torch.equal(batch[1], mask[batch[2], 0])
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.float32, torch.bool])
