@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
 
     torch.manual_seed(0)
     trained = smp.Unet("resnet18", **SMALL)
+    trained.data_config = smpf.DataConfig()  # images as they are; left out, they are normalised as smp does
     train(trained, args.train_steps, lr=2e-3)
     print("trained smp model, mIoU in per cent (looks):", scores(trained, args.images))
 
@@ -59,6 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     train(model, args.train_steps, lr=1e-3)
     print("trained further as a loop:                  ", scores(model, args.images))
     longer = smp.Unet("resnet18", **SMALL)
+    longer.data_config = trained.data_config
     longer.load_state_dict(trained.state_dict())
     longer.freeze_encoder()
     train(longer, args.train_steps, lr=1e-3)

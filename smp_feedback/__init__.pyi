@@ -1,3 +1,4 @@
+from .config.data import DataConfig as DataConfig
 from .config.recurrent import Recurrent as Recurrent
 from .config.restoration import Restoration as Restoration
 from .config.score import Score as Score
@@ -11,6 +12,7 @@ from .factory import wrap as wrap
 from .loops.base import FeedbackModel as FeedbackModel
 from .loops.base import Step as Step
 from .models.builder import list_encoders as list_encoders
+from .models.preprocess import preprocess_of as preprocess_of
 from .registry.public import list_architectures as list_architectures
 from .registry.public import list_corruptions as list_corruptions
 from .registry.public import list_datasets as list_datasets

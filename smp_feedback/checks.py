@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import cast
 
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownName, nearest
+
+
+def at_home(path: str | os.PathLike[str]) -> Path:
+    """*path*, with ``~`` at its start as the home directory; a file ``~x.png`` is one.
+
+    >>> at_home("runs/a"), at_home("~") == Path.home()
+    (PosixPath('runs/a'), True)
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path's own raises for ~x.png)
 
 
 def check_steps(steps: object, hint: str = "") -> int:

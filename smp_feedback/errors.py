@@ -47,6 +47,10 @@ class PluginWarning(UserWarning):
     """An installed plugin is left out, is another version than a saved model was made with, or is misspelt."""
 
 
+class DataWarning(UserWarning):
+    """Files beside a dataset's are left out, or two splits share images."""
+
+
 class UnknownName(FeedbackError, KeyError):
     """A name that nobody registered.
 

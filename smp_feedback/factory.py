@@ -132,7 +132,8 @@ def wrap(model: nn.Module, feedback: Feedback = True) -> FeedbackModel:
     Raises:
         InvalidType: If *model* is no module.
         InvalidValue: If it looks again already and *feedback* is no loop around another, or *feedback* is False.
-        SurgeryError: If it cannot be cut.
+        SurgeryError: If it cannot be cut, or does more when it is called than its parts do (a forward of its own that
+            normalises, hooks): the loop opens it, and would leave that out.
 
     >>> import torch, segmentation_models_pytorch as smp, smp_feedback as smpf
     >>> plain = smp.Unet("resnet18", encoder_weights=None).eval()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from smp_feedback.errors import InvalidValue, PluginWarning, UnknownName
+from smp_feedback.errors import DataWarning, InvalidValue, PluginWarning, UnknownName
 from smp_feedback.registry.plugins import KINDS
 
 if TYPE_CHECKING:
@@ -92,17 +92,18 @@ def plugins(parser: ArgumentParser) -> Callable[[Any], None]:
 
 @contextlib.contextmanager
 def warnings_on_a_line() -> Iterator[None]:
-    """A plugin that is left out is one line on stderr, whatever else the verb does."""
+    """A plugin or a file that is left out is one line on stderr, whatever else the verb does."""
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if issubclass(category, PluginWarning):
+            if issubclass(category, (PluginWarning, DataWarning)):
                 print(f"smp-feedback: {message}", file=sys.stderr)
             else:
                 usual(message, category, *where, **more)
 
         warnings.simplefilter("always", PluginWarning)
+        warnings.simplefilter("always", DataWarning)
         warnings.showwarning = show
         yield
 

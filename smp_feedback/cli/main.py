@@ -6,21 +6,26 @@ is the help. What takes long to import is imported when a verb runs.
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import sys
+from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from smp_feedback.cli.failures import DEBUG, status, told
 from smp_feedback.cli.listing import list, plugins, warnings_on_a_line
 from smp_feedback.cli.saved_models import export, info, plot
-from smp_feedback.errors import FeedbackError, did_you_mean, require, suggestion
+from smp_feedback.errors import did_you_mean, require, suggestion
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-Run = Callable[[Any], None]
+ONE_OF_SEVERAL = re.compile(
+    r"Parser key \"([\w.]+)\": Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors:"
+    r"(?: - Expected a <class '[\w.]+'>)+ Given value type: \S+ '[\w.]+'> Given value: (.*)"
+)
+Run = Callable[[Any], "int | None"]  # the process's exit status; None is 0
 Verb = Callable[["ArgumentParser"], Run]
 
 
@@ -37,6 +42,13 @@ def compare(parser: ArgumentParser) -> Run:
         conduct(experiment, ComparisonSettings, args)
 
     return run
+
+
+def check(parser: ArgumentParser) -> Run:
+    """Look at all images and masks before a model is trained on them: what is there, and what is wrong."""
+    from smp_feedback.cli.check import add_arguments
+
+    return add_arguments(parser)
 
 
 def fit(parser: ArgumentParser) -> Run:
@@ -74,8 +86,7 @@ def restore(parser: ArgumentParser) -> Run:
 
 
 TRAINING = (fit, validate, test, predict)
-VERBS = (compare, *TRAINING, score, restore, plot, export, info, list, plugins)
-DEBUG = "SMP_FEEDBACK_DEBUG"  # set to anything, errors come with their traceback
+VERBS = (compare, check, *TRAINING, score, restore, plot, export, info, list, plugins)
 
 
 def _training(parser: ArgumentParser, verb: str) -> Run:
@@ -85,11 +96,14 @@ def _training(parser: ArgumentParser, verb: str) -> Run:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the process's exit status: 2, and one line on stderr, for what cannot be done."""
+    """Run one verb; returns the process's exit status: 2, and one line on stderr, for what cannot be done.
+
+    A failure that is not ours is one line, too; `smp_feedback.cli.failures` has what is said of which.
+    """
     words = [*(sys.argv[1:] if argv is None else argv)]
     verb = next((one for one in VERBS if words and one.__name__ == words[0]), None)
     try:
-        _run(verb, words)
+        ended = _run(verb, words)
     except KeyboardInterrupt:
         return _interrupted()
     except SystemExit as stopped:
@@ -99,24 +113,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print("smp-feedback: told to stop, and stopped; --resume goes on with a run.", file=sys.stderr)
         return 143  # Lightning leaves so after SIGTERM, as if all were done
-    except (FeedbackError, OSError, argparse.ArgumentError) as error:
+    except Exception as error:
         if DEBUG in os.environ:
             raise
-        print(f"smp-feedback: {_one_line(error, verb)}", file=sys.stderr)
-        return 2
-    return 0
+        print(f"smp-feedback: {_one_line(error, verb, words)}", file=sys.stderr)
+        return status(error)
+    return ended or 0
 
 
-def _run(verb: Verb | None, words: Sequence[str]) -> None:
+def _run(verb: Verb | None, words: Sequence[str]) -> int | None:
     require("jsonargparse", extra="cli")
     require("rich", extra="cli")
+    from smp_feedback.cli.settings_files import expanded, settle
+
     parser, run = _parser(verb)
-    args = parser.parse_args(_with_settings(verb, words))
+    args = parser.parse_args(_with_settings(verb, expanded([*words])))
+    settle(args)
     if run is None or verb is None:
         parser.print_help()
-        return
+        return 0
     with warnings_on_a_line():
-        run(args[verb.__name__])
+        return run(args[verb.__name__])
 
 
 def _interrupted() -> int:
@@ -150,12 +167,25 @@ def _parser(chosen: Verb | None) -> tuple[ArgumentParser, Run | None]:
     return parser, run
 
 
-def _one_line(error: Exception, verb: Verb | None) -> str:
-    """What went wrong; of a loading process's traceback the end, and for an unknown option what was meant."""
-    text = str(error)
-    if text.startswith("Caught "):
-        text = text.strip().splitlines()[-1].partition(": ")[2]
-    text = " ".join([*text.split(), *getattr(error, "__notes__", ())])
+def _one_line(error: Exception, verb: Verb | None, words: Sequence[str]) -> str:
+    """What went wrong; for an unknown option what was meant, and of a settings file the line."""
+    text = told(error)
+    if not any(word.startswith("--config") for word in words):
+        return _meant(text, verb)
+    from smp_feedback.cli.settings_files import place_of, unreadable
+
+    if isinstance(error, ArgumentError) and (broken := unreadable(words)):
+        return broken
+    place = place_of(text, words)
+    return _meant(text if place is None else f"{place.path}, line {place.line}: {text}", verb)
+
+
+def _meant(text: str, verb: Verb | None) -> str:
+    """*text*, in fewer words where a value has none of several types; for an unknown option the one that was meant."""
+    if several := ONE_OF_SEVERAL.search(text):
+        kinds = re.sub(r"<class '([\w.]*)'>", r"\1", several[2]).replace("NoneType", "null")
+        kinds = re.sub(r", (?![^\[]*\])", " or ", kinds)  # not those of dict[str, int]
+        text = f"{text[: several.start()]}{several[1]}: expected {kinds}, not {several[3]}."
     wrong = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", text)
     if wrong and verb is not None:
         from smp_feedback.cli.help import new_parser, options_of

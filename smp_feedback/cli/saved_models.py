@@ -20,6 +20,8 @@ def export(parser: ArgumentParser) -> Callable[[Any], None]:
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="height and width to serve, in pixels")
     parser.add_argument("--batch", type=int, metavar="B", help="images at once, with --size; without it, 1")
     parser.add_argument("--format", choices=("onnx", "pt2"), help="without it, the suffix of OUT says")
+    precision = "numbers of the file: half (float16) or full (float32); without it, the model's own"
+    parser.add_argument("--precision", choices=("half", "full"), help=precision)
     parser.add_argument("--static", action="store_true", help="fix batch and size, which stay open where they can")
 
     def run(args: Any) -> None:
@@ -32,6 +34,8 @@ def export(parser: ArgumentParser) -> Callable[[Any], None]:
         destination(args.out, args.format)  # before anything is loaded
         with Console(stderr=True).status(f"loading {args.model}") as status:
             model = from_pretrained(args.model)
+            if args.precision is not None:
+                model = model.half() if args.precision == "half" else model.float()
             image = _blank(args.size, args.batch, model.feedback.in_channels)
             how = {"steps": args.steps, "outputs": args.outputs, "format": args.format, "dynamic": not args.static}
             written = write(model, args.out, image=image, tell=status.update, **how)

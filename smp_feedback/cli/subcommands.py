@@ -13,7 +13,8 @@ from jsonargparse import ArgumentParser
 
 from smp_feedback.cli.help import first_line, new_parser, usage
 from smp_feedback.errors import InvalidValue
-from smp_feedback.training.run_folder import CONFIG
+from smp_feedback.saving.saved import CONFIG as SAVED
+from smp_feedback.training.run_folder import CONFIG, of_any_version
 from smp_feedback.training.trainer import quiet
 
 Stage = Callable[[ArgumentParser, Any], None]
@@ -120,11 +121,12 @@ def split_words(argv: Sequence[str], flags: Sequence[str]) -> list[str]:
 def _settings_in(folder: Path, verb: str, flag: str) -> Told:
     path = folder / CONFIG
     if not path.is_file():
-        if flag == "--base":  # a directory of save_pretrained
+        saved = (folder / SAVED).is_file() and verb == "predict" and flag == "--run"
+        if saved or flag == "--base":  # a directory of save_pretrained
             return {}
         of = f" of {verb} train" if verb in LOOPS else ""
         raise InvalidValue(f"{flag} {folder}: expected the folder of a run{of}, with its {CONFIG}.")
-    told: Told = yaml.safe_load(path.read_text())
+    told: Told = of_any_version(yaml.safe_load(path.read_text()))
     trained = next((one for one, group in LOOPS.items() if group in told), "fit")
     if flag == "--base" or trained == (verb if verb in LOOPS else "fit"):
         return told

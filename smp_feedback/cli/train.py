@@ -6,21 +6,26 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning
 from jsonargparse import ArgumentParser
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from smp_feedback.checks import check_whole
+from smp_feedback.cli import predicting
 from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
 from smp_feedback.cli.tables import say, score_table, summary, tell
+from smp_feedback.config.data import DataConfig
 from smp_feedback.data.items import checked_int
+from smp_feedback.data.summary import data_summary
+from smp_feedback.models.preprocessing import given_config
 from smp_feedback.ops.reading import CLASSIFICATION
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.build import Facts, build_module, open_pairs
 from smp_feedback.training.checkpoints import check_room
-from smp_feedback.training.datamodule import ImageFiles, PairsModule
+from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.prediction_writers import LabelWriter, PredictionWriter
@@ -28,6 +33,7 @@ from smp_feedback.training.run_folder import (
     check_same,
     free_folder,
     fresh_folder,
+    kept_data,
     load_weights,
     save_model,
     train_in,
@@ -66,13 +72,26 @@ def train(
         check_whole("early_stopping", args.early_stopping)
     made = seeded(parser, args)
     module, data, monitor, about = prepare(made)
+    if args.resume is not None and (kept := kept_data(Path(args.resume))) is not None:
+        cast(Any, module.model).data_config = kept
     settings = vars(made.trainer)
     check_by_hand(module, settings["gradient_clip_val"], settings["accumulate_grad_batches"])
     folder = room_for(module, fresh_folder(args.out, args.resume, verb))
     how = {"seed": args.seed, "save_every": args.save_every, "patience": args.early_stopping}
     run: Any = {**how, "monitor": monitor, "config": config, "resume": args.resume is not None}
-    if train_in(folder, module, data, settings, **run, begin=lambda: say(about)):
+    lines = [about, *images_told(module.model)]
+    if train_in(folder, module, data, settings, **run, begin=lambda: say("\n".join(lines))):
         tell(folder, save_model(module, folder, args.data.name))
+
+
+def images_told(model: Any) -> list[str]:
+    """How images are shown to *model*, where that is not as they are, or not three channels of them."""
+    config = given_config(model).config
+    lines = [] if config.mean is None else [config.normalisation]
+    if config.channels != 3:
+        bands = f"{config.channels} band{'s' * (config.channels > 1)}"
+        lines.append(f"{bands}: weights of an encoder that was pretrained on three are repeated for them, as smp does")
+    return lines
 
 
 def seeded(parser: ArgumentParser, args: Any) -> Any:
@@ -97,7 +116,9 @@ def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], None]:
     if verb == "fit":
         add_run(parser, None)
     else:
-        parser.add_argument("--run", type=str | None, metavar="DIR", help="the --out of fit: its settings and weights")
+        also = "; or a saved model, for --images" if verb == "predict" else ""
+        whose = f"the --out of fit: its settings and weights{also}"
+        parser.add_argument("--run", type=str | None, metavar="DIR", help=whose)
         parser.add_argument("--weights", default="best", help="best, last or a checkpoint's path (default: best)")
     if verb == "predict":
         parser.add_argument("--images", type=str | None, metavar="PATH", help="an image or a folder of them")
@@ -120,9 +141,17 @@ def fit(verb: str, parser: ArgumentParser, args: Any) -> None:
 
     def prepare(made: Any) -> Lesson:
         module, data, facts = built(verb, made)
-        return Lesson(module, data, f"val_{NAMES[facts.task]}", summary(module, facts))
+        about = [summary(module, facts), *in_short(data)]
+        return Lesson(module, data, f"val_{NAMES[facts.task]}", "\n".join(about))
 
     train(parser, args, verb, prepare)
+
+
+def in_short(data: PairsModule) -> list[str]:
+    """What is trained on and scored, in lines; said, and so looked at, by one process alone."""
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        return []
+    return data_summary({"train": data.train, "val": data.val})
 
 
 def score(verb: str, parser: ArgumentParser, args: Any) -> None:
@@ -143,10 +172,7 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
 
 def predict(verb: str, parser: ArgumentParser, args: Any) -> None:
     """Write a label map for each picture, or, of a classifier, all labels as one table."""
-    module, data, facts, settings = trained(verb, parser, args, weights_of(args.run, args.weights))
-    if args.images is not None:
-        files = ImageFiles(Path(args.images), args.data.size)
-        data = PairsModule(test=files, batch_size=args.data.batch_size if args.data.size else 1)
+    module, data, facts, settings = answering(verb, parser, args)
     folder = check_room(free_folder(args.out, verb), 1 << 20)
     shown: dict[str, Any] = {"looks": args.looks, "uncertainty": args.uncertainty}
     kind: Any = LabelWriter if facts.task == CLASSIFICATION else partial(PredictionWriter, task=facts.task)
@@ -156,13 +182,34 @@ def predict(verb: str, parser: ArgumentParser, args: Any) -> None:
         tell(folder, [], few=True)
 
 
+def answering(
+    verb: str, parser: ArgumentParser, args: Any
+) -> tuple[FeedbackModule, PairsModule, Facts, dict[str, Any]]:
+    """What predicts, what for, and the settings of the trainer; images alone need no data where the run knows them."""
+    if predicting.is_saved(args.run):
+        made = seeded(parser, args)
+        return *predicting.of_saved(made), vars(made.trainer)
+    path = weights_of(args.run, args.weights)
+    kept = kept_data(path.parent)
+    if args.images is not None and kept is not None:
+        made = seeded(parser, args)
+        return *predicting.of_run(made, path, kept), vars(made.trainer)
+    module, data, facts, settings = trained(verb, parser, args, path)
+    data = data if args.images is None else predicting.pictures(args, facts.config(DataConfig()))
+    return module, data, facts, settings
+
+
 def trained(
     verb: str, parser: ArgumentParser, args: Any, path: Path
 ) -> tuple[FeedbackModule, PairsModule, Facts, dict[str, Any]]:
     """As :func:`built`, with the weights in *path*, and the settings of the trainer."""
-    made = seeded(parser, args)
+    made, kept = seeded(parser, args), kept_data(path.parent)
+    if kept is not None:  # it knows how it was trained, and nothing need be downloaded
+        made.model.encoder_weights = None
     module, data, facts = built(verb, made)
     load_weights(module, path)
+    if kept is not None:
+        cast(Any, module.model).data_config = facts.config(kept)
     return module, data, facts, vars(made.trainer)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -11,8 +12,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
+from smp_feedback.data.files import by
 from smp_feedback.data.items import checked_int
-from smp_feedback.errors import InvalidType, UnknownName
+from smp_feedback.data.keyword_transforms import ByKeyword, takes_keywords
+from smp_feedback.errors import InvalidType, InvalidValue, UnknownName
 
 Transform = Callable[..., Any]  # (Image, Mask) -> (Image, Mask), or Image -> Image
 Augmentation = str | Transform | None
@@ -85,7 +88,9 @@ AUGMENTATIONS: dict[str, Callable[[], Transform | None]] = {
 
 
 def as_transform(augmentation: Augmentation) -> Transform | None:
-    """An augmentation by its name, or the callable given.
+    """An augmentation by its name, or the callable given; one of Albumentations' is called by keyword.
+
+    A transform that normalises images is warned of: datasets keep them in [0, 1], and a model normalises its own.
 
     Raises:
         UnknownName: If no augmentation is called so.
@@ -100,7 +105,22 @@ def as_transform(augmentation: Augmentation) -> Transform | None:
         return AUGMENTATIONS[augmentation]()
     if augmentation is not None and not callable(augmentation):
         raise InvalidType(f"transform={augmentation!r}: expected a callable, None, or one of {list(AUGMENTATIONS)}.")
-    return augmentation
+    if augmentation is None or isinstance(augmentation, ByKeyword):
+        return augmentation
+    if any(type(one).__name__ == "Normalize" for one in _parts(augmentation)):
+        warnings.warn(
+            "transform: Normalize, where images are to stay in [0, 1]: a model that normalises its images (its "
+            "data_config, data.mean and data.std) would do so a second time. Leave one of the two out.",
+            stacklevel=2,
+        )
+    return ByKeyword(augmentation) if takes_keywords(augmentation) else augmentation
+
+
+def _parts(transform: object) -> Iterator[object]:
+    """*transform*, and what it is composed of."""
+    yield transform
+    for one in getattr(transform, "transforms", None) or ():
+        yield from _parts(one)
 
 
 def cropped(augmentation: Augmentation, side: int | None) -> Augmentation:
@@ -118,12 +138,48 @@ def cropped(augmentation: Augmentation, side: int | None) -> Augmentation:
 
 
 def augmented(transform: Transform | None, *parts: Tensor) -> tuple[Tensor, ...]:
-    """Images and, last, their mask after *transform*, as plain tensors; the mask int64."""
-    *images, mask = parts
-    if transform is not None:
-        *images, mask = transform(*map(tv_tensors.Image, images), tv_tensors.Mask(mask))
-    plain = [part.as_subclass(Tensor) for part in (*images, mask)]  # a tv_tensor would be a surprise
-    return *plain[:-1], plain[-1].long()
+    """Images and, last, their mask after *transform*, as plain tensors; the mask int64.
+
+    Raises:
+        InvalidType, InvalidValue: If *transform* returns something else than it was given: another number of parts or
+            channels, another type, a mask of another size than its image, labels that are no whole numbers.
+    """
+    if transform is None:
+        return *parts[:-1], parts[-1].long()
+    wrapped = *map(tv_tensors.Image, parts[:-1]), tv_tensors.Mask(parts[-1])
+    name = f"transform={' '.join(repr(transform).split()):.80}"
+    try:
+        given = transform(*wrapped)
+    except TypeError as error:
+        raise InvalidType(
+            f"{name} failed on (image, mask), as torchvision.transforms.v2 and Albumentations' own "
+            f"callables take them: {error}"
+        ) from error
+    if not isinstance(given, (tuple, list)) or len(given) != len(parts):
+        found = f"{len(given)} parts" if isinstance(given, (tuple, list)) else f"a {type(given).__name__}"
+        raise InvalidType(f"{name} gave {found}: expected (image, mask), as it was given.")
+    plain = [part.as_subclass(Tensor) if isinstance(part, Tensor) else part for part in given]
+    _check_augmented(name, parts, plain)
+    return *plain[:-1], plain[-1].long()  # a tv_tensor would be a surprise
+
+
+def _check_augmented(name: str, before: Sequence[Tensor], after: Sequence[Tensor]) -> None:
+    *images, mask = after
+    for was, image in zip(before, images, strict=False):
+        if not isinstance(image, Tensor) or image.dtype != torch.float32:
+            found = image.dtype if isinstance(image, Tensor) else type(image).__name__
+            raise InvalidType(f"{name} gave an image of {found}: expected float32 in [0, 1].")
+        if image.ndim != 3 or len(image) != len(was):
+            raise InvalidValue(f"{name} gave an image of shape {tuple(image.shape)}: expected ({len(was)}, H, W).")
+    if not isinstance(mask, Tensor) or mask.is_complex():
+        raise InvalidType(f"{name} gave a mask of {type(mask).__name__}: expected whole numbers (H, W).")
+    if mask.ndim != before[-1].ndim or mask.shape[:-2] != before[-1].shape[:-2]:
+        expected = ", ".join([*map(str, before[-1].shape[:-2]), "H, W"])
+        raise InvalidValue(f"{name} gave a mask of shape {tuple(mask.shape)}: expected ({expected}).")
+    if {image.shape[-2:] for image in images} != {mask.shape[-2:]}:
+        raise InvalidValue(f"{name} gave {by(images[0].shape[-2:])} pixels, and {by(mask.shape[-2:])} of mask.")
+    if mask.is_floating_point() and not torch.equal(mask, mask.round()):
+        raise InvalidValue(f"{name} interpolated the mask: labels are whole numbers, taken from the nearest pixel.")
 
 
 def resize(picture: Tensor, size: tuple[int, int], *, labels: bool = False) -> Tensor:

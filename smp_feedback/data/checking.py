@@ -1,175 +1,109 @@
-"""Every item of a dataset, looked at once, before a model learns from it: what is wrong, and how often a class is."""
+"""Every item of a dataset, looked at once, before a model learns from it: what is there, and what is wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from smp_feedback.checks import check_bool, check_whole
+from smp_feedback.data.contract import draws_undone, naming, wrong_image, wrong_target
+from smp_feedback.data.counting import count_classes as count_classes
+from smp_feedback.data.headers import header_of
 from smp_feedback.data.items import inherited, item_name
+from smp_feedback.data.problems import problems_of
 from smp_feedback.data.progress import progress_bar
-from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
+from smp_feedback.data.report import DataReport, SplitReport
+from smp_feedback.data.tally import Tally
+from smp_feedback.errors import InvalidInput, InvalidValue
 
-MOST = 20  # lines of an error
+ALONE = "dataset"  # what a dataset that was given alone is called
 
 
-def check_dataset(dataset: Any, *, progress: bool = False) -> None:
-    """Touch every item and name all that cannot be used, at once.
+def check_dataset(
+    dataset: Any,
+    *,
+    progress: Any = False,
+    strict: bool = True,
+    batch_size: int | None = None,
+    crop: int | None = None,
+) -> DataReport:
+    """Touch every item once: what is there, how often each class is, and all that is wrong.
 
     An item is to be an image, floating point (C, H, W), finite and in [0, 1], with a mask, int64 (H, W), or a label,
-    an int64 scalar, whose values are classes or ``ignore_index``. Files that cannot be read, sizes that differ and
-    labels out of range are named by their file. Augmentation runs, too; torch's global random numbers end up where
-    they were.
+    an int64 scalar, whose values are classes or ``ignore_index``; where ``dataset.task`` is ``multilabel``, a mask
+    int64 (classes, H, W) of 0 and 1. Files that cannot be read, sizes that differ and labels out of range are named by
+    their file. Augmentation runs, too; global random numbers end up where they were.
 
     Args:
-        dataset: Map-style; ``classes``, ``ignore_index`` and ``name(index)`` are used if it has them.
-        progress: Whether to show a progress bar (with rich, if that is installed).
+        dataset: Map-style, or several as ``{"train": ..., "val": ...}``; ``classes``, ``ignore_index``, ``task``,
+            ``name(index)``, ``samples`` (the files of each item) and ``left_out`` are used if it has them.
+        progress: Whether to show a progress bar (with rich, if that is installed), or the rich console to show it on.
+        strict: Whether to raise if an item cannot be used; else that is among the problems.
+        batch_size: Images per training step, by which it is an error if sizes differ, or images are too few.
+        crop: Side of the windows of them that training shows.
+
+    Returns:
+        What was found; ``.problems`` has the worst first, ``.to_dict()`` all as plain values.
 
     Raises:
         InvalidValue: If there are no items.
-        InvalidInput: If an item cannot be used; one line per item.
+        InvalidInput: If *strict* and an item cannot be used; one line per item.
 
+    >>> import torch
     >>> from smp_feedback.data import Shapes
-    >>> check_dataset(Shapes(4))
+    >>> report = check_dataset(Shapes(4, size=32))
+    >>> [(one.name, one.images) for one in report.splits["dataset"].classes]
+    [('background', 4), ('polygon', 2), ('circle', 3)]
     >>> check_dataset([(torch.zeros(3, 4, 4), torch.zeros(4, 5).long())])
     Traceback (most recent call last):
     smp_feedback.errors.InvalidInput: 1 of 1 items cannot be used:
     item 0: a target of shape (4, 5), expected (4, 4), as its image, or ().
     """
-    if not len(dataset):
-        raise InvalidValue("dataset: expected items, found none.")
-    classes, ignored = inherited(dataset, "classes"), inherited(dataset, "ignore_index")
-    count = len(classes) if isinstance(classes, tuple | list) else None
-    bad = []
-    bar = progress_bar("checking the dataset", len(dataset), wanted=progress)
-    with torch.random.fork_rng(devices=[]), bar as advance:
-        for i in range(len(dataset)):
-            if problem := _problem(dataset, i, count, ignored):
-                bad.append(problem)
-            advance()
-    if bad:
-        more = [f"... and {len(bad) - MOST} more."] if len(bad) > MOST else []
-        raise InvalidInput("\n".join([f"{len(bad)} of {len(dataset)} items cannot be used:", *bad[:MOST], *more]))
+    splits = dataset if isinstance(dataset, Mapping) else {ALONE: dataset}
+    for one in splits.values():
+        if not len(one):
+            raise InvalidValue("dataset: expected items, found none.")
+    console = None if isinstance(progress, bool) else progress
+    total = sum(len(one) for one in splits.values())
+    bar = progress_bar("checking the dataset", total, wanted=bool(progress), console=console)
+    with draws_undone(), bar as advance:
+        found = {name: _looked_at(one, advance) for name, one in splits.items()}
+    report = DataReport(splits=found, problems=problems_of(found, batch_size=batch_size, crop=crop))
+    if strict:
+        report.raise_unusable()
+    return report
 
 
-def _problem(dataset: Any, index: int, classes: int | None, ignored: object) -> str | None:
-    """What is wrong with an item, or None."""
+def _looked_at(dataset: Any, advance: Callable[[], None]) -> SplitReport:
+    """Every item of one split, and the head of its file."""
+    tally = Tally(dataset)
+    unusable: list[tuple[str, str]] = []
+    heads = []
+    for i in range(len(dataset)):
+        name = item_name(dataset, i)
+        if problem := _added(tally, dataset, i, name):
+            unusable.append((name, problem))
+        heads.append(header_of(dataset, i))
+        advance()
+    known = [head for head in heads if head is not None]
+    return tally.report(
+        stored=dict(Counter(head.size for head in known).most_common()),
+        kinds=dict(Counter(map(str, known)).most_common()),
+        left_out=tuple(map(str, inherited(dataset, "left_out") or ())),  # type: ignore[call-overload]
+        unusable=tuple(unusable),
+    )
+
+
+def _added(tally: Tally, dataset: Any, index: int, name: str) -> str | None:
+    """What is wrong with an item, or None, after which *tally* has it."""
     try:
-        with _naming(dataset, index):
+        with naming(dataset, index):
             image, target = dataset[index]
     except InvalidInput as error:
         return str(error)
-    wrong = wrong_image(image) or wrong_target(image, target, classes, ignored)
-    return f"{item_name(dataset, index)}: {wrong}" if wrong else None
-
-
-@contextmanager
-def _naming(dataset: Any, index: int) -> Iterator[None]:
-    """Whatever fails inside says which item it was."""
-    try:
-        yield
-    except InvalidInput:  # it names the file itself
-        raise
-    except Exception as error:  # a stranger's dataset may raise anything
-        raise InvalidInput(f"{item_name(dataset, index)}: {type(error).__name__}: {error}") from error
-
-
-def wrong_image(image: Any) -> str | None:
-    """What is wrong with an image, or None."""
-    if not isinstance(image, Tensor) or not image.is_floating_point():
-        return f"an image of {getattr(image, 'dtype', type(image).__name__)}, expected a floating-point tensor."
-    if image.ndim != 3 or 0 in image.shape:
-        return f"an image of shape {tuple(image.shape)}, expected (C, H, W)."
-    if not (image >= 0).all() or not (image <= 1).all():  # every comparison with NaN is false
-        return f"an image with values {image.min():.4g} to {image.max():.4g}, expected 0 to 1."
+    count = len(tally.names) or None
+    wrong = wrong_image(image) or wrong_target(image, target, count, tally.ignored, multilabel=tally.multilabel)
+    if wrong:
+        return f"{name}: {wrong}"
+    tally.add(name, image, target)
     return None
-
-
-def wrong_target(image: Tensor, target: Any, classes: int | None, ignored: object) -> str | None:
-    """What is wrong with a mask or a label, or None."""
-    if not isinstance(target, Tensor) or target.dtype != torch.int64:
-        return f"a target of {getattr(target, 'dtype', type(target).__name__)}, expected torch.int64."
-    if target.ndim and target.shape != image.shape[1:]:
-        return f"a target of shape {tuple(target.shape)}, expected {tuple(image.shape[1:])}, as its image, or ()."
-    return None if classes is None else wrong_labels(target, classes, ignored)
-
-
-def wrong_labels(labels: Tensor, classes: int, ignored: object) -> str | None:
-    """Those that are neither a class nor *ignored*, or None."""
-    strange = ((labels < 0) | (labels >= classes)) & (labels != ignored if isinstance(ignored, int) else True)
-    if not strange.any():
-        return None
-    also = "" if ignored is None else f" or {ignored} (ignored)"
-    return f"labels {sorted(set(labels[strange].tolist()))}, expected 0 to {classes - 1} (the classes){also}."
-
-
-def count_classes(
-    dataset: Any, classes: int | None = None, ignore_index: int | None = None, *, progress: bool = False
-) -> list[int]:
-    """The pixels of each class in all masks of *dataset*, or the images of each class where its targets are labels.
-
-    Each item is read once, augmentation included; torch's global random numbers end up where they were.
-
-    Args:
-        dataset: Map-style, of (image, target): a mask (H, W) or a label (), whole numbers, as tensors or NumPy's. May
-            be wrapped.
-        classes: How many there are; None asks *dataset*, or the dataset that it wraps, for its ``classes``.
-        ignore_index: Label that is not counted; None asks likewise, and counts all where nobody says.
-        progress: Whether to show a progress bar (with rich, if that is installed).
-
-    Returns:
-        One number for each class, 0 for one that does not occur.
-
-    Raises:
-        InvalidValue: If there are no items, or nobody says how many classes there are.
-        InvalidInput: If an item cannot be read or has another label, naming it.
-
-    >>> from smp_feedback.data import Shapes
-    >>> count_classes(Shapes(2, size=32))
-    [1581, 94, 373]
-    >>> count_classes([(None, torch.tensor(2)), (None, torch.tensor(0))], classes=4)
-    [1, 0, 1, 0]
-    """
-    if not hasattr(dataset, "__len__"):
-        raise InvalidType(f"dataset={dataset!r:.80}: expected a map-style dataset, with a length.")
-    if not len(dataset):
-        raise InvalidValue("dataset: expected items, found none.")
-    check_bool("progress", progress)
-    count = _how_many(dataset, classes)
-    ignored = inherited(dataset, "ignore_index") if ignore_index is None else ignore_index
-    ignored = None if ignored is None else check_whole("ignore_index", ignored, least=-(2**63))
-    total = torch.zeros(count, dtype=torch.int64)
-    bar = progress_bar("counting classes", len(dataset), wanted=progress)
-    with torch.random.fork_rng(devices=[]), bar as advance:
-        for i in range(len(dataset)):
-            labels = _labels(dataset, i)
-            if wrong := wrong_labels(labels, count, ignored):
-                raise InvalidInput(f"{item_name(dataset, i)}: {wrong}")
-            total += (labels if ignored is None else labels[labels != ignored]).bincount(minlength=count)
-            advance()
-    return [int(number) for number in total]
-
-
-def _how_many(dataset: Any, classes: int | None) -> int:
-    if classes is not None:
-        return check_whole("classes", classes)
-    names = inherited(dataset, "classes")
-    if not isinstance(names, (tuple, list)) or not names:
-        raise InvalidValue("classes=None, and the dataset has no list of its classes: say how many there are.")
-    return len(names)
-
-
-def _labels(dataset: Any, index: int) -> Tensor:
-    """The target of an item, flat."""
-    with _naming(dataset, index):
-        target = dataset[index][1]
-    target = torch.as_tensor(target) if isinstance(target, (int, np.ndarray, np.integer)) else target
-    if not isinstance(target, Tensor) or target.is_floating_point() or target.is_complex():
-        kind = getattr(target, "dtype", type(target).__name__)
-        raise InvalidInput(f"{item_name(dataset, index)}: a target of {kind}, expected class indices (torch.int64).")
-    return target.long().flatten()

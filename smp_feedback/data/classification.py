@@ -15,7 +15,7 @@ from torchvision import datasets, tv_tensors
 
 from smp_feedback.checks import check_choice
 from smp_feedback.data.augment import Augmentation, as_transform, resize
-from smp_feedback.data.items import Sample, checked_index, height_width
+from smp_feedback.data.items import Sample, checked_index, height_width, in_unit
 from smp_feedback.data.seeding import SPLITS, check_choice_of_items, choose
 from smp_feedback.errors import InvalidInput, InvalidValue
 
@@ -57,6 +57,7 @@ class Classification(Dataset[Sample]):
     """
 
     ignore_index: int | None = None
+    normalised = False  # whoever shows images to a model normalises them
 
     def __init__(
         self,
@@ -100,7 +101,7 @@ class Classification(Dataset[Sample]):
             raise InvalidInput(f"{self.name(i)}: expected an image, but it cannot be read ({error}).") from error
         if not 0 <= int(label) < len(self.classes):
             raise InvalidInput(f"{self.name(i)} has the label {label}; expected 0 to {len(self.classes) - 1}.")
-        return self._prepared(image), torch.tensor(int(label))
+        return in_unit(self._prepared(image), self.name(i)), torch.tensor(int(label))
 
     def _prepared(self, image: Tensor) -> Tensor:
         image = (resize(image, self.size) if self.size else image) / 255

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from smp_feedback.errors import InvalidType, InvalidValue
+from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 Sample = tuple[Tensor, Tensor]  # image (3, H, W) float32 in [0, 1]; mask (H, W) int64, or a label () int64
 Corruption = Callable[[Tensor, int, torch.Generator], Tensor]  # of image, severity and generator
 Item = TypeVar("Item", covariant=True)
+ROUNDING = 1e-4  # how far resizing and arithmetic may lead out of [0, 1]
 
 
 def checked_index(index: SupportsIndex, count: int) -> int:
@@ -60,6 +61,26 @@ def check_corruptible(image: Tensor) -> None:
         raise InvalidType(f"image: expected a floating-point tensor in [0, 1], not {kind}.")
     if image.ndim < 3 or 0 in image.shape[-3:]:
         raise InvalidValue(f"image of shape {tuple(image.shape)}: expected (..., C, H, W), none of them 0.")
+
+
+def in_unit(image: Tensor, name: str) -> Tensor:
+    """*image*, the item *name* of a dataset, in [0, 1]; what rounding left outside is clamped.
+
+    Raises:
+        InvalidInput: If it is not, naming the item: a transform has normalised it, say.
+    """
+    if not image.is_floating_point() or not image.numel():
+        return image
+    low, high = (float(value) for value in image.aminmax())
+    if low >= 0 and high <= 1:
+        return image
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # every comparison with NaN is false
+        raise InvalidInput(
+            f"{name}: an image with values {low:.4g} to {high:.4g}, expected 0 to 1. Leave a Normalize out of the "
+            "dataset's transform: the model normalises what it is shown, by data.mean and data.std of the command "
+            "line, or by model.data_config = smp_feedback.DataConfig(mean=..., std=...)."
+        )
+    return image.clamp(0, 1)
 
 
 def height_width(size: int | Sequence[int], least: int) -> tuple[int, int]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
 from smp_feedback.data.files import SUFFIXES, by, some
-from smp_feedback.data.images import ImageReader, as_unit
-from smp_feedback.data.items import Sample, inherited, item_name
+from smp_feedback.data.images import ImageReader, as_unit, size_of
+from smp_feedback.data.items import Sample, in_unit, inherited, item_name
 from smp_feedback.data.triplets import Triplet, TripletDataset
 from smp_feedback.errors import InvalidInput, InvalidValue
 
@@ -26,9 +25,10 @@ class StoredTriplets(TripletDataset):
 
     Args:
         dataset: Map-style, with items (image, mask), named by their files, and without random augmentation.
-        folder: Where the distorted images are: JPEG, PNG or TIFF.
+        folder: Where the distorted images are, in any format that `ImageReader` reads.
         transform: A name of `augment.AUGMENTATIONS`, or a callable such as ``v2.RandomHorizontalFlip()``, called
             with two ``tv_tensors.Image``, float32 in [0, 1], and a ``tv_tensors.Mask``, to return all three.
+        images: How the distorted images are read; None is as *dataset* reads its own, where it says so.
 
     Attributes:
         files: The distorted images, in the order of *dataset*.
@@ -39,8 +39,17 @@ class StoredTriplets(TripletDataset):
             channels than the clean one.
     """
 
-    def __init__(self, dataset: Dataset[Sample], folder: str | Path, transform: Augmentation = None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Sample],
+        folder: str | Path,
+        transform: Augmentation = None,
+        *,
+        images: ImageReader | None = None,
+    ) -> None:
         super().__init__(dataset)
+        own = inherited(dataset, "images")
+        self.images = images or (own if isinstance(own, ImageReader) else ImageReader())
         self.folder, self.transform = Path(folder), as_transform(transform)
         self.files = self._partners()
 
@@ -48,11 +57,11 @@ class StoredTriplets(TripletDataset):
         """Item *index*, augmented as one."""
         clean, target = self.dataset[index][:2]
         distorted, clean, target = augmented(self.transform, self._distorted(index, clean), clean, target)
-        return distorted, clean, target
+        return in_unit(distorted, str(self.files[index])), in_unit(clean, self.name(index)), target
 
     def _distorted(self, index: int, clean: Tensor) -> Tensor:
         path, size = self.files[index], (clean.shape[-2], clean.shape[-1])
-        image: Tensor = ImageReader().read(path)
+        image = self.images.read(path)
         if image.shape[-2:] != clean.shape[-2:]:
             self._check_size(path, image, index, clean)
             image = resize(image, size)
@@ -66,8 +75,7 @@ class StoredTriplets(TripletDataset):
         """Another size than the clean image's is that of its file, which was resized."""
         clean_file, wanted = Path(self.name(index)), (clean.shape[-2], clean.shape[-1])
         if inherited(self.dataset, "size") is not None and clean_file.is_file():
-            with Image.open(clean_file) as picture:
-                wanted = picture.height, picture.width
+            wanted = size_of(clean_file)
         if tuple(image.shape[-2:]) != wanted:
             raise InvalidInput(
                 f"{path} has {by(image.shape[-2:])} pixels, the clean image {clean_file} has {by(wanted)}; expected "

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from smp_feedback.checks import check_choice, check_steps, check_whole
 from smp_feedback.data.batch import pair_of
+from smp_feedback.data.feeding import Feed, feeding
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.scores import LookScores, score_of
@@ -106,10 +107,11 @@ def evaluate_all(
     with ExitStack() as stack:
         for model in models.values():
             stack.enter_context(evaluating(model))
+        feeds = {name: feeding(model, data) for name, model in models.items()}
         for batch in batches(data, batch_size, workers):
             image, target = pair_of(batch, task)
             for name, model in models.items():
-                _show(model, image, target, {t: tallies[name, t] for t in wanted[name]}, task)
+                _show(model, feeds[name], image, target, {t: tallies[name, t] for t in wanted[name]}, task)
             advance()
     return {name: LookScores(score_of(tallies[name, t], t, task) for t in wanted[name]) for name in models}
 
@@ -164,10 +166,10 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 @torch.inference_mode()
-def _show(model: nn.Module, image: Tensor, target: Tensor, tallies: Mapping[int, Tally], task: str) -> None:
+def _show(model: nn.Module, feed: Feed, image: Tensor, target: Tensor, tallies: Mapping[int, Tally], task: str) -> None:
     device = device_of(model)
     target = target.to(device, non_blocking=True)
-    for t, logits in answers(model, image.to(device, non_blocking=True), list(tallies), task):
+    for t, logits in answers(model, feed(image.to(device, non_blocking=True)), list(tallies), task):
         tallies[t].add(logits, target)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from smp_feedback.config.data import DataConfig
+from smp_feedback.data.feeding import config_for
 from smp_feedback.data.triplets import check_triplets
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.image_quality import ImageTally
@@ -132,15 +134,23 @@ def counted(
     Every module's mode is left as it was. The rest is as in `evaluate_restoration`.
     """
     device, found = device_of(model), list[ImageTally]()
+    config = config_for(model, data)  # R and M see normalised images; how close they are is told in [0, 1]
     with evaluating(model), torch.inference_mode():
         for batch in batches(data, batch_size, workers):
             distorted, clean, target = (part.to(device, non_blocking=True) for part in check_triplets(batch))
-            for i, seen in enumerate(shown(distorted, clean)):
+            given = [(config.normalise(image), image) for image in (distorted, clean)]
+            for i, seen in enumerate(shown(*(normalised for normalised, _ in given))):
                 if i == len(found):
                     found.append(ImageTally(classes, ignore_index, device))
-                found[i].add(seen.restored, seen.logits, clean, target)
+                found[i].add(_as_given(seen.restored, given, config), seen.logits, clean, target)
             advance()
     return found
+
+
+def _as_given(image: Tensor, given: Sequence[tuple[Tensor, Tensor]], config: DataConfig) -> Tensor:
+    """*image* in [0, 1]: one that was *given*, to the bit, or what became of it."""
+    known = [raw for normalised, raw in given if normalised is image]
+    return known[0] if known else config.undo(image)
 
 
 def shown(model: RestorationModel, distorted: Tensor, clean: Tensor) -> Iterator[Pass]:

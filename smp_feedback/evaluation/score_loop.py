@@ -11,6 +11,7 @@ from torch import Tensor
 
 from smp_feedback.checks import check_whole
 from smp_feedback.data.batch import pair_of
+from smp_feedback.data.feeding import feeding
 from smp_feedback.data.items import item_name
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.evaluation.confusion import Tally
@@ -129,12 +130,12 @@ def begun(model: ScoreModel, data: Pairs, batch_size: int, workers: int) -> Iter
     Raises:
         InvalidInput: If an image holds NaN or infinity, naming it.
     """
-    device = device_of(model)
+    device, feed = device_of(model), feeding(model, data)
     for number, batch in enumerate(batches(data, batch_size, workers)):
         image, target = pair_of(batch, SEGMENTATION)
         image = image.to(device, non_blocking=True)
         name = functools.partial(_name, data, number * batch_size)
-        yield image, target.to(device, non_blocking=True), begin_named(model, image, name)
+        yield image, target.to(device, non_blocking=True), begin_named(model, feed(image), name)
 
 
 def _name(data: Pairs, first: int, place: int) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from smp_feedback.checks import check_choice, check_steps
+from smp_feedback.data.batch import image_of
+from smp_feedback.data.feeding import feeding
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.one_pass import device_of
 from smp_feedback.evaluation.results import VERSION, Result
@@ -38,12 +41,14 @@ class StatePath(NamedTuple):
     explained: Tensor
 
 
-def stability(model: FeedbackModel, images: Sequence[Tensor], *, looks: int = 30, task: str = SEGMENTATION) -> Result:
+def stability(
+    model: FeedbackModel, images: Sequence[Tensor] | Dataset[Any], *, looks: int = 30, task: str = SEGMENTATION
+) -> Result:
     """Run *model* on each image for many looks, and see whether it settles.
 
     Args:
         model: A looping model, evaluated where its weights are; left in its mode.
-        images: Each (C, H, W).
+        images: Each (C, H, W), shown as it is; or a dataset, whose images are shown as `evaluate` shows them.
         looks: T; the state after it stands for the one at rest. With ``dynamics="decay"`` every state comes to
             rest, as corrections fade; with ``leaky`` only a loop that contracts does.
         task: How answers are read: ``multilabel`` channel by channel, any other by the largest.
@@ -62,10 +67,12 @@ def stability(model: FeedbackModel, images: Sequence[Tensor], *, looks: int = 30
     if check_steps(looks) < 2:
         raise InvalidValue(f"looks={looks}: expected at least 2, or there is no path.")
     check_choice("task", task, TASKS)
-    if not len(images):
+    items = cast(Any, images)
+    if not len(items):
         raise InvalidValue("images is empty: expected at least one image (C, H, W).")
+    feed = feeding(model, images)
     with evaluating(model), torch.inference_mode():
-        paths = [path_of(model, image[None].to(device_of(model)), looks, task) for image in images]
+        paths = [path_of(model, feed(image_of(item)[None].to(device_of(model))), looks, task) for item in items]
     columns = {name: [getattr(path, name).tolist() for path in paths] for name in StatePath._fields}
     return {"kind": "stability", "version": VERSION, "looks": looks, **columns}
 

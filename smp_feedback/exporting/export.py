@@ -12,11 +12,11 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from smp_feedback.checks import check_bool, check_whole
+from smp_feedback.checks import at_home, check_bool, check_whole
 from smp_feedback.errors import ExportError, InvalidType, InvalidValue, require
 from smp_feedback.exporting.axes import GIVE_SIZE, Axes, Plan, make_plan, named_axes, shapes
-from smp_feedback.exporting.formats import FORMATS, format_of, trace
-from smp_feedback.exporting.serving import Served, Shape, architecture, compare, first_line
+from smp_feedback.exporting.formats import FORMATS, check_runs, format_of, tolerance_of, trace
+from smp_feedback.exporting.serving import AnswersDiffer, Served, Shape, architecture, compare, first_line
 from smp_feedback.surgery.probe import noise
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,8 @@ def export(
     are torch's own: ``torch.export.export(strict=True)`` and ``torch.onnx.export(dynamo=True)``.
 
     Args:
-        model: From :func:`create`, :func:`wrap` or :func:`from_pretrained`, or a plain smp model.
+        model: From :func:`create`, :func:`wrap` or :func:`from_pretrained`, or a plain smp model; ``model.half()``
+            makes a file of half the size, which reads and answers float16.
         path: Ends in ``.onnx`` or ``.pt2``.
         image: An image (B, C, H, W) of the shape to serve; its values do not matter. None picks a shape, and is an
             error where the size must be fixed and nothing says at what.
@@ -80,7 +81,8 @@ def export(
         dynamic: True leaves batch, height and width open if the model allows, else the batch, else nothing; the
             result says which and why. ``"batch"`` leaves the batch open at most, False nothing.
         check: Whether the file is compared with the model: within 1e-4 of the largest answer (of 1 if that is less)
-            for ONNX, 1e-5 for a program. Unchecked, an axis counts as dynamic if the exporter says so.
+            for ONNX, 1e-5 for a program; 1e-2 where the model is of float16, whose digits are no finer. Unchecked, an
+            axis counts as dynamic if the exporter says so.
         opset: ONNX's, >= 18; None is the exporter's own.
         tell: Called with a sentence as the work proceeds; the log's ``info`` by default.
 
@@ -100,6 +102,8 @@ def export(
     kind = format_of(target, format)
     check_options(kind, check, dynamic, opset)
     served = Served(model, steps, outputs)
+    if kind == "onnx" and check:
+        check_runs(served.dtype)
     plan = make_plan(served, image, dynamic)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
         job = Job(served, plan.shape, kind, Path(folder) / target.name, check, opset)
@@ -126,7 +130,17 @@ class Job(NamedTuple):
         tried = shapes(self.shape, axes, served.stride)
         program = trace(served, noise(served, tried[0]), axes, served.stride)
         form.write(program, self.path, served.names(), served.facts(), self.opset)
-        return compare(form.open(self.path), served, tried, form.tolerance) if self.check else None
+        return compare(form.open(self.path), served, tried, self.tolerance) if self.check else None
+
+    @property
+    def tolerance(self) -> float:
+        """How far the file's answers may be from the model's."""
+        return tolerance_of(FORMATS[self.kind], self.served.dtype)
+
+    @property
+    def rounded(self) -> bool:
+        """Whether it is the model's precision, and not the format, that says so."""
+        return self.tolerance > FORMATS[self.kind].tolerance
 
 
 def first_that_holds(
@@ -146,9 +160,16 @@ def first_that_holds(
             raise
         except Exception as error:  # exporters fail in as many ways as there are models
             refused = error
-    advice = "" if plan.at_a_size else f" A fixed size may do: {GIVE_SIZE.format(job.served.channels)}"
     name = architecture(job.served.model)
-    raise ExportError(f"{name} was not exported: {first_line(refused)}{advice}") from refused
+    raise ExportError(f"{name} was not exported: {first_line(refused)}{_advice(job, plan, refused)}") from refused
+
+
+def _advice(job: Job, plan: Plan, refused: Exception | None) -> str:
+    """What may do instead."""
+    if job.rounded and isinstance(refused, AnswersDiffer):
+        name = str(job.served.dtype).removeprefix("torch.")
+        return f"; {name} is too coarse for this model: export model.float() (--precision full)."
+    return "" if plan.at_a_size else f" A fixed size may do: {GIVE_SIZE.format(job.served.channels)}"
 
 
 def destination(path: str | os.PathLike[str], format: str | None = None) -> Path:
@@ -160,7 +181,7 @@ def destination(path: str | os.PathLike[str], format: str | None = None) -> Path
     """
     if not isinstance(path, (str, os.PathLike)):
         raise InvalidType(f"path={path!r:.80} ({type(path).__name__}): expected a path that ends in .onnx or .pt2.")
-    target = Path(path)
+    target = at_home(path)
     format_of(target, format)
     if target.is_dir():
         raise InvalidValue(f"{target} is a directory: name the file to write in it.")

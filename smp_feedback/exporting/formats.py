@@ -29,7 +29,8 @@ class Format(NamedTuple):
     """A kind of file.
 
     Attributes:
-        tolerance: How far its answers may be from the model's, as a part of the largest answer (of 1 if that is less).
+        tolerance: How far its answers may be from the model's, as a part of the largest answer (of 1 if that is less),
+            in single precision; see `tolerance_of`.
         write: Writes it.
         open: Opens it again, as what turns an image (B, C, H, W) into the outputs.
         writes_with, opens_with: The libraries that takes.
@@ -40,6 +41,19 @@ class Format(NamedTuple):
     open: Callable[[Path], Session]
     writes_with: tuple[str, ...] = ()
     opens_with: tuple[str, ...] = ()
+
+
+ROUNDINGS = 10  # of the last digit: a hundred of them, at random
+
+
+def tolerance_of(form: Format, dtype: torch.dtype) -> float:
+    """How far a file's answers in *dtype* may be from the model's: what its format allows, or its digits do.
+
+    >>> one = Format(1e-4, write_onnx, open_onnx)
+    >>> [f"{tolerance_of(one, dtype):.0e}" for dtype in (torch.float64, torch.float32, torch.float16)]
+    ['1e-04', '1e-04', '1e-02']
+    """
+    return max(form.tolerance, ROUNDINGS * torch.finfo(dtype).eps)
 
 
 def trace(module: nn.Module, image: Tensor, axes: Sequence[str], stride: int) -> ExportedProgram:
@@ -138,6 +152,34 @@ def open_onnx(path: Path) -> Session:
     options.log_severity_level, options.intra_op_num_threads = 4, torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda image: [torch.from_numpy(answer) for answer in session.run(None, {"image": image.numpy()})]
+
+
+def check_runs(dtype: torch.dtype) -> None:
+    """See that onnxruntime convolves in *dtype*, with a file of one convolution, before a model is traced for it.
+
+    Raises:
+        InvalidValue: If it does not.
+    """
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    if dtype == torch.float32:
+        return
+    name = str(dtype).removeprefix("torch.")
+    kind = getattr(TensorProto, {"float64": "DOUBLE"}.get(name, name.upper()))
+    told = [helper.make_tensor_value_info(one, kind, [1, 1, 1, 1]) for one in ("image", "weight", "logits")]
+    graph = helper.make_graph([helper.make_node("Conv", ["image", "weight"], ["logits"])], name, told[:2], told[2:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # a class for each of its states
+        raise InvalidValue(
+            f"the model is of {name}, in which onnxruntime {onnxruntime.__version__} runs no convolution on a CPU, so "
+            "its file could not be compared: export model.float() (--precision full), model.half() (--precision half), "
+            "or a .pt2; check=False writes it unchecked."
+        ) from error
 
 
 def write_program(

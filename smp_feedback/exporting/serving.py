@@ -16,6 +16,7 @@ from smp_feedback.checks import check_choice, check_steps
 from smp_feedback.errors import ExportError, InvalidInput, InvalidType, InvalidValue
 from smp_feedback.exporting.formats import Session, answers
 from smp_feedback.loops.base import FeedbackModel, check_image
+from smp_feedback.models.preprocessing import given_config
 from smp_feedback.ops.reading import SEGMENTATION, reading_of
 from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.probe import in_channels_of, noise, rectangles, sizes
@@ -25,6 +26,10 @@ ROOMY = 256  # px: from smaller images some decoders pool down to one pixel, whi
 DRAWN = "init_std={}: every call draws another first state, so no file answers as the model does. "
 SETTLES = "tolerance={}: each image stops when it has settled, and an exported graph always takes all its steps. "
 REPLACE = "Export it with model.feedback.config = dataclasses.replace(model.loop_config, {}) (config.json on disk)."
+
+
+class AnswersDiffer(ExportError):
+    """A file that answers otherwise than its model."""
 
 
 class Served(nn.Module):
@@ -46,6 +51,7 @@ class Served(nn.Module):
         self.channels = model.feedback.in_channels if isinstance(model, FeedbackModel) else in_channels_of(model)[0]
         self.stride = stride_of(model)
         self.model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+        self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
 
     def forward(self, image: Tensor) -> Any:
         """(B, C, H, W) -> logits; (masks, labels) with ``aux_params``; or the trajectory."""
@@ -76,15 +82,19 @@ class Served(nn.Module):
         """What somebody who finds the file would like to know."""
         feedback = getattr(self.model, "feedback", None) if self.loops else None
         origin = getattr(feedback, "origin", None) or {"architecture": architecture(self.model), "arguments": {}}
+        data = given_config(self.model).config  # the file is given images that are normalised so already
         known = {"encoder": origin["arguments"].get("encoder_name"), "classes": origin["arguments"].get("classes")}
         return {
             "smp_feedback": __version__,
             "architecture": origin["architecture"],
             **{key: str(value) for key, value in known.items() if value is not None},
+            "data": json.dumps(data.to_dict()),
+            "images": data.normalisation,
             "outputs": " ".join(self.names()),
             "reading": self.reading(),
             "steps": str(self.steps),
             "stride": str(self.stride),
+            "dtype": str(self.dtype).removeprefix("torch."),
             **({} if feedback is None else {"feedback": json.dumps(feedback.config.to_dict())}),
         }
 
@@ -145,10 +155,10 @@ def looks_of(model: nn.Module, steps: int | None, outputs: str) -> int:
 def compare(run: Session, served: Served, tried: Sequence[Shape], tolerance: float) -> float:
     """The largest difference between the file's answers and the model's, as a part of the largest answer.
 
-    Answers below 1 are compared as they are: float32 rounds in proportion to the sums behind an answer.
+    Answers below 1 are compared as they are: numbers are rounded in proportion to the sums behind an answer.
 
     Raises:
-        ExportError: If it exceeds *tolerance*, or a shape is another.
+        AnswersDiffer: If it exceeds *tolerance*, or a shape is another.
     """
     worst = 0.0
     for shape in tried:
@@ -156,7 +166,7 @@ def compare(run: Session, served: Served, tried: Sequence[Shape], tolerance: flo
         for name, got, wanted in zip(served.names(), given, served.answer(shape), strict=True):
             apart = _apart(got, wanted)
             if not apart <= tolerance:  # NaN is not
-                raise ExportError(
+                raise AnswersDiffer(
                     f"for an image of shape {shape} its {name} differ from the model's by {apart:.1e} of the largest, "
                     f"expected {tolerance:.0e} at most{_advice(served.model)}"
                 )
@@ -175,6 +185,7 @@ def _advice(model: nn.Module) -> str:
 def _apart(got: Tensor, wanted: Tensor) -> float:
     if got.shape != wanted.shape:
         return float("inf")
+    got, wanted = got.double(), wanted.double()
     return float((got - wanted).abs().max() / wanted.abs().max().clamp_min(1))
 
 

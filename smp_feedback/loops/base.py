@@ -17,6 +17,8 @@ from smp_feedback.ops.maps import size_of
 from smp_feedback.saving.hub import OnDisk
 from smp_feedback.saving.weights import FeedforwardWeights
 from smp_feedback.surgery.extension import ClosedLoop
+from smp_feedback.surgery.head import channels_of
+from smp_feedback.surgery.hooks import check_unhooked
 
 Answer = Callable[[], tuple[Tensor, Tensor | None]]
 """Computes the logits, and the labels of a model that has some."""
@@ -114,8 +116,11 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
         ``detach=True`` each step's loss may have a ``backward()`` of its own; ``torch.autograd.grad`` does not get
         beyond what the steps share.
 
-        Args, raises: As :meth:`forward`; bad input raises at once, not at the first look.
+        Args, raises: As :meth:`forward`, bad input at once, not at the first look; and
+            :class:`~smp_feedback.errors.SurgeryError` where the model itself has hooks, which act in ``model(x)``
+            alone. Those of its parts (``model.encoder``) act in every look.
         """
+        self._check_opened("iterate")
         return self._as_steps(self._turns(x, steps, share=reusable), size_of(x))
 
     def _as_steps(self, turns: Iterator[tuple[int, Turned]], size: tuple[int, int]) -> Iterator[Step]:
@@ -130,6 +135,7 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
 
     def trajectory(self, x: Tensor, steps: int | None = None) -> Tensor:
         """The logits of every look (T, B, classes, H, W); the last is what ``forward`` returns."""
+        self._check_opened("trajectory")
         return torch.stack([self._answer(turned, size_of(x))[0] for _, turned in self._turns(x, steps)])
 
     @torch.inference_mode()
@@ -147,7 +153,9 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
         """
         if "config" in vars(self):
             return cast("dict[str, Any]", vars(self)["config"])
-        arguments = self.feedback.origin["arguments"] if self.feedback.origin else {}
+        arguments = dict(self.feedback.origin["arguments"]) if self.feedback.origin else {}
+        if "classes" in arguments:  # a head may have been replaced since
+            arguments["classes"] = channels_of(self) or arguments["classes"]
         return {**arguments, "feedback": self.loop_config.to_dict()}
 
     @property
@@ -183,6 +191,7 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
         >>> losses.shape, model.encoder.conv1.weight.grad is None
         (torch.Size([3]), False)
         """
+        self._check_opened("backward_per_step")
         made: list[Tensor] = []
         leaves: list[Tensor] = []
 
@@ -203,6 +212,14 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
         reached = [(tensor, leaf.grad) for tensor, leaf in zip(made, leaves, strict=True) if leaf.grad is not None]
         torch.autograd.backward([tensor for tensor, _ in reached], [gradient for _, gradient in reached])
         return torch.stack(losses)
+
+    def _check_opened(self, method: str) -> None:
+        """Nothing that acts in ``model(x)`` is left out by *method*, which opens the model rather than calls it.
+
+        Raises:
+            SurgeryError: If the model itself has a hook; those of its parts act in every look.
+        """
+        check_unhooked(self, f"{method} opens this {type(self).__name__}")
 
     def _turns(
         self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, share: Share | None = None

@@ -16,6 +16,7 @@ from smp_feedback.ops.maps import size_of
 from smp_feedback.surgery.cuts import cut_of
 from smp_feedback.surgery.feature_capture import what_the_head_reads
 from smp_feedback.surgery.probe import Probe, probe
+from smp_feedback.surgery.proof import check_opened
 
 
 class OuterFeedback(nn.Module):
@@ -76,7 +77,8 @@ def opened(base: nn.Module, config: LoopConfig, in_channels: int | None) -> tupl
     """What a dry run shows of *base*, which must be evaluating, and what is new in one that looks again itself.
 
     Raises:
-        SurgeryError: If it gives no map of classes, or has a loop that none goes around.
+        SurgeryError: If it gives no map of classes, its forward does more than its parts, or it has a loop that none
+            goes around.
     """
     asked = f"feedback={config.loop!r}"
     check_reads_logits(base, asked)
@@ -90,4 +92,7 @@ def opened(base: nn.Module, config: LoopConfig, in_channels: int | None) -> tupl
             f"{asked} needs a map of classes, and {type(base).__name__} gives one answer per image: choose a model for "
             "segmentation, or feedback='recurrent'."
         )
-    return seen, base.recurrent if isinstance(base, RecurrentModel) else None
+    if isinstance(base, RecurrentModel):
+        return seen, base.recurrent
+    check_opened(base, seen)
+    return seen, None

@@ -14,9 +14,11 @@ from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.errors import InvalidValue, SurgeryError
 from smp_feedback.models.builder import arguments_of, build_base
 from smp_feedback.models.group_norm import check_base_norm, with_group_norm
+from smp_feedback.models.preprocessing import built_config
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.cuts import answering_logits
 from smp_feedback.surgery.extension import ClosedLoop
+from smp_feedback.surgery.hooks import check_unhooked
 
 
 def assemble(arch: str, given: dict[str, Any], feedback: Feedback, base_norm: str | None = None) -> nn.Module:
@@ -32,11 +34,14 @@ def assemble(arch: str, given: dict[str, Any], feedback: Feedback, base_norm: st
     told = arguments_of(arch, _with_feedback_channels(arch, given, config))
     check_base_norm(base_norm, told.get("encoder_weights"))
     base = build_base(arch, told)
+    data = built_config(arch, base, told)
     if base_norm is not None:
         base, told = with_group_norm(base), {**told, "base_norm": base_norm}
+    vars(base)["data_config"] = data
     if config is None:
         return answering_logits(base)
-    return close(base, config, {"architecture": entry.name, "arguments": {**told, "encoder_weights": None}})
+    origin = {"architecture": entry.name, "arguments": {**told, "encoder_weights": None}}
+    return close(base, config, origin, in_channels=told.get("in_channels"))
 
 
 def _with_feedback_channels(arch: str, given: dict[str, Any], config: LoopConfig | None) -> dict[str, Any]:
@@ -53,22 +58,53 @@ def _with_feedback_channels(arch: str, given: dict[str, Any], config: LoopConfig
     return {"feedback_channels": channels, **given}
 
 
-def close(base: nn.Module, config: LoopConfig, origin: Mapping[str, Any] | None) -> ClosedLoop:
-    """Close *base* into the loop of *config*, in place; *origin* is how to build the base again."""
+def close(
+    base: nn.Module, config: LoopConfig, origin: Mapping[str, Any] | None, in_channels: int | None = None
+) -> ClosedLoop:
+    """Close *base* into the loop of *config*, in place.
+
+    Args:
+        base: The base model.
+        config: The loop's config.
+        origin: How to build the base again; its channels and classes become those that the base turns out to have.
+        in_channels: Channels of the image, where the base was made for so many; None asks its modules.
+
+    Raises:
+        SurgeryError: If it cannot be opened, or something acts when it is called that would not when it is opened.
+        InvalidValue: If it is closed already.
+    """
     loop, inner = catalogue().loops[config.loop], getattr(config, "base", None)
     if inner is not None and not isinstance(base, ClosedLoop):
-        base = close(base, inner, origin)
+        base = close(base, inner, origin, in_channels)
     elif isinstance(base, ClosedLoop) and inner is None:
         who = origin["architecture"] if origin else type(base).__name__
         raise InvalidValue(f"{who}: this {type(base).__name__} looks again already; its builder must make a new one.")
-    ours = {"feedback"}.union(*(vars(c) for c in loop.__mro__ if not issubclass(nn.Module, c)))
-    taken = {*base._modules, *base._parameters, *base._buffers, *vars(base)} - {"config"}
-    taken -= {"feedback"} if inner is not None else set()
-    for name in sorted(ours & taken):
-        raise SurgeryError(
-            f"{type(base).__name__} has a part called {name!r}, and so has every looping model: rename it."
-        )
-    channels = origin["arguments"].get("in_channels") if origin else None
-    model = cast(ClosedLoop, loop.close(base, config, in_channels=channels))
-    model.feedback.origin = origin
+    _check_open(base, loop, around=inner is not None)
+    model = cast(ClosedLoop, loop.close(base, config, in_channels=in_channels))
+    model.feedback.origin = origin if origin is None else _as_found(origin, model.feedback)
     return model
+
+
+def _check_open(base: nn.Module, loop: type[ClosedLoop], *, around: bool) -> None:
+    """Nothing of *base* itself would hide a part of *loop*, or be left out where the loop opens it."""
+    name = type(base).__name__
+    if "forward" in vars(base):
+        raise SurgeryError(
+            f"The forward of this {name} was replaced on the object itself, which hides the loop's: define it in a "
+            "class of its own."
+        )
+    check_unhooked(base, f"{name} is opened by a loop, look by look,")
+    ours = {"feedback"}.union(*(vars(c) for c in loop.__mro__ if not issubclass(nn.Module, c)))
+    taken = {*base._modules, *base._parameters, *base._buffers, *vars(base)} - {"config", "data_config"}
+    taken -= {"feedback"} if around else set()
+    for part in sorted(ours & taken):
+        raise SurgeryError(f"{name} has a part called {part!r}, and so has every looping model: rename it.")
+
+
+def _as_found(origin: Mapping[str, Any], feedback: Any) -> dict[str, Any]:
+    """*origin*, where a first convolution or a head was replaced, with the channels and classes that are there."""
+    arguments = dict(origin["arguments"])
+    for key in ("in_channels", "classes"):
+        if key in arguments and (found := getattr(feedback, key, None)) is not None:
+            arguments[key] = found
+    return {**origin, "arguments": arguments}

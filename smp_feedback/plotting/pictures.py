@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.one_pass import device_of
 from smp_feedback.evaluation.restoration_loop import RESTORED, images_of, shown
@@ -21,6 +22,7 @@ from smp_feedback.evaluation.score_loop import ANSWERS, answers
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.loops.score.model import ScoreModel
+from smp_feedback.models.preprocessing import given_config
 from smp_feedback.ops.reading import chances_of, labels_of
 from smp_feedback.plotting.plot import save_figure
 from smp_feedback.plotting.style import PALETTE, styled
@@ -110,7 +112,7 @@ def refined(model: ScoreModel, samples: Sequence[tuple[Tensor, Tensor]], path: P
     rows = []
     for image, mask in _some(samples):
         with evaluating(model), torch.inference_mode():
-            said = [labels_of(x)[0] for x in answers(model, model.begin(image[None].to(device_of(model))))]
+            said = [labels_of(x)[0] for x in answers(model, model.begin(fed(model, image[None])))]
         three = zip(ANSWERS, (colours(labels, classes) for labels in said), strict=True)
         change = "green: mended, orange:\nspoilt, grey: still wrong", changes(said[0], said[-1], mask, classes)
         rows.append([*_seen(image, mask, classes), *three, change])
@@ -129,13 +131,13 @@ def restored(
     Arguments and result are those of `refinement`, but *model* is one, with a restoration loop, and samples are
     triplets of distorted image, clean image and mask.
     """
-    device, names, rows = device_of(model), images_of(model), []
+    names, rows = images_of(model), []
     last = RESTORED if names[-1] == RESTORED else f"{RESTORED}, {names[-1]}"
     for distorted, clean, mask in _some(samples, "triplet of distorted image, clean image and mask"):
         with evaluating(model), torch.inference_mode():
-            every = list(shown(model, distorted[None].to(device), clean[None].to(device)))
+            every = list(shown(model, fed(model, distorted[None]), fed(model, clean[None])))
         row: list[Panel] = [("clean", photo(clean)), ("distorted", photo(distorted))]
-        row.append((last, photo(every[-1].restored[0])))
+        row.append((last, photo(data_config(model).undo(every[-1].restored)[0])))
         if every[-1].displacement is not None:
             length = every[-1].displacement[0].norm(dim=0)
             row.append(("displacement", (length / length.max().clamp_min(1)).cpu().numpy()))
@@ -191,6 +193,16 @@ def photo(image: Tensor) -> NDArray[np.float32]:
     return drawn
 
 
+def data_config(model: nn.Module) -> DataConfig:
+    """What *model* expects of images."""
+    return given_config(model).config
+
+
+def fed(model: nn.Module, image: Tensor) -> Tensor:
+    """*image* (B, C, H, W) in [0, 1], as *model* is shown it, where its weights are."""
+    return data_config(model).normalise(image.to(device_of(model)))
+
+
 def _seen(image: Tensor, mask: Tensor, classes: int) -> list[Panel]:
     return [("input", photo(image)), ("truth", colours(mask, classes))]
 
@@ -203,7 +215,7 @@ def _some(samples: Sequence[Item], what: str = "pair of image and mask") -> Sequ
 
 def _answers(name: str, model: nn.Module, image: Tensor) -> list[tuple[str, Tensor]]:
     """Every answer worth showing: one, or one a look."""
-    image = image.to(device_of(model))
+    image = fed(model, image)
     with evaluating(model), torch.inference_mode():
         if not isinstance(model, FeedbackModel):
             return [(name, model(image))]

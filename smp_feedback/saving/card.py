@@ -9,6 +9,8 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from smp_feedback.config.data import DataConfig
+
 OURS = "<!-- smp_feedback writes this card anew at every save; without this line the text is yours and is kept -->"
 TAGS = ["smp_feedback", "segmentation_models_pytorch", "semantic-segmentation", "feedback", "pytorch"]
 
@@ -37,6 +39,7 @@ def model_card(
         "Load it": _loading(config, source),
         "The base": _block({"architecture": config["architecture"], **config["arguments"]}),
         "The loop": _block(config["feedback"]),
+        "Its images": _images(config.get("data", {})),
         "Metrics": "Not said." if metrics is None else _block(metrics),
         "Dataset": "Not said." if dataset is None else str(dataset),
         "Saved with": ", ".join(f"{name} {number}" for name, number in config["versions"].items()),
@@ -49,6 +52,15 @@ def model_card(
 def may_replace(path: Path) -> bool:
     """Whether *path* is absent or a card of ours, and no text that somebody wrote."""
     return not path.exists() or OURS in path.read_text(encoding="utf-8", errors="replace")
+
+
+def _images(said: Mapping[str, Any]) -> str:
+    """How an image is made ready, and what was said of those it was trained on."""
+    config = DataConfig.from_dict(said)
+    usual = DataConfig().to_dict() | {"mean": None, "std": None}
+    facts = {key: value for key, value in config.to_dict().items() if value != usual[key]}
+    text = f"{config.normalisation[0].upper()}{config.normalisation[1:]}: `model.preprocess(image)` makes them so."
+    return f"{text}\n\n{_block(facts)}" if facts else text
 
 
 def _loading(config: Mapping[str, Any], source: str) -> str:

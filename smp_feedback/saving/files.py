@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 
+from smp_feedback.checks import at_home
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
 
 Source = str | os.PathLike[str]
@@ -40,7 +41,7 @@ def find_file(source: Source, name: str, **hub: Any) -> Path:
         raise InvalidType(
             f"{source!r:.80} ({type(source).__name__}): expected a directory, a repository or a state dict."
         )
-    folder = Path(source)
+    folder = at_home(source)
     if folder.is_dir():
         if not (folder / name).is_file():
             raise InvalidValue(f"{folder} holds no {name}: expected a directory written by save_pretrained.")

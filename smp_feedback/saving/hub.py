@@ -9,8 +9,13 @@ from typing import Any, TypeVar, cast
 from huggingface_hub import ModelCard, ModelHubMixin
 from torch import nn
 
+from smp_feedback.checks import at_home
+from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
+from smp_feedback.models.preprocess import Preprocess, own_preprocess
+from smp_feedback.models.preprocessing import given_config
 from smp_feedback.saving.card import model_card
+from smp_feedback.saving.described import described
 from smp_feedback.saving.files import Source
 from smp_feedback.saving.loading import from_pretrained
 from smp_feedback.saving.saved import describe, write_saved
@@ -56,8 +61,8 @@ class OnDisk(nn.Module):
             The directory; if pushed, the commit's url.
 
         Raises:
-            FeedbackError: If the model was wrapped around a base that no registered name can rebuild, or an argument
-                of the base cannot be written as JSON.
+            FeedbackError: If the model was wrapped around a base that no registered name can rebuild, parts of it were
+                replaced by what its arguments cannot say, or one of them cannot be written as JSON.
             InvalidValue: If *config* is given.
 
         >>> import tempfile, smp_feedback as smpf
@@ -76,7 +81,7 @@ class OnDisk(nn.Module):
         facts = {"dataset": dataset, "metrics": metrics}
         about = {**(model_card_kwargs or {}), **{key: value for key, value in facts.items() if value is not None}}
         saved, card = self._described(), self.generate_model_card(**about)
-        folder = Path(save_directory)
+        folder = at_home(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         write_saved(folder, saved, self, str(card))
         if not push_to_hub:
@@ -122,4 +127,29 @@ class OnDisk(nn.Module):
                 f"{base_name(self)} was wrapped, and no registered architecture builds it: register one, or save "
                 "state_dict() and wrap the base again."
             )
-        return describe(self.feedback.origin, self.feedback.config.to_dict(), cut_name(self))
+        return describe(described(self), self.feedback.config.to_dict(), self.data_config, cut_name(self))
+
+    @property
+    def data_config(self) -> DataConfig:
+        """What the model expects of its images, and what its answers mean; saved with it, and free to be set.
+
+        ``create`` with pretrained weights gives the mean and std that their encoder was trained with, and leaves images
+        as they are with random ones; ``smp-feedback fit`` says all of it. Of a model that somebody else made it is what
+        smp's, timm's or torchvision's own recipe would be, see
+        :func:`smp_feedback.models.preprocessing.given_config`.
+        """
+        return given_config(self).config
+
+    @data_config.setter
+    def data_config(self, config: DataConfig) -> None:
+        if not isinstance(config, DataConfig):
+            raise InvalidType(f"data_config={config!r:.80}: expected a smp_feedback.DataConfig.")
+        vars(self)["data_config"] = config
+
+    @property
+    def preprocess(self) -> Any:
+        """An image as this model wants it: a torchvision v2 transform, see `Preprocess`.
+
+        A base that has a ``preprocess`` of its own goes on having it.
+        """
+        return own_preprocess(self) or Preprocess(self.data_config)

@@ -9,13 +9,14 @@ from typing import Any, cast
 
 import torch
 
+from smp_feedback.config.data import DataConfig
 from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.models.assembly import assemble
 from smp_feedback.saving.files import Source
 from smp_feedback.saving.provenance import BUILT_IN, check_plugins, versions
-from smp_feedback.saving.saved import read_saved, writer_of
+from smp_feedback.saving.saved import DATA, read_saved, writer_of
 from smp_feedback.saving.weights import FeedforwardWeights, load_saved
 
 
@@ -67,6 +68,7 @@ def from_pretrained(
     saved, weights = read_saved(source, **hub)
     with _told_who_wrote(saved):
         model = _build(saved, feedback, overrides)
+        _expect(model, saved.get(DATA))
     load_saved(model, weights, strict=strict)
     return (model if map_location is None else model.to(map_location)).eval()
 
@@ -79,6 +81,15 @@ def _build(saved: Mapping[str, Any], feedback: Feedback, overrides: dict[str, An
         del arguments["feedback_channels"]  # the loop's, which may be another now
     base_norm = arguments.pop("base_norm", None)
     return cast(FeedforwardWeights, assemble(saved["architecture"], arguments, wanted["feedback"], base_norm))
+
+
+def _expect(model: FeedforwardWeights, said: Mapping[str, Any] | None) -> None:
+    """*model* expects of its images what was *said* when it was saved, in as many channels and classes as it has."""
+    own: DataConfig = cast(Any, model).data_config
+    if said is None:  # of 0.1: as they are
+        return
+    config = DataConfig.from_dict(said).with_channels(own.channels)
+    cast(Any, model).data_config = config
 
 
 def _changed(saved: Mapping[str, Any], feedback: Feedback) -> dict[str, Any]:

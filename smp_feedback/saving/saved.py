@@ -11,6 +11,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import FeedbackError
 from smp_feedback.saving.card import may_replace
 from smp_feedback.saving.files import Source, find_file, replace_files
 from smp_feedback.saving.provenance import BUILT_IN, brought_by_plugins, versions
 
 CONFIG, WEIGHTS, CARD, MARK = "config.json", "model.safetensors", "README.md", "save"
+CLASS = "_model_class"
+"""What smp looks for in its own library by this name: it finds none, and says which."""
 NEEDED = {"architecture": str, "arguments": dict, "feedback": dict, "versions": dict, "plugins": dict}
+DATA = "data"  # what it expects of its images; models of 0.1 do not say
 
 
-def describe(origin: Mapping[str, Any], feedback: Mapping[str, Any], cut: str | None = None) -> dict[str, Any]:
+def describe(
+    origin: Mapping[str, Any], feedback: Mapping[str, Any], data: DataConfig, cut: str | None = None
+) -> dict[str, Any]:
     """The config of a model, JSON-ready.
 
     Args:
         origin: How its base is built: ``architecture`` and ``arguments``.
         feedback: Its loop's config as a dict.
+        data: What it expects of its images.
         cut: The class whose cut opens its base, where that has one.
 
     Raises:
@@ -40,6 +48,9 @@ def describe(origin: Mapping[str, Any], feedback: Mapping[str, Any], cut: str | 
     """
     config = {**origin, "feedback": dict(feedback), "versions": versions()}
     config["plugins"] = brought_by_plugins(config, cut)
+    config[CLASS] = "model of smp_feedback: load it with smp_feedback.from_pretrained"
+    if data != DataConfig(channels=data.channels):  # else as 0.1 wrote it
+        config[DATA] = data.to_dict()
     return {**config, MARK: hashlib.sha256(_dump(config).encode()).hexdigest()[:16]}
 
 
@@ -114,7 +125,7 @@ def _parse(text: str | bytes, path: Path) -> dict[str, Any]:
         raise FeedbackError(f"{path} is no JSON: {error}") from None
     if not isinstance(config, dict) or not isinstance(config.get("versions"), dict):
         hint = "smp wrote it: build the model with create(...) and load_feedforward(directory)."
-        known = isinstance(config, dict) and "_model_class" in config
+        known = isinstance(config, dict) and CLASS in config
         raise FeedbackError(f"{path} was not written by smp_feedback. {hint if known else ''}".strip())
     _check_fields(config, path)
     return config
@@ -123,14 +134,22 @@ def _parse(text: str | bytes, path: Path) -> dict[str, Any]:
 def _check_fields(config: dict[str, Any], path: Path) -> None:
     """Nothing is missing, of another type, or unknown: a later version may say there what matters."""
     wrong = [key for key, kind in NEEDED.items() if not isinstance(config.get(key), kind)]
-    wrong += sorted(config.keys() - NEEDED.keys() - {MARK})
+    wrong += sorted(config.keys() - NEEDED.keys() - {MARK, DATA, CLASS})
     if not wrong:
         wrong = [f"plugins.{kind}" for kind, was in config["plugins"].items() if not isinstance(was, dict)]
+        wrong += _not_understood(config.get(DATA, {}))
     if wrong:
         raise FeedbackError(
             f"{path} was written by smp_feedback {writer_of(config)}; this is {versions()[BUILT_IN]}, which does not "
             f"understand: {', '.join(map(repr, wrong))}."
         )
+
+
+def _not_understood(data: Any) -> list[str]:
+    """What a `DataConfig` does not know."""
+    if not isinstance(data, dict):
+        return [DATA]
+    return [f"{DATA}.{key}" for key in sorted(data.keys() - {field.name for field in fields(DataConfig)})]
 
 
 def _dump(config: Mapping[str, Any]) -> str:

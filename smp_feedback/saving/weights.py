@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.errors import FeedbackError
-from smp_feedback.saving.files import Source, find_file
-from smp_feedback.saving.saved import WEIGHTS, read_tensors
+from smp_feedback.errors import FeedbackError, InvalidValue
+from smp_feedback.saving.files import Source
+from smp_feedback.saving.plain_weights import is_ours, looping, misfit, read_weights, without_prefix
 from smp_feedback.surgery.extension import plain_class
 from smp_feedback.surgery.step_batchnorm import StatisticsPerStep, reset_statistics
 
 PREFIX = "feedback."
+PLAIN = "The weights of a plain model? model.load_feedforward(...) takes them: a file, a directory or a state dict."
 
 
 class FeedforwardWeights(nn.Module):
@@ -24,10 +25,19 @@ class FeedforwardWeights(nn.Module):
     feedback: Any
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As the base's; a plain model's weights (``strict=False``) start the later steps' statistics anew."""
+        """As the base's; a plain model's weights (``strict=False``) start the later steps' statistics anew.
+
+        Raises:
+            RuntimeError: If they do not fit; of weights that are no looping model's, with what takes them.
+        """
         plain = not any(key.startswith(PREFIX) for key in state_dict)
         renewed = plain and any(key.endswith("running_mean") for key in state_dict)
-        report = super().load_state_dict(state_dict, *args, **kwargs)
+        try:
+            report = super().load_state_dict(state_dict, *args, **kwargs)
+        except RuntimeError as error:
+            if plain:
+                error.args = (f"{error}\n{PLAIN}",)
+            raise
         if renewed:
             reset_statistics(self)
         return report
@@ -40,29 +50,62 @@ class FeedforwardWeights(nn.Module):
         """
         return {key: value for key, value in self.state_dict().items() if not key.startswith(PREFIX)}
 
-    def load_feedforward(self, source: Mapping[str, Tensor] | Source, **hub: Any) -> FeedforwardWeights:
+    def load_feedforward(self, source: Mapping[str, Any] | Source, **hub: Any) -> FeedforwardWeights:
         """Load a plain model's weights; all of them, or the model stays as it was.
 
+        What a training loop wrapped them in is taken off: ``{"state_dict": ...}``, and one prefix before all of them
+        (``model.``, ``module.``, whatever it is called). Tensors beside them, a loss's say, are left with a warning.
         BatchNorm's statistics of the later steps begin again from the plain model's.
 
         Args:
-            source: A state dict, a directory written by smp's ``save_pretrained``, or the hub repository of one.
+            source: A state dict or a checkpoint that holds one, a file of either (``.pth``, ``.pt``, ``.ckpt``,
+                ``.bin``, ``.safetensors``; no code in it is run), a directory written by smp's ``save_pretrained``, or
+                the hub repository of one.
             **hub: For a repository: ``revision``, ``cache_dir``, ``token``, ``force_download``,
                 ``local_files_only``.
 
         Raises:
-            FeedbackError: If keys or shapes do not fit, with torch's list of which, or there are no weights.
+            FeedbackError: If keys or shapes do not fit, with how many and which; if there are no weights, or they are
+                those of a model that looks again.
+
+        >>> import smp_feedback as smpf
+        >>> plain = smpf.create("Unet", "resnet18", None, classes=3, feedback=False)
+        >>> checkpoint = {"epoch": 7, "state_dict": {f"net.{key}": x for key, x in plain.state_dict().items()}}
+        >>> model = smpf.wrap(plain).load_feedforward(checkpoint)
         """
-        weights = source if isinstance(source, Mapping) else read_tensors(find_file(source, WEIGHTS, **hub))[0]
-        before = {key: value.clone() for key, value in self.state_dict().items()}
-        own = {key: value for key, value in before.items() if key.startswith(PREFIX)}
-        try:
-            self.load_state_dict({**dict(weights), **own})
-        except RuntimeError as error:
-            self.load_state_dict(before)
-            raise FeedbackError(f"These are not the weights of the plain {base_name(self)}: {error}") from None
-        reset_statistics(self)
+        again = "holds a model that looks again, no plain"
+        if is_ours(source):
+            name = base_name(self)
+            raise InvalidValue(
+                f"{source} {again} {name}: smp_feedback.from_pretrained({str(source)!r}) loads it whole."
+            )
+        read = read_weights(source, **hub)
+        weights = without_prefix(read, [key for key in self.state_dict() if not key.startswith(PREFIX)])
+        if looping(weights):
+            raise InvalidValue(
+                f"{read.where} {again} {base_name(self)}: a run of fit keeps its model in RUN/model, for "
+                "smp_feedback.from_pretrained; smp-feedback fit --model.init FILE begins with it; load_state_dict "
+                "takes its state dict."
+            )
+        load_plain(self, weights, read.where)
         return self
+
+
+def load_plain(model: FeedforwardWeights, weights: Mapping[str, Tensor], where: str) -> None:
+    """Load *weights* of the base alone, in place, or leave *model* as it was; *where* is where they came from.
+
+    Raises:
+        FeedbackError: If they do not fit, in three lines.
+    """
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    own = {key: value for key, value in before.items() if key.startswith(PREFIX)}
+    try:
+        model.load_state_dict({**weights, **own})
+    except RuntimeError:
+        model.load_state_dict(before)
+        wanted = {key: value for key, value in before.items() if key not in own}
+        raise FeedbackError(misfit(where, f"the plain {base_name(model)}", weights, wanted)) from None
+    reset_statistics(model)
 
 
 def base_name(model: nn.Module) -> str:

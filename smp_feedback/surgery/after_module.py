@@ -22,7 +22,7 @@ class AddsFeedback(Extension):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As ever outside a loop; in a look, what it gave before the first, and the feedback."""
         step = current_step()
-        if step is not None and step.once.stages:
+        if step is not None and step.once.stages and args and args[0] is step.once.image:
             made = step.once.stages[0]
         else:
             made = cast(Tensor, super().forward(*args, **kwargs))

@@ -38,7 +38,7 @@ class ReadsFeedback(Extension):
             collect_answer(answer)
             return answer
         u = fit(step.feedback, x, pad=self.reads_image)
-        known = step.once.heard and u is step.feedback  # of a padded image it is not
+        known = step.once.heard and u is step.feedback and x is step.once.read  # not of a padded or hooked image
         answer = step.once.heard[self.reader] if known else cast(Tensor, super().forward(x))
         return cast(Tensor, step.readers[self.reader](u)).add_(answer)  # in its own memory
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -17,8 +18,10 @@ from smp_feedback.registry.catalogue import SETTLED
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.extension import Extension, extend
 from smp_feedback.surgery.feature_layout import Layout, layout_of
+from smp_feedback.surgery.hooks import check_unhooked
 
 Output = tuple[Tensor, Tensor | None]
+FEATURES = {"forward_features", "forward_head"}
 
 
 def _as_they_are(model: Any, features: Tensor) -> Tensor:
@@ -110,12 +113,16 @@ def cut_of(model: nn.Module, image: Tensor | None = None) -> Cut:
 def cut_name(model: nn.Module) -> str | None:
     """The class whose cut opens *model*, by its full name; None where no class of it has one.
 
+    A subclass that defines ``forward_features`` and ``forward_head`` itself is opened there, whatever its parents' cut.
+
     >>> import segmentation_models_pytorch as smp
     >>> cut_name(smp.Unet("resnet18", encoder_weights=None))
     'segmentation_models_pytorch.base.model.SegmentationModel'
     """
     cuts = catalogue().cuts
-    names = [f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__]
+    classes = list(itertools.takewhile(lambda cls: not FEATURES.issubset(vars(cls)), type(model).__mro__))
+    own = type(model).__mro__[len(classes) : len(classes) + 1]  # a cut of that very class comes first
+    names = [f"{cls.__module__}.{cls.__qualname__}" for cls in (*classes, *own)]
     return next((name for name in names if (cuts.is_here(name) if name.startswith(SETTLED) else name in cuts)), None)
 
 
@@ -211,6 +218,7 @@ FEATURES_CUT = _cut_by_layout(Layout())
 
 
 def _backbone_and_classifier(model: Any, image: Tensor) -> Output:
+    check_unhooked(model.classifier, "model.classifier is called part by part,")
     x = model.backbone(image)["out"]
     for part in list(model.classifier)[:-1]:
         x = part(x)

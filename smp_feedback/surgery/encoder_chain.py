@@ -89,7 +89,8 @@ class EntersLate(Extension):
         step = current_step()
         if step is None:
             return super().forward(image)
-        stages = step.once.stages or self.begin(image)
+        stages = step.once.stages if image is step.once.image else ()
+        stages = stages or self.begin(image)
         made = {-1: image, **dict(zip(self.kept, stages, strict=True))}
         x = made[self.entry - 1]
         if self.reads:

@@ -8,15 +8,15 @@ from torch import nn
 
 
 def channels_of(model: nn.Module) -> int | None:
-    """The channels of *model*'s maps, by its loop or by the last convolution of its head; None if nothing tells.
+    """The channels of *model*'s maps, by the last convolution of its head or by its loop; None if nothing tells.
 
     >>> import segmentation_models_pytorch as smp
     >>> channels_of(smp.Unet("resnet18", encoder_weights=None, classes=1)), channels_of(nn.Conv2d(3, 2, 1))
     (1, None)
     """
-    known = getattr(getattr(model, "feedback", None), "classes", None)
-    if isinstance(known, int):
-        return known
     head = cast(Any, getattr(model, "segmentation_head", None))
     convs = [part for part in head.modules() if isinstance(part, nn.Conv2d)] if isinstance(head, nn.Module) else []
-    return convs[-1].out_channels if convs else None
+    if convs:
+        return convs[-1].out_channels
+    known = getattr(getattr(model, "feedback", None), "classes", None)
+    return known if isinstance(known, int) else None

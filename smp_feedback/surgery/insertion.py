@@ -15,6 +15,7 @@ from smp_feedback.surgery.encoder_chain import Chain, EntersLate, chain_of
 from smp_feedback.surgery.extension import asking, extend, plain_class
 from smp_feedback.surgery.insertion_point import AfterModule, InEncoder, InsertionPoint
 from smp_feedback.surgery.probe import Probe
+from smp_feedback.surgery.proof import changed_image, check_opened
 
 
 def enter(base: nn.Module, config: Recurrent, seen: Probe, channels: int) -> tuple[InsertionPoint, nn.ModuleList]:
@@ -45,18 +46,31 @@ def _enter_input(
 ) -> tuple[InsertionPoint, nn.ModuleList]:
     convs = {config.stem: named_stem(base, config.stem)} if config.stem is not None else seen.readers
     if not convs:
-        known = [name for name, module in base.named_modules() if isinstance(module, nn.Conv2d)]
-        cure = (
-            f"Name the first convolution: feedback=Recurrent(stem='...'). There is: {', '.join(known[:5])}, ..."
-            if known
-            else "It has none at all; a first module that gives a map or tokens can be entered: insert='after:NAME'."
-        )
-        raise SurgeryError(
-            f"No convolution of this {type(base).__name__} reads the image itself (a space-to-depth stem, or a "
-            f"linear patch embedding?). {cure}"
-        )
+        raise _no_reader(base, seen)
     readers = add_readers(list(convs.values()), channels, reads_image=config.stem is None)
     return InsertionPoint(heard=tuple(convs) if config.stem is None else ()), readers
+
+
+def _no_reader(base: nn.Module, seen: Probe) -> SurgeryError:
+    """The error where no convolution reads the image, with the cause as far as it shows.
+
+    Raises:
+        SurgeryError: One of its own, where the base could not be opened anyway.
+    """
+    check_opened(base, seen)
+    if changed := changed_image(base, seen.image):
+        said, conv = changed
+        return SurgeryError(f"{said}: tell the loop that it reads the feedback, feedback=Recurrent(stem={conv!r}).")
+    known = [name for name, module in base.named_modules() if isinstance(module, nn.Conv2d)]
+    cure = (
+        f"Name the first convolution: feedback=Recurrent(stem='...'). There is: {', '.join(known[:5])}, ..."
+        if known
+        else "It has none at all; a first module that gives a map or tokens can be entered: insert='after:NAME'."
+    )
+    return SurgeryError(
+        f"No convolution of this {type(base).__name__} reads the image itself (a space-to-depth stem, or a linear "
+        f"patch embedding?). {cure}"
+    )
 
 
 def _enter_stage(

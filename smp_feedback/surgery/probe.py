@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
@@ -13,8 +12,6 @@ from smp_feedback.errors import InvalidValue, SurgeryError
 from smp_feedback.ops.maps import Size, size_of
 from smp_feedback.surgery.convs import image_readers
 from smp_feedback.surgery.cuts import Cut, behind_head, cut_of
-from smp_feedback.surgery.extension import calls_of
-from smp_feedback.surgery.step_context import StepContext, in_step
 
 SIZES = (64, 128, 192, 224, 256, 288, 384, 512)
 
@@ -117,33 +114,6 @@ def _grid(cut: Cut, base: nn.Module, output: Tensor, size: Size) -> Size:
     return size_of(laid)
 
 
-def prove(model: nn.Module, seen: Probe, step: StepContext, stem: str | None = None) -> bool:
-    """The cut model, shown any feedback, answers the probe as the base did.
-
-    Returns:
-        Whether each of the readers reads once a step, so that what is said of the rest may be kept.
-
-    Raises:
-        SurgeryError: If it does not: its forward does more than the cut knows.
-    """
-    cut, size = seen.cut, size_of(seen.image)
-    with ExitStack() as asking, in_step(step):
-        calls = [asking.enter_context(calls_of(reader)) for reader in step.readers]
-        output, features = cut.body(model, seen.image)
-    if not all(calls):
-        stem = f"stem={stem!r}: this convolution" if stem else "A convolution that reads the image"
-        raise SurgeryError(f"{stem} does not run between the image and the head: it would never read the feedback.")
-    pairs = [(cut.head(model, cut.read(model, output), size), seen.logits)]
-    if features is not None and seen.labels is not None:
-        pairs.append((cut.labels(model, features), seen.labels))
-    if not all(_same(ours, theirs) for ours, theirs in pairs):
-        raise SurgeryError(
-            f"{type(model).__name__}: body and head do not reproduce its own answer; its forward does more than "
-            "encoder -> decoder -> segmentation_head. Give it forward_features and forward_head that do all of it."
-        )
-    return all(len(each) == 1 for each in calls)
-
-
 def sizes(base: nn.Module) -> list[int]:
     """Sizes to try: those that modules were built for, then small to large, then the pretrained one.
 
@@ -177,20 +147,20 @@ def _side(size: Any) -> int | None:
     return side if isinstance(side, int) and side > 0 else None
 
 
-def _same(ours: Tensor, theirs: Tensor) -> bool:
-    allowed = 50 * torch.finfo(ours.dtype).eps ** 0.75 * (1 + float(theirs.nan_to_num().abs().max()))
-    return ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=0, atol=allowed, equal_nan=True)
-
-
 def in_channels_of(base: nn.Module) -> list[int]:
-    """Channels the image may have: what the model says of itself, else its first convolution's, else the usual."""
+    """Channels the image may have, likeliest first: what the model says of itself, its first convolution's, the usual.
+
+    What it says counts only as far as it has such a convolution: one that was put in the place of the first reads other
+    images, and its ``config`` goes on saying what it was made with.
+    """
+    convs = [module.in_channels for module in base.modules() if isinstance(module, nn.Conv2d)]
+    if not convs:
+        raise SurgeryError(f"{type(base).__name__} has no 2-d convolution: nothing in it could read the feedback.")
     config: Any = getattr(base, "config", None)
-    if isinstance(config, dict) and "in_channels" in config:
-        return [int(config["in_channels"])]
-    for module in base.modules():
-        if isinstance(module, nn.Conv2d):
-            return list(dict.fromkeys((module.in_channels, 3, 1, 4)))
-    raise SurgeryError(f"{type(base).__name__} has no 2-d convolution: nothing in it could read the feedback.")
+    said = [int(config["in_channels"])] if isinstance(config, dict) and "in_channels" in config else []
+    if said and said[0] in convs:
+        return list(dict.fromkeys((*said, convs[0])))
+    return list(dict.fromkeys((convs[0], *(said or (3, 1, 4)))))
 
 
 def noise(model: nn.Module, shape: tuple[int, ...]) -> Tensor:

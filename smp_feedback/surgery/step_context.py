@@ -27,10 +27,17 @@ class Once(NamedTuple):
         heard: What the convolutions that read the feedback answer to the rest of their input, by reader;
             empty where it may not be kept.
         stages: What came out of the encoder before the place where the feedback enters.
+        image: What it was computed of: whoever is handed something else in a look (a hook's, say) computes it anew.
     """
 
     heard: tuple[Tensor, ...] = ()
     stages: tuple[Tensor, ...] = ()
+    image: Tensor | None = None
+
+    @property
+    def read(self) -> Tensor | None:
+        """What the convolutions were asked about that answered *heard*."""
+        return self.stages[-1] if self.stages else self.image
 
 
 class StepContext(NamedTuple):

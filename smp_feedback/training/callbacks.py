@@ -11,7 +11,8 @@ from torch import Tensor
 
 from smp_feedback.data import item_name
 from smp_feedback.data.batch import indices_of
-from smp_feedback.errors import FeedbackError
+from smp_feedback.errors import FeedbackError, InvalidValue
+from smp_feedback.training.optim import averaging
 from smp_feedback.training.sampling import STEP, derived, seed_all
 
 
@@ -74,6 +75,30 @@ class StopsAtNaN(Callback):
                 files = _names(trainer, indices)
                 raise NotFinite(f"The loss is not finite in step {step} (from 0), epoch {epoch}. Its batch: {files}.")
         self.recent.clear()
+
+
+def check_averaging(module: Any) -> None:
+    """Lightning's StochasticWeightAveraging does with *module* what it is for.
+
+    It takes the schedule's place and, at the end, shows all training images once more for BatchNorm's statistics,
+    without learning from them.
+
+    Raises:
+        InvalidValue: If *module* averages already, sets its learning rates itself, or steps its optimiser itself and
+            so would learn to the end.
+    """
+    if not averaging(module.trainer):
+        return
+    why = None
+    if not module.averaged_by_lightning:
+        why = f"{type(module).__name__} sets its learning rates itself"
+    elif not module.automatic_optimization:
+        why = f"{module.by_hand} steps its optimiser itself, also where averages are not to be touched"
+    elif module.ema is not None:
+        why = f"ema={module.ema} averages already"
+    if why is not None:
+        other = "" if module.averaged_by_lightning is False else "; ema=0.999 without it is an average of every step"
+        raise InvalidValue(f"StochasticWeightAveraging: {why}{other}.")
 
 
 def _names(trainer: Any, indices: Tensor | None) -> str:

@@ -18,6 +18,7 @@ from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.saving.files import replace_file
 
 LAST, BEST = "last.ckpt", "best.ckpt"
+OF_FINDERS = (".scale_batch_size_", ".lr_find_")  # what Lightning's tuner keeps while it tries, and takes back
 
 
 class SavesLast(Checkpoint):
@@ -124,6 +125,12 @@ class WholeCheckpoints(TorchCheckpointIO):
         return read_checkpoint(Path(path))
 
 
+def is_resumed(trainer: Any) -> bool:
+    """Whether *trainer* goes on with an earlier run, and does not take back what a finder kept during its trials."""
+    path = trainer.ckpt_path
+    return path is not None and not Path(path).name.startswith(OF_FINDERS)
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint, on the CPU, without running any code that it may hold.
 
@@ -137,6 +144,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # pickle and zip raise whatever they stumble over
         why = str(error).strip().partition("\n")[0]
         raise FeedbackError(f"{path} is no checkpoint of this package, or not whole: {why}") from error
+
+
+def instead_of_loading(kind: str, path: Any) -> str:
+    """What to write where ``load_from_checkpoint`` was asked for a module of *kind* without its model.
+
+    >>> instead_of_loading("FeedbackModule", "run/best.ckpt")[:66]
+    'FeedbackModule.load_from_checkpoint(run/best.ckpt) needs model=...'
+    """
+    saved = Path(path).parent / "model" if isinstance(path, (str, os.PathLike)) else Path("RUN/model")
+    return (
+        f"{kind}.load_from_checkpoint({path}) needs model=...: a checkpoint holds weights, and not how their model is "
+        f"built. The trained model of a run is smp_feedback.from_pretrained({str(saved)!r}); for weights alone, give "
+        f"what they were trained in, {kind}.load_from_checkpoint(path, model=create(...), classes=...)."
+    )
 
 
 def checkpoint_bytes(module: nn.Module, *, averaged: bool = False) -> int:

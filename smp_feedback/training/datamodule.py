@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -10,13 +11,19 @@ import lightning
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
-from torchvision.transforms.v2 import functional as F
 
 from smp_feedback.checks import check_whole
-from smp_feedback.data.files import SUFFIXES, natural_key
+from smp_feedback.config.data import DataConfig
+from smp_feedback.data.alike import check_alike, unlike
+from smp_feedback.data.augment import resize
+from smp_feedback.data.batch import IMAGE
+from smp_feedback.data.batching import Together
+from smp_feedback.data.feeding import feeding
+from smp_feedback.data.finding import find_images, warn_left_out
 from smp_feedback.data.images import ImageReader, as_unit
-from smp_feedback.data.items import checked_int, height_width
-from smp_feedback.errors import InvalidValue
+from smp_feedback.data.items import checked_int, height_width, in_unit
+from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.training.checkpoints import is_resumed
 from smp_feedback.training.sampling import Numbered, Shuffled
 
 Pairs = Any  # a map-style Dataset[Sample], or any list of samples
@@ -33,12 +40,15 @@ class PairsModule(lightning.LightningDataModule):
         train: Training pairs, shuffled anew in each epoch; None to evaluate alone.
         val: Validation pairs, in order; None trains without validation.
         test: Test pairs, in order; ``predict`` takes these too.
-        batch_size: Images per step and process; a last, smaller batch is dropped in training (BatchNorm).
+        batch_size: Images per step and process; a last, smaller batch is dropped in training (BatchNorm). Images of
+            several sizes are scored one by one. May be set anew, as Lightning's batch-size finder does, to the number
+            of training images at most.
         workers: Processes that load data.
         seed: Another seed, another order and other draws.
 
     Raises:
         InvalidValue: If there are fewer training pairs than make one batch.
+        InvalidInput: If training images of several sizes are to make one.
 
     >>> from smp_feedback.data import Shapes
     >>> images, targets, indices = next(iter(PairsModule(Shapes(8), batch_size=4).train_dataloader()))
@@ -63,9 +73,24 @@ class PairsModule(lightning.LightningDataModule):
         check_whole("batch_size", batch_size)
         if train is not None and len(cast(Sized, train)) < batch_size:
             raise InvalidValue(f"batch_size={batch_size}: expected at most the {len(train)} training images there are.")
-        self.train, self.val, self.test, self.batch_size = train, val, test, batch_size
+        if train is not None:
+            check_alike(train, batch_size)
+        self.train, self.val, self.test, self._batch_size = train, val, test, batch_size
         self.workers, self.seed = checked_int("workers", workers, least=0), checked_int("seed", seed, least=0)
         self._begin = (0, 0)  # epoch, and how many of its batches are over
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step and process."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, value: int) -> None:
+        check_whole("batch_size", value)
+        count = value if self.train is None else len(cast(Sized, self.train))
+        if value > count:
+            warnings.warn(f"batch_size={value}: there are {count} training images, so it is {count}.", stacklevel=2)
+        self._batch_size = min(value, count)
 
     def train_dataloader(self) -> Batches:
         """Shuffled batches of one size."""
@@ -79,7 +104,7 @@ class PairsModule(lightning.LightningDataModule):
         (epoch, batches), self._begin = self._begin, (0, 0)
         place = {"epoch": epoch, "skip": batches * self.batch_size}
         order = Shuffled(len(cast(Sized, self.train)), self.seed, replicas=replicas, rank=rank, **place)
-        return self._loader(self.train, order, drop_last=True)
+        return self._loader(self.train, order, self.batch_size, drop_last=True)
 
     def val_dataloader(self) -> Batches:
         """All validation pairs, in order."""
@@ -103,8 +128,9 @@ class PairsModule(lightning.LightningDataModule):
         Raises:
             InvalidValue: If other data, another batch size, seed or number of processes would give other batches.
         """
+        same = self.trainer is None or is_resumed(self.trainer)  # a finder has tried other batches since
         for name, now in self._identity().items():
-            if state_dict[name] != now:
+            if same and state_dict[name] != now:
                 raise InvalidValue(f"{name}={now}: the run to resume has {name}={state_dict[name]}; it takes the same.")
         self._begin = state_dict["epoch"], state_dict["batches"]
 
@@ -120,6 +146,11 @@ class PairsModule(lightning.LightningDataModule):
     def _processes(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """The batch on *device*, its images as the model that is trained or scored wants them, see `feeding`."""
+        batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return batch if self.trainer is None else fed(self.trainer, batch, self.parts - 1)
+
     def _reached(self) -> tuple[int, int]:
         if self.trainer is None:
             return self._begin
@@ -134,17 +165,41 @@ class PairsModule(lightning.LightningDataModule):
         if 0 < count < replicas:
             raise InvalidValue(f"{replicas} processes: expected at least as many images to score, there are {count}.")
         mine = range(count)[rank::replicas]
-        return self._loader(dataset or [], InOrder(mine), drop_last=False)
+        alone = dataset is not None and self.batch_size > 1 and unlike(dataset) is not None
+        return self._loader(dataset or [], InOrder(mine), 1 if alone else self.batch_size, drop_last=False)
 
-    def _loader(self, dataset: Pairs, sampler: DistributedSampler[Any], *, drop_last: bool) -> Batches:
+    def _loader(self, dataset: Pairs, sampler: DistributedSampler[Any], batch_size: int, *, drop_last: bool) -> Batches:
         return DataLoader(
             Numbered(dataset, self.seed, self.parts),
-            batch_size=self.batch_size,  # by name: Lightning makes it again for predict
+            collate_fn=Together(dataset, training=drop_last),
+            batch_size=batch_size,  # by name: Lightning makes it again for predict
             sampler=sampler,
             drop_last=drop_last,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
         )
+
+
+def dataset_of(trainer: Any) -> Any:
+    """The dataset that *trainer* is going through; None where nobody knows."""
+    stage = "train" if trainer.training else "val" if trainer.validating or trainer.sanity_checking else "test"
+    if isinstance(trainer.datamodule, PairsModule):
+        return getattr(trainer.datamodule, stage)
+    stage = "predict" if trainer.predicting else stage
+    loaders = getattr(trainer, "train_dataloader" if stage == "train" else f"{stage}_dataloaders")
+    loader = loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders
+    return getattr(loader, "dataset", None)
+
+
+def fed(trainer: Any, batch: Any, images: int = 1) -> Any:
+    """*batch*, whose first *images* parts are images, as the model of *trainer*'s module wants it, see `feeding`."""
+    module = trainer.lightning_module
+    feed = feeding(getattr(module, "model", module), dataset_of(trainer))
+    if isinstance(batch, Mapping) and IMAGE in batch:
+        return {**batch, IMAGE: feed(batch[IMAGE])}
+    if isinstance(batch, Tensor):
+        return feed(batch)
+    return [*map(feed, batch[:images]), *batch[images:]] if isinstance(batch, (tuple, list)) else batch
 
 
 class TripletsModule(PairsModule):
@@ -182,29 +237,51 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
     """Images without targets (the target is an empty tensor).
 
     Args:
-        path: An image, or a folder of images.
+        path: An image, or a folder of images, those in subfolders included.
         size: Side, or (H, W), to which they are resized; None leaves them.
+        config: What the model expects of them; None takes any, read as they usually are.
+
+    Attributes:
+        left_out: Files beside them that look like images and are not read; said once in a warning.
 
     Raises:
         InvalidValue: If there is no image.
+        InvalidInput: On access, naming the file: if it cannot be read, or has other channels than *config* says.
     """
 
-    def __init__(self, path: Path, size: int | Sequence[int] | None = None) -> None:
+    normalised = False  # whoever shows images to a model normalises them
+
+    def __init__(
+        self, path: str | Path, size: int | Sequence[int] | None = None, config: DataConfig | None = None
+    ) -> None:
         self.size = None if size is None else height_width(size, least=1)
-        found = sorted(path.iterdir(), key=natural_key) if path.is_dir() else [path]
-        self.paths = [p for p in found if p.is_file() and p.suffix.lower() in SUFFIXES]
-        if not self.paths:
-            raise InvalidValue(f"{path}: expected an image or a folder of images ({', '.join(SUFFIXES)}).")
+        self.config, self.reader = config, _reader(config)
+        self.paths, left_out = find_images(path)
+        self.left_out = tuple(file for _, file in left_out)
+        warn_left_out(path, left_out, len(self.paths))
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image = ImageReader().read(self.paths[index])
+        image = self.reader.read(self.paths[index])
+        if self.config is not None and len(image) != self.config.channels:
+            raise InvalidInput(
+                f"{self.paths[index]} has {len(image)} channels: expected {self.config.channels}, as the images that "
+                "the model was trained on."
+            )
         if self.size:
-            image = F.resize(image, list(self.size), antialias=True)
-        return as_unit(image), torch.empty(0)
+            image = resize(image, self.size)
+        return in_unit(as_unit(image), self.name(index)), torch.empty(0)
 
     def name(self, index: int) -> str:
         """The file's path."""
         return str(self.paths[index])
+
+
+def _reader(config: DataConfig | None) -> ImageReader:
+    """What reads files as those were that a model of *config* was trained on."""
+    if config is None:
+        return ImageReader()
+    single = 1 if config.channels == 1 else None
+    return ImageReader(bands=config.bands, scale=config.scale, channels=single)

@@ -113,7 +113,7 @@ class DenoisingModule(ScoringModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One batch's loss."""
-        loss = self.loss_of(batch)
+        loss = self.loss_of(self.fed(batch))
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
@@ -125,6 +125,7 @@ class DenoisingModule(ScoringModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Score the base and one pass of the autoencoder on one batch."""
+        batch = self.fed(batch)
         begun, (_, target) = self.begin(batch, "val"), pair_of(batch, SEGMENTATION)
         check_answer(begun.logits, target)
         logits = self.model.reconstruct(begun.y, begun.features)

@@ -71,6 +71,11 @@ class LookMetric(Metric):
         count(self.tables[t], cells.cell, cells.scored)
         self.strays += cells.strays
 
+    def reset(self) -> None:
+        """Begin anew, with counts that may be added to in any mode: Lightning validates in inference mode."""
+        with torch.inference_mode(False):
+            super().reset()
+
     def compute(self) -> Tensor:
         """The matrices (T, classes, classes), rows targets, columns predictions; ``multilabel``: (T, classes, 2, 2).
 

@@ -17,6 +17,7 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION, answers_classes
 from smp_feedback.surgery.head import channels_of
+from smp_feedback.surgery.step_batchnorm import reset_statistics
 from smp_feedback.training.apply_loss import loss_of_look
 from smp_feedback.training.build_loss import build_loss
 from smp_feedback.training.class_weights import BALANCED, balanced_weights, check_class_weights
@@ -26,8 +27,9 @@ from smp_feedback.training.optim import (
     AveragedWeights,
     OptimizerCallable,
     ScheduleCallable,
-    check_cycle,
+    averaging,
     check_decay,
+    fit_cycle,
     make_optimizer,
     make_schedule,
 )
@@ -77,6 +79,7 @@ class FeedbackModule(ScoringModule):
     by_hand: ClassVar[str] = "backward='per_step'"
     class_weights: Tensor | None
     task: str | None
+    averaged_by_lightning: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -202,6 +205,7 @@ class FeedbackModule(ScoringModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One batch's loss; with ``backward="per_step"``, the whole optimiser step."""
+        batch = self.fed(batch)
         loss = self.loss_of(batch) if self.automatic_optimization else self._step_by_step(batch)
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
@@ -228,9 +232,14 @@ class FeedbackModule(ScoringModule):
         super().on_fit_start()
 
     def on_train_start(self) -> None:
-        """Refuse to go on with one cycle in a run of another length."""
+        """One cycle is as long as the run; refuse to go on with one in a run of another length."""
         if self.schedule is None:
-            check_cycle(self.lr_schedulers(), self.trainer.estimated_stepping_batches)
+            fit_cycle(self.trainer)
+
+    def on_train_epoch_start(self) -> None:
+        """Where stochastic weight averaging has begun BatchNorm's statistics anew, begin those of later steps, too."""
+        if any(self.current_epoch == one.swa_end + 1 for one in averaging(self.trainer)):
+            reset_statistics(self.model)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Score one batch, look by look."""
@@ -242,7 +251,7 @@ class FeedbackModule(ScoringModule):
 
     def predict_step(self, batch: Any, index: int) -> Tensor:
         """The logits of every look (T, B, classes, H, W)."""
-        return torch.stack(list(self.looks(image_of(batch))))
+        return torch.stack(list(self.looks(image_of(self.fed(batch)))))
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores."""
@@ -253,9 +262,10 @@ class FeedbackModule(ScoringModule):
         self._conclude("test")
 
     def _score(self, stage: str, batch: Batch) -> None:
-        image, target = self.pair(batch)
+        image, target = self.pair(self.fed(batch))
         if self.scores is None:
-            self.scores = self._metric(cast(str, self.task)).to(self.device)
+            with torch.inference_mode(False):  # else only what validates could count with it
+                self.scores = self._metric(cast(str, self.task)).to(self.device)
         for t, logits in enumerate(self.looks(image)):
             check_answer(logits, target)
             self.scores.update(t, logits, target)

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from smp_feedback.data.batch import indices_of
+from smp_feedback.data.georeference import Georeference, georeference, write_map
 from smp_feedback.data.items import item_name
 from smp_feedback.errors import InvalidInput
 from smp_feedback.ops.reading import MULTILABEL, SEGMENTATION, chances_of, labels_of, per_class
@@ -54,6 +55,8 @@ class ItemWriter(BasePredictionWriter, ABC):
 class PredictionWriter(ItemWriter):
     """Writes ``NAME.png``, a label map of the size that the model saw, for each item; whole or not at all.
 
+    Of a GeoTIFF also ``NAME.tif``, which lies where the image lies (with rasterio installed).
+
     With *looks* also ``NAME.look_1.png``, ...: the labels of every look; with *uncertainty* ``NAME.uncertainty.png``:
     the entropy of the last look, black for none, white for log C. Where a pixel may have several labels there is a
     ``NAME.CLASS.png`` for each class, of 0 and 1, and likewise ``NAME.CLASS.look_1.png`` and the rest.
@@ -81,20 +84,23 @@ class PredictionWriter(ItemWriter):
     def write(self, prediction: Tensor, indices: list[int]) -> None:
         """Write one batch, (T, B, classes, H, W)."""
         if self.task != MULTILABEL:
-            self._write_maps(prediction, [self.names[index] for index in indices])
+            self._write_maps(prediction, indices)
             return
         count = prediction.shape[2]
         names = self.classes or [str(k) for k in range(count)]
         endings = file_names([name.replace(".", "_") for name in names])
         for k, ending in enumerate(endings):  # each on its own is a model of one channel
-            self._write_maps(prediction[:, :, k : k + 1], [f"{self.names[index]}.{ending}" for index in indices])
+            self._write_maps(prediction[:, :, k : k + 1], indices, f".{ending}")
 
-    def _write_maps(self, prediction: Tensor, stems: Sequence[str]) -> None:
+    def _write_maps(self, prediction: Tensor, indices: Sequence[int], ending: str = "") -> None:
         classes = prediction.shape[2]
         labels = torch.stack([labels_of(logits) for logits in prediction]).cpu()
         doubt = entropy(prediction[-1]).cpu()
-        for b, stem in enumerate(stems):
+        for b, index in enumerate(indices):
+            stem = self.names[index] + ending
             self._write(f"{stem}.png", label_picture(labels[-1, b], classes))
+            if place := georeference(item_name(self.dataset, index), *labels.shape[-2:]):
+                self._place(f"{stem}.tif", labels[-1, b], place)
             for t in range(len(labels) if self.looks else 0):
                 self._write(f"{stem}.look_{t + 1}.png", label_picture(labels[t, b], classes))
             if self.uncertainty:
@@ -102,6 +108,10 @@ class PredictionWriter(ItemWriter):
 
     def _write(self, name: str, picture: Image.Image) -> None:
         replace_file(self.folder / name, lambda draft: picture.save(draft, format="png"))
+
+    def _place(self, name: str, labels: Tensor, place: Georeference) -> None:
+        colours = [voc_colour(label) for label in range(256)]
+        replace_file(self.folder / name, lambda draft: write_map(draft, labels.numpy(), place, colours))
 
 
 def file_names(names: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from smp_feedback.checks import check_bool, check_number, check_whole
+from smp_feedback.data.feeding import config_for
 from smp_feedback.data.triplets import check_triplets, labelled
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.image_quality import l1, psnr
@@ -16,6 +17,7 @@ from smp_feedback.evaluation.score_loop import check_classes
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.training.build_loss import build_loss
 from smp_feedback.training.class_weights import BALANCED
+from smp_feedback.training.datamodule import dataset_of
 from smp_feedback.training.metric import LookMetric
 from smp_feedback.training.restoration_step import end_to_end, step_by_step
 from smp_feedback.training.scoring_module import Batch, ScoringModule, check_answer
@@ -129,7 +131,7 @@ class RestorationModule(ScoringModule):
         restorer, segmenter = cast(Any, self.optimizers())
         restorer.zero_grad()
         segmenter.zero_grad()
-        how = check_triplets(batch), self.restoration_loss, self.loss, self.manual_backward
+        how = check_triplets(self.fed(batch, 2)), self.restoration_loss, self.loss, self.manual_backward
 
         def update() -> None:  # past Lightning: what counts as a step of the run is a batch
             restorer.optimizer.step()
@@ -155,15 +157,16 @@ class RestorationModule(ScoringModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Score every pass on one batch."""
-        distorted, clean, target = check_triplets(batch)
+        distorted, clean, target = check_triplets(self.fed(batch, 2))
+        undo = config_for(self.model, dataset_of(self.trainer)).undo  # how close images are is told in [0, 1]
         for t, passed in enumerate(self.model.passes(distorted)):
             check_answer(passed.logits, target)
             self.scores.update(t, passed.logits, target)
         steps = self.model.feedback.config.steps
         found = {
             "val_loss": self.loss(passed.logits, target, steps - 1),
-            "val_l1": l1(passed.restored, clean).mean(),
-            "val_psnr": psnr(passed.restored, clean).mean(),
+            "val_l1": l1(undo(passed.restored), undo(clean)).mean(),
+            "val_psnr": psnr(undo(passed.restored), undo(clean)).mean(),
         }
         self.log_dict(found, sync_dist=True, batch_size=len(target))
 

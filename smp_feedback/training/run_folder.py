@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,15 +16,19 @@ from lightning.pytorch.callbacks import Callback, LambdaCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 
-from smp_feedback.errors import InvalidValue
+from smp_feedback.config.data import DataConfig
+from smp_feedback.errors import FeedbackError, InvalidValue
+from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.models.preprocessing import given_config
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.checkpoints import LAST, KeepsBest, StopsEarly, read_checkpoint
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.trainer import build_trainer, last_checkpoint, reliable
 
-CONFIG, MODEL = "config.yaml", "model"
+CONFIG, MODEL, DATA = "config.yaml", "model", "data.json"
 HOW = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "sync_batchnorm")
 LENGTH = ("max_epochs", "max_steps", "limit_train_batches", "overfit_batches")
+NEUTRAL = ("root", "workers", "shared")  # of the data: what the weights do not depend on
 STARTED = "SMP_FEEDBACK_RUN"  # the folder of this run, for the processes that it starts
 
 
@@ -56,6 +61,7 @@ def train_in(
     def keep(trainer: Any, _: Any = None) -> None:
         if trainer.is_global_zero:
             replace_file(folder / CONFIG, lambda draft: draft.write_text(config))
+            keep_data(folder, cast(Any, module).model)
 
     if resume:  # only once the checkpoint has taken them: a refused resume changes nothing
         callbacks.append(LambdaCallback(on_train_start=keep))
@@ -125,11 +131,37 @@ def _decisive(settings: dict[str, Any], learnt: Sequence[str]) -> dict[str, Any]
     keys = (*HOW, *LENGTH) if cycle else HOW
     groups = {
         **{group: settings[group] for group in learnt},
-        "data": {key: value for key, value in settings["data"].items() if key not in ("root", "workers")},
+        "data": {key: value for key, value in of_any_version(settings)["data"].items() if key not in NEUTRAL},
         "trainer": {key: trainer[key] for key in keys if key in trainer},
     }
     named = {f"{group}.{key}": value for group, of in groups.items() for key, value in of.items()}
     return {"seed": settings["seed"], **named}
+
+
+def of_any_version(settings: dict[str, Any]) -> dict[str, Any]:
+    """The *settings* of a run with what those of 0.1, which showed images as they are, could not say."""
+    return {**settings, "data": {"normalise": "none", **settings["data"]}} if "data" in settings else settings
+
+
+def keep_data(folder: Path, model: nn.Module) -> None:
+    """Write ``data.json``: what *model* expects of its images, and what its answers mean."""
+    text = json.dumps(given_config(model).config.to_dict(), indent=2)
+    replace_file(folder / DATA, lambda draft: draft.write_text(text))
+
+
+def kept_data(folder: Path) -> DataConfig | None:
+    """What ``data.json`` in *folder* says; None where there is none, as in a run of 0.1.
+
+    Raises:
+        InvalidValue: If it cannot be understood, naming it.
+    """
+    path = folder / DATA
+    if not path.is_file():
+        return None
+    try:
+        return DataConfig.from_dict(json.loads(path.read_text()))
+    except (ValueError, FeedbackError) as error:
+        raise InvalidValue(f"{path} is not what fit writes: {error}") from None
 
 
 def weights_of(run: str | None, weights: str) -> Path:
@@ -175,4 +207,6 @@ def save_model(module: LightningModule, folder: Path, dataset: str) -> list[Path
         return []
     module.cpu().eval()
     save(folder / MODEL, dataset=dataset)
+    if not isinstance(module.model, FeedbackModel):  # smp's own way has no place for it
+        keep_data(folder / MODEL, cast(nn.Module, module.model))
     return [folder / MODEL]

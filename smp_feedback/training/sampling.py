@@ -15,8 +15,16 @@ import torch
 from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 
 from smp_feedback.data.batch import image_of, target_of
+from smp_feedback.data.items import item_name
+from smp_feedback.errors import FeedbackError, InvalidInput, one_line
 
 ORDER, ITEM, STEP = range(3)  # what the random numbers are for: no two purposes share any
+
+
+class ItemFailed(InvalidInput):
+    """An item that its dataset could not give: which it is, and why."""
+
+    of_stranger = True
 
 
 class Draw(NamedTuple):
@@ -73,6 +81,9 @@ class Numbered(Dataset[tuple[Any, ...]]):
         dataset: Map-style, items (image, target), or dictionaries of ``image`` and ``mask``, ``label`` or ``target``.
         seed: Another seed, other draws.
         parts: What an item has: 2; 3 of (distorted, clean, target), say.
+
+    Raises:
+        ItemFailed: On access, naming the item, if the dataset raises what is not ours.
     """
 
     def __init__(self, dataset: Any, seed: int, parts: int = 2) -> None:
@@ -84,10 +95,21 @@ class Numbered(Dataset[tuple[Any, ...]]):
     def __getitem__(self, key: Draw | int) -> tuple[Any, ...]:
         epoch, index = key if isinstance(key, Draw) else (0, key)
         with drawing(derived(ITEM, self.seed, epoch, index)):
+            item = self._item(index)[: self.parts]
+        return *item, index
+
+    def _item(self, index: int) -> tuple[Any, ...]:
+        try:
             item = self.dataset[index]
-        if isinstance(item, Mapping):
-            item = image_of(item), target_of(item)
-        return *item[: self.parts], index
+            return (image_of(item), target_of(item)) if isinstance(item, Mapping) else cast("tuple[Any, ...]", item)
+        except FeedbackError as error:
+            if (name := item_name(self.dataset, index)) not in str(error):
+                error.add_note(f"(Item: {name}.)")
+            raise
+        except Exception as error:
+            if isinstance(error, MemoryError) or "out of memory" in str(error):
+                raise
+            raise ItemFailed(f"{item_name(self.dataset, index)}: {one_line(error)}") from error
 
 
 def derived(purpose: int, *place: int) -> int:

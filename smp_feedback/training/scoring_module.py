@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import lightning
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
+from smp_feedback.training.callbacks import check_averaging
+from smp_feedback.training.checkpoints import instead_of_loading
+from smp_feedback.training.datamodule import PairsModule, fed
 from smp_feedback.training.metric import LookMetric, Scored
 
 Batch = tuple[Tensor, ...]
@@ -23,16 +26,36 @@ class ScoringModule(lightning.LightningModule):
 
     by_hand: ClassVar[str]
     """What of the module steps its optimiser itself, where it does."""
+    averaged_by_lightning: ClassVar[bool] = False
+    """Whether it takes Lightning's StochasticWeightAveraging; not what sets its learning rates itself."""
     unscaled: ClassVar[tuple[str, ...]] = ("16-mixed",)
     model: nn.Module
     ignore_index: int | None
     scores: LookMetric | None
     scored: Scored | None
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
+        """Lightning's, of a module made as *kwargs* say: a checkpoint holds weights, and not what they are those of.
+
+        Raises:
+            InvalidType: Without ``model=``, naming what loads a trained model.
+        """
+        if "model" not in kwargs:
+            raise InvalidType(instead_of_loading(cls.__name__, checkpoint_path))
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+
     def forward(self, image: Tensor) -> Tensor:
         """The model's logits (B, classes, H, W), the last if there are several."""
         answer = self.model(image)
         return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)
+
+    def fed(self, batch: Any, images: int = 1) -> Any:
+        """*batch*, whose first *images* parts are images, normalised as the model wants it; a `PairsModule` did so."""
+        trainer: Any = self._trainer
+        if trainer is None or isinstance(trainer.datamodule, PairsModule):
+            return batch
+        return fed(trainer, batch, images)
 
     def conclude(self, *, unlabelled: bool = True) -> Scored:
         """The scores so far, which begin anew.
@@ -60,8 +83,10 @@ class ScoringModule(lightning.LightningModule):
         """Refuse what optimisers that are stepped by hand cannot do.
 
         Raises:
-            InvalidValue: For several processes, or a precision whose gradients would need scaling.
+            InvalidValue: For several processes, or a precision whose gradients would need scaling; for
+                Lightning's StochasticWeightAveraging, where it would do something else.
         """
+        check_averaging(self)
         if self.automatic_optimization:
             return
         if self.trainer.world_size > 1:

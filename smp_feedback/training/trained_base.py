@@ -10,6 +10,7 @@ import segmentation_models_pytorch as smp
 import yaml
 from torch import Tensor, nn
 
+from smp_feedback.config.data import DataConfig
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.config.score import Score
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
@@ -21,7 +22,7 @@ from smp_feedback.saving.saved import CONFIG as SAVED
 from smp_feedback.saving.weights import PREFIX
 from smp_feedback.training.build import Facts, build_model, check_sizes
 from smp_feedback.training.checkpoints import read_checkpoint
-from smp_feedback.training.run_folder import CONFIG, checkpoint_of
+from smp_feedback.training.run_folder import CONFIG, checkpoint_of, kept_data
 
 AROUND = {"score": "score train, refined", "restoration": "restore train, restored"}
 """Groups of settings that runs of fit do not have, and what such a run is."""
@@ -44,14 +45,17 @@ def closed_base(folder: Path, config: Score | Restoration, facts: Facts) -> Oute
     """
     if (folder / CONFIG).is_file():
         model = _of_run(folder, config, facts)
+        own = kept_data(folder) or DataConfig(channels=facts.image[0])
     elif (folder / SAVED).is_file():
         model = _saved(folder, config)
+        own = kept_data(folder) or model.data_config
     else:
         raise InvalidValue(
             f"--base {folder}: expected the folder of a run of smp-feedback fit, with its {CONFIG}, or a directory "
             f"written by save_pretrained, with its {SAVED}."
         )
     check_data(model, facts)
+    model.data_config = facts.config(own)
     return model
 
 

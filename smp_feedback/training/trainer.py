@@ -12,12 +12,20 @@ from typing import Any, TypeVar
 
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, StochasticWeightAveraging, TQDMProgressBar
 
-from smp_feedback.checks import check_whole
+from smp_feedback.checks import at_home, check_whole
 from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.training.callbacks import SeededSteps, StopsAtNaN
-from smp_feedback.training.checkpoints import BEST, LAST, SavesLast, WholeCheckpoints, check_room, checkpoint_bytes
+from smp_feedback.training.checkpoints import (
+    BEST,
+    LAST,
+    KeepsBest,
+    SavesLast,
+    WholeCheckpoints,
+    check_room,
+    checkpoint_bytes,
+)
 from smp_feedback.training.datamodule import PairsModule
 
 M = TypeVar("M", bound=lightning.LightningModule)
@@ -66,7 +74,7 @@ def fit(
     check_by_hand(module, clip)
     lightning.seed_everything(seed, verbose=False)
     data.seed = seed
-    folder = None if out is None else room_for(module, Path(out))
+    folder = None if out is None else room_for(module, at_home(out))
     settings = {
         "max_steps": steps,
         "accelerator": accelerator,
@@ -163,9 +171,12 @@ def build_trainer(
     Raises:
         InvalidValue: If it refuses *settings*.
     """
-    theirs = settings.get("callbacks") or []
+    given = settings.get("callbacks") or []
+    theirs = given if isinstance(given, list) else [given]
+    if any(isinstance(one, KeepsBest) for one in callbacks):
+        check_kept(theirs)
     ours = {
-        "callbacks": [*(theirs if isinstance(theirs, list) else [theirs]), *callbacks],
+        "callbacks": [*theirs, *callbacks],
         "logger": logger,
         "plugins": [WholeCheckpoints()],
         "default_root_dir": folder,
@@ -179,6 +190,19 @@ def build_trainer(
         raise
     except (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError) as error:
         raise InvalidValue(f"trainer: {error}") from error
+
+
+def check_kept(callbacks: Sequence[Any]) -> None:
+    """What a run keeps, the weights that scored best, is what its *callbacks* leave.
+
+    Raises:
+        InvalidValue: For Lightning's StochasticWeightAveraging, whose average comes after the last score.
+    """
+    if any(isinstance(one, StochasticWeightAveraging) for one in callbacks):
+        raise InvalidValue(
+            "trainer.callbacks: StochasticWeightAveraging averages once all is scored, and a run keeps the weights "
+            "that scored best; model.ema 0.999 is an average that is scored and kept."
+        )
 
 
 def _usual(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import smp_feedback as smpf
 from smp_feedback import errors
 from smp_feedback.cli import main as cli
 from smp_feedback.cli.main import VERBS, main
+from smp_feedback.exporting import export as exporting
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,18 @@ def test_export_fixes_the_size_that_it_is_given(saved, tmp_path, capsys):
     assert torch.export.load(out).module()(torch.rand(2, 3, 32, 48)).shape == (2, 3, 32, 48)
 
 
+@pytest.mark.parametrize(
+    ("more", "dtype"),
+    [([], torch.float32), (["--precision", "half"], torch.float16), (["--precision", "full"], torch.float32)],
+)
+def test_export_writes_numbers_of_the_precision_asked_for(more, dtype, saved, tmp_path, monkeypatch):
+    written = exporting.Exported(tmp_path / "model.onnx", (1, 3, 8, 8), ("logits",), 2, 0.0)
+    seen = []
+    monkeypatch.setattr(exporting, "export", lambda model, *_, **__: seen.append(model) or written)
+    assert main(["export", str(saved), str(written.path), *more]) == 0
+    assert {parameter.dtype for parameter in seen[0].parameters()} == {dtype}
+
+
 def test_info_shows_every_setting(saved):
     run = in_a_process("info", str(saved))
     assert run.returncode == 0, run.stderr
@@ -89,7 +102,7 @@ def test_info_shows_every_setting(saved):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("exprt", "invalid choice: 'exprt' (choose from 'compare', 'fit', "),
+        ("exprt", "invalid choice: 'exprt' (choose from 'compare', 'check', 'fit', "),
         ("export {saved}", "required: export.out"),
         ("export {saved} {out}.onnx --stpes 3", "unrecognized arguments: --stpes"),
         ("export {saved} {out}.onnx --steps three", "Expected a <class 'int'>. Got value: three"),
@@ -102,6 +115,7 @@ def test_info_shows_every_setting(saved):
         ("export {saved} {out}.onnx --size 0 8", "expected whole numbers >= 1"),
         ("export {saved} {out}.onnx --size 31 32", "divisible by 8. Consider pad your images to shape (32, 32)"),
         ("export {saved} {out}.onnx --static", "--size H W"),
+        ("export {saved} {out}.onnx --precision double", "choose from 'half', 'full'"),
         ("info {out}", "neither a directory"),
     ],
 )

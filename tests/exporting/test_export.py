@@ -275,6 +275,43 @@ def test_open_sizes_of_a_model_of_tokens_are_multiples_of_its_patch(name, argume
 
 
 @torch.no_grad()
+def test_a_model_of_half_precision_is_held_to_its_own_digits(tmp_path):
+    model, image = Small().eval().half(), torch.rand(3, 3, 20, 12).half()
+    written = smpf.export(model, tmp_path / "model.onnx", image=SMALL)
+    assert 0 < written.difference < 1e-2
+    got = in_onnxruntime(written, image)["logits"]
+    assert got.dtype == torch.float16
+    assert_close(got.double(), model.double()(image.double()), 1e-2)
+    assert onnxruntime.InferenceSession(written).get_modelmeta().custom_metadata_map["dtype"] == "float16"
+
+
+def test_a_model_too_deep_for_half_precision_is_told_so(tmp_path, monkeypatch):
+    kind = formats.FORMATS["pt2"]
+
+    def slightly_wrong(path):
+        run = kind.open(path)
+        return lambda image: [answer + 0.02 for answer in run(image)]
+
+    monkeypatch.setitem(formats.FORMATS, "pt2", kind._replace(open=slightly_wrong))
+    with pytest.raises(ExportError, match=r"expected 1e-02 at most; float16 is too coarse .* model.float\(\)") as said:
+        smpf.export(Small().eval().half(), tmp_path / "model.pt2")
+    assert "fixed size" not in str(said.value)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "double"])
+def test_what_onnxruntime_does_not_run_is_refused_before_any_work(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "trace", lambda *_: pytest.fail("work began"))
+    model = getattr(Small().eval(), kind)()
+    with pytest.raises(InvalidValue, match=r"in which onnxruntime .* runs no .*\(--precision half\), or a .pt2"):
+        smpf.export(model, tmp_path / "model.onnx", image=SMALL)
+
+
+def test_a_model_of_bfloat16_is_a_program(tmp_path):
+    written = smpf.export(Small().eval().bfloat16(), tmp_path / "model.pt2", image=SMALL, dynamic=False)
+    assert formats.open_program(written.path)(SMALL.bfloat16())[0].dtype == torch.bfloat16
+
+
+@torch.no_grad()
 @pytest.mark.sweep
 def test_an_axis_on_which_the_file_fails_is_fixed(tmp_path):
     model = small(AsWide())

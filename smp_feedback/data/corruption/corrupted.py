@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.corruption.corruptions import check_severity
-from smp_feedback.data.items import Corruption, Sample, WrappedDataset, checked_index, checked_int
+from smp_feedback.data.items import Corruption, Sample, WrappedDataset, checked_index, checked_int, in_unit
 from smp_feedback.data.seeding import corruption_generator
 from smp_feedback.registry.public import catalogue
 
@@ -62,10 +62,14 @@ class Corrupted(WrappedDataset[Sample]):
         return self.corrupt(image, i), target
 
     def corrupt(self, image: Tensor, index: int) -> Tensor:
-        """What happens to *image* (C, H, W) as item *index*."""
+        """What happens to *image* (C, H, W) as item *index*.
+
+        Raises:
+            InvalidInput: If it is not in [0, 1], naming the item: corruptions come before normalisation.
+        """
         if self._corrupt is None:
             return image
-        corrupted: Tensor = self._corrupt(image, self.severity, self._generator(index))
+        corrupted: Tensor = self._corrupt(in_unit(image, self.name(index)), self.severity, self._generator(index))
         return corrupted
 
     def _generator(self, index: int) -> torch.Generator:

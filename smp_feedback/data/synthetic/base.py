@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from smp_feedback.checks import check_choice
 from smp_feedback.data.augment import Augmentation, as_transform, augmented
 from smp_feedback.data.corruption.corruptions import add_noise
-from smp_feedback.data.items import Sample, checked_index, checked_int, checked_sigma, height_width
+from smp_feedback.data.items import Sample, checked_index, checked_int, checked_sigma, height_width, in_unit
 from smp_feedback.data.seeding import SPLITS, noise_generator, scene_generator
 from smp_feedback.errors import InvalidValue
 
@@ -51,6 +51,7 @@ class Synthetic(Dataset[Sample], ABC):
     kind: ClassVar[str]
     classes: tuple[str, ...]
     ignore_index: int | None = None
+    normalised = False  # whoever shows images to a model normalises them
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class Synthetic(Dataset[Sample], ABC):
         i = checked_index(index, self.count)
         drawn, labels = self.scene(scene_generator(self.seed, i, self.split))
         image, mask = augmented(self.transform, torch.from_numpy(drawn), torch.from_numpy(labels))
+        image = in_unit(image, self.name(i))
         return add_noise(image, self.noise, noise_generator(self.seed, i, self.split)), mask
 
     def name(self, index: SupportsIndex) -> str:

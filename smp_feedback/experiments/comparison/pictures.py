@@ -10,6 +10,7 @@ from torch import nn
 from smp_feedback.experiments.comparison.runs import ComparisonKey, restored
 from smp_feedback.experiments.comparison.settings import ComparisonSettings, Condition
 from smp_feedback.experiments.runs import TEST_SEED, facts, held_out
+from smp_feedback.data.feeding import feeding
 from smp_feedback.data import Corrupted, Sample
 from smp_feedback.evaluation import save_result, stability
 from smp_feedback.plotting.pictures import examples, refinement
@@ -56,7 +57,8 @@ def _models(settings: ComparisonSettings, condition: Condition, images: int, fol
 
 def _settling(loop: FeedbackModel, condition: Condition, test: Any, path: Path) -> Path:
     """The result beside its figure, for ``smp-feedback plot``."""
-    result = stability(loop, [image for image, _ in _examples(condition, test)], looks=LOOKS)
+    feed = feeding(loop, test)
+    result = stability(loop, [feed(image) for image, _ in _examples(condition, test)], looks=LOOKS)
     save_result(result, path.with_suffix(".json"))
     with styled("screen"):
         return save_figure(next(iter(draw(result).values())), path)

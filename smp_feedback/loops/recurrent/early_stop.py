@@ -50,5 +50,5 @@ class Settling:
             self.active = self.active[moving]
             self.settled = kept == 0
             if kept:
-                rows = tuple(tuple(x[self.active] for x in group) for group in self.once)
-                self.turn = self.make(self.image[self.active], Once(*rows))
+                heard, stages = (tuple(x[self.active] for x in group) for group in (self.once.heard, self.once.stages))
+                self.turn = self.make(self.image[self.active], Once(heard, stages))

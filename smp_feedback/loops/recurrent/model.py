@@ -30,7 +30,8 @@ from smp_feedback.surgery.cuts import Cut, cut_of
 from smp_feedback.surgery.extension import evaluating, extend
 from smp_feedback.surgery.insertion import enter
 from smp_feedback.surgery.insertion_point import InsertionPoint
-from smp_feedback.surgery.probe import Probe, noise, probe, prove
+from smp_feedback.surgery.probe import Probe, noise, probe
+from smp_feedback.surgery.proof import prove
 from smp_feedback.surgery.step_batchnorm import add_statistics, adopt, tracking_norms
 from smp_feedback.surgery.step_context import Once, StepContext
 
@@ -167,7 +168,7 @@ class RecurrentModel(FeedbackModel):
 def _proven(base: nn.Module, seen: Probe, feedback: RecurrentFeedback) -> InsertionPoint:
     """The place where the feedback enters, proven: nothing has changed, and what is kept is exact."""
     entry, stem = feedback.entry, feedback.config.stem
-    once = entry.once(base, seen.image)
+    once = entry.once(base, seen.image)._replace(image=seen.image)
     u = noise(base, (1, feedback.projection.channels, *entry.grid(seen.image, once)))
     step = StepContext(entry.carry(base, u), feedback.readers)
     if not prove(base, seen, step, stem):

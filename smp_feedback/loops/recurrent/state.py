@@ -43,13 +43,13 @@ class RecurrentFeedback(nn.Module):
         super().__init__()
         self.config, self.cut, self.look = config, seen.cut, look_once
         self.stride, self.placeless = seen.stride, seen.placeless
-        self.in_channels, classes = seen.image.shape[1], seen.logits.shape[1]
+        self.in_channels, self.classes = seen.image.shape[1], seen.logits.shape[1]
         self.dirichlet = config.output == "dirichlet"
         if self.dirichlet:
-            check_classes(classes)
+            check_classes(self.classes)
         self.start = START if self.dirichlet else 0.0
         settled = with_norms(config, seen, own_readout)
-        self.projection: Projection = catalogue().projections.make(config.fed_back, settled, classes)
+        self.projection: Projection = catalogue().projections.make(config.fed_back, settled, self.classes)
         k = self.projection.readout
         if own_readout not in (0, k):
             raise InvalidValue(f"The base makes {own_readout} channels to be fed back, and the loop feeds back {k}.")
@@ -101,6 +101,7 @@ def look_once(
 ) -> tuple[Tensor, Tensor | None]:
     """One look of *model*: what moves the state (B, S + K, h, w), with the readout, and the encoder's features."""
     ours = model.recurrent
+    once = once._replace(image=image)
     with in_step(StepContext(ours.entry.carry(model, feedback), ours.readers, statistics, once)):
         output, features = model.cut.body(model, image)
     return ours.with_readout(output), features

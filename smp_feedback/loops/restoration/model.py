@@ -85,6 +85,7 @@ class RestorationModel(OuterModel):
         Raises:
             InvalidInput: If *image* is none that the model reads.
         """
+        self._check_opened("segment")
         check_image(image, self.feedback.in_channels)
         return self.asked(image).logits
 
@@ -103,6 +104,7 @@ class RestorationModel(OuterModel):
         >>> [one.restored.shape[-1] for one in model.passes(torch.rand(1, 3, 32, 32))]
         [32, 32, 32]
         """
+        self._check_opened("passes")
         first, turns = self._begun(image, steps, None, reusable)
         later = (cast(Pass, turned.more) for _, turned in turns)
         return itertools.chain([first], later if self.feedback.config.weight else [])

@@ -68,6 +68,10 @@ class ScoreModel(OuterModel):
 
         Args, raises: As :meth:`forward`.
         """
+        self._check_opened("begin")
+        return self._begin(image)
+
+    def _begin(self, image: Tensor) -> Begun:
         check_image(image, self.feedback.in_channels)
         if not torch.compiler.is_compiling():
             check_finite(image)
@@ -134,7 +138,7 @@ class ScoreModel(OuterModel):
         self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, share: Share | None = None
     ) -> Iterator[tuple[int, Turned]]:
         count, config = self._count(steps), self.feedback.config
-        return self._refined(self.begin(image), config.step, count, config.flow if flow is None else flow, share)
+        return self._refined(self._begin(image), config.step, count, config.flow if flow is None else flow, share)
 
     def _count(self, steps: int | None) -> int:
         return self.feedback.steps() if steps is None else check_whole("steps", steps, least=0)

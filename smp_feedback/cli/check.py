@@ -1,0 +1,107 @@
+"""``smp-feedback check``: the data of a run, looked at whole before an hour is spent on it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from argparse import SUPPRESS
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+from rich.console import Console
+
+from smp_feedback.cli.data_screen import show, verdict
+from smp_feedback.cli.first_run import run_file, write_run_file
+from smp_feedback.cli.train import add_arguments as add_those_of_fit
+from smp_feedback.data.checking import check_dataset
+from smp_feedback.data.dataset_factory import open_dataset
+from smp_feedback.data.problems import TRAIN, worst_first
+from smp_feedback.data.report import ERROR, WARNING, DataReport, Problem
+from smp_feedback.data.suggestions import suggestions
+from smp_feedback.errors import InvalidInput, InvalidValue, one_line
+
+SPLITS = (TRAIN, "val", "test")
+OF_FIT = (  # settings of the data that say how fit shows them, which a dataset is not told
+    *("name", "batch_size", "workers", "images", "augment", "crop", "corruption", "severity", "options"),
+    *("normalise", "mean", "std", "shared"),
+)
+OWN = ("check", "config", "out", "resume", "json", "overwrite")  # what a run.yaml does not hold
+OUT = "run.yaml"
+
+
+def add_arguments(parser: ArgumentParser) -> Callable[[Any], int]:
+    """Give *parser* all that fit can be told, so that its files are taken, and returns what runs the check."""
+    add_those_of_fit(parser, "fit")
+    ours = {action.dest: action for action in parser._actions}
+    ours["out"].help = f"where the settings go that fit can begin with (default: {OUT})"
+    ours["out"].metavar = "FILE"
+    ours["resume"].help = SUPPRESS
+    parser.add_argument("--json", action="store_true", help="all that was found, for programs")
+    parser.add_argument("--overwrite", action="store_true", help="write the settings also over a file that is there")
+    return lambda args: check(parser, args)
+
+
+def check(parser: ArgumentParser, args: Any) -> int:
+    """Look at every item of every split, say what was found, and write a first file of settings; 1 for errors."""
+    data = args.data
+    opened, refused = opened_splits(data, args.seed)
+    how = {"batch_size": data.batch_size, "crop": data.crop}
+    report = check_dataset(opened, progress=Console(stderr=True), strict=False, **how)
+    report = replace(report, problems=worst_first([*refused, *report.problems]))
+    if args.json:
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        show(report)
+    for line in (_written(parser, args, report), verdict(report)):
+        print(line, file=sys.stderr if args.json else sys.stdout)
+    return 1 if report.errors else 0
+
+
+def opened_splits(data: Any, seed: int) -> tuple[dict[str, Any], list[Problem]]:
+    """Every split that there is, as its files are, without augmentation; and why others are not.
+
+    Raises:
+        InvalidValue, InvalidInput: If there is none.
+    """
+    told = {key: value for key, value in vars(data).items() if key not in OF_FIT and value is not None}
+    told |= {"seed": seed, **(data.options or {})}
+    opened: dict[str, Any] = {}
+    refused: list[tuple[str, Exception]] = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*left out")  # that is in the report
+        for split in SPLITS:
+            count = {"count": data.images} if split == TRAIN and data.images is not None else {}
+            try:
+                opened[split] = open_dataset(data.name, split, **{**told, **count})
+            except (InvalidValue, InvalidInput) as error:
+                refused.append((split, error))
+    if not opened:
+        raise refused[0][1]
+    return opened, [_unopened(split, error) for split, error in refused]
+
+
+def _unopened(split: str, error: Exception) -> Problem:
+    """A split that fit needs, or one that it can do without."""
+    severity = WARNING if split == "test" else ERROR
+    return Problem(severity=severity, split=split, item=None, words=one_line(error))
+
+
+def _written(parser: ArgumentParser, args: Any, report: DataReport) -> str:
+    """Write a file of settings, unless there is one already; returns what to say of it."""
+    path = Path(args.out or OUT)
+    if path.exists() and not args.overwrite:
+        return f"{path} is there, and left as it is; --overwrite writes it anew"
+    kept = args.clone()
+    for key in OWN:
+        kept.pop(key, None)
+    text = parser.dump(kept, format="yaml", skip_default=True, skip_unset=False, skip_validation=True)
+    data = args.data
+    found = suggestions(report, size=data.size, batch_size=data.batch_size, crop=data.crop)
+    write_run_file(path, run_file(yaml.safe_load(text) or {}, found, report))
+    added = f", with {' and '.join(f'data.{one.key}' for one in found)} as it fits" if found else ""
+    return f"wrote {path}{added}: smp-feedback fit --config {path}"

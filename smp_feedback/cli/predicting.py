@@ -1,0 +1,70 @@
+"""Whose answers ``smp-feedback predict`` writes for images that nobody has labelled: of a run, or of a saved model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from smp_feedback.config.data import DataConfig
+from smp_feedback.errors import InvalidValue
+from smp_feedback.factory import from_pretrained
+from smp_feedback.saving.saved import CONFIG as SAVED
+from smp_feedback.training.build import Facts, build_module, check_sizes
+from smp_feedback.training.datamodule import ImageFiles, PairsModule
+from smp_feedback.training.module import FeedbackModule
+from smp_feedback.training.run_folder import CONFIG, load_weights
+
+
+class Shown(NamedTuple):
+    """What answers, what it is shown, and what its answers mean."""
+
+    module: FeedbackModule
+    data: PairsModule
+    facts: Facts
+
+
+def of_run(made: Any, path: Path, kept: DataConfig) -> Shown:
+    """The weights in *path*, of a run whose data are as *kept* says; *made* is what the verb is told."""
+    data = pictures(made, kept)
+    made.model.encoder_weights = None  # the run's own are loaded, and nothing need be downloaded
+    facts = Facts.of_config(kept, _first(data))
+    module = build_module(facts, **vars(made.model))
+    load_weights(module, path)
+    return Shown(module, data, facts)
+
+
+def of_saved(made: Any) -> Shown:
+    """The model of ``save_pretrained`` in the folder ``--run``; classes that it does not name are numbers.
+
+    Raises:
+        InvalidValue: If there are no images to show it.
+    """
+    if made.images is None:
+        raise InvalidValue(f"--run {made.run} is a saved model, without data: give --images PATH, too.")
+    model: Any = from_pretrained(made.run)
+    config = model.data_config
+    count = len(config.classes) or max(2, int(model.config.get("classes", 2)))
+    config = replace(config, classes=config.classes or tuple(map(str, range(count))))
+    data = pictures(made, config)
+    facts = Facts.of_config(config, _first(data))
+    check_sizes(model, facts)
+    told: dict[str, Any] = {"classes": len(facts.classes), "ignore_index": facts.ignore_index, "task": facts.task}
+    return Shown(FeedbackModule(model, **told), data, facts)
+
+
+def is_saved(folder: str | None) -> bool:
+    """Whether *folder* is one that ``save_pretrained`` wrote, and no run."""
+    return folder is not None and (Path(folder) / SAVED).is_file() and not (Path(folder) / CONFIG).is_file()
+
+
+def pictures(made: Any, config: DataConfig) -> PairsModule:
+    """The images asked for, as large as it is told, else as those that the model of *config* was trained on."""
+    size = made.data.size or config.size
+    files = ImageFiles(Path(made.images), size, config)
+    return PairsModule(test=files, batch_size=made.data.batch_size if size else 1)
+
+
+def _first(data: PairsModule) -> tuple[int, ...]:
+    """The shape of the first image."""
+    return tuple(cast(Any, data.test)[0][0].shape)

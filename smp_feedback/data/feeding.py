@@ -1,0 +1,60 @@
+"""What stands between an image of a dataset and a model: the normalisation that the model was trained with."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from smp_feedback.config.data import DataConfig
+from smp_feedback.data.items import inherited
+from smp_feedback.models.preprocessing import given_config
+
+Feed = Callable[[Tensor], Tensor]
+"""Of images (B, C, H, W), as a dataset gives them, to what a model is shown."""
+
+
+def feeding(model: nn.Module, dataset: object) -> Feed:
+    """How images of *dataset* are shown to *model*: normalised, once, where they are not yet.
+
+    A dataset says that its images are in [0, 1] by ``normalised = False``, as all of ours do, also behind wrappers that
+    keep it as ``.dataset``. What says nothing of itself, such as a list of tensors, is shown as it is.
+
+    Args:
+        model: Any; see :func:`smp_feedback.models.preprocessing.given_config`.
+        dataset: What the images are from.
+
+    Warns:
+        UserWarning: If the normalisation is one that nobody said, but that is assumed.
+
+    >>> import torch
+    >>> from smp_feedback.data import Shapes
+    >>> model = nn.Conv2d(1, 2, 1)
+    >>> model.data_config = DataConfig(mean=(0.5,), std=(0.25,), channels=1)
+    >>> images = torch.ones(1, 1, 2, 2)
+    >>> feeding(model, Shapes(4))(images).unique(), feeding(model, [])(images).unique()
+    (tensor([2.]), tensor([1.]))
+    """
+    return config_for(model, dataset).normalise
+
+
+def config_for(model: nn.Module, dataset: object) -> DataConfig:
+    """The data config of *model*; for images that are normalised, or that say nothing, one that leaves them."""
+    if not is_raw(dataset):
+        return DataConfig()
+    config, assumed = given_config(model)
+    if assumed and config.mean is not None:
+        warnings.warn(
+            f"This {type(model).__name__} does not say how its images were normalised: taken are those of its encoder, "
+            f"{config.normalisation}. Say otherwise by model.data_config = smp_feedback.DataConfig(mean=..., std=...); "
+            "DataConfig() shows images as they are.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return config
+
+
+def is_raw(dataset: object) -> bool:
+    """Whether *dataset* says that its images are in [0, 1], not yet normalised."""
+    return inherited(dataset, "normalised") is False

@@ -1,0 +1,109 @@
+"""An image as a model wants it: torchvision's v2 transforms, in the order of a `DataConfig`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+from smp_feedback.config.data import DataConfig
+from smp_feedback.errors import InvalidInput
+from smp_feedback.models.preprocessing import given_config
+from smp_feedback.surgery.extension import plain_class
+
+BYTES = ("1", "L", "P", "RGB", "LA", "RGBA")
+"""Pillow's modes of 8 bits a channel or less."""
+
+
+class Preprocess(v2.Transform):  # type: ignore[misc]
+    """A picture, or a tensor (..., C, H, W), as float32, of the size that the model was trained on, normalised.
+
+    Bytes become [0, 1]; floating point is to lie there already. Resizing is bilinear and antialiased, as in training;
+    without a size, images stay as large as they are. A grey picture of Pillow's has three equal channels, unless the
+    model takes one.
+
+    Args:
+        config: What the model expects.
+
+    >>> ready = Preprocess(DataConfig(mean=(0.5,) * 3, std=(0.25,) * 3, size=(2, 4)))
+    >>> image = ready(torch.full((3, 6, 8), 255, dtype=torch.uint8))
+    >>> image.shape, image.unique()
+    (torch.Size([3, 2, 4]), tensor([2.]))
+    """
+
+    def __init__(self, config: DataConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, image: Any) -> Tensor:
+        """*image* made ready.
+
+        Raises:
+            InvalidInput: If it has other channels than the model takes, or values outside [0, 1].
+        """
+        tensor = image if isinstance(image, Tensor) else F.pil_to_tensor(self._decoded(image))
+        if tensor.ndim < 3 or tensor.shape[-3] != self.config.channels:
+            raise InvalidInput(
+                f"image of shape {tuple(tensor.shape)}: expected (C, H, W) with the {self.config.channels} channels "
+                "that the model takes."
+            )
+        if self.config.size is not None and tensor.shape[-2:] != self.config.size:
+            tensor = F.resize(tensor, list(self.config.size), InterpolationMode.BILINEAR, antialias=True)
+        return self.config.normalise(_in_unit(tensor.as_subclass(Tensor)))
+
+    def _decoded(self, picture: Image.Image) -> Image.Image:
+        """Upright, and in colour where the model takes three channels."""
+        if picture.mode not in BYTES:
+            raise InvalidInput(
+                f"a picture of Pillow's mode {picture.mode!r}: expected one of {', '.join(BYTES)}, or a tensor "
+                "(C, H, W) in [0, 1]."
+            )
+        upright = ImageOps.exif_transpose(picture)
+        if self.config.channels != 3 or upright.mode == "RGB":
+            return upright
+        if "A" in upright.getbands() and np.asarray(upright.getchannel("A")).min() < 255:
+            raise InvalidInput('a picture with transparent pixels: expected an opaque one; picture.convert("RGB").')
+        return upright.convert("RGB")
+
+    def extra_repr(self) -> str:
+        """What it does."""
+        size = "as large as they are" if self.config.size is None else f"resized to {self.config.size}"
+        return f"{size}, {self.config.normalisation}"
+
+
+def _in_unit(image: Tensor) -> Tensor:
+    """float32 in [0, 1]."""
+    if image.dtype == torch.uint8:  # to the bit as datasets do
+        return image / 255
+    if not image.is_floating_point():
+        scaled: Tensor = F.to_dtype(image, torch.float32, scale=True)
+        return scaled
+    low, high = image.aminmax()
+    if not (low >= -1e-3 and high <= 1.001):  # every comparison with NaN is false
+        raise InvalidInput(
+            f"image with values {float(low):.4g} to {float(high):.4g}: expected floating point in [0, 1], not yet "
+            "normalised, or bytes."
+        )
+    return image.float()
+
+
+def preprocess_of(model: nn.Module) -> Preprocess:
+    """The transform for *model*, plain or looping: ``model.preprocess`` of one that looks again.
+
+    >>> import smp_feedback as smpf
+    >>> plain = smpf.create("Unet", "resnet18", None, feedback=False)
+    >>> preprocess_of(plain)
+    Preprocess(as large as they are, images as they are, in [0, 1])
+    """
+    return Preprocess(given_config(model).config)
+
+
+def own_preprocess(model: nn.Module) -> Any:
+    """What the class of *model*, before it looked again, calls ``preprocess``; None if nothing."""
+    theirs = getattr(plain_class(model), "preprocess", None)
+    return None if theirs is None else theirs.__get__(model)

@@ -1,0 +1,54 @@
+"""Hooks that a loop would go past: those of a module that is opened rather than called.
+
+A looping model is called by ``model(x)`` alone; ``iterate`` and whatever gives every look open it. Hooks of the parts
+that a look calls (encoder, decoder, head, any module inside) act in every look, and are nobody's concern here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from smp_feedback.errors import SurgeryError
+
+KINDS = {
+    "_forward_pre_hooks": "forward pre-hook",
+    "_forward_hooks": "forward hook",
+    "_backward_pre_hooks": "full backward pre-hook",
+    "_backward_hooks": "full backward hook",
+}
+"""Where torch keeps the hooks of a module, and what they are."""
+INSTEAD = "register it on a part that each look calls (model.encoder, model.segmentation_head), or remove it"
+
+
+def hook_of(module: nn.Module) -> str | None:
+    """A hook of *module* itself in words, or None; not those of its parts.
+
+    >>> def halve(module, inputs):
+    ...     return inputs[0] / 2
+    >>> net = nn.Identity()
+    >>> _ = net.register_forward_pre_hook(halve)
+    >>> hook_of(net), hook_of(nn.Identity())
+    ("forward pre-hook 'halve'", None)
+    """
+    for where, kind in KINDS.items():
+        for hook in getattr(module, where).values():
+            return f"{kind} {_name(hook)!r}"
+    return None
+
+
+def check_unhooked(module: nn.Module, goes_past: str) -> None:
+    """*module* has no hook that *goes_past* (``"Unet.iterate opens the model"``) would leave out.
+
+    Raises:
+        SurgeryError: With its kind and name.
+    """
+    hook = hook_of(module)
+    if hook is not None:
+        raise SurgeryError(f"{goes_past} without its {hook}, which acts where it is called: {INSTEAD}.")
+
+
+def _name(hook: Callable[..., Any]) -> str:
+    return getattr(hook, "__qualname__", type(hook).__qualname__).rpartition(".")[2]
