@@ -6,7 +6,7 @@ So a run that was killed goes on as if it had not been, however many processes l
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 
+from smp_feedback.data.batch import image_of, target_of
 from smp_feedback.data.items import item_name
 from smp_feedback.errors import FeedbackError, InvalidInput, one_line
 
@@ -77,7 +78,7 @@ class Numbered(Dataset[tuple[Any, ...]]):
     """Items (image, target, index); what an item draws from torch, NumPy or Python is that of (seed, epoch, index).
 
     Args:
-        dataset: Map-style, items (image, target).
+        dataset: Map-style, items (image, target), or dictionaries of ``image`` and ``mask``, ``label`` or ``target``.
         seed: Another seed, other draws.
         parts: What an item has: 2; 3 of (distorted, clean, target), say.
 
@@ -99,7 +100,8 @@ class Numbered(Dataset[tuple[Any, ...]]):
 
     def _item(self, index: int) -> tuple[Any, ...]:
         try:
-            return cast("tuple[Any, ...]", self.dataset[index])
+            item = self.dataset[index]
+            return (image_of(item), target_of(item)) if isinstance(item, Mapping) else cast("tuple[Any, ...]", item)
         except FeedbackError as error:
             if (name := item_name(self.dataset, index)) not in str(error):
                 error.add_note(f"(Item: {name}.)")

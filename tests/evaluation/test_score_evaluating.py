@@ -12,7 +12,7 @@ import smp_feedback as smpf
 from smp_feedback.cli.tables import refined_table
 from smp_feedback.data import Shapes
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
-from smp_feedback.evaluation import evaluate, evaluate_score, load_result, save_result, score_loop
+from smp_feedback.evaluation import evaluate, evaluate_score, load_result, save_result, score_loop, tune
 from smp_feedback.loops.score.state import Begun
 
 TINY = smpf.Score(filters=8, additional_pools=1, features=("stage:2",), steps=3, step=0.5)
@@ -209,3 +209,17 @@ def test_a_dense_crf_is_one_more_column(monkeypatch):
     assert [row["model"] for row in found.result(("a", "b", "c"))["rows"]] == [*found.answers]
     table = refined_table(found, ("a", "b", "c"), "title")
     assert [column.header for column in table.columns][-1] == "dense CRF"
+
+
+def test_the_base_of_one_channel_is_scored_alike_by_all_that_score():
+    torch.manual_seed(0)
+    more = {"encoder_depth": 3, "decoder_channels": (16, 8, 8), "classes": 1}
+    base = smpf.create("Unet", "tu-test_resnet.r160_in1k", None, feedback=False, **more).eval()
+    data = [(torch.rand(3, 32, 32), torch.randint(0, 2, (32, 32))) for _ in range(2)]
+    wanted = evaluate(base, data, classes=2).last
+    model = smpf.wrap(base, smpf.Score(filters=4, additional_pools=1, features=("stage:2",), steps=0))
+    found = evaluate_score(model, [{"image": image, "mask": mask[None].byte()} for image, mask in data], classes=2)
+    assert found.before.score == pytest.approx(wanted.score, abs=1e-6)
+    assert found.after.score == found.before.score
+    assert found.before.nll == pytest.approx(wanted.nll, rel=1e-5)
+    assert tune(model, data, classes=2, most=1, step_sizes=[0.1]).base == pytest.approx(wanted.score, abs=1e-6)

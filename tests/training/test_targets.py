@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import json
 import math
 
 import numpy as np
@@ -137,6 +138,8 @@ def test_dictionaries_train_as_pairs_do(key):
         predicted = trainer.predict(module, loader)
         runs.append((module.model.weight.clone(), predicted[0]))
     assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))
+    batch = next(iter(PairsModule(items, batch_size=2).train_dataloader()))
+    assert torch.equal(batch[1], mask[batch[2], 0])
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.float32, torch.bool])
@@ -301,3 +304,65 @@ def test_labels_of_one_channel_are_told_by_its_sign(tmp_path):
         (row,) = csv.DictReader(file)
     assert (row["label"], row["look_1"], row["look_2"]) == ("cat", "dog", "cat")
     assert float(row["probability"]) == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-4)
+
+
+# --- from the command line, and on the way out
+
+
+def folder(root, count=4, side=32):
+    image, mask = bright(count, side)
+    for split in ("train", "val", "test"):
+        for where, what in (split, image.movedim(1, -1)), (f"{split}annot", mask[:, 0] / 255):
+            (root / where).mkdir(parents=True)
+            for i, one in enumerate((255 * what).round().byte().numpy()):
+                Image.fromarray(one).save(root / where / f"{i}.png")
+
+
+def test_one_channel_runs_from_the_command_line(tmp_path):
+    from smp_feedback.cli.main import main
+    from smp_feedback.data import MaskFolder
+    from smp_feedback.training.run_folder import CONFIG
+
+    folder(tmp_path / "data")
+    settings = {
+        "model": {
+            "encoder": "tu-test_resnet.r160_in1k",
+            "encoder_weights": None,
+            "feedback": {"steps": 2},
+            "arguments": {"classes": 1, "encoder_depth": 3, "decoder_channels": [16, 8, 8]},
+            "class_weights": "balanced",
+        },
+        "data": {
+            "name": "folder",
+            "root": str(tmp_path / "data"),
+            "batch_size": 2,
+            "options": {"classes": ["background", "bright"], "ignore_index": 255},
+        },
+        "trainer": {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False},
+    }
+    (tmp_path / "run.yaml").write_text(json.dumps(settings))  # JSON is YAML
+    run, test, maps = (str(tmp_path / name) for name in ("run", "test", "maps"))
+    assert main(["fit", "--config", str(tmp_path / "run.yaml"), "--out", run]) == 0
+    assert (tmp_path / "run" / CONFIG).is_file()
+    assert main(["test", "--run", run, "--out", test]) == 0
+    assert main(["predict", "--run", run, "--out", maps]) == 0
+    weights = torch.load(tmp_path / "run/best.ckpt", weights_only=True)["state_dict"]
+    assert weights["class_weights"].mean() == pytest.approx(1)
+    assert torch.equal(weights["loss.weight"], weights["class_weights"])
+    data = MaskFolder(tmp_path / "data", "test", classes=("background", "bright"), ignore_index=255)
+    read = [torch.from_numpy(np.array(Image.open(tmp_path / f"maps/{i}.png"))).long() for i in range(4)]
+    said = [F.one_hot(one, 2).movedim(-1, 0).float() for one in read]
+    score = evaluate(nn.Identity(), [(one, mask) for one, (_, mask) in zip(said, data, strict=True)], classes=2).last
+    found = json.loads((tmp_path / "test/scores.json").read_text())
+    assert found["looks"][-1] == pytest.approx(score.score, abs=1e-6), "what is written is what was scored"
+
+
+def test_a_file_says_how_its_answers_are_read():
+    from smp_feedback.config.data import DataConfig
+    from smp_feedback.exporting.serving import Served
+
+    assert Served(unet(3, False)).facts()["reading"] == "argmax"
+    assert Served(unet(1, smpf.Recurrent(steps=2))).facts()["reading"] == "sign"
+    model = unet(3, False)
+    model.data_config = DataConfig(task=MULTILABEL)
+    assert Served(model).facts()["reading"] == MULTILABEL
