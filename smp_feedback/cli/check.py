@@ -50,7 +50,7 @@ def check(parser: ArgumentParser, args: Any) -> int:
     """Look at every item of every split, say what was found, and write a first file of settings; 1 for errors."""
     data = args.data
     opened, refused = opened_splits(data, args.seed)
-    how = {"batch_size": data.batch_size, "crop": data.crop}
+    how = {"batch_size": data.batch_size, "crop": data.crop, "shared": data.shared}
     report = check_dataset(opened, progress=Console(stderr=True), strict=False, **how)
     report = replace(report, problems=worst_first([*refused, *report.problems]))
     if args.json:

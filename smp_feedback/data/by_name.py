@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from smp_feedback.data.augment import Augmentation
 from smp_feedback.data.cityscapes import Cityscapes
+from smp_feedback.data.colours import Colours
+from smp_feedback.data.files import as_path
 from smp_feedback.data.folder import CAMVID_CLASSES, MaskFolder
 from smp_feedback.data.synthetic.shapes import Shapes
 from smp_feedback.errors import InvalidValue
@@ -56,12 +58,26 @@ def folder(
     bands: Sequence[int] | None = None,
     channels: int | None = None,
     scale: Any = None,
+    values: Mapping[Any, Any] | None = None,
+    colours: Colours | None = None,
+    offset: int = 0,
+    empty_masks: bool = False,
+    val_share: float | None = None,
+    test_share: float | None = None,
+    split_file: str | Path | None = None,
+    folds: int | None = None,
+    fold: int | None = None,
+    group: str | None = None,
 ) -> MaskFolder:
     """Your own images and masks, see `MaskFolder`; the names of the classes have no default."""
     if classes is None:
         raise InvalidValue(f"folder: classes=None: expected the names of labels 0, 1, ..., as in {CAMVID_CLASSES[:2]}.")
+    names = {"classes": classes, "ignore_index": ignore_index, "images": images, "masks": masks}
     read = {"bands": bands, "channels": channels, "scale": scale}
-    make = functools.partial(MaskFolder, classes=classes, ignore_index=ignore_index, images=images, masks=masks, **read)
+    mean = {"values": values, "colours": colours, "offset": offset, "empty_masks": empty_masks}
+    rule = {"val_share": val_share, "test_share": test_share, "split_file": split_file}
+    rule |= {"folds": folds, "fold": fold, "group": group}
+    make = functools.partial(MaskFolder, **names, **read, **mean, **rule)  # type: ignore[arg-type]
     opened = _of_files("folder", make, f"{images}/ and {masks}")
     return opened(split, root=root, size=size, seed=seed, count=count, transform=transform)
 
@@ -91,4 +107,4 @@ def needed(dataset: str, root: Root, holds: str) -> Path:
     """
     if root is None:
         raise InvalidValue(f"{dataset}: root=None: expected the folder that holds {holds}.")
-    return Path(root)
+    return as_path("root", root)

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from smp_feedback.data.augment import Augmentation
-from smp_feedback.data.files import natural_key
 from smp_feedback.data.folder import MaskFolder
 from smp_feedback.data.masks import read_stored
-from smp_feedback.data.pairing import Pair
-from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.data.pairing import Found, find_samples
+from smp_feedback.errors import InvalidInput
 
 IGNORED = 255
 TRAIN_IDS = {  # id in the label map: class, in the order of the train ids 0 to 18
@@ -70,18 +69,11 @@ class Cityscapes(MaskFolder):
         options = {"size": size, "transform": transform, "count": count, "seed": seed}
         super().__init__(root, split, classes=tuple(TRAIN_IDS.values()), ignore_index=IGNORED, **options)  # type: ignore[arg-type]
 
-    def find(self, root: Path, split: str, images: str, masks: str) -> list[Pair]:
+    def find(self, root: Path, split: str, images: str, masks: str) -> Found:
         """The images of every city with their label maps."""
-        folder, truth = root / "leftImg8bit" / split, root / "gtFine" / split
-        end = "_leftImg8bit.png"
-        found = sorted(folder.glob(f"*/*{end}"), key=lambda p: (p.parent.name, natural_key(p)))
-        if not found:
-            raise InvalidValue(f"{folder}: expected images as <city>/*{end}, found none.")
-        pairs = [(p, truth / p.parent.name / p.name.replace(end, "_gtFine_labelIds.png")) for p in found]
-        missing = [mask for _, mask in pairs if not mask.is_file()]
-        if missing:
-            raise InvalidValue(f"{truth}: expected label maps for every image, missing {len(missing)}: {missing[0]}.")
-        return pairs
+        return find_samples(
+            root, split, "leftImg8bit/{split}/{stem}_leftImg8bit.png", "gtFine/{split}/{stem}_gtFine_labelIds.png"
+        )
 
     def labels(self, path: Path) -> Tensor:
         """The label map at *path* in train ids."""

@@ -22,13 +22,15 @@ TORCHVISION = (
 
 @hookimpl
 def register_datasets(register: Register) -> None:
-    """The papers' synthetic tasks, ours, folders of files, and torchvision's classification datasets."""
+    """The papers' synthetic tasks, ours, folders of files and outlines, and torchvision's classification datasets."""
     register("polygons", f"{DATA}.synthetic.polygons:Polygons")
     register("circles", f"{DATA}.synthetic.polygons:Circles")
     register("shapes", f"{DATA}.synthetic.polygons:PolygonsAndCircles")
     register("one_polygon", f"{DATA}.synthetic.polygons:OnePolygon")
     for name in ("coloured_shapes", "camvid", "folder", "cityscapes"):
         register(name, f"{DATA}.by_name:{name}")
+    for name in ("Coco", "LabelMe", "Voc"):
+        register(name.lower(), f"{DATA}.{name.lower()}:{name}")
     for name in TORCHVISION:
         register(f"torchvision/{name}", f"{DATA}.classification:{name}")
 

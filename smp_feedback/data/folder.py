@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -11,12 +11,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
-from smp_feedback.data.files import by
+from smp_feedback.data.colours import Colours
+from smp_feedback.data.files import as_path, by
+from smp_feedback.data.finding import warn_left_out
 from smp_feedback.data.images import ImageReader, as_unit
 from smp_feedback.data.items import Sample, checked_index, height_width
-from smp_feedback.data.masks import MaskReader
-from smp_feedback.data.pairing import Pair, find_samples
+from smp_feedback.data.multilabel import LayerReader, mask_reader
+from smp_feedback.data.pairing import Found, find_samples
 from smp_feedback.data.seeding import check_choice_of_items, choose
+from smp_feedback.data.splits import SplitRule
 from smp_feedback.errors import InvalidInput
 
 CAMVID_CLASSES = (
@@ -26,11 +29,11 @@ CAMVID_CLASSES = (
 
 
 class MaskFolder(Dataset[Sample]):
-    """Images in one folder and their label maps in another, under the same stem.
+    r"""Images in one folder and their label maps in another, under the same stem.
 
     The default folders are those of the widely used 11-class copy of CamVid (Brostow et al. 2008): ``root/split``
-    and ``root/{split}annot``. Images are what `ImageReader` reads; label maps are one-channel PNG or TIFF, palettes
-    included (of which the indices count). Sorted as people count: ``frame2`` before ``frame10``.
+    and ``root/{split}annot``. Images are what `ImageReader` reads, label maps what `MaskReader` reads. Sorted as people
+    count: ``frame2`` before ``frame10``.
 
     Args:
         root: The folder that holds the splits.
@@ -42,23 +45,41 @@ class MaskFolder(Dataset[Sample]):
         transform: Augmentation of the resized pair: a name of `augment.AUGMENTATIONS`, or a callable such as
             ``v2.RandomHorizontalFlip()``, which is called with a ``tv_tensors.Image``, float32 in [0, 1], and a
             ``tv_tensors.Mask`` and returns both. One that leaves gaps should fill them with *ignore_index*.
-        images: The folder of images, below *root*; ``{split}`` stands for the split.
+        images: The folder of images, below *root*; ``{split}`` stands for the split. Subfolders are read where the
+            masks have the same. Or, as *masks*, a path with ``{stem}``, such as ``{split}/{stem}/image.png``.
         masks: The folder of masks, or, where their names differ, the path of one with ``{stem}`` for the image's
-            own, such as ``labels/{split}/{stem}_mask.png``.
+            own, such as ``labels/{split}/{stem}_mask.png``. With ``{class}``, one file a class: see `LayerReader`.
         count: Use only so many images, see `seeding.choose`; None is all.
         seed: Which images those are, in training.
         bands, channels, scale: Which bands of an image are read, how many channels it has, what becomes [0, 1]: see
             `ImageReader`.
+        values, colours, offset: What masks hold instead of labels, see `MaskReader`.
+        empty_masks: Whether a file of a class that is missing says that nothing of the class is there, where *masks*
+            has ``{class}``; if not, it is refused.
+        val_share: Share of the images that is held out as ``val``, in (0, 1), where *images* has no ``{split}`` or
+            there is no folder of that split, which is then taken from ``train``. An image's name alone decides (a
+            hash of it), the same for every seed and on every machine.
+        test_share: The same for ``test``.
+        split_file: A table (CSV) with the columns ``image``, or ``stem``, and ``split``; or a list of names a split,
+            such as ``lists/{split}.txt``. Below *root*, or else where the program runs.
+        folds: So many parts of equal size, by name, of which one is ``val`` and the others are ``train``.
+        fold: Which one, from 0.
+        group: A regular expression with one group in parentheses, searched in each image's path below *root*, such
+            as ``patient(\d+)``: images for which it finds the same are never parted, and shares count groups.
 
     Attributes:
+        left_out: Files beside the images and masks that look like such and are not used; said once in a warning.
         normalised: False: images are in [0, 1], and whoever shows them to a model normalises them.
-        samples: (path of the image, path of its mask), in order.
+        samples: (path of the image, path of its mask, in which ``{class}`` stays as it is), in order.
+        task: ``segmentation``, or ``multilabel`` of one file a class.
 
-    Items are (image, mask): float32 (C, H, W) in [0, 1], and int64 (H, W).
+    Items are (image, mask): float32 (C, H, W) in [0, 1], and int64 (H, W), or (classes, H, W) of 0 and 1 where
+    *masks* has ``{class}``.
 
     Raises:
         InvalidType: If *classes* is no sequence of names, or *ignore_index* or *size* no whole number.
-        InvalidValue: If a folder is missing or without images, or an image has no mask or shares its stem.
+        InvalidValue: If a folder is missing or without images, if an image has no mask or shares its stem, or if
+            nothing tells one split from another. ``split="all"`` opens what no rule has parted yet.
         InvalidInput: On access, naming the file: if it cannot be read, if a mask has another size than its
             image, or a label that is neither a class nor *ignore_index*. `check_dataset` looks at all at once.
 
@@ -91,22 +112,42 @@ class MaskFolder(Dataset[Sample]):
         bands: Sequence[int] | None = None,
         channels: int | None = None,
         scale: Any = None,
+        values: Mapping[Any, Any] | None = None,
+        colours: Colours | None = None,
+        offset: int = 0,
+        empty_masks: bool = False,
+        val_share: float | None = None,
+        test_share: float | None = None,
+        split_file: str | Path | None = None,
+        folds: int | None = None,
+        fold: int | None = None,
+        group: str | None = None,
     ) -> None:
         check_choice_of_items(count, seed)
         self.size = None if size is None else height_width(size, least=1)
         self.images = ImageReader(bands=bands, channels=channels, scale=scale)
-        self.masks = MaskReader(classes=classes, ignore_index=ignore_index)
+        mean = {"values": values, "colours": colours, "offset": offset}
+        names = {"classes": classes, "ignore_index": ignore_index}
+        self.masks = mask_reader(masks, empty_masks=empty_masks, **names, **mean)  # type: ignore[arg-type]
+        self.task = "multilabel" if isinstance(self.masks, LayerReader) else "segmentation"
         self.classes, self.ignore_index = tuple(self.masks.classes), ignore_index
         self.transform = as_transform(transform)
-        found = self.find(Path(root), split, images, masks)
-        self.samples = [found[i] for i in choose(len(found), count, seed, split)]
+        shares = {"val_share": val_share, "test_share": test_share}
+        self.rule = SplitRule(**shares, split_file=split_file, folds=folds, fold=fold, group=group)
+        pairs, left_out = self.find(as_path("root", root), split, images, masks)
+        self.samples = [pairs[i] for i in choose(len(pairs), count, seed, split)]
+        if isinstance(self.masks, LayerReader):
+            self.masks.check_files([mask for _, mask in self.samples])
+        self.left_out = tuple(path for _, path in left_out)
+        warn_left_out(f"{root}, {split}", left_out, len(self.samples))
 
-    def find(self, root: Path, split: str, images: str, masks: str) -> list[Pair]:
-        """Each image of the split with its mask, in order."""
-        return find_samples(root, split, images, masks)
+    def find(self, root: Path, split: str, images: str, masks: str) -> Found:
+        """Each image of the split with its mask, in order, and the files beside them that are not used."""
+        empty = isinstance(self.masks, LayerReader) and self.masks.empty_masks
+        return find_samples(root, split, images, masks, rule=self.rule, classes=self.classes, empty_masks=empty)
 
     def labels(self, path: Path) -> Tensor:
-        """The mask at *path*, int64 (H, W)."""
+        """The mask at *path*, int64 (H, W), or (C, H, W) of one file a class."""
         return self.masks.read(path)
 
     def name(self, index: SupportsIndex) -> str:
@@ -119,6 +160,8 @@ class MaskFolder(Dataset[Sample]):
     def __getitem__(self, index: SupportsIndex) -> Sample:
         image_path, mask_path = self.samples[checked_index(index, len(self))]
         image, mask = self.images.read(image_path), self.labels(mask_path)
+        if not mask.numel():  # one file a class, and of none of them
+            mask = mask.new_zeros(len(mask), *image.shape[-2:])
         self._check_pair(image_path, image.shape[-2:], mask_path, mask)
         if self.size:
             image, mask = resize(image, self.size), resize(mask, self.size, labels=True)
@@ -126,9 +169,9 @@ class MaskFolder(Dataset[Sample]):
         return image, mask
 
     def _check_pair(self, image_path: Path, size: torch.Size, mask_path: Path, mask: Tensor) -> None:
-        if mask.shape != size:
+        if mask.shape[-2:] != size:
             raise InvalidInput(
-                f"{mask_path} has {by(mask.shape)} pixels, its image {image_path} has {by(size)}; "
+                f"{mask_path} has {by(mask.shape[-2:])} pixels, its image {image_path} has {by(size)}; "
                 "expected the same size."
             )
         self.masks.check(mask, mask_path)

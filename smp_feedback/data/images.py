@@ -68,7 +68,7 @@ class ImageReader:
             own = chosen[:1] if len(set(chosen)) == 1 else chosen
             values, missing = (part if part is None else _take(part, own) for part in (raster.values, raster.missing))
             unit = to_unit(path, values, raster.layout, checked_scale(self.scale), missing)  # type: ignore[arg-type]
-        image = torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1)))
+        image = torch.from_numpy(np.array(unit.transpose(2, 0, 1), order="C"))
         return image.repeat(len(chosen), 1, 1) if len(own) < len(chosen) else image
 
     def channels_of(self, path: Path) -> int:
@@ -93,8 +93,8 @@ class ImageReader:
             return found * 3
         if len(found) != wanted:
             raise InvalidInput(
-                f"{path}: expected {wanted} channels, found {len(found)} of {layout.kind}; bands=[...] chooses among "
-                f"1 to {layout.bands}."
+                f"{path}: channels={wanted}: found {len(found)} of {layout.kind}; bands=[...] chooses among 1 to "
+                f"{layout.bands}."
             )
         return found
 
@@ -161,7 +161,12 @@ def _cause(path: Path, error: Exception) -> str:
         return "it does not exist"
     if path.is_dir():
         return "it is a folder"
-    return one_line(error) if path.stat().st_size else "it is empty"
+    with path.open("rb") as file:
+        head = file.read(12)
+    if not head:
+        return "it is empty"
+    phone = head[4:8] == b"ftyp"  # whatever it is called
+    return "it is HEIC, AVIF or a film, which are not read; convert it to JPEG or PNG" if phone else one_line(error)
 
 
 def _decoder(path: Path) -> ModuleType:

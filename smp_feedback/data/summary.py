@@ -102,6 +102,8 @@ def _reader(dataset: Any) -> Callable[[int], Tensor] | None:
     def read(index: int) -> Tensor:
         path = files_of(dataset, index)[1]
         mask: Tensor = base.labels(path)
+        if not mask.numel():  # one file a class, and of none of them: its image says the size
+            mask = dataset[index][1]
         check(mask, path)
         return mask
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from smp_feedback.errors import InvalidInput
 
 OVERVIEW, MASK = 1, 4  # bits of NewSubfileType: pages that are no image of their own
 ORIENTATION, GDAL_NODATA = 274, 42113  # tags
+UNHEARD = logging.NullHandler()  # tifffile logs what it makes up for; here that is refused
 
 
 def layout_of(path: Path) -> Layout:
@@ -61,6 +63,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The file, and its only page of data."""
     import tifffile
 
+    logging.getLogger("tifffile").addHandler(UNHEARD)
     with tifffile.TiffFile(path) as file:
         page = _only_page(path, file)
         yield file, page

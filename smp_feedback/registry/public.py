@@ -80,7 +80,7 @@ def list_datasets(pattern: str = "*") -> list[str]:
     """The datasets that match *pattern* (shell wildcards, case-insensitive), for ``data.open_dataset``.
 
     >>> list_datasets("c*")
-    ['camvid', 'circles', 'cityscapes', 'coloured_shapes']
+    ['camvid', 'circles', 'cityscapes', 'coco', 'coloured_shapes']
     """
     return catalogue().datasets.names(pattern)
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from smp_feedback.checks import check_whole
+from smp_feedback.checks import check_choice, check_whole
 from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.config.score import Score
@@ -55,6 +55,22 @@ def open_pairs(
     crop: int | None = None,
     corruption: str | None = None,
     severity: int = 3,
+    normalise: str = AUTO,
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
+    shared: str = "warn",
+    bands: list[int] | None = None,
+    channels: int | None = None,
+    scale: str | list[Any] | None = None,
+    values: dict[int, int] | None = None,
+    colours: str | list[Any] | dict[str, Any] | None = None,
+    offset: int | None = None,
+    val_share: float | None = None,
+    test_share: float | None = None,
+    split_file: str | None = None,
+    folds: int | None = None,
+    fold: int | None = None,
+    group: str | None = None,
     options: dict[str, Any] | None = None,
 ) -> tuple[PairsModule, Facts]:
     """The data of one verb.
@@ -72,15 +88,41 @@ def open_pairs(
         crop: Train on random windows of so many pixels a side, of the augmented images; null is whole images.
         corruption: Corrupts every split: training images anew in each epoch, the others always alike.
         severity: Of the corruption, 1 to 5.
+        normalise: ``auto`` shows images to a pretrained encoder as it was pretrained, and to others as they are, in
+            [0, 1]; ``none`` to all as they are.
+        mean: Taken off each channel of an image in [0, 1], in place of the encoder's own.
+        std: Of each channel, by which it is then divided; given together with *mean*.
+        shared: Of images that two splits have in common: ``warn``, ``refuse`` or ``allow``.
+        bands: Of each file, the bands that are read, counted from 1; null is all.
+        channels: Of an image, such as 1 for grey ones; null is as its file has them, one band as three.
+        scale: What of a file's values becomes 0 and 1: [low, high], one such pair a band, or ``percentile``; null is
+            the whole range of 8 or 16 bits.
+        values: Which label each value of a mask means, such as ``{0: 0, 255: 1}``.
+        colours: Which colour means which class: a table, or a file of one.
+        offset: Taken off each label; 1 for labels that begin at 1.
+        val_share: Share of the training images that is held out as val, in (0, 1).
+        test_share: The same as test.
+        split_file: A file that says which image is in which split.
+        folds: Of cross-validation.
+        fold: That of them which is val, from 0.
+        group: A pattern of file names; images for which it finds the same stay in one split.
         options: What else this dataset takes.
 
     Returns:
         The batches, and what the model must know of them.
+
+    Raises:
+        UnknownKeyword: If the dataset does not take what is told.
     """
     from smp_feedback.data import Corrupted, open_dataset
     from smp_feedback.data.augment import cropped
+    from smp_feedback.data.duplicates import SHARED, check_shared
 
-    told = {"root": root, "size": size, "seed": seed, **(options or {})}
+    check_choice("normalise", normalise, (AUTO, "none"))
+    check_choice("shared", shared, SHARED)
+    told = {"root": root, "size": size, "seed": seed, "bands": bands, "channels": channels, "scale": scale}
+    told |= {"values": values, "colours": colours, "offset": offset, "val_share": val_share, "test_share": test_share}
+    told |= {"split_file": split_file, "folds": folds, "fold": fold, "group": group, **(options or {})}
     told = {key: value for key, value in told.items() if value is not None}
     opened: dict[str, Any] = {}
     for split in SPLITS[verb]:
@@ -89,6 +131,7 @@ def open_pairs(
             own["transform"] = cropped(augment, crop)
             own |= {} if images is None else {"count": check_whole("images", images)}
         opened[split] = open_dataset(name, split, **own)
+    check_shared(opened, shared)
     facts = facts_of(next(iter(opened.values())))
     if crop is not None and "train" in opened:
         facts = facts.cropped(crop)

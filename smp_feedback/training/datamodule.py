@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as F
 
 from smp_feedback.checks import check_whole
 from smp_feedback.data.alike import check_alike, unlike
-from smp_feedback.data.files import SUFFIXES, natural_key
+from smp_feedback.data.finding import find_images, warn_left_out
 from smp_feedback.data.images import ImageReader, as_unit
 from smp_feedback.data.items import checked_int, height_width
 from smp_feedback.errors import InvalidValue
@@ -188,23 +188,25 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
     """Images without targets (the target is an empty tensor).
 
     Args:
-        path: An image, or a folder of images.
+        path: An image, or a folder of images, those in subfolders included.
         size: Side, or (H, W), to which they are resized; None leaves them.
         images: How they are read.
+
+    Attributes:
+        left_out: Files beside them that look like images and are not read; said once in a warning.
 
     Raises:
         InvalidValue: If there is no image.
     """
 
     def __init__(
-        self, path: Path, size: int | Sequence[int] | None = None, *, images: ImageReader | None = None
+        self, path: str | Path, size: int | Sequence[int] | None = None, *, images: ImageReader | None = None
     ) -> None:
         self.images = images or ImageReader()
         self.size = None if size is None else height_width(size, least=1)
-        found = sorted(path.iterdir(), key=natural_key) if path.is_dir() else [path]
-        self.paths = [p for p in found if p.is_file() and p.suffix.lower() in SUFFIXES]
-        if not self.paths:
-            raise InvalidValue(f"{path}: expected an image or a folder of images ({', '.join(SUFFIXES)}).")
+        self.paths, left_out = find_images(path)
+        self.left_out = tuple(file for _, file in left_out)
+        warn_left_out(path, left_out, len(self.paths))
 
     def __len__(self) -> int:
         return len(self.paths)

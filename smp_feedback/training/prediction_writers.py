@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from PIL import Image
 from torch import Tensor
 
+from smp_feedback.data.georeference import Georeference, georeference, write_map
 from smp_feedback.data.items import item_name
 from smp_feedback.saving.files import replace_file
 
@@ -47,6 +48,8 @@ class ItemWriter(BasePredictionWriter, ABC):
 class PredictionWriter(ItemWriter):
     """Writes ``NAME.png``, a label map of the size that the model saw, for each item; whole or not at all.
 
+    Of a GeoTIFF also ``NAME.tif``, which lies where the image lies (with rasterio installed).
+
     With *looks* also ``NAME.look_1.png``, ...: the labels of every look; with *uncertainty* ``NAME.uncertainty.png``:
     the entropy of the last look, black for none, white for log C.
     """
@@ -61,6 +64,8 @@ class PredictionWriter(ItemWriter):
         for b, index in enumerate(indices):
             stem = self.names[index]
             self._write(f"{stem}.png", label_picture(labels[-1, b]))
+            if place := georeference(item_name(self.dataset, index), *labels.shape[-2:]):
+                self._place(f"{stem}.tif", labels[-1, b], place)
             for t in range(len(labels) if self.looks else 0):
                 self._write(f"{stem}.look_{t + 1}.png", label_picture(labels[t, b]))
             if self.uncertainty:
@@ -68,6 +73,10 @@ class PredictionWriter(ItemWriter):
 
     def _write(self, name: str, picture: Image.Image) -> None:
         replace_file(self.folder / name, lambda draft: picture.save(draft, format="png"))
+
+    def _place(self, name: str, labels: Tensor, place: Georeference) -> None:
+        colours = [voc_colour(label) for label in range(256)]
+        replace_file(self.folder / name, lambda draft: write_map(draft, labels.numpy(), place, colours))
 
 
 def file_names(names: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 
 import numpy as np
@@ -198,13 +199,36 @@ def streets(root):
                 (f"{split}annot/{i}.png", mask),
                 (f"leftImg8bit/{split}/{city}_leftImg8bit.png", image),
                 (f"gtFine/{split}/{city}_gtFine_labelIds.png", mask),
+                (f"JPEGImages/{split}{i}.jpg", image),
+                (f"SegmentationClass/{split}{i}.png", mask),
             ):
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(root / path)
+        outline(root, split)
     return root
 
 
+def outline(root, split):
+    """The same images outlined: for COCO, for LabelMe, and in VOC's lists."""
+    corners, size = [[2, 2], [9, 2], [9, 7]], {"height": 12, "width": 16}
+    images = [{"id": i, "file_name": f"{i}.png", **size} for i in range(2)]
+    category, polygon = [{"id": 3, "name": "cat"}], [[number for corner in corners for number in corner]]
+    annotations = [{"id": i, "image_id": i, "category_id": 3, "segmentation": polygon} for i in range(2)]
+    coco = {"images": images, "categories": category, "annotations": annotations}
+    shape = {"label": "cat", "points": corners, "shape_type": "polygon"}
+    labelme = {"shapes": [shape], "imageHeight": 12, "imageWidth": 16}
+    names = "".join(f"{split}{i}\n" for i in range(2))
+    for path, text in (
+        (f"annotations/instances_{split}.json", json.dumps(coco)),
+        *((f"{split}/{i}.json", json.dumps(labelme)) for i in range(2)),
+        (f"ImageSets/Segmentation/{split}.txt", names),
+    ):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+
+
 FILES = {"camvid": {}, "folder": {"classes": tuple("abcdefgh")}, "cityscapes": {}}
+FILES |= {"coco": {}, "labelme": {"classes": ("cat",)}, "voc": {}}
 
 
 @pytest.mark.parametrize("name", OURS["datasets"])

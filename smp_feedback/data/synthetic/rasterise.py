@@ -33,8 +33,12 @@ def fill_polygon(corners: Floats, size: tuple[int, int]) -> Pixels:
     y1, x1 = np.roll(corners, -1, axis=0).T[..., None]
     straddles = (y0 <= y) != (y1 <= y)  # (N, H): does the edge meet the line through the centres of a row?
     height = np.where(straddles, y1 - y0, 1.0)  # a level edge meets none, and must not divide by 0
-    meets = np.where(straddles, x0 + (y - y0) / height * (x1 - x0), -np.inf)
-    return np.asarray(np.logical_xor.reduce(x < meets[..., None], axis=0))
+    meets = x0 + (y - y0) / height * (x1 - x0)
+    row = np.broadcast_to(np.arange(size[0]), meets.shape)[straddles]
+    ends = np.zeros((size[0], size[1] + 1), np.int32)  # how many edges have so many centres of a row to their left
+    np.add.at(ends, (row, np.searchsorted(x, meets[straddles])), 1)
+    to_the_right = ends[:, :0:-1].cumsum(axis=1)[:, ::-1]
+    return np.asarray(to_the_right % 2 == 1)
 
 
 def fill_circle(centre: Floats, radius: float, size: tuple[int, int]) -> Pixels:
