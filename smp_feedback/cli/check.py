@@ -47,7 +47,11 @@ def add_arguments(parser: ArgumentParser) -> Callable[[Any], int]:
 
 
 def check(parser: ArgumentParser, args: Any) -> int:
-    """Look at every item of every split, say what was found, write a first file of settings; 2, as of fit, for errors."""
+    """Look at every item of every split, say what was found and write a first file of settings.
+
+    Returns:
+        The exit status: 2, as that of fit would be, for errors.
+    """
     data = args.data
     opened, refused = opened_splits(data, args.seed)
     how = {"batch_size": data.batch_size, "crop": data.crop, "shared": data.shared}
