@@ -14,7 +14,7 @@ from smp_feedback.data.problems import problems_of, worst_first
 from smp_feedback.data.progress import progress_bar
 from smp_feedback.data.report import DataReport, SplitReport
 from smp_feedback.data.sharing import shared_images
-from smp_feedback.data.tally import Tally
+from smp_feedback.data.tally import ItemTally
 from smp_feedback.errors import InvalidInput, InvalidValue
 
 ALONE = "dataset"  # what a dataset that was given alone is called
@@ -81,7 +81,7 @@ def check_dataset(
 
 def _looked_at(dataset: Any, advance: Callable[[], None]) -> SplitReport:
     """Every item of one split, and the head of its file."""
-    tally = Tally(dataset)
+    tally = ItemTally(dataset)
     unusable: list[tuple[str, str]] = []
     heads = []
     for i in range(len(dataset)):
@@ -99,7 +99,7 @@ def _looked_at(dataset: Any, advance: Callable[[], None]) -> SplitReport:
     )
 
 
-def _added(tally: Tally, dataset: Any, index: int, name: str) -> str | None:
+def _added(tally: ItemTally, dataset: Any, index: int, name: str) -> str | None:
     """What is wrong with an item, or None, after which *tally* has it."""
     try:
         with naming(dataset, index):
