@@ -47,10 +47,14 @@ def add_arguments(parser: ArgumentParser) -> Callable[[Any], int]:
 
 
 def check(parser: ArgumentParser, args: Any) -> int:
-    """Look at every item of every split, say what was found, and write a first file of settings; 1 for errors."""
+    """Look at every item of every split, say what was found and write a first file of settings.
+
+    Returns:
+        The exit status: 2, as that of fit would be, for errors.
+    """
     data = args.data
     opened, refused = opened_splits(data, args.seed)
-    how = {"batch_size": data.batch_size, "crop": data.crop}
+    how = {"batch_size": data.batch_size, "crop": data.crop, "shared": data.shared}
     report = check_dataset(opened, progress=Console(stderr=True), strict=False, **how)
     report = replace(report, problems=worst_first([*refused, *report.problems]))
     if args.json:
@@ -59,7 +63,7 @@ def check(parser: ArgumentParser, args: Any) -> int:
         show(report)
     for line in (_written(parser, args, report), verdict(report)):
         print(line, file=sys.stderr if args.json else sys.stdout)
-    return 1 if report.errors else 0
+    return 2 if report.errors else 0
 
 
 def opened_splits(data: Any, seed: int) -> tuple[dict[str, Any], list[Problem]]:

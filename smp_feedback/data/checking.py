@@ -10,10 +10,11 @@ from smp_feedback.data.contract import draws_undone, naming, wrong_image, wrong_
 from smp_feedback.data.counting import count_classes as count_classes
 from smp_feedback.data.headers import header_of
 from smp_feedback.data.items import inherited, item_name
-from smp_feedback.data.problems import problems_of
+from smp_feedback.data.problems import problems_of, worst_first
 from smp_feedback.data.progress import progress_bar
 from smp_feedback.data.report import DataReport, SplitReport
-from smp_feedback.data.tally import Tally
+from smp_feedback.data.sharing import shared_images
+from smp_feedback.data.tally import ItemTally
 from smp_feedback.errors import InvalidInput, InvalidValue
 
 ALONE = "dataset"  # what a dataset that was given alone is called
@@ -26,6 +27,7 @@ def check_dataset(
     strict: bool = True,
     batch_size: int | None = None,
     crop: int | None = None,
+    shared: str = "warn",
 ) -> DataReport:
     """Touch every item once: what is there, how often each class is, and all that is wrong.
 
@@ -41,6 +43,8 @@ def check_dataset(
         strict: Whether to raise if an item cannot be used; else that is among the problems.
         batch_size: Images per training step, by which it is an error if sizes differ, or images are too few.
         crop: Side of the windows of them that training shows.
+        shared: Of images that two splits have in common: ``warn`` takes one file in both for an error and equal files
+            for a warning, ``refuse`` both for errors, ``allow`` neither for a problem.
 
     Returns:
         What was found; ``.problems`` has the worst first, ``.to_dict()`` all as plain values.
@@ -68,7 +72,8 @@ def check_dataset(
     bar = progress_bar("checking the dataset", total, wanted=bool(progress), console=console)
     with draws_undone(), bar as advance:
         found = {name: _looked_at(one, advance) for name, one in splits.items()}
-    report = DataReport(splits=found, problems=problems_of(found, batch_size=batch_size, crop=crop))
+    problems = [*shared_images(splits, shared), *problems_of(found, batch_size=batch_size, crop=crop)]
+    report = DataReport(splits=found, problems=worst_first(problems))
     if strict:
         report.raise_unusable()
     return report
@@ -76,7 +81,7 @@ def check_dataset(
 
 def _looked_at(dataset: Any, advance: Callable[[], None]) -> SplitReport:
     """Every item of one split, and the head of its file."""
-    tally = Tally(dataset)
+    tally = ItemTally(dataset)
     unusable: list[tuple[str, str]] = []
     heads = []
     for i in range(len(dataset)):
@@ -94,7 +99,7 @@ def _looked_at(dataset: Any, advance: Callable[[], None]) -> SplitReport:
     )
 
 
-def _added(tally: Tally, dataset: Any, index: int, name: str) -> str | None:
+def _added(tally: ItemTally, dataset: Any, index: int, name: str) -> str | None:
     """What is wrong with an item, or None, after which *tally* has it."""
     try:
         with naming(dataset, index):

@@ -15,7 +15,7 @@ from smp_feedback.data.headers import header_of, spread
 from smp_feedback.data.items import item_name
 from smp_feedback.data.problems import TRAIN, percent, problems_of
 from smp_feedback.data.report import Size, SplitReport
-from smp_feedback.data.tally import Tally
+from smp_feedback.data.tally import ItemTally
 from smp_feedback.errors import InvalidInput
 
 MOST_MASKS = 500  # read from files: some seconds
@@ -78,7 +78,7 @@ def _classes_of(split: SplitReport) -> Sequence[str]:
 
 def _sampled(dataset: Any) -> SplitReport:
     """What some of the masks, and the heads of the files, say."""
-    tally, reader = Tally(dataset), _reader(dataset)
+    tally, reader = ItemTally(dataset), _reader(dataset)
     heads = Counter[Size]()
     for i in spread(len(dataset), MOST_ITEMS if reader is None else MOST_MASKS):
         name = item_name(dataset, i)
@@ -102,6 +102,8 @@ def _reader(dataset: Any) -> Callable[[int], Tensor] | None:
     def read(index: int) -> Tensor:
         path = files_of(dataset, index)[1]
         mask: Tensor = base.labels(path)
+        if not mask.numel():  # one file a class, and of none of them: its image says the size
+            mask = dataset[index][1]
         check(mask, path)
         return mask
 

@@ -15,10 +15,10 @@ from smp_feedback.data.items import inherited
 from smp_feedback.data.report import ClassFacts, Size, SplitReport
 
 
-class Tally:
+class ItemTally:
     """Counts of the items of *dataset* that were met.
 
-    >>> tally = Tally([], classes=("ground", "tree"), ignore_index=255)
+    >>> tally = ItemTally([], classes=("ground", "tree"), ignore_index=255)
     >>> tally.add("a.png", torch.zeros(3, 2, 2), torch.tensor([[0, 0], [1, 255]]))
     >>> [(one.name, one.pixels, round(one.share, 3)) for one in tally.class_facts()]
     [('ground', 2, 0.667), ('tree', 1, 0.333)]

@@ -323,3 +323,40 @@ def test_weights_make_up_for_how_often_a_class_is(tmp_path):
     assert weights == pytest.approx(np.median(shares) / shares, rel=1e-2)
     assert why == "from 5.0 % (house) to 65.0 % (ground) of the pixels"
     assert class_weights(check(folder(tmp_path / "even", train=[mask(0, 1, 2)]), "train").splits["train"]) is None
+
+
+# --- what splits have in common
+
+
+def test_images_in_two_splits_are_the_first_problem(tmp_path):
+    root = folder(tmp_path, train=[mask(0, 1, 2)] * 2, val=[mask(0, 1, 2)] * 2, test=[mask(0, 1, 2)])
+    assert not check(root, "train", "val", "test").problems
+    (root / "val/1.png").write_bytes((root / "train/0.png").read_bytes())
+    (root / "trainannot/1.png").write_bytes((root / "trainannot/0.png").read_bytes())  # masks may be equal
+    first, *_ = check(root, "train", "val", "test").problems
+    assert (first.severity, first.split, first.item) == ("warning", "val", str(root / "val/1.png"))
+    assert (
+        f"1 of 2 images are in train, too, byte for byte, such as {root}/val/1.png = {root}/train/0.png" in first.words
+    )
+    assert check(root, "train", "val", shared="refuse").errors == (
+        check_dataset({s: opened(root, s) for s in ("train", "val")}, shared="refuse").problems[0],
+    )
+    assert not check(root, "train", "val", shared="allow").problems
+    (root / "test/0.png").unlink()
+    (root / "test/0.png").symlink_to(root / "train/1.png")
+    (error,) = check(root, "train", "val", "test").errors
+    assert "1 of 1 images are in train, too, the same files" in error.words
+
+
+def test_one_file_a_class_is_checked_and_said_in_short(tmp_path):
+    for split in ("train", "val"):
+        for i in range(2):
+            save(tmp_path / split / f"{i}.png", picture(i + 2 * (split == "val")))
+            for name, labels in (("cat", mask(0, 1)), ("dog", mask(0, 0, 0, 1) if split == "train" else mask(0))):
+                save(tmp_path / f"{split}annot/{name}/{i}.png", labels)
+    how = {"masks": "{split}annot/{class}/{stem}.png", "classes": ["cat", "dog"]}
+    datasets = {split: opened(tmp_path, split, **how) for split in ("train", "val")}
+    report = check_dataset(datasets)
+    assert [(row.name, row.share) for row in report.splits["train"].classes] == [("cat", 0.5), ("dog", 0.25)]
+    assert said(report, "val: 'dog' has no pixel: it is never scored")
+    assert "2 classes, of train's pixels from 25.0 % (dog) to 50.0 % (cat)" in data_summary(datasets)
