@@ -27,7 +27,7 @@ class Shown(NamedTuple):
 def of_run(made: Any, path: Path, kept: DataConfig) -> Shown:
     """The weights in *path*, of a run whose data are as *kept* says; *made* is what the verb is told."""
     data = pictures(made, kept)
-    made.model.encoder_weights = None  # the run's own are loaded, and nothing need be downloaded
+    made.model.encoder_weights = made.model.init = None  # the run's own are loaded, and nothing need be downloaded
     facts = Facts.of_config(kept, _first(data))
     module = build_module(facts, **vars(made.model))
     load_weights(module, path)

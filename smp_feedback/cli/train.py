@@ -26,6 +26,7 @@ from smp_feedback.saving.files import replace_file
 from smp_feedback.training.build import Facts, build_module, open_pairs
 from smp_feedback.training.checkpoints import check_room
 from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.looks_report import looks_report
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.prediction_writers import LabelWriter, PredictionWriter
@@ -71,6 +72,8 @@ def train(
     if args.early_stopping is not None:
         check_whole("early_stopping", args.early_stopping)
     made = seeded(parser, args)
+    if args.resume is not None:
+        begun_already(made)
     module, data, monitor, about = prepare(made)
     if args.resume is not None and (kept := kept_data(Path(args.resume))) is not None:
         cast(Any, module.model).data_config = kept
@@ -81,7 +84,16 @@ def train(
     run: Any = {**how, "monitor": monitor, "config": config, "resume": args.resume is not None}
     lines = [about, *images_told(module.model)]
     if train_in(folder, module, data, settings, **run, begin=lambda: say("\n".join(lines))):
+        for line in looks_report(module, data):
+            say(line)
         tell(folder, save_model(module, folder, args.data.name))
+
+
+def begun_already(made: Any) -> None:
+    """The weights of a checkpoint are to come: others need neither be there any more nor be downloaded."""
+    model: Any = getattr(made, "model", None)
+    if hasattr(model, "init"):
+        model.init = None
 
 
 def images_told(model: Any) -> list[str]:
@@ -204,6 +216,7 @@ def trained(
 ) -> tuple[FeedbackModule, PairsModule, Facts, dict[str, Any]]:
     """As :func:`built`, with the weights in *path*, and the settings of the trainer."""
     made, kept = seeded(parser, args), kept_data(path.parent)
+    begun_already(made)
     if kept is not None:  # it knows how it was trained, and nothing need be downloaded
         made.model.encoder_weights = None
     module, data, facts = built(verb, made)

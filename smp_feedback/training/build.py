@@ -22,6 +22,7 @@ from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.extension import evaluating
 from smp_feedback.training.build_loss import USUAL, build_loss
 from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.init_weights import begin
 from smp_feedback.training.metric import task_of
 from smp_feedback.training.module import FeedbackModule
 
@@ -195,6 +196,7 @@ def build_module(
     feedback: bool | str | dict[str, Any] = True,
     base_norm: str | None = None,
     arguments: dict[str, Any] | None = None,
+    init: str | None = None,
     **training: Any,
 ) -> FeedbackModule:
     """A model and how it is trained.
@@ -209,13 +211,20 @@ def build_module(
             ``{steps: 4, tau: 2.0}``.
         base_norm: ``group`` puts GroupNorm in the place of BatchNorm; null leaves the base as it is.
         arguments: What else the architecture takes, such as ``{encoder_depth: 4}``.
+        init: Weights to begin with: a plain model's for the base, or a looping model's for all of it; a file (``.pth``,
+            ``.ckpt``, ``.safetensors``), a directory of save_pretrained or a hub repository. No others are downloaded.
         **training: See :class:`FeedbackModule`.
     """
     if isinstance(loss := training.get("loss", USUAL), str):  # a base may take long to build
         about: dict[str, Any] = {"classes": len(facts.classes), "task": facts.task}
         build_loss(loss, facts.ignore_index, training.get("loss_arguments"), **about)
+    if init is not None and encoder_weights == AUTO:
+        encoder_weights = None
     base: dict[str, Any] = {"encoder_weights": encoder_weights, "base_norm": base_norm, "arguments": arguments}
     model = build_model(facts, feedback, arch=arch, encoder=encoder, **base)
+    if init is not None:
+        begin(model, init)
+        cast(Any, model).data_config = facts.config(given_config(model).config)
     return FeedbackModule(
         model, classes=len(facts.classes), ignore_index=facts.ignore_index, task=facts.task, **training
     )

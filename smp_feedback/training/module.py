@@ -29,6 +29,7 @@ from smp_feedback.training.optim import (
     ScheduleCallable,
     averaging,
     check_decay,
+    check_feedback_lr,
     fit_cycle,
     make_optimizer,
     make_schedule,
@@ -62,6 +63,8 @@ class FeedbackModule(ScoringModule):
             before the next look: the memory of one look for any T, no gradient from one look to the one before.
         lr: Peak learning rate of the default AdamW.
         weight_decay: That AdamW's.
+        feedback_lr: Peak learning rate of what the loop added to the base, which begins at nothing where a trained
+            model is looped and hardly moves at the rate that fine-tunes the rest; of any optimiser. None is as *lr*.
         optimizer: Called with parameter groups, in place of AdamW.
         schedule: Called with the optimiser and stepped after each of its steps, in place of one cycle.
         ema: Decay of an exponential moving average of weights and statistics, which is then scored and kept in
@@ -98,6 +101,7 @@ class FeedbackModule(ScoringModule):
         optimizer: OptimizerCallable | None = None,
         schedule: ScheduleCallable | None = None,
         ema: float | None = None,
+        feedback_lr: float | None = None,
     ) -> None:
         super().__init__()
         check_whole("classes", classes)
@@ -107,6 +111,8 @@ class FeedbackModule(ScoringModule):
         check_number("lr", lr, above=0)
         check_number("weight_decay", weight_decay, least=0)
         check_decay(ema)
+        check_feedback_lr(model, feedback_lr)
+        self.feedback_lr = feedback_lr
         self.model, self.ignore_index, self.ema = model, ignore_index, ema
         self.classes = max(classes, 1 if task == MULTILABEL else 2)
         self.lr, self.weight_decay, self.optimizer, self.schedule = lr, weight_decay, optimizer, schedule
@@ -287,6 +293,6 @@ class FeedbackModule(ScoringModule):
 
     def configure_optimizers(self) -> Any:
         """See :mod:`smp_feedback.training.optim`."""
-        optimizer = make_optimizer(self, self.optimizer, self.lr, self.weight_decay)
+        optimizer = make_optimizer(self, self.optimizer, self.lr, self.weight_decay, self.feedback_lr)
         total = self.trainer.estimated_stepping_batches
         return {"optimizer": optimizer, "lr_scheduler": make_schedule(optimizer, self.schedule, total, PLATEAU)}

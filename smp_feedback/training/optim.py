@@ -17,13 +17,21 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from smp_feedback.checks import check_number
 from smp_feedback.errors import InvalidValue
+from smp_feedback.saving.weights import PREFIX
+from smp_feedback.surgery.extension import ClosedLoop
 from smp_feedback.training.checkpoints import is_resumed
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
 ScheduleCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 
 
-def make_optimizer(model: nn.Module, make: OptimizerCallable | None, lr: float, weight_decay: float) -> Optimizer:
+def make_optimizer(
+    model: nn.Module,
+    make: OptimizerCallable | None,
+    lr: float,
+    weight_decay: float,
+    feedback_lr: float | None = None,
+) -> Optimizer:
     """The optimiser over all parameters; norms, biases and the residual's gamma (all of one dimension) do not decay.
 
     Args:
@@ -31,24 +39,62 @@ def make_optimizer(model: nn.Module, make: OptimizerCallable | None, lr: float, 
         make: Called with parameter groups; None is AdamW.
         lr: AdamW's peak learning rate.
         weight_decay: AdamW's; another optimiser brings its own.
+        feedback_lr: The peak learning rate of what a loop added, in groups of its own; None is that of the base.
 
     Raises:
         InvalidValue: If the optimiser refuses its arguments, or groups of parameters (L-BFGS).
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    decayed, free = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": group} for group in (decayed, free) if group]
+    groups: list[dict[str, Any]] = []
+    for new in (False, True):
+        rate = {"lr": feedback_lr} if new and feedback_lr is not None else {}
+        side = [p for name, p in model.named_parameters() if p.requires_grad and is_new(name) == new]
+        groups += [
+            {"params": [p for p in side if p.ndim > 1], **rate},
+            {"params": [p for p in side if p.ndim <= 1], **rate},
+        ]
+    if feedback_lr is None:  # two groups, as ever: an older run goes on
+        groups = [
+            {"params": [*base["params"], *new["params"]]} for base, new in zip(groups[:2], groups[2:], strict=True)
+        ]
+    groups = [group for group in groups if group["params"]]
     if make is None:
         optimizer: Optimizer = AdamW(groups, lr=lr, weight_decay=weight_decay)
     else:
         try:
             optimizer = make(cast("Iterable[nn.Parameter]", groups))
         except (TypeError, ValueError) as error:
-            raise InvalidValue(f"optimizer={make!r:.60} does not take two groups of parameters: {error}") from error
+            raise InvalidValue(
+                f"optimizer={make!r:.60} does not take {len(groups)} groups of parameters: {error}"
+            ) from error
     for group in optimizer.param_groups:
         if "weight_decay" in group and all(p.ndim <= 1 for p in group["params"]):
             group["weight_decay"] = 0.0
     return optimizer
+
+
+def is_new(name: str) -> bool:
+    """Whether the parameter *name* is one that a loop added to a base: all that stands under ``feedback``.
+
+    >>> is_new("model.feedback.dynamics.gamma"), is_new("model.encoder.conv1.weight")
+    (True, False)
+    """
+    return name.removeprefix("model.").startswith(PREFIX)
+
+
+def check_feedback_lr(model: nn.Module, feedback_lr: float | None) -> None:
+    """*feedback_lr* is None, or a learning rate that something in *model* has.
+
+    Raises:
+        InvalidValue, InvalidType: If it is none, or *model* has one look.
+    """
+    if feedback_lr is None:
+        return
+    check_number("feedback_lr", feedback_lr, above=0)
+    if not isinstance(model, ClosedLoop):
+        raise InvalidValue(
+            f"feedback_lr={feedback_lr} is the learning rate of what a loop adds, and this {type(model).__name__} has "
+            "none (feedback=false): leave it null."
+        )
 
 
 def make_schedule(optimizer: Optimizer, make: ScheduleCallable | None, total: float, monitor: str) -> dict[str, Any]:

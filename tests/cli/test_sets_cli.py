@@ -7,11 +7,11 @@ import shutil
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
 pytest.importorskip("lightning")
-tifffile = pytest.importorskip("tifffile")
 import smp_feedback as smpf
 from smp_feedback.cli.main import main
 from smp_feedback.config.data import DataConfig
@@ -97,7 +97,7 @@ SETS = {one.__name__: one for one in (camvid, colours, five_bands, multilabel)}
 
 @pytest.fixture(scope="module", params=SETS)
 def fitted(request, tmp_path_factory):
-    """A set, its settings, and the folder of a run of one epoch."""
+    """A set, its settings, and the folder of a run."""
     root = tmp_path_factory.mktemp(request.param)
     data = SETS[request.param](root) | {"root": str(root), "batch_size": 2}
     settings = {"model": MODEL, "data": data, "trainer": {"max_epochs": 2, "accelerator": "cpu"}}
@@ -144,7 +144,7 @@ def test_a_run_goes_on(fitted, tmp_path):
 
 
 def test_what_is_predicted_is_what_the_saved_model_says_of_its_file(fitted, tmp_path):
-    root, data, run = fitted
+    _, data, run = fitted
     pairs = opened(data, "test")
     images = tmp_path / "photos"
     images.mkdir()

@@ -55,6 +55,8 @@ class ComparisonSettings(ExperimentSettings):
     Args:
         feedback: The loop: True (the architecture's usual one), its name, or its settings. The default, each look
             seeing the answer of the one before, did best in docs/comparison.md; ``Recurrent()`` is as published.
+        init: Weights that every model begins with, in place of those that the seed draws: a plain model's, as a file, a
+            directory or a hub repository; what a loop adds begins as it is made. None is the seed's.
         models: Which of ``feedback``, ``plain``, ``one-step`` and ``equal-compute``.
         images: Numbers of training images; 0 is all there are. None is 4 and 64 for synthetic data, 16 and all for
             files.
@@ -78,6 +80,7 @@ class ComparisonSettings(ExperimentSettings):
     kind = "comparison"
 
     feedback: bool | str | dict[str, Any] = field(default_factory=lambda: dict(LOOP))
+    init: str | None = None
     models: list[str] = field(default_factory=lambda: list(MODELS))
     images: list[int] = None  # type: ignore[assignment]
     train: list[str] = None  # type: ignore[assignment]

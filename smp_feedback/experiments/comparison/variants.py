@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.config.base import LoopConfig
+from smp_feedback.errors import FeedbackError
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.factory import create
 from smp_feedback.ops.dirichlet import check_classes, log_concentration
 from smp_feedback.training.build import shape_told
+from smp_feedback.training.init_weights import begin
 
 
 class Twin(NamedTuple):
@@ -79,7 +81,19 @@ def make(settings: ComparisonSettings, classes: int, config: LoopConfig | None) 
         base_norm=cast(Any, settings.base_norm),
         **told,
     )
+    if settings.init is not None:
+        _begin(model, settings)
     return model
+
+
+def _begin(model: nn.Module, settings: ComparisonSettings) -> None:
+    """The weights that every model of the comparison begins with."""
+    try:
+        begin(model, str(settings.init))
+    except FeedbackError as error:
+        norm = f" (base_norm={settings.base_norm!r} takes BatchNorm out: those weights may want base_norm=None.)"
+        error.args = (f"init: {error}{norm if settings.base_norm else ''}",)
+        raise
 
 
 def once(config: LoopConfig) -> LoopConfig:

@@ -1,0 +1,109 @@
+"""What each look is worth, said when a run ends: its score, and how much the later looks change at all."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from smp_feedback.data.batch import pair_of
+from smp_feedback.data.feeding import feeding
+from smp_feedback.ops.reading import CLASSIFICATION, SEGMENTATION, labels_of
+from smp_feedback.surgery.extension import evaluating
+from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.metric import ACCURACY, LookMetric
+from smp_feedback.training.module import FeedbackModule
+
+NOTHING = 0.001
+"""Share of labels below which the later looks are said to change nothing."""
+
+
+class Looks(NamedTuple):
+    """What the looks of a model say of some images.
+
+    Attributes:
+        name: Of the score, ``miou`` or ``accuracy``.
+        scores: Of each look (T,), in [0, 1].
+        changed: Share of the labels that are others in look t + 2 than in the first (T - 1,), in [0, 1].
+        task: What is labelled.
+    """
+
+    name: str
+    scores: tuple[float, ...]
+    changed: tuple[float, ...]
+    task: str
+
+
+def looks_report(module: Any, data: PairsModule) -> list[str]:
+    """The lines that a run of *module* ends with; none of a model with one look, or without validation images.
+
+    One pass over the validation images of *data*, where training left the module's trainer, and none while it trained.
+    """
+    if not isinstance(module, FeedbackModule) or module.steps < 2 or not data.val:
+        return []
+    looks = measured(module, data)
+    return [] if looks is None else report_lines(looks)
+
+
+def report_lines(looks: Looks) -> list[str]:
+    """*looks* in words.
+
+    >>> for line in report_lines(Looks("miou", (0.612, 0.619, 0.62), (0.021, 0.034), "segmentation")):
+    ...     print(line)
+    looks 1-3: 61.2 61.9 62.0 mIoU
+    looks 2-3 change 3.4 % of the pixels
+    """
+    count, most = len(looks.scores), 100 * max(looks.changed)
+    unit = "accuracy" if looks.name == ACCURACY else "mIoU"
+    later = "look 2 changes" if count == 2 else f"looks 2-{count} change"
+    of = "images' labels" if looks.task == CLASSIFICATION else "pixels"
+    lines = [f"looks 1-{count}: {' '.join(f'{100 * score:.1f}' for score in looks.scores)} {unit}"]
+    said = f"{later} {most:.2g} % of the {of}"
+    if most < 100 * NOTHING:
+        said += ": the loop is hardly used; a rate of its own (--model.feedback_lr) lets what it added learn faster"
+    return [*lines, said]
+
+
+def measured(module: FeedbackModule, data: PairsModule) -> Looks | None:
+    """Score every look of *module* on the validation images, and count the labels that differ from the first look's.
+
+    Args:
+        module: Trained; left where it was.
+        data: With validation images; as many batches count as its trainer, if it has one, was told to validate on.
+
+    Returns:
+        None if that is none.
+    """
+    trainer: Any = module._trainer
+    home, device = module.device, module.device if trainer is None else trainer.strategy.root_device
+    task = module.task or SEGMENTATION
+    metric = LookMetric(task, classes=module.classes, steps=module.steps, ignore_index=module.ignore_index).to(device)
+    moved, seen = torch.zeros(module.steps, dtype=torch.long, device=device), 0
+    module.to(device)
+    with evaluating(module.model), torch.inference_mode():
+        for image, target in _batches(module, data, device):
+            first = torch.zeros(0)
+            for t, logits in enumerate(module.looks(image)):
+                labels = labels_of(logits, task)
+                first = labels if t == 0 else first
+                moved[t] += (labels != first).sum()
+                metric.update(t, logits, target)
+            seen += first.numel()
+    module.to(home)
+    if not seen:
+        return None
+    scored = metric.scored()
+    return Looks(scored.name, tuple(scored.looks.tolist()), tuple((moved[1:] / seen).tolist()), task)
+
+
+def _batches(module: FeedbackModule, data: PairsModule, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    trainer: Any = module._trainer
+    most = sum(trainer.num_val_batches) if trainer is not None else math.inf
+    feed, loader = feeding(module.model, data.val), data.val_dataloader()
+    for batch in itertools.islice(loader, None if math.isinf(most) else int(most)):
+        image, target = pair_of(batch, module.task)
+        yield feed(image.to(device)), target.to(device)
