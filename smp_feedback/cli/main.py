@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 ONE_OF_SEVERAL = re.compile(
     r"Parser key \"([\w.]+)\": Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors:"
-    r"(?: - Expected a <class '[\w.]+'>)+ Given value type: \S+ '[\w.]+'> Given value: (.*)"
+    r"(?: - Expected a (?:<class '[\w.]+'>|typing.Literal\[[^\]]*\]))+"
+    r" Given value type: \S+ '[\w.]+'> Given value: (.*)"
 )
 Run = Callable[[Any], "int | None"]  # the process's exit status; None is 0
 Verb = Callable[["ArgumentParser"], Run]
@@ -183,7 +184,9 @@ def _one_line(error: Exception, verb: Verb | None, words: Sequence[str]) -> str:
 def _meant(text: str, verb: Verb | None) -> str:
     """*text*, in fewer words where a value has none of several types; for an unknown option the one that was meant."""
     if several := ONE_OF_SEVERAL.search(text):
-        kinds = re.sub(r"<class '([\w.]*)'>", r"\1", several[2]).replace("NoneType", "null")
+        kinds = (
+            re.sub(r"<class '([\w.]*)'>", r"\1", several[2]).replace("NoneType", "null").replace("typing.Literal", "")
+        )
         kinds = re.sub(r", (?![^\[]*\])", " or ", kinds)  # not those of dict[str, int]
         text = f"{text[: several.start()]}{several[1]}: expected {kinds}, not {several[3]}."
     wrong = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", text)
