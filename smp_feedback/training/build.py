@@ -184,7 +184,8 @@ def facts_of(pairs: Any, **told: Any) -> Facts:
     image, target = pairs[0][:2]
     size = inherited(pairs, "size")
     reads = DataConfig(size=size if isinstance(size, tuple) else None, channels=len(image), **told)
-    return Facts(tuple(pairs.classes), pairs.ignore_index, task_of(target[None]), tuple(image.shape), reads=reads)
+    task = str(inherited(pairs, "task") or task_of(target[None]))  # one class of multilabel looks like a mask
+    return Facts(tuple(pairs.classes), pairs.ignore_index, task, tuple(image.shape), reads=reads)
 
 
 def build_module(

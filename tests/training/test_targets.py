@@ -26,6 +26,7 @@ pytest.importorskip("lightning")
 import lightning
 
 from smp_feedback.training import FeedbackModule, PairsModule, fit
+from smp_feedback.training.build import facts_of
 from smp_feedback.training.callbacks import NotFinite
 from smp_feedback.training.prediction_writers import LabelWriter, PredictionWriter, label_picture
 from smp_feedback.training.run_folder import load_weights
@@ -117,6 +118,21 @@ def test_several_labels_are_seen_by_the_first_target():
     expected = F.binary_cross_entropy_with_logits(module.model(image), mask.float())
     torch.testing.assert_close(module.loss_of((image, mask)), expected)
     assert module.task == MULTILABEL
+
+
+def test_one_class_of_several_labels_is_one_question():
+    image, mask = bright()
+    data = pairs(image, mask)
+
+    class Named(list):
+        classes, ignore_index, task = ("bright",), None, MULTILABEL
+
+    facts = facts_of(Named(data))
+    assert facts.task == MULTILABEL
+    module = FeedbackModule(nn.Conv2d(3, 1, 1), classes=len(facts.classes), task=facts.task)
+    expected = F.binary_cross_entropy_with_logits(module.model(image), mask.float())
+    torch.testing.assert_close(module.loss_of((image, mask)), expected)
+    assert module.scores.tables.shape == (1, 4)
 
 
 # --- batches and targets
