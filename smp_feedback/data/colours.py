@@ -76,7 +76,8 @@ def code_of(colour: Any, where: str) -> int:
     else:
         parts = [whole(part) for part in colour] if isinstance(colour, Sequence) else []
     if len(parts) != 3 or not all(part is not None and 0 <= part <= 255 for part in parts):
-        raise InvalidValue(f'{where}: expected a colour, [r, g, b] of 0 to 255 or "#rrggbb", not {colour!r}.')
+        comment = "" if colour is not None else " (YAML and --data.options take what begins with # for a comment)"
+        raise InvalidValue(f'{where}: expected a colour, [r, g, b] of 0 to 255 or "#rrggbb", not {colour!r}{comment}.')
     return sum((part or 0) << shift for part, shift in zip(parts, (16, 8, 0), strict=True))
 
 

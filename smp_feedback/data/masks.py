@@ -38,7 +38,7 @@ class MaskReader:
 
     Raises:
         InvalidType: If *classes* is no sequence of names, or *ignore_index* or *offset* no whole number.
-        InvalidValue: If the tables name no class, or say two things of one value.
+        InvalidValue: If the tables name no class, or the options say two things of one value.
 
     >>> MaskReader(classes=("ground", "leaf"), values={255: "leaf"}).lookup(np.array([0, 255]))[0]
     array([0, 1])
@@ -103,12 +103,14 @@ class MaskReader:
     def _check_offset(self) -> None:
         if isinstance(self.offset, bool) or whole(self.offset) != self.offset:
             raise InvalidType(f"offset={self.offset!r}: expected a whole number, such as -1 for labels from 1.")
-        ignored = self.ignore_index
-        if self.offset and ignored is not None and 0 <= ignored < len(self.classes):
-            raise InvalidValue(
-                f"ignore_index={ignored} is class {self.classes[ignored]!r} after offset={self.offset}; "
-                f"write ignore_index=255 and values={{{ignored}: 'ignore'}}."
-            )
+        if not self.offset or self.ignore_index is None:
+            return
+        for place in (self.ignore_index, self.ignore_index + self.offset):  # read as a label, and as what is stored
+            if 0 <= place < len(self.classes):
+                raise InvalidValue(
+                    f"ignore_index={self.ignore_index} is class {self.classes[place]!r} with offset={self.offset}; "
+                    f"write ignore_index=255, and values={{{self.ignore_index}: 'ignore'}} if that is what is stored."
+                )
 
 
 def read_stored(path: Path) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smp_feedback.data.raster import upright
+
 Array = NDArray[Any]
 
 BLUR = "JPEG and lossy WebP blur labels into one another; save masks as PNG, from the labelling tool."
@@ -31,23 +33,11 @@ class Stored:
     palette: Array | None = None
     alpha: Array | None = None
 
-    def turned(self, orientation: Any) -> Stored:
+    def turned(self, orientation: int | None) -> Stored:
         """As it is to be seen, by EXIF's (and TIFF's) tag 274."""
-        alpha = None if self.alpha is None else upright(self.alpha, orientation)
-        return replace(self, values=upright(self.values, orientation), alpha=alpha)
-
-
-def upright(array: Array, orientation: Any) -> Array:
-    """(H, W, ...) turned and mirrored as EXIF's tag 274 says; 1, and what is no orientation, is as it is.
-
-    >>> upright(np.array([[1, 2], [3, 4]]), 6).tolist()
-    [[3, 1], [4, 2]]
-    """
-    if orientation in (5, 6, 7, 8):
-        array = array.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    return array[::-1] if orientation in (3, 4, 7, 8) else array
+        turn = orientation or 1
+        alpha = None if self.alpha is None else upright(self.alpha, turn)
+        return replace(self, values=upright(self.values, turn), alpha=alpha)
 
 
 def alpha_of(channel: Array) -> Array | None:

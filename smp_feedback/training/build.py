@@ -62,8 +62,8 @@ def open_pairs(
     bands: list[int] | None = None,
     channels: int | None = None,
     scale: str | list[Any] | None = None,
-    values: dict[int, int] | None = None,
-    colours: str | list[Any] | dict[str, Any] | None = None,
+    values: dict[int, int | str] | None = None,
+    colours: dict[str, str | list[str | int | list[int]]] | str | None = None,
     offset: int | None = None,
     val_share: float | None = None,
     test_share: float | None = None,
@@ -97,9 +97,9 @@ def open_pairs(
         channels: Of an image, such as 1 for grey ones; null is as its file has them, one band as three.
         scale: What of a file's values becomes 0 and 1: [low, high], one such pair a band, or ``percentile``; null is
             the whole range of 8 or 16 bits.
-        values: Which label each value of a mask means, such as ``{0: 0, 255: 1}``.
-        colours: Which colour means which class: a table, or a file of one.
-        offset: Taken off each label; 1 for labels that begin at 1.
+        values: Which label, class or ``ignore`` each value of a mask means, such as ``{255: 1}``.
+        colours: The colour of each class: a table, such as ``{road: [128, 64, 128]}``, or the file of one.
+        offset: Added to each value of a mask; -1 where labels begin at 1.
         val_share: Share of the training images that is held out as val, in (0, 1).
         test_share: The same as test.
         split_file: A file that says which image is in which split.

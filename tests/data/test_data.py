@@ -477,7 +477,7 @@ def test_missing_folders_are_named_with_what_there_is(folder):
     with pytest.raises(InvalidValue, match="valannot: expected a folder"):
         MaskFolder(folder, "val")
     (folder / "valannot").mkdir()
-    with pytest.raises(InvalidValue, match=r"val: expected images \(.jpg, .jpeg, .png, .tif, .tiff\), found none"):
+    with pytest.raises(InvalidValue, match=r"val: expected images \(\.jpg, .*\.png, .*\), found none"):
         MaskFolder(folder, "val")
 
 
@@ -535,7 +535,7 @@ def test_a_mask_of_another_size_is_named(folder):
 
 def test_a_mask_of_colours_is_named(folder):
     write(folder, "street.png", picture(), picture())
-    with pytest.raises(InvalidInput, match=r"trainannot.street.png: expected one channel of labels, .* 'RGB'"):
+    with pytest.raises(InvalidInput, match=r"trainannot.street.png: expected one channel of labels, found 48 colours"):
         MaskFolder(folder)[0]
 
 
@@ -546,7 +546,9 @@ def test_unknown_labels_are_named_with_their_file(folder):
     unknown = r"trainannot.street.png has labels \[12, 255\]; expected 0 to 10 \(the classes\) or 11 \(ignored\)"
     with pytest.raises(InvalidInput, match=unknown):
         MaskFolder(folder)[0]
-    with pytest.raises(InvalidInput, match=r"has labels \[11, 12, 255\]; expected 0 to 10 \(the classes\)\.$"):
+    with pytest.raises(
+        InvalidInput, match=r"has labels \[11, 12, 255\]; expected 0 to 10 \(the classes\)\. Write values="
+    ):
         MaskFolder(folder, ignore_index=None)[0]
     signed = mask.astype(np.int32)
     signed[mask == 255] = -1

@@ -154,7 +154,10 @@ def stored_values(labels, void, count, ignored, meaning, random):
     if meaning == "plain":
         return own, {}
     if meaning == "offset":
-        offset = int(random.choice([-2, -1, 1]))
+        free = [d for d in (-2, -1, 1) if ignored is None or not (0 <= ignored < count or 0 <= ignored + d < count)]
+        if not free:  # refused when the reader is made
+            return own, {}
+        offset = int(random.choice(free))
         return np.where(void, own, labels - offset), {"offset": offset}
     high = random.choice([2, 4, 16, 256, 65536])
     chosen = random.choice(max(high, count + 1), count + 1, replace=False)

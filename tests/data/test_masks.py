@@ -136,11 +136,17 @@ def test_a_refusal_says_what_would_map_it(tmp_path, stored, classes, hint):
         ({"values": {"1": 1, 1: 2}}, InvalidValue, "1 is there twice"),
         ({"values": [0, 1]}, InvalidType, r"values=\[0, 1\]: expected {stored value: label}"),
         ({"offset": 0.5}, InvalidType, "offset=0.5: expected a whole number"),
-        ({"offset": -1, "ignore_index": 0}, InvalidValue, "ignore_index=0 is class 'ground' after offset=-1"),
+        ({"offset": -1, "ignore_index": 0}, InvalidValue, "ignore_index=0 is class 'ground' with offset=-1"),
+        (
+            {"offset": -1, "ignore_index": 3},
+            InvalidValue,
+            "ignore_index=3 is class 'stone' with offset=-1; write .*=255",
+        ),
         ({"offset": -1, "colours": RGB}, InvalidValue, "give one of them"),
         ({"colours": {}}, InvalidValue, "expected at least one colour"),
         ({"colours": 3}, InvalidType, "colours=3: expected a table"),
         ({"colours": {"leaf": [0, 0, 256]}}, InvalidValue, r"colours, 'leaf': expected a colour, .* not \[0, 0, 256\]"),
+        ({"colours": {"leaf": None}}, InvalidValue, "not None .YAML and --data.options take what begins with #"),
         ({"colours": {"leaf": "#00ff"}}, InvalidValue, "expected a colour"),
         ({"colours": {"leaf": "#0000ff", "stone": [0, 0, 255]}}, InvalidValue, "'stone' has the colour #0000ff"),
         ({"colours": {"lef": "#0000ff"}}, InvalidValue, "'lef' is no class. Did you mean 'leaf'"),
@@ -422,3 +428,17 @@ def test_a_folder_takes_values_colours_and_an_offset(tmp_path):
         data = open_dataset("folder", root=tmp_path / name, classes=CLASSES, **{name: options[name]})
         for dataset in (data, pickle.loads(pickle.dumps(data))):
             np.testing.assert_array_equal(dataset[0][1].numpy(), LABELS)
+
+
+def test_the_command_line_takes_names_and_colours_in_words():
+    from jsonargparse import ArgumentParser
+
+    from smp_feedback.training.build import open_pairs
+
+    parser = ArgumentParser()
+    parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed"})
+    words = ["--data.colours", "{leaf: '#00ff00', stone: [1, 2, 3], ignore: ['#000000', [4, 5, 6]]}"]
+    told = parser.parse_args(["--data.name", "folder", *words, "--data.values", "{255: leaf, 7: 1}"]).data
+    assert dict(told.colours) == {"leaf": "#00ff00", "stone": [1, 2, 3], "ignore": ["#000000", [4, 5, 6]]}
+    assert told["values"] == {255: "leaf", 7: 1}
+    assert MaskReader(classes=CLASSES, ignore_index=255, colours=told.colours).lookup.keys.size == 4
