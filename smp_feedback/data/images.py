@@ -16,7 +16,7 @@ from torch import Tensor
 
 from smp_feedback.checks import check_whole
 from smp_feedback.data import pictures, tiff
-from smp_feedback.data.raster import Layout, Raster
+from smp_feedback.data.raster import PixelLayout, Raster
 from smp_feedback.data.scaling import Range, checked_scale, to_unit
 from smp_feedback.errors import InvalidInput, InvalidType, one_line
 
@@ -80,7 +80,7 @@ class ImageReader:
         with _naming(path):
             return len(self._chosen(path, _decoder(path).layout_of(path)))
 
-    def _chosen(self, path: Path, layout: Layout) -> tuple[int, ...]:
+    def _chosen(self, path: Path, layout: PixelLayout) -> tuple[int, ...]:
         """Which bands are the channels, counted from 0; grey may be several of them."""
         if self.bands is None:
             found = tuple(range(layout.bands)) if self.channels == layout.bands else layout.colours
@@ -132,14 +132,14 @@ def size_of(path: Path) -> tuple[int, int]:
         return size
 
 
-def layout_of(path: Path) -> Layout:
+def layout_of(path: Path) -> PixelLayout:
     """What a pixel of *path* holds, by its tags: bands, dtype, which of them is alpha.
 
     Raises:
         InvalidInput: If it cannot be read, naming the file.
     """
     with _naming(path):
-        layout: Layout = _decoder(path).layout_of(path)
+        layout: PixelLayout = _decoder(path).layout_of(path)
         return layout
 
 

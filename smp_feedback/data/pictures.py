@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from smp_feedback.data.raster import Layout, Pixels, Raster, upright, upright_size, whole
+from smp_feedback.data.raster import PixelLayout, Pixels, Raster, upright, upright_size, whole
 from smp_feedback.errors import InvalidInput
 
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "WEBP")
 LAYOUTS = {  # Pillow's modes, after `_plain`
-    "L": Layout(bands=1),
-    "LA": Layout(bands=2, alpha=1),
-    "RGB": Layout(bands=3),
-    "RGBA": Layout(bands=4, alpha=3),
+    "L": PixelLayout(bands=1),
+    "LA": PixelLayout(bands=2, alpha=1),
+    "RGB": PixelLayout(bands=3),
+    "RGBA": PixelLayout(bands=4, alpha=3),
 }
 DEEP = {mode: replace(plain, kind="uint16", white=65535) for mode, plain in LAYOUTS.items()}
 KINDS = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}  # PNG's own numbers of what a pixel is
@@ -29,7 +29,7 @@ ORIENTATION = 0x0112  # EXIF's tag, and TIFF's
 PNM = re.compile(rb"P[2356](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+(\d+)\s")
 
 
-def layout_of(path: Path) -> Layout:
+def layout_of(path: Path) -> PixelLayout:
     """What a pixel of *path* holds, by its head alone."""
     with Image.open(path, formats=FORMATS) as picture:
         return _layout(path, picture)
@@ -55,7 +55,7 @@ def decode(path: Path) -> Raster:
         return Raster(values=upright(whole(path, values, size, layout), _orientation(picture)), layout=layout)
 
 
-def _layout(path: Path, picture: Any) -> Layout:
+def _layout(path: Path, picture: Any) -> PixelLayout:
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":  # a phone's first picture is the photo, the others are its previews
         raise InvalidInput(f"{path}: expected one picture, found {frames} frames of an animation; save each as a file.")

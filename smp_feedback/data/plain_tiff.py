@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from smp_feedback.data.raster import Layout, Raster, whole
+from smp_feedback.data.raster import PixelLayout, Raster, whole
 from smp_feedback.errors import InvalidInput
 
 
-def layout_of(path: Path) -> Layout:
+def layout_of(path: Path) -> PixelLayout:
     """What a pixel of *path* holds."""
     with _opened(path) as picture:
-        return Layout(bands=len(picture.getbands()))
+        return PixelLayout(bands=len(picture.getbands()))
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -27,20 +27,27 @@ def size_of(path: Path) -> tuple[int, int]:
 def decode(path: Path) -> Raster:
     """All of *path*."""
     with _opened(path) as picture:
-        said, size = Layout(bands=len(picture.getbands())), (picture.height, picture.width)
+        said, size = PixelLayout(bands=len(picture.getbands())), (picture.height, picture.width)
         values = np.asarray(picture)
     return Raster(values=whole(path, values if values.ndim == 3 else values[..., None], size, said), layout=said)
 
 
 def _opened(path: Path) -> Any:
-    picture: Any = Image.open(path, formats=("TIFF",))
+    try:
+        picture: Any = Image.open(path, formats=("TIFF",))
+    except UnidentifiedImageError:
+        raise _refused(path) from None
     if not _is_plain(picture):
         picture.close()
-        raise InvalidInput(
-            f"{path}: without tifffile, TIFFs are read that have one page of grey or RGB of 8 bits, upright; for this "
-            'one, pip install "smp_feedback[tiff]".'
-        )
+        raise _refused(path)
     return picture
+
+
+def _refused(path: Path) -> InvalidInput:
+    return InvalidInput(
+        f"{path}: without tifffile, TIFFs are read that have one page of grey or RGB of 8 bits, upright; for this one, "
+        'pip install "smp_feedback[tiff]".'
+    )
 
 
 def _is_plain(picture: Any) -> bool:

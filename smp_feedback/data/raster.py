@@ -18,7 +18,7 @@ TURNED = (5, 6, 7, 8)  # orientations that swap height and width
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class PixelLayout:
     """What the tags of a file say about each of its pixels.
 
     Attributes:
@@ -50,11 +50,11 @@ class Raster:
     """
 
     values: Pixels
-    layout: Layout
+    layout: PixelLayout
     missing: NDArray[np.bool_] | None = None
 
 
-def whole(path: Path, values: Pixels, size: tuple[int, int], layout: Layout) -> Pixels:
+def whole(path: Path, values: Pixels, size: tuple[int, int], layout: PixelLayout) -> Pixels:
     """*values*, if they are all that the tags of the file announce.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smp_feedback.data.raster import Layout, Pixels
+from smp_feedback.data.raster import PixelLayout, Pixels
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 Range = tuple[float, float]
@@ -65,7 +65,7 @@ def percentiles(scale: str) -> Range:
 
 
 def to_unit(
-    path: Path, values: Pixels, layout: Layout, scale: Scale, missing: NDArray[np.bool_] | None = None
+    path: Path, values: Pixels, layout: PixelLayout, scale: Scale, missing: NDArray[np.bool_] | None = None
 ) -> Pixels:
     """Values (H, W, C) as float32 in [0, 1]; bytes that nobody scales stay bytes.
 
@@ -87,7 +87,7 @@ def to_unit(
     return unit if missing is None else np.where(missing, np.float32(0), unit)
 
 
-def _natural(path: Path, values: Pixels, layout: Layout) -> Pixels:
+def _natural(path: Path, values: Pixels, layout: PixelLayout) -> Pixels:
     if layout.white == 255 and values.dtype == np.uint8:
         return values
     if layout.white is not None:

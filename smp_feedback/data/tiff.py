@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smp_feedback.data import plain_tiff
-from smp_feedback.data.raster import Layout, Pixels, Raster, upright, upright_size, whole
+from smp_feedback.data.raster import PixelLayout, Pixels, Raster, upright, upright_size, whole
 from smp_feedback.data.tiff_colours import layout, shown
 from smp_feedback.errors import InvalidInput
 
@@ -23,7 +23,7 @@ ORIENTATION, GDAL_NODATA = 274, 42113  # tags
 UNHEARD = logging.NullHandler()  # tifffile logs what it makes up for; here that is refused
 
 
-def layout_of(path: Path) -> Layout:
+def layout_of(path: Path) -> PixelLayout:
     """What a pixel of *path* holds, by its tags alone."""
     if find_spec("tifffile") is None:
         return plain_tiff.layout_of(path)

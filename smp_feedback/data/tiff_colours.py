@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from smp_feedback.data.raster import Layout, Pixels
+from smp_feedback.data.raster import PixelLayout, Pixels
 from smp_feedback.errors import InvalidInput
 
 WHITE_IS_0, BLACK_IS_0, RGB, PALETTE, INK, YCBCR = 0, 1, 2, 3, 5, 6  # PhotometricInterpretation
@@ -19,7 +19,7 @@ COLOUR_MAP, INK_SET = 320, 332  # tags
 WHOLE = "u"  # NumPy's letter of numbers that have a natural end
 
 
-def layout(path: Path, page: Any) -> Layout:
+def layout(path: Path, page: Any) -> PixelLayout:
     """What a pixel of *page* holds, once it is `shown`.
 
     Raises:
@@ -38,15 +38,15 @@ def layout(path: Path, page: Any) -> Layout:
         and page.dtype.kind in "bu"
     ):
         deep = _colours(page).dtype.name
-        return Layout(bands=3, kind=deep, white=255 if deep == "uint8" else 65535)
+        return PixelLayout(bands=3, kind=deep, white=255 if deep == "uint8" else 65535)
     if photometric == INK and (samples, bits, page.tags.valueof(INK_SET, default=1)) == (4, 8, 1):
-        return Layout(bands=3)
+        return PixelLayout(bands=3)
     ycbcr = photometric == YCBCR and samples == 3 and page.compression in JPEG and page.planarconfig == 1
     inverted = photometric == WHITE_IS_0 and samples == 1 and white is not None
     if not (photometric in (BLACK_IS_0, RGB) or ycbcr or inverted):
         name = getattr(page.photometric, "name", photometric)
         raise _refused(path, f"{samples} samples of {kind} with PhotometricInterpretation {name}")
-    return Layout(bands=samples, kind=kind, white=white, alpha=_alpha(page))
+    return PixelLayout(bands=samples, kind=kind, white=white, alpha=_alpha(page))
 
 
 def shown(page: Any, stored: NDArray[Any]) -> Pixels:

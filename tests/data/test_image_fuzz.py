@@ -18,11 +18,11 @@ from PIL import Image, ImageOps
 from smp_feedback.data.images import ImageReader, layout_of, size_of
 from smp_feedback.errors import InvalidInput
 
-EXAMPLES = int(os.environ.get("SMP_FEEDBACK_FUZZ", "60"))  # of each; thousands where a reader changes
+EXAMPLES = int(os.environ.get("SMP_FEEDBACK_FUZZ", "40"))  # of each; thousands where a reader changes
 MANY = settings(
     max_examples=EXAMPLES,
     deadline=None,
-    derandomize=EXAMPLES <= 60,
+    derandomize=EXAMPLES <= 40,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
