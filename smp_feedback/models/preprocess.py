@@ -18,14 +18,15 @@ from smp_feedback.surgery.extension import plain_class
 
 BYTES = ("1", "L", "P", "RGB", "LA", "RGBA")
 """Pillow's modes of 8 bits a channel or less."""
+SIXTEEN_BITS = 65535  # what becomes 1 of uint16
 
 
 class Preprocess(v2.Transform):  # type: ignore[misc]
     """A picture, or a tensor (..., C, H, W), as float32, of the size that the model was trained on, normalised.
 
-    Bytes become [0, 1]; floating point is to lie there already. Resizing is bilinear and antialiased, as in training;
-    without a size, images stay as large as they are. A grey picture of Pillow's has three equal channels, unless the
-    model takes one.
+    Bytes and uint16 become [0, 1]; floating point is to lie there already. Resizing is bilinear and antialiased, as in
+    training; without a size, images stay as large as they are. A grey picture of Pillow's has three equal channels,
+    unless the model takes one.
 
     Args:
         config: What the model expects.
@@ -52,6 +53,8 @@ class Preprocess(v2.Transform):  # type: ignore[misc]
                 f"image of shape {tuple(tensor.shape)}: expected (C, H, W) with the {self.config.channels} channels "
                 "that the model takes."
             )
+        if tensor.dtype == torch.uint16:
+            tensor = tensor.float() / SIXTEEN_BITS
         if self.config.size is not None and tensor.shape[-2:] != self.config.size:
             tensor = F.resize(tensor, list(self.config.size), InterpolationMode.BILINEAR, antialias=True)
         return self.config.normalise(_in_unit(tensor.as_subclass(Tensor)))
@@ -81,8 +84,7 @@ def _in_unit(image: Tensor) -> Tensor:
     if image.dtype == torch.uint8:  # to the bit as datasets do
         return image / 255
     if not image.is_floating_point():
-        scaled: Tensor = F.to_dtype(image, torch.float32, scale=True)
-        return scaled
+        raise InvalidInput(f"image of dtype {image.dtype}: expected floating point in [0, 1], bytes or uint16.")
     low, high = image.aminmax()
     if not (low >= -1e-3 and high <= 1.001):  # every comparison with NaN is false
         raise InvalidInput(

@@ -188,6 +188,12 @@ def test_preprocess_resizes_as_training_does():
     assert Preprocess(READY)(image).equal(expected)
 
 
+def test_sixteen_bits_are_read_as_files_of_them_are():
+    white = torch.full((3, 2, 2), 65535, dtype=torch.uint16)
+    for size in (None, (4, 6)):
+        assert Preprocess(DataConfig(size=size))(white).unique().tolist() == pytest.approx([1.0])
+
+
 def test_pictures_are_upright_and_in_colour():
     grey = Image.new("L", (6, 4), 255)
     assert Preprocess(DataConfig())(grey).shape == (3, 4, 6)
@@ -204,6 +210,7 @@ def test_pictures_are_upright_and_in_colour():
         (torch.zeros(4, 4), r"expected \(C, H, W\)"),
         (torch.full((3, 4, 4), 7.0), "values 7 to 7: expected floating point in"),
         (torch.full((3, 4, 4), float("nan")), "expected floating point"),
+        (torch.zeros(3, 4, 4, dtype=torch.int16), "int16: expected floating point"),
         (Image.new("I;16", (4, 4)), "mode 'I;16'"),
         (Image.new("RGBA", (4, 4)), "transparent"),
         (Image.new("CMYK", (4, 4)), "mode 'CMYK'"),
