@@ -64,7 +64,8 @@ def make_optimizer(
             optimizer = make(cast("Iterable[nn.Parameter]", groups))
         except (TypeError, ValueError) as error:
             raise InvalidValue(
-                f"optimizer={make!r:.60} does not take {len(groups)} groups of parameters: {error}"
+                f"optimizer={make!r:.60} does not take {'two' if feedback_lr is None else 'four'} groups of "
+                f"parameters: {error}"
             ) from error
     for group in optimizer.param_groups:
         if "weight_decay" in group and all(p.ndim <= 1 for p in group["params"]):
