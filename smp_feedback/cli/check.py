@@ -18,11 +18,11 @@ from rich.console import Console
 from smp_feedback.cli.data_screen import show, verdict
 from smp_feedback.cli.first_run import run_file, write_run_file
 from smp_feedback.cli.train import add_arguments as add_those_of_fit
-from smp_feedback.data.checking import check_dataset
 from smp_feedback.data.dataset_factory import open_dataset
-from smp_feedback.data.problems import TRAIN, worst_first
-from smp_feedback.data.report import ERROR, WARNING, DataReport, Problem
-from smp_feedback.data.suggestions import suggestions
+from smp_feedback.data.inspection.checking import check_dataset
+from smp_feedback.data.inspection.problems import TRAIN, worst_first
+from smp_feedback.data.inspection.report import ERROR, WARNING, DataReport, Problem
+from smp_feedback.data.inspection.suggestions import suggestions
 from smp_feedback.errors import InvalidInput, InvalidValue, one_line
 
 SPLITS = (TRAIN, "val", "test")

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from smp_feedback.cli.tables import say
-from smp_feedback.data.problems import percent
-from smp_feedback.data.report import ClassFacts, DataReport, SplitReport
-from smp_feedback.data.summary import size_range
+from smp_feedback.data.inspection.problems import percent
+from smp_feedback.data.inspection.report import ClassFacts, DataReport, SplitReport
+from smp_feedback.data.inspection.summary import size_range
 
 WORST = 10  # problems that are shown
 NUMBERS = ("images", "all void", "left out")

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from smp_feedback.data.problems import TRAIN
-from smp_feedback.data.report import DataReport
-from smp_feedback.data.suggestions import Suggestion, class_weights
+from smp_feedback.data.inspection.problems import TRAIN
+from smp_feedback.data.inspection.report import DataReport
+from smp_feedback.data.inspection.suggestions import Suggestion, class_weights
 from smp_feedback.saving.files import replace_file
 
 

@@ -14,7 +14,7 @@ from smp_feedback.checks import at_home
 QUOTED = re.compile(r"'([^'\s]+)'|Parser key \"([\w.]+)\"|^([\w.]+)=")  # what an error is about
 
 
-class Place(NamedTuple):
+class Where(NamedTuple):
     """A key of a settings file, or one of its values."""
 
     path: Path
@@ -75,7 +75,7 @@ def unreadable(words: Sequence[str]) -> str | None:
     return None
 
 
-def place_of(message: str, words: Sequence[str]) -> Place | None:
+def place_of(message: str, words: Sequence[str]) -> Where | None:
     """Where in the settings files that stands which *message* is about; None if that is nowhere, or not clear."""
     for found in QUOTED.finditer(re.split(r"Did you mean|There is: |Errors: ", message)[0]):
         what = next(filter(None, found.groups()))
@@ -90,7 +90,7 @@ def place_of(message: str, words: Sequence[str]) -> Place | None:
     return None
 
 
-def _places(path: Path) -> Iterator[Place]:
+def _places(path: Path) -> Iterator[Where]:
     try:
         root = yaml.compose(path.read_text())
     except (OSError, ValueError, yaml.YAMLError):
@@ -99,14 +99,14 @@ def _places(path: Path) -> Iterator[Place]:
         yield from _inside(path, root, "")
 
 
-def _inside(path: Path, node: Any, dotted: str) -> Iterator[Place]:
+def _inside(path: Path, node: Any, dotted: str) -> Iterator[Where]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             name = f"{dotted}.{key.value}" if dotted else str(key.value)
-            yield Place(path, key.start_mark.line + 1, name, str(key.value))
+            yield Where(path, key.start_mark.line + 1, name, str(key.value))
             yield from _inside(path, value, name)
     elif isinstance(node, yaml.SequenceNode):
         for one in node.value:
             yield from _inside(path, one, dotted)
     elif isinstance(node, yaml.ScalarNode):
-        yield Place(path, node.start_mark.line + 1, "", str(node.value))
+        yield Where(path, node.start_mark.line + 1, "", str(node.value))

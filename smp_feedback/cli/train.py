@@ -18,8 +18,8 @@ from smp_feedback.cli import predicting
 from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
 from smp_feedback.cli.tables import say, score_table, summary, tell
 from smp_feedback.config.data import DataConfig
+from smp_feedback.data.inspection.summary import data_summary
 from smp_feedback.data.items import checked_int
-from smp_feedback.data.summary import data_summary
 from smp_feedback.models.preprocessing import given_config
 from smp_feedback.ops.reading import CLASSIFICATION
 from smp_feedback.saving.files import replace_file

@@ -1,12 +1,12 @@
-from .checking import check_dataset as check_dataset
-from .cityscapes import Cityscapes as Cityscapes
 from .classification import Classification as Classification
 from .corruption.corrupted import Corrupted as Corrupted
 from .corruption.corruptions import add_noise as add_noise
-from .counting import count_classes as count_classes
 from .dataset_factory import open_dataset as open_dataset
 from .folder import CAMVID_CLASSES as CAMVID_CLASSES
 from .folder import MaskFolder as MaskFolder
+from .formats.cityscapes import Cityscapes as Cityscapes
+from .inspection.checking import check_dataset as check_dataset
+from .inspection.counting import count_classes as count_classes
 from .items import Sample as Sample
 from .items import item_name as item_name
 from .stored_triplets import StoredTriplets as StoredTriplets

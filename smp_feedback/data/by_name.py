@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from smp_feedback.data.augment import Augmentation
-from smp_feedback.data.cityscapes import Cityscapes
-from smp_feedback.data.colours import Colours
-from smp_feedback.data.files import as_path
+from smp_feedback.data.files import Root, Size, needed
 from smp_feedback.data.folder import CAMVID_CLASSES, MaskFolder
+from smp_feedback.data.formats.cityscapes import Cityscapes
+from smp_feedback.data.masks.colours import Colours
 from smp_feedback.data.synthetic.shapes import Shapes
 from smp_feedback.errors import InvalidValue
-
-Root = str | Path | None
-Size = int | Sequence[int] | None
 
 
 def _of_files(dataset: str, make: Callable[..., MaskFolder], holds: str) -> Callable[..., MaskFolder]:
@@ -96,15 +93,3 @@ def coloured_shapes(
     """Our own synthetic task, see `Shapes`."""
     own = {"noise": noise, "max_shapes": max_shapes}
     return Shapes(count, size, split=split, root=root, seed=seed, transform=transform, **own)  # type: ignore[arg-type]
-
-
-def needed(dataset: str, root: Root, holds: str) -> Path:
-    """*root* as a path.
-
-    >>> needed("camvid", None, "train/ and trainannot/")
-    Traceback (most recent call last):
-    smp_feedback.errors.InvalidValue: camvid: root=None: expected the folder that holds train/ and trainannot/.
-    """
-    if root is None:
-        raise InvalidValue(f"{dataset}: root=None: expected the folder that holds {holds}.")
-    return as_path("root", root)

@@ -30,7 +30,7 @@ def register_datasets(register: Register) -> None:
     for name in ("coloured_shapes", "camvid", "folder", "cityscapes"):
         register(name, f"{DATA}.by_name:{name}")
     for name in ("Coco", "LabelMe", "Voc"):
-        register(name.lower(), f"{DATA}.{name.lower()}:{name}")
+        register(name.lower(), f"{DATA}.formats.{name.lower()}:{name}")
     for name in TORCHVISION:
         register(f"torchvision/{name}", f"{DATA}.classification:{name}")
 

@@ -10,6 +10,8 @@ from pathlib import Path, PurePath
 
 from smp_feedback.errors import InvalidType, InvalidValue, did_you_mean
 
+Root = str | Path | None
+Size = int | Sequence[int] | None
 SUFFIXES = (*(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".pgm", ".ppm"),)
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")  # JPEG would blur labels into one another
 
@@ -102,3 +104,15 @@ def some(names: Sequence[str], most: int = 3) -> str:
 def by(size: Sequence[int]) -> str:
     """``480 x 640``."""
     return " x ".join(map(str, size))
+
+
+def needed(dataset: str, root: Root, holds: str) -> Path:
+    """*root* as a path.
+
+    >>> needed("camvid", None, "train/ and trainannot/")
+    Traceback (most recent call last):
+    smp_feedback.errors.InvalidValue: camvid: root=None: expected the folder that holds train/ and trainannot/.
+    """
+    if root is None:
+        raise InvalidValue(f"{dataset}: root=None: expected the folder that holds {holds}.")
+    return as_path("root", root)

@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
-from smp_feedback.data.colours import Colours
 from smp_feedback.data.files import as_path, by
-from smp_feedback.data.finding import warn_left_out
-from smp_feedback.data.images import ImageReader, as_unit
+from smp_feedback.data.folders.finding import warn_left_out
+from smp_feedback.data.folders.pairing import Found, find_samples
+from smp_feedback.data.folders.splits import SplitRule
+from smp_feedback.data.images.reader import ImageReader, as_unit
 from smp_feedback.data.items import Sample, checked_index, height_width, in_unit
-from smp_feedback.data.multilabel import LayerReader, mask_reader
-from smp_feedback.data.pairing import Found, find_samples
+from smp_feedback.data.masks.colours import Colours
+from smp_feedback.data.masks.multilabel import LayerReader, mask_reader
 from smp_feedback.data.seeding import check_choice_of_items, choose
-from smp_feedback.data.splits import SplitRule
 from smp_feedback.errors import InvalidInput
 
 CAMVID_CLASSES = (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smp_feedback.data.raster import upright
+from smp_feedback.data.images.raster import upright
 
 Array = NDArray[Any]
 

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
 from smp_feedback.data.files import SUFFIXES, as_path, by, some
-from smp_feedback.data.images import ImageReader, as_unit, size_of
+from smp_feedback.data.images.reader import ImageReader, as_unit, size_of
 from smp_feedback.data.items import Sample, in_unit, inherited, item_name
 from smp_feedback.data.triplets import Triplet, TripletDataset
 from smp_feedback.errors import InvalidInput, InvalidValue

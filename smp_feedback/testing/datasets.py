@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import torch
 
-from smp_feedback.data.checking import check_dataset as check_items
 from smp_feedback.data.dataset_factory import open_dataset
+from smp_feedback.data.inspection.checking import check_dataset as check_items
 from smp_feedback.errors import FeedbackError, UnknownKeyword
 
 SPLITS = ("train", "val", "test")

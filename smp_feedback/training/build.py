@@ -140,7 +140,7 @@ def open_pairs(
     """
     from smp_feedback.data import Corrupted, open_dataset
     from smp_feedback.data.augment import cropped
-    from smp_feedback.data.duplicates import SHARED, check_shared
+    from smp_feedback.data.folders.duplicates import SHARED, check_shared
 
     check_choice("normalise", normalise, (AUTO, "none"))
     if normalise == "none" and (mean is not None or std is not None):

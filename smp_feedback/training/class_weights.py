@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.batch import pair_of
-from smp_feedback.data.checking import count_classes
+from smp_feedback.data.inspection.checking import count_classes
 from smp_feedback.errors import InvalidValue
 from smp_feedback.losses.balance import class_balanced_weights
 from smp_feedback.ops.reading import MULTILABEL, SEGMENTATION

@@ -14,13 +14,13 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from smp_feedback.checks import check_whole
 from smp_feedback.config.data import DataConfig
-from smp_feedback.data.alike import check_alike, unlike
 from smp_feedback.data.augment import resize
 from smp_feedback.data.batch import IMAGE
 from smp_feedback.data.batching import Together
 from smp_feedback.data.feeding import feeding
-from smp_feedback.data.finding import find_images, warn_left_out
-from smp_feedback.data.images import ImageReader, as_unit
+from smp_feedback.data.folders.finding import find_images, warn_left_out
+from smp_feedback.data.images.reader import ImageReader, as_unit
+from smp_feedback.data.inspection.alike import check_alike, unlike
 from smp_feedback.data.items import checked_int, height_width, in_unit
 from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.training.checkpoints import is_resumed

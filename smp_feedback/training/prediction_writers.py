@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from smp_feedback.data.batch import indices_of
-from smp_feedback.data.georeference import Georeference, georeference, write_map
+from smp_feedback.data.images.georeference import Georeference, georeference, write_map
 from smp_feedback.data.items import item_name
 from smp_feedback.errors import InvalidInput
 from smp_feedback.ops.reading import MULTILABEL, SEGMENTATION, chances_of, labels_of, per_class

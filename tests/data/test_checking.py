@@ -15,11 +15,11 @@ from small_folders import CLASSES, folder, mask, picture, save
 from torch.utils.data import Subset
 
 from smp_feedback.data import Corrupted, MaskFolder, check_dataset, count_classes
-from smp_feedback.data.alike import check_alike, unlike
-from smp_feedback.data.problems import percent, problems_of
-from smp_feedback.data.report import DataReport, SplitReport
-from smp_feedback.data.suggestions import class_weights, suggestions
-from smp_feedback.data.summary import data_summary
+from smp_feedback.data.inspection.alike import check_alike, unlike
+from smp_feedback.data.inspection.problems import percent, problems_of
+from smp_feedback.data.inspection.report import DataReport, SplitReport
+from smp_feedback.data.inspection.suggestions import class_weights, suggestions
+from smp_feedback.data.inspection.summary import data_summary
 from smp_feedback.errors import InvalidInput
 
 
@@ -280,7 +280,7 @@ def test_the_short_form_reads_masks_alone(tmp_path, monkeypatch):
 
 
 def test_the_short_form_says_that_it_looked_at_some(monkeypatch):
-    monkeypatch.setattr("smp_feedback.data.summary.MOST_ITEMS", 2)
+    monkeypatch.setattr("smp_feedback.data.inspection.summary.MOST_ITEMS", 2)
     data = Listed((torch.rand(3, 1, 2), torch.tensor([[0, k]])) for k in (1, 2, 1, 2))
     _, classes, warning = data_summary({"train": data})
     assert "of train's pixels (2 of 4 looked at)" in classes

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 import torch
 
-from smp_feedback.data import georeference as module
-from smp_feedback.data.georeference import georeference, write_map
+from smp_feedback.data.images import georeference as module
+from smp_feedback.data.images.georeference import georeference, write_map
 from smp_feedback.training.prediction_writers import PredictionWriter
 
 rasterio = pytest.importorskip("rasterio")

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from smp_feedback.data.images import ImageReader, layout_of, size_of
+from smp_feedback.data.images.reader import ImageReader, layout_of, size_of
 from smp_feedback.errors import InvalidInput
 
 EXAMPLES = int(os.environ.get("SMP_FEEDBACK_FUZZ", "40"))  # of each; thousands where a reader changes

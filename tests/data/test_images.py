@@ -6,9 +6,10 @@ import tifffile
 import torch
 from PIL import Image
 
-from smp_feedback.data import MaskFolder, StoredTriplets, open_dataset, tiff
-from smp_feedback.data.images import ImageReader, as_unit, layout_of, size_of
-from smp_feedback.data.raster import PixelLayout, whole
+from smp_feedback.data import MaskFolder, StoredTriplets, open_dataset
+from smp_feedback.data.images import tiff
+from smp_feedback.data.images.raster import PixelLayout, whole
+from smp_feedback.data.images.reader import ImageReader, as_unit, layout_of, size_of
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 RANDOM = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from smp_feedback.data.masks import MaskReader
+from smp_feedback.data.masks.reader import MaskReader
 from smp_feedback.errors import InvalidInput
 
 EXAMPLES = int(os.environ.get("SMP_FEEDBACK_FUZZ", "120"))  # thousands where a reader changes

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from smp_feedback.data import open_dataset
-from smp_feedback.data.masks import MaskReader, read_stored
+from smp_feedback.data.masks.reader import MaskReader, read_stored
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 LABELS = np.random.default_rng(0).integers(0, 3, (6, 8)).astype(np.uint8)
@@ -207,7 +207,7 @@ def test_tiffs_with_equal_channels_or_opaque_alpha_hold_the_same_labels(tmp_path
 @pytest.mark.parametrize("without", [False, True])
 def test_pillow_reads_the_tiffs_where_tifffile_is_missing(tmp_path, monkeypatch, without):
     if without:
-        monkeypatch.setattr("smp_feedback.data.mask_files.find_spec", lambda name: None)
+        monkeypatch.setattr("smp_feedback.data.masks.files.find_spec", lambda name: None)
     for kind in ("uint8", "uint16", "int32", "float32"):
         for orientation in SEEN:
             tags = [(274, "H", 1, orientation, True)]

@@ -13,11 +13,11 @@ from PIL import Image
 from torch.utils.data import Subset
 
 from smp_feedback.data import Cityscapes, Corrupted, MaskFolder, Shapes, open_dataset
-from smp_feedback.data.duplicates import check_shared, duplicates
 from smp_feedback.data.files import SUFFIXES
-from smp_feedback.data.finding import find_images
-from smp_feedback.data.pairing import find_samples
-from smp_feedback.data.places import place
+from smp_feedback.data.folders.duplicates import check_shared, duplicates
+from smp_feedback.data.folders.finding import find_images
+from smp_feedback.data.folders.pairing import find_samples
+from smp_feedback.data.folders.places import place
 from smp_feedback.errors import DataWarning, InvalidType, InvalidValue
 from smp_feedback.training.build import open_pairs
 from smp_feedback.training.datamodule import ImageFiles

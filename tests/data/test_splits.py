@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from smp_feedback.data import MaskFolder, open_dataset
-from smp_feedback.data.splits import SplitRule
+from smp_feedback.data.folders.splits import SplitRule
 from smp_feedback.errors import InvalidType, InvalidValue
 
 ROOT = Path("data")

@@ -1,0 +1,1 @@
+"""Which files belong together, to which split, and what is left out."""

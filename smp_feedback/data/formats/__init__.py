@@ -1,0 +1,1 @@
+"""Datasets in layouts of their own: Cityscapes, COCO, labelme, VOC."""

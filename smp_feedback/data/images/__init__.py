@@ -1,0 +1,1 @@
+"""Image files as tensors: whole, upright, in [0, 1]."""

@@ -1,0 +1,58 @@
+"""TIFF where tifffile is not installed: grey and RGB of 8 bits through Pillow; all else names the extra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from smp_feedback.data.images.raster import PixelLayout, Raster, whole
+from smp_feedback.errors import InvalidInput
+
+
+def layout_of(path: Path) -> PixelLayout:
+    """What a pixel of *path* holds."""
+    with _opened(path) as picture:
+        return PixelLayout(bands=len(picture.getbands()))
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(H, W) of *path*."""
+    with _opened(path) as picture:
+        return picture.height, picture.width
+
+
+def decode(path: Path) -> Raster:
+    """All of *path*."""
+    with _opened(path) as picture:
+        said, size = PixelLayout(bands=len(picture.getbands())), (picture.height, picture.width)
+        values = np.asarray(picture)
+    return Raster(values=whole(path, values if values.ndim == 3 else values[..., None], size, said), layout=said)
+
+
+def _opened(path: Path) -> Any:
+    try:
+        picture: Any = Image.open(path, formats=("TIFF",))
+    except UnidentifiedImageError:
+        raise _refused(path) from None
+    if not _is_plain(picture):
+        picture.close()
+        raise _refused(path)
+    return picture
+
+
+def _refused(path: Path) -> InvalidInput:
+    return InvalidInput(
+        f"{path}: without tifffile, TIFFs are read that have one page of grey or RGB of 8 bits, upright; for this one, "
+        'pip install "smp_feedback[tiff]".'
+    )
+
+
+def _is_plain(picture: Any) -> bool:
+    """By its tags: one page, as many samples as its mode has, bytes, upright, no value for missing ones."""
+    tag, samples = picture.tag_v2.get, len(picture.getbands())
+    told = tag(277, 1), tuple(tag(258, (1,))), tag(262), set(np.atleast_1d(tag(339, 1)).tolist())
+    plain = told == (samples, (8,) * samples, {1: 1, 3: 2}.get(samples), {1})
+    return plain and picture.n_frames == 1 and tag(274, 1) == 1 and not {338, 330, 42113} & set(picture.tag_v2)

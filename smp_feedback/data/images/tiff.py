@@ -1,0 +1,143 @@
+"""TIFF of any bands, bits and compressions, through tifffile; what is no plain stack of bands is refused by name."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smp_feedback.data.images import plain_tiff
+from smp_feedback.data.images.raster import PixelLayout, Pixels, Raster, upright, upright_size, whole
+from smp_feedback.data.images.tiff_colours import layout, shown
+from smp_feedback.errors import InvalidInput
+
+OVERVIEW, MASK = 1, 4  # bits of NewSubfileType: pages that are no image of their own
+ORIENTATION, GDAL_NODATA = 274, 42113  # tags
+UNHEARD = logging.NullHandler()  # tifffile logs what it makes up for; here that is refused
+
+
+def layout_of(path: Path) -> PixelLayout:
+    """What a pixel of *path* holds, by its tags alone."""
+    if find_spec("tifffile") is None:
+        return plain_tiff.layout_of(path)
+    with _opened(path) as (_, page):
+        return layout(path, page)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(H, W) of *path*, upright."""
+    if find_spec("tifffile") is None:
+        return plain_tiff.size_of(path)
+    with _opened(path) as (_, page):
+        return upright_size((page.imagelength, page.imagewidth), _orientation(page))
+
+
+def decode(path: Path) -> Raster:
+    """All of *path*.
+
+    Raises:
+        InvalidInput: If it has several pages, is cut off, or holds what has no bands.
+        Exception: Whatever the decoder stumbles over.
+    """
+    if find_spec("tifffile") is None:
+        return plain_tiff.decode(path)
+    with _opened(path) as (file, page):
+        said, size, turn = layout(path, page), (page.imagelength, page.imagewidth), _orientation(page)
+        _check_segments(path, file, page)
+        stored = _bands_last(page)
+        values = whole(path, shown(page, stored), size, said)
+        missing = _missing(page, stored, values, _mask(file, page))
+    gone = None if missing is None else upright(missing, turn)
+    return Raster(values=upright(values, turn), layout=said, missing=gone)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The file, and its only page of data."""
+    import tifffile
+
+    logging.getLogger("tifffile").addHandler(UNHEARD)
+    with tifffile.TiffFile(path) as file:
+        page = _only_page(path, file)
+        yield file, page
+
+
+def _only_page(path: Path, file: Any) -> Any:
+    pages = [page for page in file.pages if not page.subfiletype & (OVERVIEW | MASK)]
+    below = [sub for page in file.pages for sub in (page.pages or ()) if not sub.subfiletype & (OVERVIEW | MASK)]
+    if not pages:
+        raise InvalidInput(f"{path}: expected a TIFF with an image, found previews alone; save it as plain TIFF.")
+    planes = len(pages) + len(below)
+    if planes == 1:  # a page may yet stand for a stack, as ImageJ writes one
+        planes = pages[0].imagedepth * max(1, math.prod(file.series[0].shape) // max(1, math.prod(pages[0].shape)))
+    if planes > 1:
+        raise InvalidInput(
+            f"{path}: expected one image, found a stack of {planes} pages; pages are no bands. Save each as a file of "
+            "its own, or all as the bands of one page."
+        )
+    return pages[0]
+
+
+def _orientation(page: Any) -> int:
+    found = page.tags.valueof(ORIENTATION, default=1)
+    return found if isinstance(found, int) else 1
+
+
+def _check_segments(path: Path, file: Any, page: Any) -> None:
+    """All strips or tiles are there: a decoder would fill in what is not."""
+    wanted, end = math.prod(page.chunked), file.filehandle.size
+    parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    there = sum(count > 0 and 0 < begin <= end - count for begin, count in parts)
+    if there < wanted:
+        raise InvalidInput(f"{path}: {wanted - there} of its {wanted} strips or tiles are empty or cut off.")
+    if page.is_contiguous and sum(page.databytecounts) < page.nbytes:
+        raise InvalidInput(
+            f"{path}: its strips hold {sum(page.databytecounts)} bytes, its tags announce {page.nbytes}; it is cut off."
+        )
+
+
+def _bands_last(page: Any) -> Pixels:
+    """The page's values as stored, (H, W, bands)."""
+    values = page.asarray(squeeze=False, maxworkers=1)  # (separate bands, depth, H, W, interleaved bands)
+    stored: Pixels = values[:, 0].transpose(1, 2, 0, 3).reshape(*values.shape[2:4], -1)
+    return stored
+
+
+def _mask(file: Any, page: Any) -> NDArray[np.bool_] | None:
+    """Where the page that says which pixels count says that they do not, (H, W)."""
+    size = page.imagelength, page.imagewidth
+    for other in file.pages:
+        if other.subfiletype & (MASK | OVERVIEW) == MASK and (other.imagelength, other.imagewidth) == size:
+            hidden: NDArray[np.bool_] = other.asarray(maxworkers=1).reshape(size) == 0
+            return hidden
+    return None
+
+
+def _missing(page: Any, stored: Pixels, values: Pixels, hidden: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """Where *values* are no data, by the value that stands for it or by the mask; None is nowhere."""
+    gone = np.zeros(values.shape, bool) if hidden is None else np.repeat(hidden[..., None], values.shape[2], axis=2)
+    text = page.tags.valueof(GDAL_NODATA)
+    if text is not None:
+        gone |= np.broadcast_to(_equal(stored, str(text)), values.shape)
+    return gone if gone.any() else None
+
+
+def _equal(stored: Pixels, text: str) -> NDArray[np.bool_]:
+    """Where *stored* is the number that *text* writes, in their own precision."""
+    try:
+        number = float(text.strip("\0 ").replace(",", "."))
+    except ValueError:
+        raise InvalidInput(f"its tag GDAL_NODATA is {text!r}; expected a number.") from None
+    real = stored.dtype.kind == "f"
+    if math.isnan(number):
+        return np.isnan(stored) if real else np.zeros(stored.shape, bool)
+    with np.errstate(over="ignore"):
+        equal: NDArray[np.bool_] = stored == (stored.dtype.type(number) if real else number)
+    return equal

@@ -1,0 +1,110 @@
+"""The data of a run in a few lines, before it is trained on: from few masks, and from the heads of files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from smp_feedback.data.files import by
+from smp_feedback.data.inspection.contract import draws_undone, files_of, naming, source, wrong_labels
+from smp_feedback.data.inspection.headers import header_of, spread
+from smp_feedback.data.inspection.problems import TRAIN, percent, problems_of
+from smp_feedback.data.inspection.report import Size, SplitReport
+from smp_feedback.data.inspection.tally import ItemTally
+from smp_feedback.data.items import item_name
+from smp_feedback.errors import InvalidInput
+
+MOST_MASKS = 500  # read from files: some seconds
+MOST_ITEMS = 64  # where the whole item has to be read, or drawn, to see its target
+
+
+def data_summary(splits: Mapping[str, Any]) -> list[str]:
+    """What there is, and what to know before training: images, sizes, classes, and a line for each warning.
+
+    All masks are looked at where there are at most 500, else as many, evenly apart, which is then said; of a dataset
+    that is not read from files, 64 items. Global random numbers end up where they were. `check_dataset` looks at all.
+
+    Args:
+        splits: Datasets, by the names of their splits.
+
+    Raises:
+        InvalidInput: If a mask cannot be used, naming it.
+
+    >>> from smp_feedback.data import Shapes
+    >>> for line in data_summary({"train": Shapes(4, size=32), "val": Shapes(2, size=32, split="val")}):
+    ...     print(line)
+    train: 4 images; val: 2 images
+    3 classes, of train's pixels from 6.9 % (polygon) to 78.9 % (background)
+    """
+    with draws_undone():
+        found = {name: _sampled(dataset) for name, dataset in splits.items() if len(dataset)}
+    lines = ["; ".join(f"{name}: {images_of(split)}" for name, split in found.items())]
+    learnt = found.get(TRAIN) or next(iter(found.values()))
+    warned = [problem for problem in problems_of(found) if problem.item is None or problem.item in learnt.void]
+    return [*lines, *_classes_of(learnt), *(f"warning: {problem}" for problem in warned)]
+
+
+def images_of(split: SplitReport) -> str:
+    """How many, of what size.
+
+    >>> images_of(SplitReport(items=3, looked=3, stored={(4, 6): 2, (8, 6): 1}))
+    '3 images of 4 x 6 to 8 x 6'
+    """
+    sizes = split.stored or split.sizes
+    return f"{split.items} images{f' of {size_range(sizes)}' if sizes else ''}"
+
+
+def size_range(sizes: Mapping[Size, int]) -> str:
+    """One size, or the smallest and the largest."""
+    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    return by(ordered[0]) if len(ordered) == 1 else f"{by(ordered[0])} to {by(ordered[-1])}"
+
+
+def _classes_of(split: SplitReport) -> Sequence[str]:
+    """How uneven the classes are."""
+    met = sorted((row for row in split.classes if row.pixels), key=lambda row: row.share)
+    if not met:
+        return []
+    unit = "labels" if split.task == "classification" else "pixels"
+    some = "" if split.looked == split.items else f" ({split.looked} of {split.items} looked at)"
+    ends = f"from {percent(met[0].share)} ({met[0].name}) to {percent(met[-1].share)} ({met[-1].name})"
+    void = f"; {percent(split.ignored)} are ignored ({split.ignore_index})" if split.ignored else ""
+    return [f"{len(split.classes)} classes, of train's {unit}{some} {ends}{void}"]
+
+
+def _sampled(dataset: Any) -> SplitReport:
+    """What some of the masks, and the heads of the files, say."""
+    tally, reader = ItemTally(dataset), _reader(dataset)
+    heads = Counter[Size]()
+    for i in spread(len(dataset), MOST_ITEMS if reader is None else MOST_MASKS):
+        name = item_name(dataset, i)
+        with naming(dataset, i):
+            target = torch.as_tensor(dataset[i][1] if reader is None else reader(i)).long()
+        if tally.names and (wrong := wrong_labels(target, 2 if tally.multilabel else len(tally.names), tally.ignored)):
+            raise InvalidInput(f"{name}: {wrong}")
+        tally.add_target(name, target)
+        if (head := header_of(dataset, i)) is not None:
+            heads[head.size] += 1
+    return tally.report(stored=dict(heads.most_common()))
+
+
+def _reader(dataset: Any) -> Callable[[int], Tensor] | None:
+    """What reads the mask of an item alone; None where only the whole item can be had."""
+    base, _ = source(dataset, 0)
+    check = getattr(getattr(base, "masks", None), "check", None)
+    if not hasattr(base, "labels") or check is None or len(files_of(dataset, 0)) != 2:
+        return None
+
+    def read(index: int) -> Tensor:
+        path = files_of(dataset, index)[1]
+        mask: Tensor = base.labels(path)
+        if not mask.numel():  # one file a class, and of none of them: its image says the size
+            mask = dataset[index][1]
+        check(mask, path)
+        return mask
+
+    return read

@@ -1,0 +1,1 @@
+"""Mask files as class indices, whatever their values, colours or palettes are."""
