@@ -397,7 +397,7 @@ def test_a_recipes_weights_fit_its_class_with_as_many_channels_and_not_its_plain
     weights = model.feedforward_state_dict()
     with pytest.raises(RuntimeError, match="size mismatch"):
         twin.load_state_dict(weights)
-    with pytest.raises(FeedbackError, match="size mismatch"):
+    with pytest.raises(FeedbackError, match="of other shapes"):
         model.load_feedforward(twin.state_dict())
     build, channels = catalogue().architectures[name], model.loop_config.channels
     wide = build(classes=3, feedback_channels=channels, **SMALL.get(name, {}))
