@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -90,8 +89,6 @@ AUGMENTATIONS: dict[str, Callable[[], Transform | None]] = {
 def as_transform(augmentation: Augmentation) -> Transform | None:
     """An augmentation by its name, or the callable given; one of Albumentations' is called by keyword.
 
-    A transform that normalises images is warned of: datasets keep them in [0, 1], and a model normalises its own.
-
     Raises:
         UnknownName: If no augmentation is called so.
         InvalidType: If it is neither a name nor callable.
@@ -107,20 +104,7 @@ def as_transform(augmentation: Augmentation) -> Transform | None:
         raise InvalidType(f"transform={augmentation!r}: expected a callable, None, or one of {list(AUGMENTATIONS)}.")
     if augmentation is None or isinstance(augmentation, ByKeyword):
         return augmentation
-    if any(type(one).__name__ == "Normalize" for one in _parts(augmentation)):
-        warnings.warn(
-            "transform: Normalize, where images are to stay in [0, 1]: a model that normalises its images (its "
-            "data_config, data.mean and data.std) would do so a second time. Leave one of the two out.",
-            stacklevel=2,
-        )
     return ByKeyword(augmentation) if takes_keywords(augmentation) else augmentation
-
-
-def _parts(transform: object) -> Iterator[object]:
-    """*transform*, and what it is composed of."""
-    yield transform
-    for one in getattr(transform, "transforms", None) or ():
-        yield from _parts(one)
 
 
 def cropped(augmentation: Augmentation, side: int | None) -> Augmentation:

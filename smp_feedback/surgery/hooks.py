@@ -24,7 +24,10 @@ INSTEAD = "register it on a part that each look calls (model.encoder, model.segm
 
 
 def hook_of(module: nn.Module) -> str | None:
-    """A hook of *module* itself in words, or None; not those of its parts.
+    """A hook of *module* itself in words, or None; not those of its parts, nor torch.distributed's own.
+
+    A sharded module has hooks that gather its weights, and ``register_fsdp_forward_method`` calls them for other
+    methods as well.
 
     >>> def halve(module, inputs):
     ...     return inputs[0] / 2
@@ -35,7 +38,8 @@ def hook_of(module: nn.Module) -> str | None:
     """
     for where, kind in KINDS.items():
         for hook in getattr(module, where).values():
-            return f"{kind} {_name(hook)!r}"
+            if not str(getattr(hook, "__module__", "")).startswith("torch.distributed"):
+                return f"{kind} {_name(hook)!r}"
     return None
 
 

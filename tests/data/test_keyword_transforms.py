@@ -151,10 +151,3 @@ def test_a_folder_takes_one(tmp_path):
     shift = Shift()
     image, mask = MaskFolder(tmp_path, transform=shift)[0]
     assert (image.shape, mask.unique().tolist(), len(shift.seen)) == ((3, 8, 6), [1], 1)
-
-
-@pytest.mark.parametrize("nested", [False, True])
-def test_a_second_normalisation_is_warned_of(nested):
-    once = v2.Normalize([0.5] * 3, [0.5] * 3)
-    with pytest.warns(UserWarning, match="a model that normalises its images .* would do so a second time"):
-        as_transform(v2.Compose([v2.Identity(), once]) if nested else once)

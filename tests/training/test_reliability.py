@@ -290,7 +290,7 @@ def test_what_is_no_folder_is_reported(place, tmp_path):
 
 
 def test_the_room_of_a_checkpoint_is_about_its_size(tmp_path):
-    module = FeedbackModule(nn.Conv2d(64, 64, 9), classes=3, ema=0.9)
+    module = FeedbackModule(nn.Conv2d(64, 64, 9), classes=64, ema=0.9)
     images = [(torch.rand(64, 9, 9), torch.zeros(1, 1, dtype=torch.long))] * 2
     fit(module, PairsModule(images, batch_size=2), steps=1, out=tmp_path, **QUICK)
     size = (tmp_path / "last.ckpt").stat().st_size
