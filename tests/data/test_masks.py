@@ -222,8 +222,17 @@ def test_overviews_of_a_tiff_do_not_count_but_pages_do(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "m.tif"), LABELS)
     for options in ({}, {"imagej": True}):
         tifffile.imwrite(tmp_path / "m.tif", np.stack([LABELS] * 4), **options, photometric="minisblack")
-        with pytest.raises(InvalidInput, match=r"m.tif has 4 pages; expected one"):
+        with pytest.raises(InvalidInput, match=r"m.tif: expected one image, found a stack of 4 pages"):
             read(tmp_path / "m.tif")
+
+
+def test_a_tiff_whose_strip_is_empty_is_no_mask_of_zeros(tmp_path):
+    tifffile.imwrite(tmp_path / "m.tif", LABELS, rowsperstrip=2, compression="zlib")
+    with tifffile.TiffFile(tmp_path / "m.tif", mode="r+") as file:
+        counts = file.pages[0].tags["StripByteCounts"]
+        counts.overwrite([*counts.value[:2], 0])
+    with pytest.raises(InvalidInput, match=r"m\.tif: 1 of its 3 strips or tiles are empty or cut off"):
+        read(tmp_path / "m.tif")
 
 
 def test_black_and_white_of_one_bit_is_0_and_1(tmp_path):

@@ -38,7 +38,7 @@ def layout_of(path: Path) -> PixelLayout:
 def size_of(path: Path) -> tuple[int, int]:
     """(H, W) of *path*, upright."""
     with Image.open(path, formats=FORMATS) as picture:
-        return upright_size((picture.height, picture.width), _orientation(picture))
+        return upright_size((picture.height, picture.width), orientation(picture))
 
 
 def decode(path: Path) -> Raster:
@@ -52,7 +52,7 @@ def decode(path: Path) -> Raster:
         layout, size = _layout(path, picture), (picture.height, picture.width)
         values = _sixteen_bits(path, picture) if layout.kind == "uint16" else np.asarray(_plain(picture))
         values = values if values.ndim == 3 else values[..., None]
-        return Raster(values=upright(whole(path, values, size, layout), _orientation(picture)), layout=layout)
+        return Raster(values=upright(whole(path, values, size, layout), orientation(picture)), layout=layout)
 
 
 def _layout(path: Path, picture: Any) -> PixelLayout:
@@ -85,7 +85,8 @@ def _plain(picture: Any) -> Any:
     return picture if (mode := _target(picture)) == picture.mode else picture.convert(mode)
 
 
-def _orientation(picture: Any) -> int:
+def orientation(picture: Any) -> int:
+    """Of the rows as they are stored, by EXIF."""
     found = picture.getexif().get(ORIENTATION, 1)
     return found if isinstance(found, int) else 1
 

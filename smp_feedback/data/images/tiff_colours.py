@@ -37,7 +37,7 @@ def layout(path: Path, page: Any) -> PixelLayout:
         and page.tags.valueof(COLOUR_MAP) is not None
         and page.dtype.kind in "bu"
     ):
-        deep = _colours(page).dtype.name
+        deep = palette_of(page).dtype.name
         return PixelLayout(bands=3, kind=deep, white=255 if deep == "uint8" else 65535)
     if photometric == INK and (samples, bits, page.tags.valueof(INK_SET, default=1)) == (4, 8, 1):
         return PixelLayout(bands=3)
@@ -53,7 +53,7 @@ def shown(page: Any, stored: NDArray[Any]) -> Pixels:
     """The samples of *page*, (H, W, samples), as `layout` says: palettes and ink as RGB, white above black."""
     photometric = int(page.photometric)
     if photometric == PALETTE:
-        return _colours(page)[stored[..., 0].astype(np.intp)]
+        return palette_of(page)[stored[..., 0].astype(np.intp)]
     if photometric == INK:
         return np.array(Image.fromarray(np.ascontiguousarray(stored), "CMYK").convert("RGB"))
     if stored.dtype.kind == "b":
@@ -75,8 +75,8 @@ def _alpha(page: Any) -> int | None:
     return next((first + k for k, one in enumerate(extra) if one in ALPHA), None)
 
 
-def _colours(page: Any) -> Pixels:
-    """The palette (entries, 3): as bytes where its 16 bits say no more, as such where they do."""
+def palette_of(page: Any) -> Pixels:
+    """The palette of *page* (entries, 3): as bytes where its 16 bits say no more, as such where they do."""
     table = np.asarray(page.tags.valueof(COLOUR_MAP), np.uint16).reshape(3, -1).T
     if table.max(initial=0) < 256:  # some writers fill in bytes
         return table.astype(np.uint8)

@@ -15,7 +15,7 @@ from smp_feedback.data.masks.colours import Colours, colour_labels, labels_of_co
 from smp_feedback.data.masks.files import read_mask
 from smp_feedback.data.masks.hints import hint, listed
 from smp_feedback.data.masks.labels import Lookup, value_labels, whole
-from smp_feedback.data.stored import Array, Stored, found_in
+from smp_feedback.data.masks.stored import Array, Stored, found_in
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 

@@ -33,11 +33,10 @@ class Stored:
     palette: Array | None = None
     alpha: Array | None = None
 
-    def turned(self, orientation: int | None) -> Stored:
+    def turned(self, orientation: int) -> Stored:
         """As it is to be seen, by EXIF's (and TIFF's) tag 274."""
-        turn = orientation or 1
-        alpha = None if self.alpha is None else upright(self.alpha, turn)
-        return replace(self, values=upright(self.values, turn), alpha=alpha)
+        alpha = None if self.alpha is None else upright(self.alpha, orientation)
+        return replace(self, values=upright(self.values, orientation), alpha=alpha)
 
 
 def alpha_of(channel: Array) -> Array | None:
