@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
 from smp_feedback.data.files import SUFFIXES, as_path, by, some
-from smp_feedback.data.images.reader import ImageReader, as_unit, size_of
+from smp_feedback.data.images.reader import ImageReader, as_unit, head_of
 from smp_feedback.data.items import Sample, in_unit, inherited, item_name
 from smp_feedback.data.triplets import Triplet, TripletDataset
 from smp_feedback.errors import InvalidInput, InvalidValue
@@ -75,7 +75,7 @@ class StoredTriplets(TripletDataset):
         """Another size than the clean image's is that of its file, which was resized."""
         clean_file, wanted = Path(self.name(index)), (clean.shape[-2], clean.shape[-1])
         if inherited(self.dataset, "size") is not None and clean_file.is_file():
-            wanted = size_of(clean_file)
+            wanted = head_of(clean_file).size
         if tuple(image.shape[-2:]) != wanted:
             raise InvalidInput(
                 f"{path} has {by(image.shape[-2:])} pixels, the clean image {clean_file} has {by(wanted)}; expected "

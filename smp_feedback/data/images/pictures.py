@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from smp_feedback.data.images.raster import PixelLayout, Pixels, Raster, upright, upright_size, whole
+from smp_feedback.data.images.raster import Head, PixelLayout, Pixels, Raster, upright, upright_size, whole
 from smp_feedback.errors import InvalidInput
 
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "WEBP")
@@ -29,16 +29,10 @@ ORIENTATION = 0x0112  # EXIF's tag, and TIFF's
 PNM = re.compile(rb"P[2356](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+(\d+)\s")
 
 
-def layout_of(path: Path) -> PixelLayout:
-    """What a pixel of *path* holds, by its head alone."""
+def head(path: Path) -> Head:
+    """What the tags of *path* say."""
     with Image.open(path, formats=FORMATS) as picture:
-        return _layout(path, picture)
-
-
-def size_of(path: Path) -> tuple[int, int]:
-    """(H, W) of *path*, upright."""
-    with Image.open(path, formats=FORMATS) as picture:
-        return upright_size((picture.height, picture.width), orientation(picture))
+        return Head(_layout(path, picture), upright_size((picture.height, picture.width), orientation(picture)))
 
 
 def decode(path: Path) -> Raster:

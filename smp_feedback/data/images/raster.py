@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,18 @@ class PixelLayout:
     def colours(self) -> tuple[int, ...]:
         """The bands that are no alpha, from 0."""
         return tuple(band for band in range(self.bands) if band != self.alpha)
+
+
+class Head(NamedTuple):
+    """What the tags of a file say, without its pixels.
+
+    Attributes:
+        layout: Of each pixel.
+        size: (H, W), upright.
+    """
+
+    layout: PixelLayout
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from smp_feedback.checks import check_whole
 from smp_feedback.data.images import pictures, tiff
-from smp_feedback.data.images.raster import PixelLayout, Raster
+from smp_feedback.data.images.raster import Head, PixelLayout, Raster
 from smp_feedback.data.images.scaling import Range, checked_scale, to_unit
 from smp_feedback.data.images.unreadable import naming_file
 from smp_feedback.errors import InvalidInput, InvalidType
@@ -76,7 +76,7 @@ class ImageReader:
             InvalidInput: If it cannot be read so, naming the file.
         """
         with naming_file(path):
-            return len(self._chosen(path, _decoder(path).layout_of(path)))
+            return len(self._chosen(path, _decoder(path).head(path).layout))
 
     def _chosen(self, path: Path, layout: PixelLayout) -> tuple[int, ...]:
         """Which bands are the channels, counted from 0; grey may be several of them."""
@@ -119,26 +119,15 @@ def as_unit(image: Tensor) -> Tensor:
     return image if image.is_floating_point() else image / 255
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """(H, W) of the image at *path* as it is seen, by its tags.
+def head_of(path: Path) -> Head:
+    """What the tags of *path* say: its size as it is seen, and of a pixel the bands, their dtype and which is alpha.
 
     Raises:
         InvalidInput: If it cannot be read, naming the file.
     """
     with naming_file(path):
-        size: tuple[int, int] = _decoder(path).size_of(path)
-        return size
-
-
-def layout_of(path: Path) -> PixelLayout:
-    """What a pixel of *path* holds, by its tags: bands, dtype, which of them is alpha.
-
-    Raises:
-        InvalidInput: If it cannot be read, naming the file.
-    """
-    with naming_file(path):
-        layout: PixelLayout = _decoder(path).layout_of(path)
-        return layout
+        head: Head = _decoder(path).head(path)
+        return head
 
 
 def _decoder(path: Path) -> ModuleType:

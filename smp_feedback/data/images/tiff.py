@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smp_feedback.data.images import plain_tiff
-from smp_feedback.data.images.raster import PixelLayout, Pixels, Raster, upright, upright_size, whole
+from smp_feedback.data.images.raster import Head, Pixels, Raster, upright, upright_size, whole
 from smp_feedback.data.images.tiff_colours import layout, shown
 from smp_feedback.errors import InvalidInput
 
@@ -24,20 +24,12 @@ ORIENTATION, GDAL_NODATA = 274, 42113  # tags
 UNHEARD = logging.NullHandler()  # tifffile logs what it makes up for; here that is refused
 
 
-def layout_of(path: Path) -> PixelLayout:
-    """What a pixel of *path* holds, by its tags alone."""
+def head(path: Path) -> Head:
+    """What the tags of *path* say."""
     if find_spec("tifffile") is None:
-        return plain_tiff.layout_of(path)
+        return plain_tiff.head(path)
     with opened(path) as (_, page):
-        return layout(path, page)
-
-
-def size_of(path: Path) -> tuple[int, int]:
-    """(H, W) of *path*, upright."""
-    if find_spec("tifffile") is None:
-        return plain_tiff.size_of(path)
-    with opened(path) as (_, page):
-        return upright_size((page.imagelength, page.imagewidth), orientation(page))
+        return Head(layout(path, page), upright_size((page.imagelength, page.imagewidth), orientation(page)))
 
 
 def decode(path: Path) -> Raster:

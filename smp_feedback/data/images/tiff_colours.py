@@ -75,7 +75,7 @@ def _alpha(page: Any) -> int | None:
     return next((first + k for k, one in enumerate(extra) if one in ALPHA), None)
 
 
-def palette_of(page: Any) -> Pixels:
+def palette_of(page: Any) -> NDArray[Any]:
     """The palette of *page* (entries, 3): as bytes where its 16 bits say no more, as such where they do."""
     table = np.asarray(page.tags.valueof(COLOUR_MAP), np.uint16).reshape(3, -1).T
     if table.max(initial=0) < 256:  # some writers fill in bytes

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from smp_feedback.data.items import item_name
+from smp_feedback.data.masks.hints import also_ignored, strange_in, wrong_labels
 from smp_feedback.errors import InvalidInput
 
 MULTILABEL = "multilabel"  # a mask has one channel a class, of 0 and 1
@@ -47,24 +48,9 @@ def _wrong_channels(image: Tensor, target: Tensor, classes: int | None, ignored:
     if target.ndim != 3 or target.shape[1:] != image.shape[1:] or target.shape[0] != (classes or target.shape[0]):
         wanted = (classes or "classes", *image.shape[1:])
         return f"a target of shape {tuple(target.shape)}, expected {wanted}, one channel a class."
-    if strange := _strange(target, 2, ignored):
-        return f"values {strange}, expected 0 and 1{_or(ignored)}."
+    if strange := strange_in(target, 2, ignored):
+        return f"values {strange}; expected 0 and 1{also_ignored(ignored)}."
     return None
-
-
-def wrong_labels(labels: Tensor, classes: int, ignored: object) -> str | None:
-    """Those that are neither a class nor *ignored*, or None."""
-    strange = _strange(labels, classes, ignored)
-    return f"labels {strange}, expected 0 to {classes - 1} (the classes){_or(ignored)}." if strange else None
-
-
-def _strange(labels: Tensor, count: int, ignored: object) -> list[int]:
-    outside = ((labels < 0) | (labels >= count)) & (labels != ignored if isinstance(ignored, int) else True)
-    return sorted(set(labels[outside].tolist()))
-
-
-def _or(ignored: object) -> str:
-    return "" if ignored is None else f" or {ignored} (ignored)"
 
 
 @contextmanager

@@ -10,22 +10,24 @@ import torch
 from torch import Tensor
 
 from smp_feedback.data.files import by
-from smp_feedback.data.inspection.contract import draws_undone, files_of, naming, source, wrong_labels
+from smp_feedback.data.folder import MaskFolder
+from smp_feedback.data.inspection.contract import draws_undone, files_of, naming, source
 from smp_feedback.data.inspection.headers import header_of, spread
 from smp_feedback.data.inspection.problems import TRAIN, percent, problems_of
 from smp_feedback.data.inspection.report import Size, SplitReport
 from smp_feedback.data.inspection.tally import ItemTally
 from smp_feedback.data.items import item_name
+from smp_feedback.data.masks.hints import wrong_labels
 from smp_feedback.errors import InvalidInput
 
-MOST_MASKS = 500  # read from files: some seconds
+MOST_MASKS = 200  # read from files: a second or two, also of large ones
 MOST_ITEMS = 64  # where the whole item has to be read, or drawn, to see its target
 
 
 def data_summary(splits: Mapping[str, Any]) -> list[str]:
     """What there is, and what to know before training: images, sizes, classes, and a line for each warning.
 
-    All masks are looked at where there are at most 500, else as many, evenly apart, which is then said; of a dataset
+    All masks are looked at where there are at most 200, else as many, evenly apart, which is then said; of a dataset
     that is not read from files, 64 items. Global random numbers end up where they were. `check_dataset` looks at all.
 
     Args:
@@ -95,16 +97,11 @@ def _sampled(dataset: Any) -> SplitReport:
 def _reader(dataset: Any) -> Callable[[int], Tensor] | None:
     """What reads the mask of an item alone; None where only the whole item can be had."""
     base, _ = source(dataset, 0)
-    check = getattr(getattr(base, "masks", None), "check", None)
-    if not hasattr(base, "labels") or check is None or len(files_of(dataset, 0)) != 2:
+    if not isinstance(base, MaskFolder):
         return None
 
     def read(index: int) -> Tensor:
-        path = files_of(dataset, index)[1]
-        mask: Tensor = base.labels(path)
-        if not mask.numel():  # one file a class, and of none of them: its image says the size
-            mask = dataset[index][1]
-        check(mask, path)
-        return mask
+        mask = base.labels(files_of(dataset, index)[1])
+        return mask if mask.numel() else dataset[index][1]  # one file a class, and of none of them: the image's size
 
     return read

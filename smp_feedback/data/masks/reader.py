@@ -13,7 +13,7 @@ from torch import Tensor
 
 from smp_feedback.data.masks.colours import Colours, colour_labels, labels_of_colours
 from smp_feedback.data.masks.files import read_mask
-from smp_feedback.data.masks.hints import hint, listed
+from smp_feedback.data.masks.hints import expected_labels, hint, listed, wrong_labels
 from smp_feedback.data.masks.labels import Lookup, value_labels, whole
 from smp_feedback.data.masks.stored import Array, Stored, found_in
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
@@ -84,9 +84,8 @@ class MaskReader:
         Raises:
             InvalidInput: With those that are not.
         """
-        unknown = ((mask < 0) | (mask >= len(self.classes))) & (mask != self.ignore_index)
-        if unknown.any():
-            raise InvalidInput(f"{path} has labels {listed([*set(mask[unknown].tolist())])}; {self._expected()}.")
+        if wrong := wrong_labels(mask, len(self.classes), self.ignore_index):
+            raise InvalidInput(f"{path} has {wrong}")
 
     def _refusal(self, values: Array, unknown: Array, stored: Stored, path: Path) -> str:
         if self.values is not None or self.offset:
@@ -94,11 +93,8 @@ class MaskReader:
             advice = f"Say what else it is, as in values={{{int(unknown[0])}: {self.classes[0]!r}}}, or 'ignore'."
             return f"{path} has values {listed(unknown.tolist())}; {expected}. {advice}"
         advice = hint(found_in(values).tolist(), len(self.classes), self.ignore_index, stored.palette is not None)
-        return f"{path} has labels {listed(unknown.tolist())}; {self._expected()}. {advice}"
-
-    def _expected(self) -> str:
-        also = "" if self.ignore_index is None else f" or {self.ignore_index} (ignored)"
-        return f"expected 0 to {len(self.classes) - 1} (the classes){also}"
+        expected = expected_labels(len(self.classes), self.ignore_index)
+        return f"{path} has labels {listed(unknown.tolist())}; expected {expected}. {advice}"
 
     def _check_offset(self) -> None:
         if isinstance(self.offset, bool) or whole(self.offset) != self.offset:
