@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any, SupportsIndex, TypeVar, cast
 
 import torch
@@ -132,7 +133,39 @@ def item_name(dataset: object, index: int) -> str:
     >>> item_name(torch.utils.data.Subset(Shapes(4), [3, 1]), 0), item_name([], 7)
     ('coloured_shapes[3] of seed 0', 'item 7')
     """
-    while not hasattr(dataset, "name") and hasattr(dataset, "dataset"):
+    named, place = source(dataset, index, "name")
+    return str(named.name(place)) if hasattr(named, "name") else f"item {index}"
+
+
+def source(dataset: Any, index: int, having: str = "samples") -> tuple[Any, int]:
+    """The first of *dataset* and those that it wraps with an attribute *having*, and the place of item *index* there.
+
+    The innermost, if none has it; ``Subset`` and whatever else has ``indices`` are looked through.
+    """
+    while not hasattr(dataset, having) and hasattr(dataset, "dataset"):
         index = int(dataset.indices[index]) if hasattr(dataset, "indices") else index
         dataset = dataset.dataset
-    return str(dataset.name(index)) if hasattr(dataset, "name") else f"item {index}"
+    return dataset, index
+
+
+def files_of(dataset: Any, index: int) -> list[Path]:
+    """The files that item *index* is read from, its image first, by ``samples``; none where the dataset has none.
+
+    >>> class Mine(list):
+    ...     samples = [("a.png", 0), ("b.png", 1)]
+    >>> [path.name for path in files_of(torch.utils.data.Subset(Mine(), [1]), 0)], files_of([1, 2], 0)
+    (['b.png'], [])
+    """
+    base, place = source(dataset, index)
+    samples = getattr(base, "samples", None)
+    if not isinstance(samples, (list, tuple)) or not 0 <= place < len(samples):
+        return []
+    return _paths(samples[place])
+
+
+def _paths(sample: Any) -> list[Path]:
+    """Those in a sample: (image, mask), (image, {class: mask}), or what a stranger's dataset has."""
+    if isinstance(sample, (str, Path)):
+        return [Path(sample)]
+    parts = sample.values() if isinstance(sample, dict) else sample if isinstance(sample, (list, tuple)) else ()
+    return [path for part in parts for path in _paths(part)]

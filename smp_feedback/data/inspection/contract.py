@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,32 +81,3 @@ def draws_undone() -> Iterator[None]:
     finally:
         np.random.set_state(numpys)
         random.setstate(pythons)
-
-
-def source(dataset: Any, index: int) -> tuple[Any, int]:
-    """The innermost dataset that *dataset* wraps, and the place of item *index* there, also behind ``Subset``."""
-    while not hasattr(dataset, "samples") and hasattr(dataset, "dataset"):
-        index = int(dataset.indices[index]) if hasattr(dataset, "indices") else index
-        dataset = dataset.dataset
-    return dataset, index
-
-
-def files_of(dataset: Any, index: int) -> list[Path]:
-    """The files that item *index* is read from, its image first; none where the dataset does not say.
-
-    >>> files_of([1, 2], 0)
-    []
-    """
-    base, place = source(dataset, index)
-    samples = getattr(base, "samples", None)
-    if not isinstance(samples, (list, tuple)) or not 0 <= place < len(samples):
-        return []
-    return _paths(samples[place])
-
-
-def _paths(sample: Any) -> list[Path]:
-    """Those in a sample: (image, mask), (image, {class: mask}), or what a stranger's dataset has."""
-    if isinstance(sample, (str, Path)):
-        return [Path(sample)]
-    parts = sample.values() if isinstance(sample, dict) else sample if isinstance(sample, (list, tuple)) else ()
-    return [path for part in parts for path in _paths(part)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from smp_feedback.data.images.reader import head_of
-from smp_feedback.data.inspection.contract import files_of
+from smp_feedback.data.items import files_of
 from smp_feedback.errors import FeedbackError
 
 MOST_FILES = 10_000  # heads read where a sample is enough: seconds on a disk, minutes across a network

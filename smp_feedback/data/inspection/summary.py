@@ -11,12 +11,12 @@ from torch import Tensor
 
 from smp_feedback.data.files import by
 from smp_feedback.data.folder import MaskFolder
-from smp_feedback.data.inspection.contract import draws_undone, files_of, naming, source
+from smp_feedback.data.inspection.contract import draws_undone, naming
 from smp_feedback.data.inspection.headers import header_of, spread
 from smp_feedback.data.inspection.problems import TRAIN, percent, problems_of
 from smp_feedback.data.inspection.report import Size, SplitReport
 from smp_feedback.data.inspection.tally import ItemTally
-from smp_feedback.data.items import item_name
+from smp_feedback.data.items import files_of, item_name, source
 from smp_feedback.data.masks.hints import wrong_labels
 from smp_feedback.errors import InvalidInput
 
