@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from argparse import ArgumentError
 
+from smp_feedback.data.one_size import IN_TRAINING, NO_BATCH
 from smp_feedback.errors import FeedbackError
 
 DEBUG = "SMP_FEEDBACK_DEBUG"  # set to anything, errors come with their traceback
@@ -34,7 +35,7 @@ EXPLAINED = (
     ),
     (
         r"stack expects each tensor to be equal size, but got (\[[\d, ]*\] at entry \d+ and \[[\d, ]*\] at entry \d+)",
-        "a batch takes one size, and got {}: give data.size, data.crop, or data.batch_size 1",
+        f"{NO_BATCH}, such as {{}}: {IN_TRAINING}",
     ),
     (
         r"PytorchStreamWriter failed|enforce fail at inline_container",

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
+from smp_feedback.data.augment import Augmentation, as_item, as_transform
 from smp_feedback.data.files import as_path, by
 from smp_feedback.data.folders.finding import warn_left_out
 from smp_feedback.data.folders.pairing import Found, find_samples
 from smp_feedback.data.folders.splits import SplitRule
-from smp_feedback.data.images.reader import ImageReader, as_unit
-from smp_feedback.data.items import Sample, checked_index, height_width, in_unit
+from smp_feedback.data.images.reader import ImageReader
+from smp_feedback.data.items import Sample, checked_index, height_width
 from smp_feedback.data.masks.colours import Colours
 from smp_feedback.data.masks.multilabel import LayerReader, mask_reader
 from smp_feedback.data.seeding import check_choice_of_items, choose
@@ -163,10 +163,7 @@ class MaskFolder(Dataset[Sample]):
         if not mask.numel():  # one file a class, and of none of them
             mask = mask.new_zeros(len(mask), *image.shape[-2:])
         self._check_pair(image_path, image.shape[-2:], mask_path, mask)
-        if self.size:
-            image, mask = resize(image, self.size), resize(mask, self.size, labels=True)
-        image, mask = augmented(self.transform, as_unit(image), mask)
-        return in_unit(image, str(image_path)), mask
+        return as_item(image, mask, size=self.size, transform=self.transform, name=str(image_path))
 
     def _check_pair(self, image_path: Path, size: torch.Size, mask_path: Path, mask: Tensor) -> None:
         if mask.shape[-2:] != size:

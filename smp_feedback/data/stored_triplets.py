@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
-from smp_feedback.data.files import SUFFIXES, as_path, by, some
+from smp_feedback.data.files import as_path, by, some
+from smp_feedback.data.folders.finding import find_images
 from smp_feedback.data.images.reader import ImageReader, as_unit, head_of
 from smp_feedback.data.items import Sample, in_unit, inherited, item_name
 from smp_feedback.data.triplets import Triplet, TripletDataset
@@ -87,9 +88,8 @@ class StoredTriplets(TripletDataset):
         if not self.folder.is_dir():
             raise InvalidValue(f"{self.folder}: expected the folder of the distorted images; it does not exist.")
         there: defaultdict[str, list[Path]] = defaultdict(list)
-        for path in sorted(self.folder.rglob("*")):
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                there[path.stem].append(path)
+        for path in find_images(self.folder)[0]:
+            there[path.stem].append(path)
         stems = [Path(item_name(self.dataset, i)).stem for i in range(len(self))]
         missing = [stem for stem in stems if not there[stem]]
         if missing:

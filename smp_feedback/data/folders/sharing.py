@@ -15,7 +15,6 @@ from smp_feedback.data.folders.duplicates import Twins, twins
 from smp_feedback.errors import DataWarning, InvalidValue
 
 WARN, REFUSE, ALLOW = SHARED = ("warn", "refuse", "allow")
-WRITE = "say data.shared=allow (shared='allow') if that is meant"
 
 
 def check_shared(
@@ -44,9 +43,11 @@ def check_shared(
         severe = shared == REFUSE or (first.same and not {first.split, first.other} & later.keys())
         (refused if severe else warned).append(f"{sentence(found, len(every[first.split]))} ({_both(first)})")
     if refused:
-        raise InvalidValue("; ".join(refused) + f": leave them out of one, or {WRITE}.")
+        raise InvalidValue(
+            "; ".join(refused) + ": leave them out of one, or say data.shared=allow (shared='allow') if that is meant."
+        )
     for line in warned:
-        warnings.warn(f"{line}: scores will be too good; {WRITE}.", DataWarning, stacklevel=2)
+        warnings.warn(f"{line}: scores will be too good.", DataWarning, stacklevel=2)
 
 
 def pairs(datasets_by_split: Mapping[str, Any]) -> list[list[Twins]]:
