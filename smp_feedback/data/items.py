@@ -15,7 +15,9 @@ from torch.utils.data import Dataset
 
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
-Sample = tuple[Tensor, Tensor]  # image (3, H, W) float32 in [0, 1]; mask (H, W) int64, or a label () int64
+Sample = tuple[
+    Tensor, Tensor
+]  # image (C, H, W) float32 in [0, 1]; mask (H, W) or (classes, H, W), or a label (), int64
 Corruption = Callable[[Tensor, int, torch.Generator], Tensor]  # of image, severity and generator
 Item = TypeVar("Item", covariant=True)
 ROUNDING = 1e-4  # how far resizing and arithmetic may lead out of [0, 1]
@@ -72,16 +74,25 @@ def in_unit(image: Tensor, name: str) -> Tensor:
     """
     if not image.is_floating_point() or not image.numel():
         return image
-    low, high = (float(value) for value in image.aminmax())
-    if low >= 0 and high <= 1:
-        return image
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # every comparison with NaN is false
+    if wrong := beyond_unit(image):
         raise InvalidInput(
-            f"{name}: an image with values {low:.4g} to {high:.4g}, expected 0 to 1. Leave a Normalize out of the "
-            "dataset's transform: the model normalises what it is shown, by data.mean and data.std of the command "
-            "line, or by model.data_config = smp_feedback.DataConfig(mean=..., std=...)."
+            f"{name}: {wrong} Leave a Normalize out of the dataset's transform: the model normalises what it is shown, "
+            "by data.mean and data.std of the command line, or by model.data_config = smp_feedback.DataConfig(mean=..., std="
+            "...)."
         )
-    return image.clamp(0, 1)
+    return image if image.min() >= 0 and image.max() <= 1 else image.clamp(0, 1)
+
+
+def beyond_unit(image: Tensor) -> str | None:
+    """What is wrong with values that lie outside [0, 1] by more than rounding, or are none; None for others.
+
+    >>> beyond_unit(torch.tensor([-1e-6, 1.0])), beyond_unit(torch.tensor([0.0, 255.0]))
+    (None, 'an image with values 0 to 255, expected 0 to 1.')
+    """
+    low, high = (float(value) for value in image.aminmax())
+    if low >= -ROUNDING and high <= 1 + ROUNDING:  # every comparison with NaN is false
+        return None
+    return f"an image with values {low:.4g} to {high:.4g}, expected 0 to 1."
 
 
 def height_width(size: int | Sequence[int], least: int) -> tuple[int, int]:

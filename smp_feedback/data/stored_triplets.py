@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -91,16 +92,17 @@ class StoredTriplets(TripletDataset):
         for path in find_images(self.folder)[0]:
             there[path.stem].append(path)
         stems = [Path(item_name(self.dataset, i)).stem for i in range(len(self))]
-        missing = [stem for stem in stems if not there[stem]]
-        if missing:
+        self._check_stems(stems, there)
+        return [there[stem][0] for stem in stems]
+
+    def _check_stems(self, stems: list[str], there: Mapping[str, list[Path]]) -> None:
+        """Each of *stems* is there once, and another's."""
+        if missing := [stem for stem in stems if stem not in there]:
             raise InvalidValue(
                 f"{self.folder}: expected a distorted image of the stem of each clean one, {len(missing)} of "
                 f"{len(stems)} are missing: {some(missing)}."
             )
-        alike = [stem for stem, count in Counter(stems).items() if count > 1]
-        if alike:
+        if alike := [stem for stem, count in Counter(stems).items() if count > 1]:
             raise InvalidValue(f"{self.folder}: expected clean images of different stems, several are {some(alike)}.")
-        twice = [stem for stem in stems if len(there[stem]) > 1]
-        if twice:
+        if twice := [stem for stem in stems if len(there[stem]) > 1]:
             raise InvalidValue(f"{self.folder}: expected one image of each stem, there are several of {some(twice)}.")
-        return [there[stem][0] for stem in stems]

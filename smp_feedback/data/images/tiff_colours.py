@@ -31,12 +31,7 @@ def layout(path: Path, page: Any) -> PixelLayout:
         raise _refused(path, f"values of {page.bitspersample} bits in format {int(page.sampleformat)}")
     kind, bits = "uint8" if page.dtype.kind == "b" else page.dtype.name, page.bitspersample
     white = _white(page)
-    if (
-        photometric == PALETTE
-        and samples == 1
-        and page.tags.valueof(COLOUR_MAP) is not None
-        and page.dtype.kind in "bu"
-    ):
+    if _has_palette(page):
         deep = palette_of(page).dtype.name
         return PixelLayout(bands=3, kind=deep, white=255 if deep == "uint8" else 65535)
     if photometric == INK and (samples, bits, page.tags.valueof(INK_SET, default=1)) == (4, 8, 1):
@@ -59,6 +54,12 @@ def shown(page: Any, stored: NDArray[Any]) -> Pixels:
     if stored.dtype.kind == "b":
         stored = stored.astype(np.uint8) * np.uint8(255)
     return stored.dtype.type(_white(page)) - stored if photometric == WHITE_IS_0 else stored
+
+
+def _has_palette(page: Any) -> bool:
+    """A pixel is one number, of a colour of the palette."""
+    indices = page.samplesperpixel == 1 and page.dtype.kind in "bu"
+    return indices and int(page.photometric) == PALETTE and page.tags.valueof(COLOUR_MAP) is not None
 
 
 def _white(page: Any) -> int | None:

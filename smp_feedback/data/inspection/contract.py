@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smp_feedback.data.items import item_name
+from smp_feedback.data.items import beyond_unit, item_name
 from smp_feedback.data.masks.hints import also_ignored, strange_in, wrong_labels
 from smp_feedback.errors import InvalidInput
 
@@ -24,9 +24,7 @@ def wrong_image(image: Any) -> str | None:
         return f"an image of {getattr(image, 'dtype', type(image).__name__)}, expected a floating-point tensor."
     if image.ndim != 3 or 0 in image.shape:
         return f"an image of shape {tuple(image.shape)}, expected (C, H, W)."
-    if not (image >= 0).all() or not (image <= 1).all():  # every comparison with NaN is false
-        return f"an image with values {image.min():.4g} to {image.max():.4g}, expected 0 to 1."
-    return None
+    return beyond_unit(image)
 
 
 def wrong_target(

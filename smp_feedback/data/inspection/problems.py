@@ -125,7 +125,9 @@ def _absent(row: ClassFacts, split: SplitReport, splits: Splits) -> str:
 
 def _files(name: str, split: SplitReport) -> Iterator[Problem]:
     if split.left_out:
-        words = f"{len(split.left_out)} files are left out, which lie beside those that are read"
+        one = len(split.left_out) == 1
+        lie = "file is left out, which lies" if one else "files are left out, which lie"
+        words = f"{len(split.left_out)} {lie} beside those that are read"
         names = some([str(path) for path in split.left_out])
         yield Problem(severity=WARNING, split=name, item=split.left_out[0], words=f"{words} ({names}).")
 

@@ -18,7 +18,7 @@ from smp_feedback.data.inspection.report import Size, SplitReport
 from smp_feedback.data.inspection.tally import ItemTally
 from smp_feedback.data.items import files_of, item_name, source
 from smp_feedback.data.masks.hints import wrong_labels
-from smp_feedback.errors import InvalidInput
+from smp_feedback.errors import InvalidInput, InvalidValue
 
 MOST_MASKS = 200  # read from files: a second or two, also of large ones
 MOST_ITEMS = 64  # where the whole item has to be read, or drawn, to see its target
@@ -34,6 +34,7 @@ def data_summary(splits: Mapping[str, Any]) -> list[str]:
         splits: Datasets, by the names of their splits.
 
     Raises:
+        InvalidValue: If there are no items.
         InvalidInput: If a mask cannot be used, naming it.
 
     >>> from smp_feedback.data import Shapes
@@ -44,10 +45,12 @@ def data_summary(splits: Mapping[str, Any]) -> list[str]:
     """
     with draws_undone():
         found = {name: _sampled(dataset) for name, dataset in splits.items() if len(dataset)}
+    if not found:
+        raise InvalidValue("datasets: expected items, found none.")
     lines = ["; ".join(f"{name}: {images_of(split)}" for name, split in found.items())]
-    learnt = found.get(TRAIN) or next(iter(found.values()))
-    warned = [problem for problem in problems_of(found) if problem.item is None or problem.item in learnt.void]
-    return [*lines, *_classes_of(learnt), *(f"warning: {problem}" for problem in warned)]
+    learnt = TRAIN if TRAIN in found else next(iter(found))
+    warned = [problem for problem in problems_of(found) if problem.item is None or problem.item in found[learnt].void]
+    return [*lines, *_classes_of(learnt, found[learnt]), *(f"warning: {problem}" for problem in warned)]
 
 
 def images_of(split: SplitReport) -> str:
@@ -66,7 +69,7 @@ def size_range(sizes: Mapping[Size, int]) -> str:
     return by(ordered[0]) if len(ordered) == 1 else f"{by(ordered[0])} to {by(ordered[-1])}"
 
 
-def _classes_of(split: SplitReport) -> Sequence[str]:
+def _classes_of(name: str, split: SplitReport) -> Sequence[str]:
     """How uneven the classes are."""
     met = sorted((row for row in split.classes if row.pixels), key=lambda row: row.share)
     if not met:
@@ -75,7 +78,7 @@ def _classes_of(split: SplitReport) -> Sequence[str]:
     some = "" if split.looked == split.items else f" ({split.looked} of {split.items} looked at)"
     ends = f"from {percent(met[0].share)} ({met[0].name}) to {percent(met[-1].share)} ({met[-1].name})"
     void = f"; {percent(split.ignored)} are ignored ({split.ignore_index})" if split.ignored else ""
-    return [f"{len(split.classes)} classes, of train's {unit}{some} {ends}{void}"]
+    return [f"{len(split.classes)} classes, of {name}'s {unit}{some} {ends}{void}"]
 
 
 def _sampled(dataset: Any) -> SplitReport:
