@@ -57,8 +57,8 @@ class MaskFolder(Dataset[Sample]):
         empty_masks: Whether a file of a class that is missing says that nothing of the class is there, where *masks*
             has ``{class}``; if not, it is refused.
         val_share: Share of the images that is held out as ``val``, in (0, 1), where *images* has no ``{split}`` or
-            there is no folder of that split, which is then taken from ``train``. An image's name alone decides (a
-            hash of it), the same for every seed and on every machine.
+            there is no folder of that split, which is then taken from ``train``: those whose names come first in an
+            order that nobody chose (of their hashes), the same for every seed and on every machine.
         test_share: The same for ``test``.
         split_file: A table (CSV) with the columns ``image``, or ``stem``, and ``split``; or a list of names a split,
             such as ``lists/{split}.txt``. Below *root*, or else where the program runs.
@@ -167,8 +167,10 @@ class MaskFolder(Dataset[Sample]):
 
     def _check_pair(self, image_path: Path, size: torch.Size, mask_path: Path, mask: Tensor) -> None:
         if mask.shape[-2:] != size:
+            turned = mask.shape[-2:] == size[::-1]
+            hint = " Was it drawn on the image as stored, before its EXIF orientation turned it?" if turned else ""
             raise InvalidInput(
                 f"{mask_path} has {by(mask.shape[-2:])} pixels, its image {image_path} has {by(size)}; "
-                "expected the same size."
+                f"expected the same size.{hint}"
             )
         self.masks.check(mask, mask_path)

@@ -77,10 +77,10 @@ def in_unit(image: Tensor, name: str) -> Tensor:
     if wrong := beyond_unit(image):
         raise InvalidInput(
             f"{name}: {wrong} Leave a Normalize out of the dataset's transform: the model normalises what it is shown, "
-            "by data.mean and data.std of the command line, or by model.data_config = smp_feedback.DataConfig(mean=..., std="
-            "...)."
+            "by data.mean and data.std of the command line, or by model.data_config = "
+            "smp_feedback.DataConfig(mean=..., std=...)."
         )
-    return image if image.min() >= 0 and image.max() <= 1 else image.clamp(0, 1)
+    return image.clamp(0, 1)
 
 
 def beyond_unit(image: Tensor) -> str | None:

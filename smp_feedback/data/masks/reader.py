@@ -15,7 +15,7 @@ from smp_feedback.data.masks.colours import Colours, colour_labels, labels_of_co
 from smp_feedback.data.masks.files import read_mask
 from smp_feedback.data.masks.hints import expected_labels, hint, listed, wrong_labels
 from smp_feedback.data.masks.labels import Lookup, value_labels, whole
-from smp_feedback.data.masks.stored import Array, Stored, found_in
+from smp_feedback.data.masks.stored import Array, Stored
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 
@@ -53,7 +53,7 @@ class MaskReader:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", _checked_classes(self.classes))
-        _checked_label(self.ignore_index)
+        _check_label(self.ignore_index)
         self._check_offset()
         if self.colours is None:
             table = value_labels(self.classes, self.ignore_index, self.values, self.offset)
@@ -75,7 +75,7 @@ class MaskReader:
         values = _one_channel(stored, path)
         labels, known = self.lookup(values)
         if not known.all():
-            raise InvalidInput(self._refusal(values, found_in(values[~known]), stored, path))
+            raise InvalidInput(self._refusal(values, np.unique(values[~known]), stored, path))
         return torch.from_numpy(labels)
 
     def check(self, mask: Tensor, path: Path) -> None:
@@ -92,7 +92,7 @@ class MaskReader:
             expected = f"expected {listed(self.lookup.keys.tolist())} (by values= and offset={self.offset})"
             advice = f"Say what else it is, as in values={{{int(unknown[0])}: {self.classes[0]!r}}}, or 'ignore'."
             return f"{path} has values {listed(unknown.tolist())}; {expected}. {advice}"
-        advice = hint(found_in(values).tolist(), len(self.classes), self.ignore_index, stored.palette is not None)
+        advice = hint(np.unique(values).tolist(), len(self.classes), self.ignore_index, stored.palette is not None)
         expected = expected_labels(len(self.classes), self.ignore_index)
         return f"{path} has labels {listed(unknown.tolist())}; expected {expected}. {advice}"
 
@@ -167,7 +167,6 @@ def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _checked_label(label: int | None) -> int | None:
+def _check_label(label: int | None) -> None:
     if isinstance(label, bool) or not isinstance(label, int | None):
         raise InvalidType(f"ignore_index={label!r}: expected a label (an int) or None.")
-    return label

@@ -49,8 +49,3 @@ def alpha_of(channel: Array) -> Array | None:
     if (channel == full).all():
         return None
     return np.where(channel == full, 255, np.where(channel == 0, 0, 128)).astype(np.uint8)
-
-
-def found_in(values: Array) -> Array:
-    """Each of *values* once, ascending."""
-    return np.unique(values)
