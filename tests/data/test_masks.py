@@ -235,6 +235,18 @@ def test_a_tiff_whose_strip_is_empty_is_no_mask_of_zeros(tmp_path):
         read(tmp_path / "m.tif")
 
 
+def test_pixels_that_a_page_masks_out_have_no_label(tmp_path):
+    for shown in (LABELS >= 0, LABELS > 0):
+        with tifffile.TiffWriter(tmp_path / "m.tif") as file:
+            file.write(LABELS)
+            file.write(shown, subfiletype=4, photometric="mask")
+        if shown.all():
+            np.testing.assert_array_equal(read(tmp_path / "m.tif"), LABELS)
+        else:
+            with pytest.raises(InvalidInput, match=rf"m\.tif: {(LABELS == 0).sum()} pixels are masked out by a page"):
+                read(tmp_path / "m.tif")
+
+
 def test_black_and_white_of_one_bit_is_0_and_1(tmp_path):
     bits = LABELS == 1
     for name in ("m.png", "m.bmp", "m.tif"):

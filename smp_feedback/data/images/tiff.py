@@ -45,7 +45,7 @@ def decode(path: Path) -> Raster:
         said, size, turn = layout(path, page), (page.imagelength, page.imagewidth), orientation(page)
         samples = stored(path, file, page)
         values = whole(path, shown(page, samples), size, said)
-        missing = _missing(page, samples, values, _mask(file, page))
+        missing = _missing(page, samples, values, hidden(file, page))
     gone = None if missing is None else upright(missing, turn)
     return Raster(values=upright(values, turn), layout=said, missing=gone)
 
@@ -112,19 +112,19 @@ def stored(path: Path, file: Any, page: Any) -> Pixels:
     return samples
 
 
-def _mask(file: Any, page: Any) -> NDArray[np.bool_] | None:
+def hidden(file: Any, page: Any) -> NDArray[np.bool_] | None:
     """Where the page that says which pixels count says that they do not, (H, W)."""
     size = page.imagelength, page.imagewidth
     for other in file.pages:
         if other.subfiletype & (MASK | OVERVIEW) == MASK and (other.imagelength, other.imagewidth) == size:
-            hidden: NDArray[np.bool_] = other.asarray(maxworkers=1).reshape(size) == 0
-            return hidden
+            gone: NDArray[np.bool_] = other.asarray(maxworkers=1).reshape(size) == 0
+            return gone
     return None
 
 
-def _missing(page: Any, samples: Pixels, values: Pixels, hidden: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+def _missing(page: Any, samples: Pixels, values: Pixels, masked: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
     """Where *values* are no data, by the value that stands for it or by the mask; None is nowhere."""
-    gone = np.zeros(values.shape, bool) if hidden is None else np.repeat(hidden[..., None], values.shape[2], axis=2)
+    gone = np.zeros(values.shape, bool) if masked is None else np.repeat(masked[..., None], values.shape[2], axis=2)
     text = page.tags.valueof(GDAL_NODATA)
     if text is not None:
         gone |= np.broadcast_to(_equal(samples, str(text)), values.shape)
