@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smp_feedback.data.images import plain_tiff
-from smp_feedback.data.images.raster import Head, Pixels, Raster, upright, upright_size, whole
+from smp_feedback.data.images.raster import Head, Pixels, Raster, check_parts, upright, upright_size, whole
 from smp_feedback.data.images.tiff_colours import layout, shown
 from smp_feedback.errors import InvalidInput
 
@@ -43,7 +43,7 @@ def decode(path: Path) -> Raster:
         return plain_tiff.decode(path)
     with opened(path) as (file, page):
         said, size, turn = layout(path, page), (page.imagelength, page.imagewidth), orientation(page)
-        samples = stored(path, file, page)
+        samples = stored(path, page)
         values = whole(path, shown(page, samples), size, said)
         missing = _missing(page, samples, values, hidden(file, page))
     gone = None if missing is None else upright(missing, turn)
@@ -87,26 +87,22 @@ def orientation(page: Any) -> int:
     return found if isinstance(found, int) else 1
 
 
-def _check_segments(path: Path, file: Any, page: Any) -> None:
-    """All strips or tiles are there: a decoder would fill in what is not."""
-    wanted, end = math.prod(page.chunked), file.filehandle.size
-    parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    there = sum(count > 0 and 0 < begin <= end - count for begin, count in parts)
-    if there < wanted:
-        raise InvalidInput(f"{path}: {wanted - there} of its {wanted} strips or tiles are empty or cut off.")
+def _check_segments(path: Path, page: Any) -> None:
+    """All strips or tiles are there, and hold what they should."""
+    check_parts(path, page.dataoffsets, page.databytecounts, math.prod(page.chunked))
     if page.is_contiguous and sum(page.databytecounts) < page.nbytes:
         raise InvalidInput(
             f"{path}: its strips hold {sum(page.databytecounts)} bytes, its tags announce {page.nbytes}; it is cut off."
         )
 
 
-def stored(path: Path, file: Any, page: Any) -> Pixels:
+def stored(path: Path, page: Any) -> Pixels:
     """The values of *page* as the file has them, (H, W, samples): neither turned nor shown as colours.
 
     Raises:
         InvalidInput: If some of them are not there.
     """
-    _check_segments(path, file, page)
+    _check_segments(path, page)
     values = page.asarray(squeeze=False, maxworkers=1)  # (separate bands, depth, H, W, interleaved bands)
     samples: Pixels = values[:, 0].transpose(1, 2, 0, 3).reshape(*values.shape[2:4], -1)
     return samples

@@ -31,7 +31,7 @@ def read_tiff(path: Path) -> Stored:
                 f"{path}: {gone.sum()} pixels are masked out by a page of the file; which label are they? Write the "
                 "ignored label there, and save it without that page."
             )
-        return _taken_apart(path, page, stored(path, file, page)).turned(orientation(page))
+        return _taken_apart(path, page, stored(path, page)).turned(orientation(page))
 
 
 def _taken_apart(path: Path, page: Any, samples: Array) -> Stored:
