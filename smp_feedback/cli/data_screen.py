@@ -13,7 +13,7 @@ from smp_feedback.data.inspection.report import ClassFacts, DataReport, SplitRep
 from smp_feedback.data.inspection.summary import size_range
 
 WORST = 10  # problems that are shown
-NUMBERS = ("images", "all void", "left out")
+NUMBERS = ("images", "all\nvoid", "left\nout")
 
 
 def show(report: DataReport) -> None:
@@ -50,7 +50,7 @@ def splits_table(splits: Mapping[str, SplitReport]) -> Table:
     ['val', '3', '4 x 6', '', '0 to 0.5', '-', '-']
     """
     table = Table(title="splits")
-    for head in ("split", "images", "H x W", "bands\nx dtype", "values", "all void", "left out"):
+    for head in ("split", "images", "H x W", "bands\nx dtype", "values", *NUMBERS[1:]):
         table.add_column(head, overflow="fold", justify="right" if head in NUMBERS else "left")
     for name, split in splits.items():
         sizes, kinds = split.stored or split.sizes, ", ".join(split.kinds) or ", ".join(map(str, split.channels))

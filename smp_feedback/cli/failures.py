@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from argparse import ArgumentError
 
+from smp_feedback.data.one_size import IN_TRAINING, NO_BATCH
 from smp_feedback.errors import FeedbackError
 
 DEBUG = "SMP_FEEDBACK_DEBUG"  # set to anything, errors come with their traceback
 MOST = 600  # letters of a stranger's message: some list every weight of a model
 TRACEBACK = "Traceback (most recent call last)"
 EXPECTED = (ValueError, RuntimeError, TypeError, OSError, MemoryError)  # what data, settings and machines bring about
+ONE_OF_SEVERAL = re.compile(
+    r"Parser key \"([\w.]+)\": Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors:"
+    r"(?: - Expected a (?:<class '[\w.]+'>|typing.Literal\[[^\]]*\]))+"
+    r" Given value type: \S+ '[\w.]+'> Given value: (.*)"
+)
 SMALLER = (
     "give a smaller data.batch_size, data.crop or data.size, fewer steps (model.feedback.steps), "
     "or, in training, model.backward per_step"
@@ -34,7 +40,7 @@ EXPLAINED = (
     ),
     (
         r"stack expects each tensor to be equal size, but got (\[[\d, ]*\] at entry \d+ and \[[\d, ]*\] at entry \d+)",
-        "a batch takes one size, and got {}: give data.size, data.crop, or data.batch_size 1",
+        f"{NO_BATCH}, such as {{}}: {IN_TRAINING}",
     ),
     (
         r"PytorchStreamWriter failed|enforce fail at inline_container",
@@ -98,6 +104,21 @@ def explained(text: str) -> str:
             where = f"{item[1]}: " if item else ""
             return where + meaning.format(*found.groups())
     return text if len(text) <= MOST else f"{text[:MOST]}..."
+
+
+def in_fewer_words(text: str) -> str:
+    """*text*, where it says at length that a setting's value has none of several types.
+
+    >>> kinds = "Subtypes: [<class 'int'>, <class 'NoneType'>] Errors: - Expected a <class 'int'>"
+    >>> said = f"Does not validate against any of the Union subtypes {kinds} Given value type: <class 'str'>"
+    >>> in_fewer_words(f'Parser key "a.b": {said} Given value: c')
+    'a.b: expected int or null, not c.'
+    """
+    if (several := ONE_OF_SEVERAL.search(text)) is None:
+        return text
+    kinds = re.sub(r"<class '([\w.]*)'>", r"\1", several[2]).replace("NoneType", "null").replace("typing.Literal", "")
+    kinds = re.sub(r", (?![^\[]*\])", " or ", kinds)  # not those of dict[str, int]
+    return f"{text[: several.start()]}{several[1]}: expected {kinds}, not {several[3]}."
 
 
 def _text(error: BaseException) -> str:

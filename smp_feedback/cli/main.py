@@ -13,7 +13,7 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smp_feedback.cli.failures import DEBUG, status, told
+from smp_feedback.cli.failures import DEBUG, in_fewer_words, status, told
 from smp_feedback.cli.listing import list, plugins, warnings_on_a_line
 from smp_feedback.cli.saved_models import export, info, plot
 from smp_feedback.errors import did_you_mean, require, suggestion
@@ -21,11 +21,6 @@ from smp_feedback.errors import did_you_mean, require, suggestion
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-ONE_OF_SEVERAL = re.compile(
-    r"Parser key \"([\w.]+)\": Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors:"
-    r"(?: - Expected a (?:<class '[\w.]+'>|typing.Literal\[[^\]]*\]))+"
-    r" Given value type: \S+ '[\w.]+'> Given value: (.*)"
-)
 Run = Callable[[Any], "int | None"]  # the process's exit status; None is 0
 Verb = Callable[["ArgumentParser"], Run]
 
@@ -182,13 +177,8 @@ def _one_line(error: Exception, verb: Verb | None, words: Sequence[str]) -> str:
 
 
 def _meant(text: str, verb: Verb | None) -> str:
-    """*text*, in fewer words where a value has none of several types; for an unknown option the one that was meant."""
-    if several := ONE_OF_SEVERAL.search(text):
-        kinds = (
-            re.sub(r"<class '([\w.]*)'>", r"\1", several[2]).replace("NoneType", "null").replace("typing.Literal", "")
-        )
-        kinds = re.sub(r", (?![^\[]*\])", " or ", kinds)  # not those of dict[str, int]
-        text = f"{text[: several.start()]}{several[1]}: expected {kinds}, not {several[3]}."
+    """*text*, and for an unknown option the one that was meant."""
+    text = in_fewer_words(text)
     wrong = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", text)
     if wrong and verb is not None:
         from smp_feedback.cli.help import new_parser, options_of

@@ -11,10 +11,10 @@ import lightning  # noqa: F401  before all who say float | int: --trainer.limit_
 from jsonargparse import ArgumentParser
 
 from smp_feedback.cli.experiments import ablation_settings, restore_ablation
+from smp_feedback.cli.lessons import Lesson, train
 from smp_feedback.cli.scoring import evaluate
 from smp_feedback.cli.subcommands import Stage, add_run, add_shared, add_stages, add_trainer, add_whose
 from smp_feedback.cli.tables import restoration_summary, restored_table
-from smp_feedback.cli.train import Lesson, train
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue

@@ -10,10 +10,10 @@ from typing import Any, cast
 import lightning  # noqa: F401  before all who say float | int: --trainer.limit_train_batches 1 is one batch, not 1.0
 from jsonargparse import ArgumentParser
 
+from smp_feedback.cli.lessons import Lesson, train
 from smp_feedback.cli.scoring import advancing, evaluate, how_to_score, saved_model
 from smp_feedback.cli.subcommands import Stage, add_run, add_shared, add_stages, add_trainer, add_whose
 from smp_feedback.cli.tables import refined_table, refinement_summary, say
-from smp_feedback.cli.train import Lesson, train
 from smp_feedback.config.score import Score
 from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue, require

@@ -1,125 +1,33 @@
-"""``smp-feedback fit | validate | test | predict``, and how every verb trains: Lightning's trainer, one YAML file."""
+"""``smp-feedback fit | validate | test | predict``: Lightning's trainer, and one YAML file of settings."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-import lightning
 from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from smp_feedback.checks import check_whole
 from smp_feedback.cli import predicting
+from smp_feedback.cli.lessons import Lesson, begun_already, seeded, train
 from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
-from smp_feedback.cli.tables import say, score_table, summary, tell
+from smp_feedback.cli.tables import score_table, summary, tell
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.inspection.summary import data_summary
-from smp_feedback.data.items import checked_int
-from smp_feedback.models.preprocessing import given_config
 from smp_feedback.ops.reading import CLASSIFICATION
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.build import Facts, build_module, open_pairs
 from smp_feedback.training.checkpoints import check_room
 from smp_feedback.training.datamodule import PairsModule
-from smp_feedback.training.looks_report import looks_report
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.prediction_writers import LabelWriter, PredictionWriter
-from smp_feedback.training.run_folder import (
-    check_same,
-    free_folder,
-    fresh_folder,
-    kept_data,
-    load_weights,
-    save_model,
-    train_in,
-    weights_of,
-)
-from smp_feedback.training.scoring_module import ScoringModule
-from smp_feedback.training.trainer import build_trainer, check_by_hand, quiet, room_for
-
-
-class Lesson(NamedTuple):
-    """What learns, what from, the score that its best weights have, and what is said before."""
-
-    module: ScoringModule
-    data: PairsModule
-    monitor: str
-    about: str
-
-
-def train(
-    parser: ArgumentParser,
-    args: Any,
-    verb: str,
-    prepare: Callable[[Any], Lesson],
-    learnt: Sequence[str] = ("model",),
-) -> None:
-    """Train, or go on with a run of *verb*, and leave the best weights as a model that ``from_pretrained`` takes.
-
-    *prepare* is called with the settings, their classes made, once all is seeded; *learnt* are the groups of settings
-    that say what is learnt, and how, which a run that goes on may not change.
-    """
-    check_whole("save_every", args.save_every)
-    config = settings_text(parser, args)
-    if args.resume is not None:
-        check_same(config, Path(args.resume), learnt)
-    if args.early_stopping is not None:
-        check_whole("early_stopping", args.early_stopping)
-    made = seeded(parser, args)
-    if args.resume is not None:
-        begun_already(made)
-    module, data, monitor, about = prepare(made)
-    if args.resume is not None and (kept := kept_data(Path(args.resume))) is not None:
-        cast(Any, module.model).data_config = kept
-    settings = vars(made.trainer)
-    check_by_hand(module, settings["gradient_clip_val"], settings["accumulate_grad_batches"])
-    folder = room_for(module, fresh_folder(args.out, args.resume, verb))
-    how = {"seed": args.seed, "save_every": args.save_every, "patience": args.early_stopping}
-    run: Any = {**how, "monitor": monitor, "config": config, "resume": args.resume is not None}
-    lines = [about, *images_told(module.model)]
-    if train_in(folder, module, data, settings, **run, begin=lambda: say("\n".join(lines))):
-        for line in looks_report(module, data):
-            say(line)
-        tell(folder, save_model(module, folder, args.data.name))
-
-
-def begun_already(made: Any) -> None:
-    """The weights of a checkpoint are to come: others need neither be there any more nor be downloaded."""
-    model: Any = getattr(made, "model", None)
-    if hasattr(model, "init"):
-        model.init = None
-
-
-def images_told(model: Any) -> list[str]:
-    """How images are shown to *model*, where that is not as they are, or not three channels of them."""
-    config = given_config(model).config
-    lines = [] if config.mean is None else [config.normalisation]
-    if config.channels != 3:
-        bands = f"{config.channels} band{'s' * (config.channels > 1)}"
-        lines.append(f"{bands}: weights of an encoder that was pretrained on three are repeated for them, as smp does")
-    return lines
-
-
-def seeded(parser: ArgumentParser, args: Any) -> Any:
-    """The settings with their classes made; all that is drawn from now on is drawn from their seed."""
-    seed = checked_int("seed", args.seed, least=0)
-    made = parser.instantiate(args)
-    lightning.seed_everything(seed, verbose=False)
-    return made
-
-
-def settings_text(parser: ArgumentParser, args: Any) -> str:
-    """All that is told, but for where it is kept, as YAML that ``--config`` takes to do all this again, elsewhere."""
-    kept = args.clone()
-    for key in ("config", "resume", "out"):
-        kept.pop(key, None)
-    return str(parser.dump(kept, format="yaml", skip_unset=False, skip_validation=True))
+from smp_feedback.training.run_folder import free_folder, kept_data, load_weights, weights_of
+from smp_feedback.training.trainer import build_trainer, quiet
 
 
 def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], None]:

@@ -12,7 +12,8 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from smp_feedback.data.files import by
-from smp_feedback.data.items import checked_int
+from smp_feedback.data.images.reader import as_unit
+from smp_feedback.data.items import checked_int, in_unit
 from smp_feedback.data.keyword_transforms import ByKeyword, takes_keywords
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownName
 
@@ -164,6 +165,20 @@ def _check_augmented(name: str, before: Sequence[Tensor], after: Sequence[Tensor
         raise InvalidValue(f"{name} gave {by(images[0].shape[-2:])} pixels, and {by(mask.shape[-2:])} of mask.")
     if mask.is_floating_point() and not torch.equal(mask, mask.round()):
         raise InvalidValue(f"{name} interpolated the mask: labels are whole numbers, taken from the nearest pixel.")
+
+
+def as_item(
+    image: Tensor, mask: Tensor, *, size: tuple[int, int] | None, transform: Transform | None, name: str
+) -> tuple[Tensor, Tensor]:
+    """An image and its mask, as they are read, as the item of a dataset: resized, augmented, float32 in [0, 1].
+
+    Raises:
+        InvalidInput: If *transform* has led out of [0, 1], with the item's *name*.
+    """
+    if size is not None:
+        image, mask = resize(image, size), resize(mask, size, labels=True)
+    image, mask = augmented(transform, as_unit(image), mask)
+    return in_unit(image, name), mask
 
 
 def resize(picture: Tensor, size: tuple[int, int], *, labels: bool = False) -> Tensor:

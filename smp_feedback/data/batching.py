@@ -8,12 +8,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from smp_feedback.data.files import by
 from smp_feedback.data.items import item_name
+from smp_feedback.data.one_size import IN_ORDER, IN_TRAINING, several_sizes
 from smp_feedback.errors import InvalidInput
-
-IN_TRAINING = "give data.size, data.crop, or data.batch_size 1"
-IN_ORDER = "give data.size, or data.batch_size 1 (data.crop cuts training images alone)"
 
 
 class Together:
@@ -27,7 +24,7 @@ class Together:
     >>> items = [(torch.zeros(3, side, 4), torch.tensor(0), k) for k, side in enumerate((4, 6))]
     >>> Together([], training=True)(items)
     Traceback (most recent call last):
-    smp_feedback.errors.InvalidInput: item 0 has 4 x 4 pixels and item 1 has 6 x 4, and a batch takes one size: ...
+    smp_feedback.errors.InvalidInput: images of several sizes make no batch, such as 4 x 4 (item 0) and 6 x 4 (item 1...
     """
 
     def __init__(self, dataset: object, *, training: bool) -> None:
@@ -49,8 +46,8 @@ class Together:
     def _differ(self, a: int, one: Sequence[int], b: int, other: Sequence[int]) -> str:
         names = item_name(self.dataset, a), item_name(self.dataset, b)
         if len(one) >= 2 and len(one) == len(other) and one[-2:] != other[-2:]:
-            sizes = f"{names[0]} has {by(one[-2:])} pixels and {names[1]} has {by(other[-2:])}"
-            return f"{sizes}, and a batch takes one size: {IN_TRAINING if self.training else IN_ORDER}."
+            two = (tuple(one[-2:]), names[0]), (tuple(other[-2:]), names[1])
+            return several_sizes(*two, IN_TRAINING if self.training else IN_ORDER)
         if len(one) == len(other) == 3:
             what = f"{names[0]} has {one[0]} channels and {names[1]} has {other[0]}"
             return f"{what}, and a batch takes one number of them: let all files have the same bands."

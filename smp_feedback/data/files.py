@@ -12,7 +12,7 @@ from smp_feedback.errors import InvalidType, InvalidValue, did_you_mean
 
 Root = str | Path | None
 Size = int | Sequence[int] | None
-SUFFIXES = (*(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".pgm", ".ppm"),)
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".pgm", ".ppm")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")  # JPEG would blur labels into one another
 
 

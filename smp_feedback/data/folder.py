@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
+from smp_feedback.data.augment import Augmentation, as_item, as_transform
 from smp_feedback.data.files import as_path, by
 from smp_feedback.data.folders.finding import warn_left_out
 from smp_feedback.data.folders.pairing import Found, find_samples
 from smp_feedback.data.folders.splits import SplitRule
-from smp_feedback.data.images.reader import ImageReader, as_unit
-from smp_feedback.data.items import Sample, checked_index, height_width, in_unit
+from smp_feedback.data.images.reader import ImageReader
+from smp_feedback.data.items import Sample, checked_index, height_width
 from smp_feedback.data.masks.colours import Colours
 from smp_feedback.data.masks.multilabel import LayerReader, mask_reader
 from smp_feedback.data.seeding import check_choice_of_items, choose
@@ -57,8 +57,8 @@ class MaskFolder(Dataset[Sample]):
         empty_masks: Whether a file of a class that is missing says that nothing of the class is there, where *masks*
             has ``{class}``; if not, it is refused.
         val_share: Share of the images that is held out as ``val``, in (0, 1), where *images* has no ``{split}`` or
-            there is no folder of that split, which is then taken from ``train``. An image's name alone decides (a
-            hash of it), the same for every seed and on every machine.
+            there is no folder of that split, which is then taken from ``train``: those whose names come first in an
+            order that nobody chose (of their hashes), the same for every seed and on every machine.
         test_share: The same for ``test``.
         split_file: A table (CSV) with the columns ``image``, or ``stem``, and ``split``; or a list of names a split,
             such as ``lists/{split}.txt``. Below *root*, or else where the program runs.
@@ -163,15 +163,14 @@ class MaskFolder(Dataset[Sample]):
         if not mask.numel():  # one file a class, and of none of them
             mask = mask.new_zeros(len(mask), *image.shape[-2:])
         self._check_pair(image_path, image.shape[-2:], mask_path, mask)
-        if self.size:
-            image, mask = resize(image, self.size), resize(mask, self.size, labels=True)
-        image, mask = augmented(self.transform, as_unit(image), mask)
-        return in_unit(image, str(image_path)), mask
+        return as_item(image, mask, size=self.size, transform=self.transform, name=str(image_path))
 
     def _check_pair(self, image_path: Path, size: torch.Size, mask_path: Path, mask: Tensor) -> None:
         if mask.shape[-2:] != size:
+            turned = mask.shape[-2:] == size[::-1]
+            hint = " Was it drawn on the image as stored, before its EXIF orientation turned it?" if turned else ""
             raise InvalidInput(
                 f"{mask_path} has {by(mask.shape[-2:])} pixels, its image {image_path} has {by(size)}; "
-                "expected the same size."
+                f"expected the same size.{hint}"
             )
         self.masks.check(mask, mask_path)

@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any, SupportsIndex, TypeVar, cast
 
 import torch
@@ -14,7 +15,9 @@ from torch.utils.data import Dataset
 
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
-Sample = tuple[Tensor, Tensor]  # image (3, H, W) float32 in [0, 1]; mask (H, W) int64, or a label () int64
+Sample = tuple[
+    Tensor, Tensor
+]  # image (C, H, W) float32 in [0, 1]; mask (H, W) or (classes, H, W), or a label (), int64
 Corruption = Callable[[Tensor, int, torch.Generator], Tensor]  # of image, severity and generator
 Item = TypeVar("Item", covariant=True)
 ROUNDING = 1e-4  # how far resizing and arithmetic may lead out of [0, 1]
@@ -71,16 +74,25 @@ def in_unit(image: Tensor, name: str) -> Tensor:
     """
     if not image.is_floating_point() or not image.numel():
         return image
-    low, high = (float(value) for value in image.aminmax())
-    if low >= 0 and high <= 1:
-        return image
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # every comparison with NaN is false
+    if wrong := beyond_unit(image):
         raise InvalidInput(
-            f"{name}: an image with values {low:.4g} to {high:.4g}, expected 0 to 1. Leave a Normalize out of the "
-            "dataset's transform: the model normalises what it is shown, by data.mean and data.std of the command "
-            "line, or by model.data_config = smp_feedback.DataConfig(mean=..., std=...)."
+            f"{name}: {wrong} Leave a Normalize out of the dataset's transform: the model normalises what it is shown, "
+            "by data.mean and data.std of the command line, or by model.data_config = "
+            "smp_feedback.DataConfig(mean=..., std=...)."
         )
     return image.clamp(0, 1)
+
+
+def beyond_unit(image: Tensor) -> str | None:
+    """What is wrong with values that lie outside [0, 1] by more than rounding, or are none; None for others.
+
+    >>> beyond_unit(torch.tensor([-1e-6, 1.0])), beyond_unit(torch.tensor([0.0, 255.0]))
+    (None, 'an image with values 0 to 255, expected 0 to 1.')
+    """
+    low, high = (float(value) for value in image.aminmax())
+    if low >= -ROUNDING and high <= 1 + ROUNDING:  # every comparison with NaN is false
+        return None
+    return f"an image with values {low:.4g} to {high:.4g}, expected 0 to 1."
 
 
 def height_width(size: int | Sequence[int], least: int) -> tuple[int, int]:
@@ -132,7 +144,39 @@ def item_name(dataset: object, index: int) -> str:
     >>> item_name(torch.utils.data.Subset(Shapes(4), [3, 1]), 0), item_name([], 7)
     ('coloured_shapes[3] of seed 0', 'item 7')
     """
-    while not hasattr(dataset, "name") and hasattr(dataset, "dataset"):
+    named, place = source(dataset, index, "name")
+    return str(named.name(place)) if hasattr(named, "name") else f"item {index}"
+
+
+def source(dataset: Any, index: int, having: str = "samples") -> tuple[Any, int]:
+    """The first of *dataset* and those that it wraps with an attribute *having*, and the place of item *index* there.
+
+    The innermost, if none has it; ``Subset`` and whatever else has ``indices`` are looked through.
+    """
+    while not hasattr(dataset, having) and hasattr(dataset, "dataset"):
         index = int(dataset.indices[index]) if hasattr(dataset, "indices") else index
         dataset = dataset.dataset
-    return str(dataset.name(index)) if hasattr(dataset, "name") else f"item {index}"
+    return dataset, index
+
+
+def files_of(dataset: Any, index: int) -> list[Path]:
+    """The files that item *index* is read from, its image first, by ``samples``; none where the dataset has none.
+
+    >>> class Mine(list):
+    ...     samples = [("a.png", 0), ("b.png", 1)]
+    >>> [path.name for path in files_of(torch.utils.data.Subset(Mine(), [1]), 0)], files_of([1, 2], 0)
+    (['b.png'], [])
+    """
+    base, place = source(dataset, index)
+    samples = getattr(base, "samples", None)
+    if not isinstance(samples, (list, tuple)) or not 0 <= place < len(samples):
+        return []
+    return _paths(samples[place])
+
+
+def _paths(sample: Any) -> list[Path]:
+    """Those in a sample: (image, mask), (image, {class: mask}), or what a stranger's dataset has."""
+    if isinstance(sample, (str, Path)):
+        return [Path(sample)]
+    parts = sample.values() if isinstance(sample, dict) else sample if isinstance(sample, (list, tuple)) else ()
+    return [path for part in parts for path in _paths(part)]

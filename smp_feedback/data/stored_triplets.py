@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
-from smp_feedback.data.files import SUFFIXES, as_path, by, some
-from smp_feedback.data.images.reader import ImageReader, as_unit, size_of
+from smp_feedback.data.files import as_path, by, some
+from smp_feedback.data.folders.finding import find_images
+from smp_feedback.data.images.reader import ImageReader, as_unit, head_of
 from smp_feedback.data.items import Sample, in_unit, inherited, item_name
 from smp_feedback.data.triplets import Triplet, TripletDataset
 from smp_feedback.errors import InvalidInput, InvalidValue
@@ -75,7 +77,7 @@ class StoredTriplets(TripletDataset):
         """Another size than the clean image's is that of its file, which was resized."""
         clean_file, wanted = Path(self.name(index)), (clean.shape[-2], clean.shape[-1])
         if inherited(self.dataset, "size") is not None and clean_file.is_file():
-            wanted = size_of(clean_file)
+            wanted = head_of(clean_file).size
         if tuple(image.shape[-2:]) != wanted:
             raise InvalidInput(
                 f"{path} has {by(image.shape[-2:])} pixels, the clean image {clean_file} has {by(wanted)}; expected "
@@ -87,20 +89,20 @@ class StoredTriplets(TripletDataset):
         if not self.folder.is_dir():
             raise InvalidValue(f"{self.folder}: expected the folder of the distorted images; it does not exist.")
         there: defaultdict[str, list[Path]] = defaultdict(list)
-        for path in sorted(self.folder.rglob("*")):
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                there[path.stem].append(path)
+        for path in find_images(self.folder)[0]:
+            there[path.stem].append(path)
         stems = [Path(item_name(self.dataset, i)).stem for i in range(len(self))]
-        missing = [stem for stem in stems if not there[stem]]
-        if missing:
+        self._check_stems(stems, there)
+        return [there[stem][0] for stem in stems]
+
+    def _check_stems(self, stems: list[str], there: Mapping[str, list[Path]]) -> None:
+        """Each of *stems* is there once, and another's."""
+        if missing := [stem for stem in stems if stem not in there]:
             raise InvalidValue(
                 f"{self.folder}: expected a distorted image of the stem of each clean one, {len(missing)} of "
                 f"{len(stems)} are missing: {some(missing)}."
             )
-        alike = [stem for stem, count in Counter(stems).items() if count > 1]
-        if alike:
+        if alike := [stem for stem, count in Counter(stems).items() if count > 1]:
             raise InvalidValue(f"{self.folder}: expected clean images of different stems, several are {some(alike)}.")
-        twice = [stem for stem in stems if len(there[stem]) > 1]
-        if twice:
+        if twice := [stem for stem in stems if len(there[stem]) > 1]:
             raise InvalidValue(f"{self.folder}: expected one image of each stem, there are several of {some(twice)}.")
-        return [there[stem][0] for stem in stems]

@@ -10,6 +10,7 @@ import lightning
 from torch.utils.data import Subset
 
 from smp_feedback.data import open_dataset
+from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.experiments.base_settings import ExperimentSettings
 from smp_feedback.training.build import Facts, facts_of
 from smp_feedback.training.callbacks import NotFinite
@@ -37,6 +38,12 @@ def held_out(settings: ExperimentSettings) -> Subset[Any]:
     if 0 < settings.test_images < len(data):
         data = opened(settings, settings.split, count=settings.test_images)
     return Subset(data, range(len(data)))
+
+
+def check_apart(settings: ExperimentSettings) -> None:
+    """Warn of images to score that are among those to train on."""
+    if settings.root is not None and settings.split != "train":
+        check_shared({"train": opened(settings, "train")}, unused={settings.split: opened(settings, settings.split)})
 
 
 def train(key: Any, module: lightning.LightningModule, data: PairsModule, steps: int, accelerator: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.config.score import Score
 from smp_feedback.data.items import inherited
-from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.errors import DataWarning, FeedbackError, InvalidInput, InvalidValue
 from smp_feedback.factory import create
 from smp_feedback.models.preprocessing import given_config
 from smp_feedback.registry.public import catalogue
@@ -89,6 +90,7 @@ def open_pairs(
     values: dict[int, int | str] | None = None,
     colours: dict[str, str | list[str | int | list[int]]] | str | None = None,
     offset: int | None = None,
+    empty_masks: bool | None = None,
     val_share: float | None = None,
     test_share: float | None = None,
     split_file: str | None = None,
@@ -124,6 +126,7 @@ def open_pairs(
         values: Which label, class or ``ignore`` each value of a mask means, such as ``{255: 1}``.
         colours: The colour of each class: a table, such as ``{road: [128, 64, 128]}``, or the file of one.
         offset: Added to each value of a mask; -1 where labels begin at 1.
+        empty_masks: Of one file a class, whether one that is missing says that nothing of the class is there.
         val_share: Share of the training images that is held out as val, in (0, 1).
         test_share: The same as test.
         split_file: A file that says which image is in which split.
@@ -140,7 +143,7 @@ def open_pairs(
     """
     from smp_feedback.data import Corrupted, open_dataset
     from smp_feedback.data.augment import cropped
-    from smp_feedback.data.folders.duplicates import SHARED, check_shared
+    from smp_feedback.data.folders.sharing import SHARED, check_shared
 
     check_choice("normalise", normalise, (AUTO, "none"))
     if normalise == "none" and (mean is not None or std is not None):
@@ -154,8 +157,9 @@ def open_pairs(
         "channels": channels,
         "scale": scale,
     }
-    told |= {"values": values, "colours": colours, "offset": offset, "val_share": val_share, "test_share": test_share}
-    told |= {"split_file": split_file, "folds": folds, "fold": fold, "group": group, **(options or {})}
+    told |= {"values": values, "colours": colours, "offset": offset, "empty_masks": empty_masks}
+    told |= {"val_share": val_share, "test_share": test_share, "split_file": split_file}
+    told |= {"folds": folds, "fold": fold, "group": group, **(options or {})}
     told = {key: value for key, value in told.items() if value is not None}
     opened: dict[str, Any] = {}
     for split in SPLITS[verb]:
@@ -164,7 +168,7 @@ def open_pairs(
             own["transform"] = cropped(augment, crop)
             own |= {} if images is None else {"count": check_whole("images", images)}
         opened[split] = open_dataset(name, split, **own)
-    check_shared(opened, shared)
+    check_shared(opened, shared, unused=_test_files(name, told) if "train" in opened else {})
     reads: dict[str, Any] = {"bands": bands, "scale": scale, "mean": mean, "std": std}
     facts = replace(facts_of(next(iter(opened.values())), **reads), normalise=normalise)
     if crop is not None and "train" in opened:
@@ -173,6 +177,20 @@ def open_pairs(
         how = corruption, severity
         opened = {split: Corrupted(pairs, *how, fresh=split == "train") for split, pairs in opened.items()}
     return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed), facts
+
+
+def _test_files(name: str, told: dict[str, Any]) -> dict[str, Any]:
+    """The test split, if there is one of files: nothing in it is to be learnt, though fit itself does not open it."""
+    from smp_feedback.data import open_dataset
+
+    if told.get("root") is None:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # who scores it is told
+        try:
+            return {"test": open_dataset(name, "test", **told)}
+        except FeedbackError:  # there is none, and fit wants none
+            return {}
 
 
 def facts_of(pairs: Any, **told: Any) -> Facts:

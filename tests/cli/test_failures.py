@@ -118,7 +118,7 @@ def raised(function, *arguments):
         ),
         (
             lambda: raised(torch.stack, [torch.zeros(2), torch.zeros(3)]),
-            "a batch takes one size, and got [2] at entry 0 and [3] at entry 1: give data.size, data.crop",
+            "images of several sizes make no batch, such as [2] at entry 0 and [3] at entry 1: set data.size",
         ),
         (
             lambda: RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed."),
@@ -129,7 +129,7 @@ def raised(function, *arguments):
                 "a.png: RuntimeError: stack expects each tensor to be equal size, but got [1] at entry 0"
                 " and [2] at entry 1"
             ),
-            "a.png: a batch takes one size",
+            "a.png: images of several sizes make no batch",
         ),
     ],
 )
@@ -170,8 +170,8 @@ def test_of_a_chain_of_causes_the_last_counts():
 @pytest.mark.parametrize(
     ("one", "other", "training", "says"),
     [
-        ((3, 4, 4), (3, 6, 4), True, "item 0 has 4 x 4 pixels and item 1 has 6 x 4.*: give data.size, data.crop, or"),
-        ((3, 4, 4), (3, 6, 4), False, "give data.size, or data.batch_size 1 .data.crop cuts training images alone"),
+        ((3, 4, 4), (3, 6, 4), True, r"4 x 4 \(item 0\) and 6 x 4 \(item 1\): set data.size, data.crop or"),
+        ((3, 4, 4), (3, 6, 4), False, "set data.size or data.batch_size 1 .data.crop cuts training images alone"),
         ((3, 4, 4), (1, 4, 4), True, "item 0 has 3 channels and item 1 has 1"),
         ((3, 4, 4), (4, 4), True, r"item 0 is of shape \(3, 4, 4\) and item 1 of \(4, 4\)"),
     ],
@@ -187,11 +187,14 @@ def test_items_of_two_sizes_are_no_batch(one, other, training, says):
 @pytest.fixture
 def mixed(tmp_path):
     """A folder of pairs of which every second one is larger, and the settings to train on it."""
-    for split in ("train", "val"):
+    for grey, split in enumerate(("train", "val")):
         for k, size in enumerate(((16, 16), (24, 16))):
-            for folder, mode in (split, "RGB"), (f"{split}annot", "L"):
+            for folder, picture in (
+                (split, Image.new("RGB", size, (grey,) * 3)),
+                (f"{split}annot", Image.new("L", size)),
+            ):
                 (tmp_path / folder).mkdir(exist_ok=True)
-                Image.new(mode, size).save(tmp_path / folder / f"{k}.png")
+                picture.save(tmp_path / folder / f"{k}.png")
     settings = {**TINY, "data": {**TINY["data"], "root": str(tmp_path)}}
     path = tmp_path / "run.yaml"
     path.write_text(json.dumps(settings))
@@ -202,7 +205,7 @@ def test_images_of_two_sizes_are_one_line_with_both_files(mixed, capsys):
     assert main(["fit", "--config", str(mixed), "--out", str(mixed.parent / "out")]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    for said in ("val/0.png has 16 x 16 pixels", "val/1.png has 16 x 24", "data.size", "data.crop", "batch_size 1"):
+    for said in ("16 x 16 (", "train/0.png", "16 x 24 (", "train/1.png", "data.size", "data.crop", "batch_size 1"):
         assert said in err
 
 

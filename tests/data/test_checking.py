@@ -336,7 +336,8 @@ def test_images_in_two_splits_are_the_first_problem(tmp_path):
     first, *_ = check(root, "train", "val", "test").problems
     assert (first.severity, first.split, first.item) == ("warning", "val", str(root / "val/1.png"))
     assert (
-        f"1 of 2 images are in train, too, byte for byte, such as {root}/val/1.png = {root}/train/0.png" in first.words
+        f"1 of 2 images of val are in train, too, byte for byte, such as {root}/val/1.png = {root}/train/0.png"
+        in first.words
     )
     assert check(root, "train", "val", shared="refuse").errors == (
         check_dataset({s: opened(root, s) for s in ("train", "val")}, shared="refuse").problems[0],
@@ -344,8 +345,11 @@ def test_images_in_two_splits_are_the_first_problem(tmp_path):
     assert not check(root, "train", "val", shared="allow").problems
     (root / "test/0.png").unlink()
     (root / "test/0.png").symlink_to(root / "train/1.png")
-    (error,) = check(root, "train", "val", "test").errors
-    assert "1 of 1 images are in train, too, the same files" in error.words
+    assert not check(root, "train", "val", "test").errors
+    assert len(check(root, "train", "val", "test", shared="refuse").errors) == 2
+    error = next(one for one in check(root, "train", "val", "test").problems if one.split == "test")
+    assert error.severity == "warning"
+    assert "1 of 1 images of test are in train, too, the same files" in error.words
 
 
 def test_one_file_a_class_is_checked_and_said_in_short(tmp_path):

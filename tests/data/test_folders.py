@@ -417,7 +417,7 @@ def test_a_whole_dataset_passes_with_and_without_a_progress_bar(twenty, capsys):
         ((torch.zeros(3, 4, 4), 0), "a target of int, expected torch.int64"),
         ((torch.zeros(3, 4, 4), torch.zeros(4, 4)), "a target of torch.float32"),
         ((torch.zeros(3, 4, 4), torch.zeros(4, 5).long()), r"shape \(4, 5\), expected \(4, 4\)"),
-        ((torch.zeros(3, 4, 4), torch.tensor(2)), r"labels \[2\], expected 0 to 1 \(the classes\) or 9 \(ignored\)"),
+        ((torch.zeros(3, 4, 4), torch.tensor(2)), r"labels \[2\]; expected 0 to 1 \(the classes\) or 9 \(ignored\)"),
         ((torch.zeros(3, 4, 4), torch.tensor(-1)), r"labels \[-1\]"),
         (None, "TypeError"),
     ],

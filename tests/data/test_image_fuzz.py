@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from smp_feedback.data.images.reader import ImageReader, layout_of, size_of
+from smp_feedback.data.images.reader import ImageReader, head_of
 from smp_feedback.errors import InvalidInput
 
 EXAMPLES = int(os.environ.get("SMP_FEEDBACK_FUZZ", "40"))  # of each; thousands where a reader changes
@@ -134,7 +134,7 @@ def test_a_picture_is_what_opencv_and_pillow_read(tmp_path, kind, size, orientat
         return
     mine = ImageReader().read(path)
     same(mine, chw(seen[..., :3]))
-    assert tuple(mine.shape[1:]) == size_of(path)
+    assert tuple(mine.shape[1:]) == head_of(path).size
     assert ImageReader().channels_of(path) == len(mine)
     if form in ("PNG", "JPEG", "BMP") and mode != "CMYK" and mode != "LA":
         theirs = as_opencv_reads(path, orientation if turns else 1)
@@ -232,8 +232,8 @@ def test_a_tiff_is_what_was_written(tmp_path, case, scaled):
         with pytest.raises(InvalidInput, match=rf"x\.tif: its values are {dtype.name} from .* scale"):
             ImageReader(bands=bands).read(path)
         return
-    assert size_of(path) == mine.shape[1:]
-    assert layout_of(path).bands == array.shape[2]
+    assert head_of(path).size == mine.shape[1:]
+    assert head_of(path).layout.bands == array.shape[2]
     assert ImageReader(bands=bands).channels_of(path) == len(mine)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from smp_feedback.data import MaskFolder, StoredTriplets, open_dataset
 from smp_feedback.data.images import tiff
 from smp_feedback.data.images.raster import PixelLayout, whole
-from smp_feedback.data.images.reader import ImageReader, as_unit, layout_of, size_of
+from smp_feedback.data.images.reader import ImageReader, as_unit, head_of
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 RANDOM = np.random.default_rng(0)
@@ -192,7 +192,7 @@ def test_ink_is_light(tmp_path, suffix):
 @pytest.mark.parametrize("told", [{}, {"imagej": True}, {"ome": True}, {"metadata": {}}, {"volumetric": True}])
 def test_a_stack_is_refused_and_overviews_are_none(tmp_path, told):
     tif(tmp_path / "x.tif", RANDOM.integers(0, 256, (5, 16, 16), np.uint8), planarconfig=None, **told)
-    for read in (ImageReader().read, ImageReader().channels_of, size_of, layout_of):
+    for read in (ImageReader().read, ImageReader().channels_of, head_of):
         with pytest.raises(InvalidInput, match=r"x\.tif: expected one image, found a stack of 5 pages; pages are no"):
             read(tmp_path / "x.tif")
 
@@ -291,7 +291,7 @@ def test_plain_tiffs_are_read_without_tifffile(tmp_path, without_tifffile):
     for array, told in ((GREY, {}), (RGB, {"photometric": "rgb"})):
         image = ImageReader().read(tif(tmp_path / "x.tif", array, **told))
         assert torch.equal(image, torch.from_numpy(np.atleast_3d(array)).permute(2, 0, 1).expand(3, 6, 8))
-        assert size_of(tmp_path / "x.tif") == (6, 8)
+        assert head_of(tmp_path / "x.tif").size == (6, 8)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_plain_tiffs_are_read_without_tifffile(tmp_path, without_tifffile):
 )
 def test_all_else_names_the_extra(tmp_path, without_tifffile, array, told):
     tif(tmp_path / "x.tif", array, **told)
-    for read in (ImageReader().read, ImageReader().channels_of, size_of):
+    for read in (ImageReader().read, ImageReader().channels_of, head_of):
         with pytest.raises(InvalidInput, match=r'x\.tif: .*pip install "smp_feedback\[tiff\]"'):
             read(tmp_path / "x.tif")
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from smp_feedback.data import open_dataset
+from smp_feedback.data.images.reader import ImageReader
 from smp_feedback.data.masks.reader import MaskReader, read_stored
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
@@ -222,8 +223,37 @@ def test_overviews_of_a_tiff_do_not_count_but_pages_do(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "m.tif"), LABELS)
     for options in ({}, {"imagej": True}):
         tifffile.imwrite(tmp_path / "m.tif", np.stack([LABELS] * 4), **options, photometric="minisblack")
-        with pytest.raises(InvalidInput, match=r"m.tif has 4 pages; expected one"):
+        with pytest.raises(InvalidInput, match=r"m.tif: expected one image, found a stack of 4 pages"):
             read(tmp_path / "m.tif")
+
+
+@pytest.mark.parametrize("without", [False, True])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_tiff_whose_strip_is_empty_is_no_mask(tmp_path, monkeypatch, compression, without):
+    if without:
+        monkeypatch.setattr("smp_feedback.data.masks.files.find_spec", lambda name: None)
+        monkeypatch.setattr("smp_feedback.data.images.tiff.find_spec", lambda name: None)
+    tifffile.imwrite(tmp_path / "m.tif", LABELS, rowsperstrip=2, compression=compression)
+    assert (read(tmp_path / "m.tif") == LABELS).all()
+    with tifffile.TiffFile(tmp_path / "m.tif", mode="r+") as file:
+        for name in ("StripByteCounts", "StripOffsets"):
+            tag = file.pages[0].tags[name]
+            tag.overwrite([*tag.value[:2], 0])
+    for reader in (read, ImageReader().read):
+        with pytest.raises(InvalidInput, match=r"m\.tif: 1 of its 3 strips or tiles are empty or cut off"):
+            reader(tmp_path / "m.tif")
+
+
+def test_pixels_that_a_page_masks_out_have_no_label(tmp_path):
+    for shown in (LABELS >= 0, LABELS > 0):
+        with tifffile.TiffWriter(tmp_path / "m.tif") as file:
+            file.write(LABELS)
+            file.write(shown, subfiletype=4, photometric="mask")
+        if shown.all():
+            np.testing.assert_array_equal(read(tmp_path / "m.tif"), LABELS)
+        else:
+            with pytest.raises(InvalidInput, match=rf"m\.tif: {(LABELS == 0).sum()} pixels are masked out by a page"):
+                read(tmp_path / "m.tif")
 
 
 def test_black_and_white_of_one_bit_is_0_and_1(tmp_path):

@@ -121,3 +121,18 @@ def test_all_channels_move_with_the_image(tmp_path, transform):
         torch.manual_seed(seed)
         image, mask = plain[0]
         assert torch.equal((image[0] * 255).round().long(), mask[0] * 60 + mask[1] * 120)
+
+
+def test_an_empty_mask_is_a_setting_of_training(tmp_path):
+    pytest.importorskip("lightning")
+    from smp_feedback.training.build import open_pairs
+
+    written(tmp_path)
+    for folder in ("train", "train_masks"):
+        (tmp_path / folder.replace("train", "val")).symlink_to(tmp_path / folder)
+    (tmp_path / "train_masks/red/1.png").unlink()
+    told = {"name": "folder", "root": str(tmp_path), "batch_size": 1, "shared": "allow"}
+    told["options"] = {"classes": CLASSES, "masks": "{split}_masks/{class}/{stem}.png"}
+    with pytest.raises(InvalidValue, match="write empty_masks=True"):
+        open_pairs("fit", 0, **told)
+    assert open_pairs("fit", 0, **told, empty_masks=True)[1].task == "multilabel"

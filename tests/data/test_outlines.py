@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from smp_feedback.data import open_dataset
-from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, MissingExtra, UnknownKeyword
+from smp_feedback.errors import DataWarning, InvalidInput, InvalidType, InvalidValue, MissingExtra, UnknownKeyword
 
 H, W = 6, 8
 IMAGE = np.random.default_rng(0).integers(0, 256, (H, W, 3), np.uint8)
@@ -143,10 +143,18 @@ def test_coco_is_found_where_it_is_told_to_be(tmp_path):
         open_dataset("coco", root=tmp_path, annotation="x")
 
 
+def test_coco_refuses_a_transform_that_normalises_by_the_image(tmp_path):
+    coco(tmp_path, [])
+    data = open_dataset("coco", root=tmp_path, transform=lambda image, mask: (image - 0.5, mask))
+    with pytest.raises(InvalidInput, match=r"1\.png: an image with values -0.\d+ to .* Leave a Normalize out"):
+        data[0]
+
+
 def test_coco_refuses_missing_images_and_warns_of_those_it_does_not_know(tmp_path):
     coco(tmp_path, [], images=3)
     save(tmp_path / "train/extra.png")
-    with pytest.warns(UserWarning, match=r"1 images are left out, which .*train\.json does not have: extra\.png"):
+    told = r"train: 1 file is left out, 3 used: 1 that instances_train\.json does not have \(extra\.png\)"
+    with pytest.warns(DataWarning, match=told):
         data = open_dataset("coco", root=tmp_path)
     assert [path.name for path in data.left_out] == ["extra.png"]
     (tmp_path / "train/3.png").unlink()

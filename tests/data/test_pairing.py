@@ -14,11 +14,14 @@ from torch.utils.data import Subset
 
 from smp_feedback.data import Cityscapes, Corrupted, MaskFolder, Shapes, open_dataset
 from smp_feedback.data.files import SUFFIXES
-from smp_feedback.data.folders.duplicates import check_shared, duplicates
+from smp_feedback.data.folders.duplicates import duplicates, twins
 from smp_feedback.data.folders.finding import find_images
 from smp_feedback.data.folders.pairing import find_samples
 from smp_feedback.data.folders.places import place
+from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.errors import DataWarning, InvalidType, InvalidValue
+from smp_feedback.experiments.base_settings import ExperimentSettings
+from smp_feedback.experiments.runs import check_apart
 from smp_feedback.training.build import open_pairs
 from smp_feedback.training.datamodule import ImageFiles
 
@@ -333,13 +336,14 @@ def test_equal_files_are_warned_of_refused_or_allowed(tmp_path):
     datasets = two_splits(tmp_path)
     line = r"1 of 2 images of val are in train, too, byte for byte \(val/va\.png = train/a\.png\)"
     with pytest.warns(DataWarning, match=line) as said:
-        (found,) = check_shared(datasets)
+        check_shared(datasets)
+    (found,) = twins(datasets)
     assert len(said) == 1
     assert "\n" not in str(said[0].message)
     assert (found.path, found.twin) == (tmp_path / "val/va.png", tmp_path / "train/a.png")
     with pytest.raises(InvalidValue, match=line):
         check_shared(datasets, "refuse")
-    assert check_shared(datasets, "allow") == [found]
+    check_shared(datasets, "allow")
     with pytest.raises(InvalidValue, match="shared='deny'"):
         check_shared(datasets, "deny")
 
@@ -355,7 +359,12 @@ def test_one_file_in_two_splits_is_refused_through_links_too(tmp_path, link):
     for shared in ("warn", "refuse"):
         with pytest.raises(InvalidValue, match="1 of 2 images of val are in train, too, the same files"):
             check_shared(datasets, shared)
-    assert len(check_shared(datasets, "allow")) == 1
+    check_shared(datasets, "allow")
+    assert [two.same for two in twins(datasets)] == [True]
+    with pytest.warns(DataWarning, match="1 of 2 images of test are in train, too, the same files"):
+        check_shared({"train": datasets["train"]}, unused={"test": datasets["val"]})
+    with pytest.raises(InvalidValue, match="test are in train, too, the same files"):
+        check_shared({"train": datasets["train"]}, "refuse", unused={"test": datasets["val"]})
 
 
 def test_wrapped_datasets_are_asked_for_what_they_show(tmp_path):
@@ -364,8 +373,8 @@ def test_wrapped_datasets_are_asked_for_what_they_show(tmp_path):
         check_shared(
             {"train": Corrupted(Subset(datasets["train"], [2, 0]), "clean", 0), "val": Subset(datasets["val"], [0])}
         )
-    assert check_shared({"train": Subset(datasets["train"], [1, 2]), "val": datasets["val"]}) == []
-    assert check_shared({"train": Shapes(2), "val": Shapes(2), "test": [1, 2]}) == []
+    assert twins({"train": Subset(datasets["train"], [1, 2]), "val": datasets["val"]}) == []
+    assert twins({"train": Shapes(2), "val": Shapes(2), "test": [1, 2]}) == []
 
 
 @settings(max_examples=30, deadline=None)
@@ -405,3 +414,24 @@ def test_training_says_what_is_shared(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         open_pairs("fit", 0, shared="allow", **told)
+
+
+def test_training_says_what_is_in_the_test_split_that_it_does_not_open(tmp_path):
+    two_splits(tmp_path, same=())
+    (tmp_path / "test").symlink_to(tmp_path / "train")
+    (tmp_path / "testannot").symlink_to(tmp_path / "trainannot")
+    told = {"name": "folder", "root": str(tmp_path), "batch_size": 1, "options": {"classes": NAMES}}
+    with pytest.warns(DataWarning, match=r"3 of 3 images of test are in train, too, the same files") as said:
+        open_pairs("fit", 0, **told)
+    assert len(said) == 1
+    open_pairs("test", 0, **told)
+
+
+def test_an_experiment_says_which_images_it_scores_were_trained_on(tmp_path):
+    two_splits(tmp_path)
+    told = {"data": "folder", "root": str(tmp_path), "data_options": {"classes": NAMES}, "split": "val"}
+    with pytest.warns(DataWarning, match="1 of 2 images of val are in train, too, byte for byte"):
+        check_apart(ExperimentSettings(**told))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_apart(ExperimentSettings(**told | {"split": "train"}))

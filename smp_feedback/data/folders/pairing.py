@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -47,24 +47,20 @@ def find_samples(
         raise InvalidType(f"split={split!r}: expected the name of a split.")
     source = rule.source(split, images, root)
     both = Places(place(root, images, SUFFIXES, split=source), _masks(root, masks, source, classes))
-    for folder in (both.images.folder, both.masks.folder):
-        if not folder.is_dir():
-            raise InvalidValue(f"{folder}: expected a folder; {_there(root, folder, split, images, masks)}")
+    missing = next((one for one in (both.images.folder, both.masks.folder) if not one.is_dir()), None)
+    if missing is not None:
+        raise InvalidValue(f"{missing}: expected a folder; {_there(root, missing, split, images, masks)}")
     files = walk(both.images.folder)
     labels = files if both.masks.folder == both.images.folder else walk(both.masks.folder)
     there = both.of_masks(labels)
     found, left_out = both.of_images(files, there, other_masks=place(root, masks, LABEL_SUFFIXES))
     if not found:
-        called = f"images ({', '.join(SUFFIXES)})" if "{stem}" not in images else f"images called {images}"
-        raise InvalidValue(f"{both.images.folder}: expected {called}, found {_none(left_out, there, both)}.")
+        raise InvalidValue(_no_images(images, left_out, there, both))
     chosen, unnamed = rule.choose(split, found, root)
     shown = _shown(root, filled(masks, split=source))
     pairs = _paired(chosen, there, both.masks.folder, shown, "{class}" in masks, empty_masks)
     known = {*found} if "{split}" in masks or "{split}" not in images else _stems(root, images, both)
-    alone = [path for stem, paths in there.items() if stem not in known for path in paths]
-    alone.sort(key=natural_order)
-    lost = [LeftOut(f"mask{'s' if alone[1:] else ''} without an image", path) for path in alone]
-    return Found(pairs, (*left_out, *unnamed, *lost))
+    return Found(pairs, (*left_out, *unnamed, *_alone(there, known)))
 
 
 @dataclass(frozen=True)
@@ -170,12 +166,22 @@ def _stems(root: Path, images: str, both: Places) -> set[str]:
     return {str(everywhere.stem(path)) for path in walk(everywhere.folder) if not both.is_mask(path)}
 
 
-def _none(left_out: Sequence[LeftOut], masks: Mapping[str, Sequence[Path]], both: Places) -> str:
-    """What was found where no image was."""
+def _alone(masks: Mapping[str, Sequence[Path]], known: Collection[str]) -> list[LeftOut]:
+    """The masks whose stem is none of the *known* images', in order."""
+    alone = [path for stem, paths in masks.items() if stem not in known for path in paths]
+    why = f"mask{'s' if alone[1:] else ''} without an image"
+    return [LeftOut(why, path) for path in sorted(alone, key=natural_order)]
+
+
+def _no_images(images: str, left_out: Sequence[LeftOut], masks: Mapping[str, Sequence[Path]], both: Places) -> str:
+    """What was expected, and what was found where no image was."""
+    called = f"images ({', '.join(SUFFIXES)})" if "{stem}" not in images else f"images called {images}"
+    found = "none"
     if left_out:
-        return f"none to use: {said(left_out)}"
-    same = both.masks.folder.is_relative_to(both.images.folder) and masks
-    return "none: every file there is called as masks= says" if same else "none"
+        found = f"none to use: {said(left_out)}"
+    elif masks and both.masks.folder.is_relative_to(both.images.folder):
+        found = "none: every file there is called as masks= says"
+    return f"{both.images.folder}: expected {called}, found {found}."
 
 
 def _there(root: Path, folder: Path, split: str, images: str, masks: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from smp_feedback.data.files import as_path, below, composed, some
+from smp_feedback.data.files import as_path, some
 from smp_feedback.data.folders.finding import LeftOut
+from smp_feedback.data.folders.grouping import check_together, checked_pattern, groups_of
 from smp_feedback.data.folders.places import filled
 from smp_feedback.data.folders.split_files import ALL, splits_in
 from smp_feedback.data.seeding import SPLITS
@@ -50,7 +50,7 @@ class SplitRule:
         if self.split_file is not None and also:
             raise InvalidValue(f"split_file={str(self.split_file)!r} says what is in each split: leave {also} out.")
         if self.group is not None:
-            _pattern(self.group)
+            checked_pattern(self.group)
             if not self.given:
                 raise InvalidValue(f"group={self.group!r} keeps together what a rule would part: add {RULES}.")
 
@@ -125,31 +125,17 @@ class SplitRule:
         """Those of *images* (by stem) that are in *split*, in their order, and those that are in none."""
         if not self.given or (self.split_file is None and split not in self.makes):
             return dict(images), []
-        groups = self.groups(images, root)
+        groups = groups_of(images, root, self.group)
         if self.split_file is None:
             _check_pool(images)
             of_group = self.divide(groups.values())
             where = {stem: of_group[group] for stem, group in groups.items()}
             return {stem: path for stem, path in images.items() if where[stem] == split}, []
         listed, unnamed = splits_in(as_path("split_file", self.split_file), split, images, root)
-        _whole(groups, listed, self.group)
+        check_together(groups, listed, self.group)
         why = f"in no split of {Path(self.split_file).name}"
         left_out = [LeftOut(why, images[stem]) for stem in unnamed]
         return {stem: path for stem, path in images.items() if split in (ALL, listed.get(stem))}, left_out
-
-    def groups(self, images: Mapping[str, Path], root: Path) -> dict[str, str]:
-        """What may not be parted: each image's group, or, without *group*, the image itself."""
-        if self.group is None:
-            return {stem: stem for stem in images}
-        pattern = _pattern(self.group)
-        names = {stem: composed(below(root, path).as_posix()) for stem, path in images.items()}
-        found = {stem: pattern.search(name) for stem, name in names.items()}
-        without = [names[stem] for stem, match in found.items() if match is None or match[1] is None]
-        if without:
-            raise InvalidValue(
-                f"group={self.group!r} is not found in {len(without)} of {len(images)} images: {some(without)}."
-            )
-        return {stem: match[1] for stem, match in found.items() if match is not None}
 
     def divide(self, groups: Iterable[str]) -> dict[str, str]:
         """The split of each group by its name's place among them all, in an order that nobody chose (a hash).
@@ -196,30 +182,6 @@ def _check_share(name: str, share: object) -> None:
         raise InvalidType(f"{name}={share!r}: expected a share, such as 0.2.")
     if not 0 < share < 1:
         raise InvalidValue(f"{name}={share!r}: expected a share between 0 and 1, such as 0.2.")
-
-
-def _pattern(group: str) -> re.Pattern[str]:
-    if not isinstance(group, str):
-        raise InvalidType(f"group={group!r}: expected a regular expression, such as 'patient(\\d+)'.")
-    try:
-        pattern = re.compile(composed(group))
-    except re.error as error:
-        raise InvalidValue(f"group={group!r}: expected a regular expression ({error}).") from None
-    if pattern.groups != 1:
-        raise InvalidValue(
-            f"group={group!r} has {pattern.groups} parts in parentheses: expected one, what a group has in common, as "
-            "in 'patient(\\d+)'."
-        )
-    return pattern
-
-
-def _whole(groups: Mapping[str, str], listed: Mapping[str, str], group: str | None) -> None:
-    """No group is in two splits."""
-    first: dict[str, str] = {}
-    for stem, split in listed.items():
-        other = first.setdefault(groups[stem], split)
-        if other != split:
-            raise InvalidValue(f"group={group!r}: {groups[stem]!r} is in two splits, {other} and {split} ({stem}).")
 
 
 def _list(names: Iterable[str]) -> str:

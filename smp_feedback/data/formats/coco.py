@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from smp_feedback.data.augment import Augmentation
 from smp_feedback.data.files import Root, Size, by, needed, some
+from smp_feedback.data.folders.finding import warn_left_out
 from smp_feedback.data.formats.coco_files import CocoFile, file_name, find_annotations, find_images, unlisted
 from smp_feedback.data.formats.drawn import NO_CLASS, Drawing, DrawnMasks, with_background
 from smp_feedback.data.masks.labels import Labels
@@ -147,11 +148,8 @@ def _drawings(coco: CocoFile, root: Path, split: str, images: str | None) -> tup
         raise InvalidValue(
             f"{folder}: expected the images of {coco.path}, missing {len(missing)} of {len(names)}: {some(missing)}."
         )
-    left = unlisted(folder, set(names)) if own else []
-    if left:
-        told = f"{folder}: {len(left)} images are left out, which {coco.path} does not have: "
-        warnings.warn(told + some([path.name for path in left]) + ".", stacklevel=3)
+    left = unlisted(folder, set(names), coco.path) if own else []
+    warn_left_out(folder, left, len(names))
     pairs = zip(names, coco.images, strict=True)
-    return [Drawing(folder / name, coco.path, (entry, coco.annotations[entry["id"]])) for name, entry in pairs], tuple(
-        left
-    )
+    drawings = [Drawing(folder / name, coco.path, (entry, coco.annotations[entry["id"]])) for name, entry in pairs]
+    return drawings, tuple(path for _, path in left)

@@ -10,7 +10,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, cast
 
-from smp_feedback.data.files import SUFFIXES, natural_key, some
+from smp_feedback.data.files import natural_key, some
+from smp_feedback.data.folders.finding import LeftOut, is_image, unread, walk
 from smp_feedback.errors import InvalidInput, InvalidValue, nearest
 
 ANNOTATIONS = (  # where tools put them; the first that is there counts
@@ -144,10 +145,11 @@ def wrong_segmentation(outline: Any) -> str | None:
     return None
 
 
-def unlisted(folder: Path, listed: set[str]) -> list[Path]:
-    """Images below *folder* that are not among the names *listed*."""
-    files = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
-    return sorted((path for path in files if path.relative_to(folder).as_posix() not in listed), key=natural_key)
+def unlisted(folder: Path, listed: set[str], file: Path) -> list[LeftOut]:
+    """Files below *folder* that are not among the names *listed* in *file*, and look like images."""
+    files = [path for path in walk(folder) if path.relative_to(folder).as_posix() not in listed]
+    why = f"that {file.name} does not have"
+    return [LeftOut(unread(path) or why, path) for path in files if is_image(path) or unread(path)]
 
 
 def _content(path: Path) -> Mapping[str, list[Mapping[str, Any]]]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from smp_feedback.data.augment import Augmentation, as_transform, augmented, resize
-from smp_feedback.data.images.reader import ImageReader, as_unit
+from smp_feedback.data.augment import Augmentation, as_item, as_transform
+from smp_feedback.data.images.reader import ImageReader
 from smp_feedback.data.items import Sample, checked_index, height_width
 from smp_feedback.data.masks.labels import Labels
 from smp_feedback.data.seeding import check_choice_of_items, choose
@@ -83,10 +83,7 @@ class DrawnMasks(Dataset[Sample]):
         drawing = self.drawings[checked_index(index, len(self))]
         image = self.images.read(drawing.image)
         mask: Tensor = torch.from_numpy(self.draw(drawing, (image.shape[-2], image.shape[-1])))
-        if self.size:
-            image, mask = resize(image, self.size), resize(mask, self.size, labels=True)
-        image, mask = augmented(self.transform, as_unit(image), mask)
-        return image, mask
+        return as_item(image, mask, size=self.size, transform=self.transform, name=str(drawing.image))
 
 
 def with_background(classes: Sequence[str], ignore_index: int | None) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from smp_feedback.data.images.raster import PixelLayout, Pixels, Raster, upright, upright_size, whole
+from smp_feedback.data.images.raster import Head, PixelLayout, Pixels, Raster, upright, upright_size, whole
 from smp_feedback.errors import InvalidInput
 
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "WEBP")
@@ -29,16 +29,10 @@ ORIENTATION = 0x0112  # EXIF's tag, and TIFF's
 PNM = re.compile(rb"P[2356](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+(\d+)\s")
 
 
-def layout_of(path: Path) -> PixelLayout:
-    """What a pixel of *path* holds, by its head alone."""
+def head(path: Path) -> Head:
+    """What the tags of *path* say."""
     with Image.open(path, formats=FORMATS) as picture:
-        return _layout(path, picture)
-
-
-def size_of(path: Path) -> tuple[int, int]:
-    """(H, W) of *path*, upright."""
-    with Image.open(path, formats=FORMATS) as picture:
-        return upright_size((picture.height, picture.width), _orientation(picture))
+        return Head(_layout(path, picture), upright_size((picture.height, picture.width), orientation(picture)))
 
 
 def decode(path: Path) -> Raster:
@@ -52,7 +46,7 @@ def decode(path: Path) -> Raster:
         layout, size = _layout(path, picture), (picture.height, picture.width)
         values = _sixteen_bits(path, picture) if layout.kind == "uint16" else np.asarray(_plain(picture))
         values = values if values.ndim == 3 else values[..., None]
-        return Raster(values=upright(whole(path, values, size, layout), _orientation(picture)), layout=layout)
+        return Raster(values=upright(whole(path, values, size, layout), orientation(picture)), layout=layout)
 
 
 def _layout(path: Path, picture: Any) -> PixelLayout:
@@ -85,7 +79,8 @@ def _plain(picture: Any) -> Any:
     return picture if (mode := _target(picture)) == picture.mode else picture.convert(mode)
 
 
-def _orientation(picture: Any) -> int:
+def orientation(picture: Any) -> int:
+    """Of the rows as they are stored, by EXIF."""
     found = picture.getexif().get(ORIENTATION, 1)
     return found if isinstance(found, int) else 1
 

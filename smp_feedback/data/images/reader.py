@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,11 +15,10 @@ from torch import Tensor
 
 from smp_feedback.checks import check_whole
 from smp_feedback.data.images import pictures, tiff
-from smp_feedback.data.images.raster import PixelLayout, Raster
+from smp_feedback.data.images.raster import Head, PixelLayout, Raster
 from smp_feedback.data.images.scaling import Range, checked_scale, to_unit
-from smp_feedback.errors import InvalidInput, InvalidType, one_line
-
-TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big endian, and BigTIFF
+from smp_feedback.data.images.unreadable import naming_file
+from smp_feedback.errors import InvalidInput, InvalidType
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,7 @@ class ImageReader:
         Raises:
             InvalidInput: If it cannot be read, or not whole, naming the file.
         """
-        with _naming(path):
+        with naming_file(path):
             raster = _decoder(path).decode(path)
             chosen = self._chosen(path, raster.layout)
             self._check_alpha(path, raster, chosen)
@@ -77,8 +75,8 @@ class ImageReader:
         Raises:
             InvalidInput: If it cannot be read so, naming the file.
         """
-        with _naming(path):
-            return len(self._chosen(path, _decoder(path).layout_of(path)))
+        with naming_file(path):
+            return len(self._chosen(path, _decoder(path).head(path).layout))
 
     def _chosen(self, path: Path, layout: PixelLayout) -> tuple[int, ...]:
         """Which bands are the channels, counted from 0; grey may be several of them."""
@@ -121,58 +119,21 @@ def as_unit(image: Tensor) -> Tensor:
     return image if image.is_floating_point() else image / 255
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """(H, W) of the image at *path* as it is seen, by its tags.
+def head_of(path: Path) -> Head:
+    """What the tags of *path* say: its size as it is seen, and of a pixel the bands, their dtype and which is alpha.
 
     Raises:
         InvalidInput: If it cannot be read, naming the file.
     """
-    with _naming(path):
-        size: tuple[int, int] = _decoder(path).size_of(path)
-        return size
-
-
-def layout_of(path: Path) -> PixelLayout:
-    """What a pixel of *path* holds, by its tags: bands, dtype, which of them is alpha.
-
-    Raises:
-        InvalidInput: If it cannot be read, naming the file.
-    """
-    with _naming(path):
-        layout: PixelLayout = _decoder(path).layout_of(path)
-        return layout
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Whatever a decoder stumbles over names the file."""
-    try:
-        yield
-    except InvalidInput as error:
-        if str(path) in str(error):
-            raise
-        raise InvalidInput(f"{path}: {error}") from None
-    except Exception as error:  # decoders raise all kinds
-        raise InvalidInput(f"{path}: expected an image file, but it cannot be read ({_cause(path, error)}).") from error
-
-
-def _cause(path: Path, error: Exception) -> str:
-    if not path.exists():
-        return "it does not exist"
-    if path.is_dir():
-        return "it is a folder"
-    with path.open("rb") as file:
-        head = file.read(12)
-    if not head:
-        return "it is empty"
-    phone = head[4:8] == b"ftyp"  # whatever it is called
-    return "it is HEIC, AVIF or a film, which are not read; convert it to JPEG or PNG" if phone else one_line(error)
+    with naming_file(path):
+        head: Head = _decoder(path).head(path)
+        return head
 
 
 def _decoder(path: Path) -> ModuleType:
     """Who reads *path*, by its first bytes, whatever it is called."""
     with path.open("rb") as file:
-        return tiff if file.read(4) in TIFF_HEADS else pictures
+        return tiff if file.read(4) in tiff.HEADS else pictures
 
 
 def _take(values: NDArray[Any], chosen: tuple[int, ...]) -> NDArray[Any]:

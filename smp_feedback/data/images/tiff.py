@@ -14,29 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smp_feedback.data.images import plain_tiff
-from smp_feedback.data.images.raster import PixelLayout, Pixels, Raster, upright, upright_size, whole
+from smp_feedback.data.images.raster import Head, Pixels, Raster, check_parts, upright, upright_size, whole
 from smp_feedback.data.images.tiff_colours import layout, shown
 from smp_feedback.errors import InvalidInput
 
+HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big endian, and BigTIFF
 OVERVIEW, MASK = 1, 4  # bits of NewSubfileType: pages that are no image of their own
 ORIENTATION, GDAL_NODATA = 274, 42113  # tags
 UNHEARD = logging.NullHandler()  # tifffile logs what it makes up for; here that is refused
 
 
-def layout_of(path: Path) -> PixelLayout:
-    """What a pixel of *path* holds, by its tags alone."""
+def head(path: Path) -> Head:
+    """What the tags of *path* say."""
     if find_spec("tifffile") is None:
-        return plain_tiff.layout_of(path)
-    with _opened(path) as (_, page):
-        return layout(path, page)
-
-
-def size_of(path: Path) -> tuple[int, int]:
-    """(H, W) of *path*, upright."""
-    if find_spec("tifffile") is None:
-        return plain_tiff.size_of(path)
-    with _opened(path) as (_, page):
-        return upright_size((page.imagelength, page.imagewidth), _orientation(page))
+        return plain_tiff.head(path)
+    with opened(path) as (_, page):
+        return Head(layout(path, page), upright_size((page.imagelength, page.imagewidth), orientation(page)))
 
 
 def decode(path: Path) -> Raster:
@@ -48,19 +41,22 @@ def decode(path: Path) -> Raster:
     """
     if find_spec("tifffile") is None:
         return plain_tiff.decode(path)
-    with _opened(path) as (file, page):
-        said, size, turn = layout(path, page), (page.imagelength, page.imagewidth), _orientation(page)
-        _check_segments(path, file, page)
-        stored = _bands_last(page)
-        values = whole(path, shown(page, stored), size, said)
-        missing = _missing(page, stored, values, _mask(file, page))
+    with opened(path) as (file, page):
+        said, size, turn = layout(path, page), (page.imagelength, page.imagewidth), orientation(page)
+        samples = stored(path, page)
+        values = whole(path, shown(page, samples), size, said)
+        missing = _missing(page, samples, values, hidden(file, page))
     gone = None if missing is None else upright(missing, turn)
     return Raster(values=upright(values, turn), layout=said, missing=gone)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The file, and its only page of data."""
+def opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The file, and its only page of data, as tifffile has them.
+
+    Raises:
+        InvalidInput: If there are several, or none.
+    """
     import tifffile
 
     logging.getLogger("tifffile").addHandler(UNHEARD)
@@ -85,59 +81,61 @@ def _only_page(path: Path, file: Any) -> Any:
     return pages[0]
 
 
-def _orientation(page: Any) -> int:
+def orientation(page: Any) -> int:
+    """Of the rows as they are stored, by the tag that TIFF and EXIF share."""
     found = page.tags.valueof(ORIENTATION, default=1)
     return found if isinstance(found, int) else 1
 
 
-def _check_segments(path: Path, file: Any, page: Any) -> None:
-    """All strips or tiles are there: a decoder would fill in what is not."""
-    wanted, end = math.prod(page.chunked), file.filehandle.size
-    parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    there = sum(count > 0 and 0 < begin <= end - count for begin, count in parts)
-    if there < wanted:
-        raise InvalidInput(f"{path}: {wanted - there} of its {wanted} strips or tiles are empty or cut off.")
+def _check_segments(path: Path, page: Any) -> None:
+    """All strips or tiles are there, and hold what they should."""
+    check_parts(path, page.dataoffsets, page.databytecounts, math.prod(page.chunked))
     if page.is_contiguous and sum(page.databytecounts) < page.nbytes:
         raise InvalidInput(
             f"{path}: its strips hold {sum(page.databytecounts)} bytes, its tags announce {page.nbytes}; it is cut off."
         )
 
 
-def _bands_last(page: Any) -> Pixels:
-    """The page's values as stored, (H, W, bands)."""
+def stored(path: Path, page: Any) -> Pixels:
+    """The values of *page* as the file has them, (H, W, samples): neither turned nor shown as colours.
+
+    Raises:
+        InvalidInput: If some of them are not there.
+    """
+    _check_segments(path, page)
     values = page.asarray(squeeze=False, maxworkers=1)  # (separate bands, depth, H, W, interleaved bands)
-    stored: Pixels = values[:, 0].transpose(1, 2, 0, 3).reshape(*values.shape[2:4], -1)
-    return stored
+    samples: Pixels = values[:, 0].transpose(1, 2, 0, 3).reshape(*values.shape[2:4], -1)
+    return samples
 
 
-def _mask(file: Any, page: Any) -> NDArray[np.bool_] | None:
+def hidden(file: Any, page: Any) -> NDArray[np.bool_] | None:
     """Where the page that says which pixels count says that they do not, (H, W)."""
     size = page.imagelength, page.imagewidth
     for other in file.pages:
         if other.subfiletype & (MASK | OVERVIEW) == MASK and (other.imagelength, other.imagewidth) == size:
-            hidden: NDArray[np.bool_] = other.asarray(maxworkers=1).reshape(size) == 0
-            return hidden
+            gone: NDArray[np.bool_] = other.asarray(maxworkers=1).reshape(size) == 0
+            return gone
     return None
 
 
-def _missing(page: Any, stored: Pixels, values: Pixels, hidden: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+def _missing(page: Any, samples: Pixels, values: Pixels, masked: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
     """Where *values* are no data, by the value that stands for it or by the mask; None is nowhere."""
-    gone = np.zeros(values.shape, bool) if hidden is None else np.repeat(hidden[..., None], values.shape[2], axis=2)
+    gone = np.zeros(values.shape, bool) if masked is None else np.repeat(masked[..., None], values.shape[2], axis=2)
     text = page.tags.valueof(GDAL_NODATA)
     if text is not None:
-        gone |= np.broadcast_to(_equal(stored, str(text)), values.shape)
+        gone |= np.broadcast_to(_equal(samples, str(text)), values.shape)
     return gone if gone.any() else None
 
 
-def _equal(stored: Pixels, text: str) -> NDArray[np.bool_]:
-    """Where *stored* is the number that *text* writes, in their own precision."""
+def _equal(samples: Pixels, text: str) -> NDArray[np.bool_]:
+    """Where *samples* are the number that *text* writes, in their own precision."""
     try:
         number = float(text.strip("\0 ").replace(",", "."))
     except ValueError:
         raise InvalidInput(f"its tag GDAL_NODATA is {text!r}; expected a number.") from None
-    real = stored.dtype.kind == "f"
+    real = samples.dtype.kind == "f"
     if math.isnan(number):
-        return np.isnan(stored) if real else np.zeros(stored.shape, bool)
+        return np.isnan(samples) if real else np.zeros(samples.shape, bool)
     with np.errstate(over="ignore"):
-        equal: NDArray[np.bool_] = stored == (stored.dtype.type(number) if real else number)
+        equal: NDArray[np.bool_] = samples == (samples.dtype.type(number) if real else number)
     return equal

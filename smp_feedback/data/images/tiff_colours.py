@@ -31,13 +31,8 @@ def layout(path: Path, page: Any) -> PixelLayout:
         raise _refused(path, f"values of {page.bitspersample} bits in format {int(page.sampleformat)}")
     kind, bits = "uint8" if page.dtype.kind == "b" else page.dtype.name, page.bitspersample
     white = _white(page)
-    if (
-        photometric == PALETTE
-        and samples == 1
-        and page.tags.valueof(COLOUR_MAP) is not None
-        and page.dtype.kind in "bu"
-    ):
-        deep = _colours(page).dtype.name
+    if _has_palette(page):
+        deep = palette_of(page).dtype.name
         return PixelLayout(bands=3, kind=deep, white=255 if deep == "uint8" else 65535)
     if photometric == INK and (samples, bits, page.tags.valueof(INK_SET, default=1)) == (4, 8, 1):
         return PixelLayout(bands=3)
@@ -53,12 +48,18 @@ def shown(page: Any, stored: NDArray[Any]) -> Pixels:
     """The samples of *page*, (H, W, samples), as `layout` says: palettes and ink as RGB, white above black."""
     photometric = int(page.photometric)
     if photometric == PALETTE:
-        return _colours(page)[stored[..., 0].astype(np.intp)]
+        return palette_of(page)[stored[..., 0].astype(np.intp)]
     if photometric == INK:
         return np.array(Image.fromarray(np.ascontiguousarray(stored), "CMYK").convert("RGB"))
     if stored.dtype.kind == "b":
         stored = stored.astype(np.uint8) * np.uint8(255)
     return stored.dtype.type(_white(page)) - stored if photometric == WHITE_IS_0 else stored
+
+
+def _has_palette(page: Any) -> bool:
+    """A pixel is one number, of a colour of the palette."""
+    indices = page.samplesperpixel == 1 and page.dtype.kind in "bu"
+    return indices and int(page.photometric) == PALETTE and page.tags.valueof(COLOUR_MAP) is not None
 
 
 def _white(page: Any) -> int | None:
@@ -75,8 +76,8 @@ def _alpha(page: Any) -> int | None:
     return next((first + k for k, one in enumerate(extra) if one in ALPHA), None)
 
 
-def _colours(page: Any) -> Pixels:
-    """The palette (entries, 3): as bytes where its 16 bits say no more, as such where they do."""
+def palette_of(page: Any) -> NDArray[Any]:
+    """The palette of *page* (entries, 3): as bytes where its 16 bits say no more, as such where they do."""
     table = np.asarray(page.tags.valueof(COLOUR_MAP), np.uint16).reshape(3, -1).T
     if table.max(initial=0) < 256:  # some writers fill in bytes
         return table.astype(np.uint8)

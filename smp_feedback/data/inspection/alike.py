@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from smp_feedback.data.inspection.contract import draws_undone, naming, source
+from smp_feedback.data.inspection.contract import draws_undone, naming
 from smp_feedback.data.inspection.headers import MOST_FILES, header_of, spread
-from smp_feedback.data.inspection.problems import several_sizes
 from smp_feedback.data.inspection.report import Size
-from smp_feedback.data.items import item_name
+from smp_feedback.data.items import item_name, source
+from smp_feedback.data.one_size import Sized, several_sizes
 from smp_feedback.errors import InvalidInput
-
-Sized = tuple[Size, str]  # (H, W), and an item of that size
 
 
 def check_alike(dataset: Any, batch_size: int) -> None:

@@ -43,8 +43,8 @@ def check_dataset(
         strict: Whether to raise if an item cannot be used; else that is among the problems.
         batch_size: Images per training step, by which it is an error if sizes differ, or images are too few.
         crop: Side of the windows of them that training shows.
-        shared: Of images that two splits have in common: ``warn`` takes one file in both for an error and equal files
-            for a warning, ``refuse`` both for errors, ``allow`` neither for a problem.
+        shared: Of images that two splits have in common: ``warn`` takes one file in both for an error, and equal files,
+            or one file of ``test``, for a warning; ``refuse`` both for errors, ``allow`` neither for a problem.
 
     Returns:
         What was found; ``.problems`` has the worst first, ``.to_dict()`` all as plain values.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from smp_feedback.data.items import item_name
+from smp_feedback.data.items import beyond_unit, item_name
+from smp_feedback.data.masks.hints import also_ignored, strange_in, wrong_labels
 from smp_feedback.errors import InvalidInput
 
 MULTILABEL = "multilabel"  # a mask has one channel a class, of 0 and 1
@@ -24,9 +24,7 @@ def wrong_image(image: Any) -> str | None:
         return f"an image of {getattr(image, 'dtype', type(image).__name__)}, expected a floating-point tensor."
     if image.ndim != 3 or 0 in image.shape:
         return f"an image of shape {tuple(image.shape)}, expected (C, H, W)."
-    if not (image >= 0).all() or not (image <= 1).all():  # every comparison with NaN is false
-        return f"an image with values {image.min():.4g} to {image.max():.4g}, expected 0 to 1."
-    return None
+    return beyond_unit(image)
 
 
 def wrong_target(
@@ -47,24 +45,9 @@ def _wrong_channels(image: Tensor, target: Tensor, classes: int | None, ignored:
     if target.ndim != 3 or target.shape[1:] != image.shape[1:] or target.shape[0] != (classes or target.shape[0]):
         wanted = (classes or "classes", *image.shape[1:])
         return f"a target of shape {tuple(target.shape)}, expected {wanted}, one channel a class."
-    if strange := _strange(target, 2, ignored):
-        return f"values {strange}, expected 0 and 1{_or(ignored)}."
+    if strange := strange_in(target, 2, ignored):
+        return f"values {strange}; expected 0 and 1{also_ignored(ignored)}."
     return None
-
-
-def wrong_labels(labels: Tensor, classes: int, ignored: object) -> str | None:
-    """Those that are neither a class nor *ignored*, or None."""
-    strange = _strange(labels, classes, ignored)
-    return f"labels {strange}, expected 0 to {classes - 1} (the classes){_or(ignored)}." if strange else None
-
-
-def _strange(labels: Tensor, count: int, ignored: object) -> list[int]:
-    outside = ((labels < 0) | (labels >= count)) & (labels != ignored if isinstance(ignored, int) else True)
-    return sorted(set(labels[outside].tolist()))
-
-
-def _or(ignored: object) -> str:
-    return "" if ignored is None else f" or {ignored} (ignored)"
 
 
 @contextmanager
@@ -96,32 +79,3 @@ def draws_undone() -> Iterator[None]:
     finally:
         np.random.set_state(numpys)
         random.setstate(pythons)
-
-
-def source(dataset: Any, index: int) -> tuple[Any, int]:
-    """The innermost dataset that *dataset* wraps, and the place of item *index* there, also behind ``Subset``."""
-    while not hasattr(dataset, "samples") and hasattr(dataset, "dataset"):
-        index = int(dataset.indices[index]) if hasattr(dataset, "indices") else index
-        dataset = dataset.dataset
-    return dataset, index
-
-
-def files_of(dataset: Any, index: int) -> list[Path]:
-    """The files that item *index* is read from, its image first; none where the dataset does not say.
-
-    >>> files_of([1, 2], 0)
-    []
-    """
-    base, place = source(dataset, index)
-    samples = getattr(base, "samples", None)
-    if not isinstance(samples, (list, tuple)) or not 0 <= place < len(samples):
-        return []
-    return _paths(samples[place])
-
-
-def _paths(sample: Any) -> list[Path]:
-    """Those in a sample: (image, mask), (image, {class: mask}), or what a stranger's dataset has."""
-    if isinstance(sample, (str, Path)):
-        return [Path(sample)]
-    parts = sample.values() if isinstance(sample, dict) else sample if isinstance(sample, (list, tuple)) else ()
-    return [path for part in parts for path in _paths(part)]

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from smp_feedback.checks import check_bool, check_whole
-from smp_feedback.data.inspection.contract import MULTILABEL, naming, wrong_labels
+from smp_feedback.data.inspection.contract import MULTILABEL, draws_undone, naming
 from smp_feedback.data.items import inherited, item_name
+from smp_feedback.data.masks.hints import wrong_labels
 from smp_feedback.data.progress import progress_bar
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
@@ -20,7 +21,7 @@ def count_classes(
 ) -> list[int]:
     """The pixels of each class in all masks of *dataset*, or the images of each class where its targets are labels.
 
-    Each item is read once, augmentation included; torch's global random numbers end up where they were.
+    Each item is read once, augmentation included; global random numbers end up where they were.
 
     Args:
         dataset: Map-style, of (image, target): a mask (H, W) or a label (), whole numbers, as tensors or NumPy's, or,
@@ -52,7 +53,7 @@ def count_classes(
     ignored = None if ignored is None else check_whole("ignore_index", ignored, least=-(2**63))
     total, several = torch.zeros(count, dtype=torch.int64), inherited(dataset, "task") == MULTILABEL
     bar = progress_bar("counting classes", len(dataset), wanted=progress)
-    with torch.random.fork_rng(devices=[]), bar as advance:
+    with draws_undone(), bar as advance:
         for i in range(len(dataset)):
             target = _target(dataset, i)
             if wrong := wrong_labels(target, 2 if several else count, ignored):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from smp_feedback.data.images.reader import layout_of, size_of
-from smp_feedback.data.inspection.contract import files_of
+from smp_feedback.data.images.reader import head_of
+from smp_feedback.data.items import files_of
 from smp_feedback.errors import FeedbackError
 
 MOST_FILES = 10_000  # heads read where a sample is enough: seconds on a disk, minutes across a network
@@ -44,8 +44,8 @@ def header(path: Path) -> Header | None:
     True
     """
     try:
-        layout = layout_of(path)
-        return Header(size_of(path), layout.bands, layout.kind)
+        layout, size = head_of(path)
+        return Header(size, layout.bands, layout.kind)
     except FeedbackError:  # who reads the image says so
         return None
 

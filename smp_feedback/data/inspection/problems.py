@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from smp_feedback.data.files import by, some
+from smp_feedback.data.files import some
 from smp_feedback.data.inspection.report import ERROR, WARNING, ClassFacts, Problem, Size, SplitReport
+from smp_feedback.data.one_size import several_sizes
 
 TRAIN = "train"
 RARE = 1e-3  # share of the pixels below which a class is hardly met
@@ -60,15 +61,6 @@ def shown(sizes: Mapping[Size, str], crop: int | None) -> dict[Size, str]:
     for (height, width), item in sizes.items():
         found.setdefault((height, width) if crop is None else (min(height, crop), min(width, crop)), item)
     return found
-
-
-def several_sizes(first: tuple[Size, str], other: tuple[Size, str]) -> str:
-    """What to do about images of two sizes."""
-    (size, item), (another, second) = first, other
-    return (
-        f"images of several sizes make no batch, such as {by(size)} ({item}) and {by(another)} ({second}): set "
-        "data.size, data.crop or data.batch_size 1."
-    )
 
 
 def _sizes(name: str, split: SplitReport, batch_size: int | None, crop: int | None) -> Iterator[Problem]:
@@ -133,7 +125,9 @@ def _absent(row: ClassFacts, split: SplitReport, splits: Splits) -> str:
 
 def _files(name: str, split: SplitReport) -> Iterator[Problem]:
     if split.left_out:
-        words = f"{len(split.left_out)} files are left out, which lie beside those that are read"
+        one = len(split.left_out) == 1
+        lie = "file is left out, which lies" if one else "files are left out, which lie"
+        words = f"{len(split.left_out)} {lie} beside those that are read"
         names = some([str(path) for path in split.left_out])
         yield Problem(severity=WARNING, split=name, item=split.left_out[0], words=f"{words} ({names}).")
 

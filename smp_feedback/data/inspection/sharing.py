@@ -1,38 +1,37 @@
-"""Images that two splits have in common, as problems: what is scored was learnt."""
+"""Images that two splits have in common, as problems."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smp_feedback.data.folders.duplicates import Twins, check_shared, image_paths, links
+from smp_feedback.data.folders.duplicates import Twins
+from smp_feedback.data.folders.sharing import ALLOW, REFUSE, WARN, pairs, sentence
 from smp_feedback.data.inspection.report import ERROR, WARNING, Problem
 
+TEST = "test"
 
-def shared_images(datasets: Mapping[str, Any], shared: str = "warn") -> list[Problem]:
-    """One problem for each pair of splits that share images, and each way they do.
+
+def shared_images(datasets: Mapping[str, Any], shared: str = WARN) -> list[Problem]:
+    """One problem for each two splits that have images in common, and each way they do.
 
     Args:
         datasets: By the names of their splits.
-        shared: As fit is told: ``warn`` takes one file in two splits for an error and equal files for a warning,
-            ``refuse`` both for errors, ``allow`` neither for a problem.
+        shared: As fit is told: ``warn`` takes one file in two splits for an error (one of ``test`` for a warning, as
+            fit does not open it) and equal files for a warning, ``refuse`` both for errors, ``allow`` neither for a
+            problem.
     """
-    if shared == "allow" or len(datasets) < 2:
+    if shared == ALLOW:
         return []
-    files = {(two.split, two.path) for two in links({name: image_paths(one) for name, one in datasets.items()})}
-    pairs: defaultdict[tuple[str, str, bool], list[Twins]] = defaultdict(list)
-    for two in check_shared(datasets, "allow"):
-        pairs[two.split, two.other, (two.split, two.path) in files].append(two)
-    return [_problem(found, len(datasets[split]), same, shared) for (split, _, same), found in pairs.items()]
+    return [_problem(found, len(datasets[found[0].split]), shared) for found in pairs(datasets)]
 
 
-def _problem(found: list[Twins], images: int, same: bool, shared: str) -> Problem:
+def _problem(found: Sequence[Twins], images: int, shared: str) -> Problem:
     first = found[0]
-    how = "the same files" if same else "byte for byte"
     words = (
-        f"{len(found)} of {images} images are in {first.other}, too, {how}, such as {first.path} = {first.twin}: "
-        "scores will be too good; data.shared=allow if that is meant."
+        f"{sentence(found, images)}, such as {first.path} = {first.twin}: scores will be too good; leave them out of "
+        "one, or set data.shared: allow if that is meant."
     )
-    severity = ERROR if same or shared == "refuse" else WARNING
+    stops_fit = shared == REFUSE or (first.same and TEST not in (first.split, first.other))
+    severity = ERROR if stops_fit else WARNING
     return Problem(severity=severity, split=first.split, item=str(first.path), words=words)

@@ -10,28 +10,31 @@ import torch
 from torch import Tensor
 
 from smp_feedback.data.files import by
-from smp_feedback.data.inspection.contract import draws_undone, files_of, naming, source, wrong_labels
+from smp_feedback.data.folder import MaskFolder
+from smp_feedback.data.inspection.contract import draws_undone, naming
 from smp_feedback.data.inspection.headers import header_of, spread
 from smp_feedback.data.inspection.problems import TRAIN, percent, problems_of
 from smp_feedback.data.inspection.report import Size, SplitReport
 from smp_feedback.data.inspection.tally import ItemTally
-from smp_feedback.data.items import item_name
-from smp_feedback.errors import InvalidInput
+from smp_feedback.data.items import files_of, item_name, source
+from smp_feedback.data.masks.hints import wrong_labels
+from smp_feedback.errors import InvalidInput, InvalidValue
 
-MOST_MASKS = 500  # read from files: some seconds
+MOST_MASKS = 200  # read from files: a second or two, also of large ones
 MOST_ITEMS = 64  # where the whole item has to be read, or drawn, to see its target
 
 
 def data_summary(splits: Mapping[str, Any]) -> list[str]:
     """What there is, and what to know before training: images, sizes, classes, and a line for each warning.
 
-    All masks are looked at where there are at most 500, else as many, evenly apart, which is then said; of a dataset
+    All masks are looked at where there are at most 200, else as many, evenly apart, which is then said; of a dataset
     that is not read from files, 64 items. Global random numbers end up where they were. `check_dataset` looks at all.
 
     Args:
         splits: Datasets, by the names of their splits.
 
     Raises:
+        InvalidValue: If there are no items.
         InvalidInput: If a mask cannot be used, naming it.
 
     >>> from smp_feedback.data import Shapes
@@ -42,10 +45,12 @@ def data_summary(splits: Mapping[str, Any]) -> list[str]:
     """
     with draws_undone():
         found = {name: _sampled(dataset) for name, dataset in splits.items() if len(dataset)}
+    if not found:
+        raise InvalidValue("datasets: expected items, found none.")
     lines = ["; ".join(f"{name}: {images_of(split)}" for name, split in found.items())]
-    learnt = found.get(TRAIN) or next(iter(found.values()))
-    warned = [problem for problem in problems_of(found) if problem.item is None or problem.item in learnt.void]
-    return [*lines, *_classes_of(learnt), *(f"warning: {problem}" for problem in warned)]
+    learnt = TRAIN if TRAIN in found else next(iter(found))
+    warned = [problem for problem in problems_of(found) if problem.item is None or problem.item in found[learnt].void]
+    return [*lines, *_classes_of(learnt, found[learnt]), *(f"warning: {problem}" for problem in warned)]
 
 
 def images_of(split: SplitReport) -> str:
@@ -64,7 +69,7 @@ def size_range(sizes: Mapping[Size, int]) -> str:
     return by(ordered[0]) if len(ordered) == 1 else f"{by(ordered[0])} to {by(ordered[-1])}"
 
 
-def _classes_of(split: SplitReport) -> Sequence[str]:
+def _classes_of(name: str, split: SplitReport) -> Sequence[str]:
     """How uneven the classes are."""
     met = sorted((row for row in split.classes if row.pixels), key=lambda row: row.share)
     if not met:
@@ -73,7 +78,7 @@ def _classes_of(split: SplitReport) -> Sequence[str]:
     some = "" if split.looked == split.items else f" ({split.looked} of {split.items} looked at)"
     ends = f"from {percent(met[0].share)} ({met[0].name}) to {percent(met[-1].share)} ({met[-1].name})"
     void = f"; {percent(split.ignored)} are ignored ({split.ignore_index})" if split.ignored else ""
-    return [f"{len(split.classes)} classes, of train's {unit}{some} {ends}{void}"]
+    return [f"{len(split.classes)} classes, of {name}'s {unit}{some} {ends}{void}"]
 
 
 def _sampled(dataset: Any) -> SplitReport:
@@ -95,16 +100,11 @@ def _sampled(dataset: Any) -> SplitReport:
 def _reader(dataset: Any) -> Callable[[int], Tensor] | None:
     """What reads the mask of an item alone; None where only the whole item can be had."""
     base, _ = source(dataset, 0)
-    check = getattr(getattr(base, "masks", None), "check", None)
-    if not hasattr(base, "labels") or check is None or len(files_of(dataset, 0)) != 2:
+    if not isinstance(base, MaskFolder):
         return None
 
     def read(index: int) -> Tensor:
-        path = files_of(dataset, index)[1]
-        mask: Tensor = base.labels(path)
-        if not mask.numel():  # one file a class, and of none of them: its image says the size
-            mask = dataset[index][1]
-        check(mask, path)
-        return mask
+        mask = base.labels(files_of(dataset, index)[1])
+        return mask if mask.numel() else dataset[index][1]  # one file a class, and of none of them: the image's size
 
     return read

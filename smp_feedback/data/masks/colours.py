@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from smp_feedback.data.masks.colour_files import read_colours
 from smp_feedback.data.masks.labels import Labels, Lookup, label_of, whole
-from smp_feedback.data.stored import Stored
+from smp_feedback.data.masks.stored import Stored
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 Colours = Mapping[Any, Any] | str | Path

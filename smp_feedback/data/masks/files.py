@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from smp_feedback.data.images.pictures import orientation
+from smp_feedback.data.images.plain_tiff import check_strips
+from smp_feedback.data.images.tiff import HEADS
+from smp_feedback.data.images.unreadable import naming_file
+from smp_feedback.data.masks.stored import BLUR, INVERTED, Array, Stored, alpha_of
 from smp_feedback.data.masks.tiff import read_tiff
-from smp_feedback.data.stored import BLUR, INVERTED, Array, Stored, alpha_of
 from smp_feedback.errors import InvalidInput
 
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 BLURRED = ("JPEG", "MPO", "AVIF")  # Pillow's formats that lose values
 ONE_CHANNEL = ("1", "L", "P", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes
 MORE_CHANNELS = {"LA": 1, "RGB": 3, "RGBA": 3}  # how many of them are no alpha
@@ -24,16 +27,12 @@ def read_mask(path: Path) -> Stored:
     Raises:
         InvalidInput: Naming the file, if it cannot be read, has several pages, or is of a kind that loses values.
     """
-    try:
+    with naming_file(path):
         with path.open("rb") as file:
             head = file.read(64)
-        if head.startswith(TIFF_STARTS) and find_spec("tifffile") is not None:
+        if head.startswith(HEADS) and find_spec("tifffile") is not None:
             return read_tiff(path)
         return _read_picture(path, head)
-    except InvalidInput:
-        raise
-    except Exception as error:  # decoders raise whatever they stumble over
-        raise InvalidInput(f"{path}: expected an image file, but it cannot be read ({error}).") from error
 
 
 def _read_picture(path: Path, head: bytes) -> Stored:
@@ -41,11 +40,13 @@ def _read_picture(path: Path, head: bytes) -> Stored:
         _refuse_loss(path, picture)
         if (frames := getattr(picture, "n_frames", 1)) > 1:
             raise InvalidInput(f"{path} has {frames} pages or frames; expected one: save each as a file of its own.")
+        if picture.format == "TIFF":
+            check_strips(path, picture)
         bits = _bits(picture, head)
         picture.load()
         if bits == 16 and picture.mode in MORE_CHANNELS:
             raise InvalidInput(f"{path}: colours of 16 bits a channel are read as 8; save it with 8 bits a channel.")
-        turn = None if picture.format == "TIFF" else picture.getexif().get(274)  # Pillow turned it
+        turn = 1 if picture.format == "TIFF" else orientation(picture)  # Pillow turned a TIFF
         return _stored(path, picture, bits).turned(turn)
 
 

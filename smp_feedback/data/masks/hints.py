@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 MOST = 10  # values that an error names
 
 
@@ -15,6 +17,41 @@ def listed(values: Sequence[int]) -> str:
     """
     shown = sorted(values)
     return str(shown) if len(shown) <= MOST else f"{str(shown[:MOST])[:-1]}, ...]"
+
+
+def wrong_labels(labels: Tensor, classes: int, ignored: object) -> str | None:
+    """Those of *labels* that are neither a class nor *ignored*, and what they should be; None if all are.
+
+    >>> import torch
+    >>> wrong_labels(torch.tensor([0, 7, 255]), 2, 255), wrong_labels(torch.tensor([0, 1]), 2, None)
+    ('labels [7]; expected 0 to 1 (the classes) or 255 (ignored).', None)
+    """
+    if (strange := strange_in(labels, classes, ignored)) is None:
+        return None
+    return f"labels {strange}; expected {expected_labels(classes, ignored)}."
+
+
+def expected_labels(classes: int, ignored: object) -> str:
+    """``0 to 2 (the classes) or 255 (ignored)``."""
+    return f"0 to {classes - 1} (the classes){also_ignored(ignored)}"
+
+
+def also_ignored(ignored: object) -> str:
+    """`` or 255 (ignored)``, or nothing."""
+    return "" if ignored is None else f" or {ignored} (ignored)"
+
+
+def strange_in(labels: Tensor, count: int, ignored: object) -> str | None:
+    """The values of *labels* that are neither 0 to *count* - 1 nor *ignored*, for an error; None if there are none."""
+    if not labels.numel():
+        return None
+    low, high = labels.aminmax()
+    if low >= 0 and high < count:  # most masks, seen in one pass
+        return None
+    outside = (labels < 0) | (labels >= count)
+    if isinstance(ignored, int):
+        outside &= labels != ignored
+    return listed([*set(labels[outside].tolist())]) if outside.any() else None
 
 
 def hint(found: Sequence[int], classes: int, ignore_index: int | None, palette: bool) -> str:

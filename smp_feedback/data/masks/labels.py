@@ -70,7 +70,7 @@ def label_of(given: Any, classes: Sequence[str], ignore_index: int | None, where
 def value_labels(
     classes: Sequence[str], ignore_index: int | None, values: Mapping[Any, Any] | None, offset: int
 ) -> dict[int, int]:
-    """The label of each stored value that has one; see `masks.MaskReader` for the rules.
+    """The label of each stored value that has one; see `reader.MaskReader` for the rules.
 
     Raises:
         InvalidType: If *values* is no table.

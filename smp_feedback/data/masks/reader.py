@@ -13,9 +13,9 @@ from torch import Tensor
 
 from smp_feedback.data.masks.colours import Colours, colour_labels, labels_of_colours
 from smp_feedback.data.masks.files import read_mask
-from smp_feedback.data.masks.hints import hint, listed
+from smp_feedback.data.masks.hints import expected_labels, hint, listed, wrong_labels
 from smp_feedback.data.masks.labels import Lookup, value_labels, whole
-from smp_feedback.data.stored import Array, Stored, found_in
+from smp_feedback.data.masks.stored import Array, Stored
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 
@@ -53,7 +53,7 @@ class MaskReader:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", _checked_classes(self.classes))
-        _checked_label(self.ignore_index)
+        _check_label(self.ignore_index)
         self._check_offset()
         if self.colours is None:
             table = value_labels(self.classes, self.ignore_index, self.values, self.offset)
@@ -75,7 +75,7 @@ class MaskReader:
         values = _one_channel(stored, path)
         labels, known = self.lookup(values)
         if not known.all():
-            raise InvalidInput(self._refusal(values, found_in(values[~known]), stored, path))
+            raise InvalidInput(self._refusal(values, np.unique(values[~known]), stored, path))
         return torch.from_numpy(labels)
 
     def check(self, mask: Tensor, path: Path) -> None:
@@ -84,21 +84,17 @@ class MaskReader:
         Raises:
             InvalidInput: With those that are not.
         """
-        unknown = ((mask < 0) | (mask >= len(self.classes))) & (mask != self.ignore_index)
-        if unknown.any():
-            raise InvalidInput(f"{path} has labels {listed([*set(mask[unknown].tolist())])}; {self._expected()}.")
+        if wrong := wrong_labels(mask, len(self.classes), self.ignore_index):
+            raise InvalidInput(f"{path} has {wrong}")
 
     def _refusal(self, values: Array, unknown: Array, stored: Stored, path: Path) -> str:
         if self.values is not None or self.offset:
             expected = f"expected {listed(self.lookup.keys.tolist())} (by values= and offset={self.offset})"
             advice = f"Say what else it is, as in values={{{int(unknown[0])}: {self.classes[0]!r}}}, or 'ignore'."
             return f"{path} has values {listed(unknown.tolist())}; {expected}. {advice}"
-        advice = hint(found_in(values).tolist(), len(self.classes), self.ignore_index, stored.palette is not None)
-        return f"{path} has labels {listed(unknown.tolist())}; {self._expected()}. {advice}"
-
-    def _expected(self) -> str:
-        also = "" if self.ignore_index is None else f" or {self.ignore_index} (ignored)"
-        return f"expected 0 to {len(self.classes) - 1} (the classes){also}"
+        advice = hint(np.unique(values).tolist(), len(self.classes), self.ignore_index, stored.palette is not None)
+        expected = expected_labels(len(self.classes), self.ignore_index)
+        return f"{path} has labels {listed(unknown.tolist())}; expected {expected}. {advice}"
 
     def _check_offset(self) -> None:
         if isinstance(self.offset, bool) or whole(self.offset) != self.offset:
@@ -171,7 +167,6 @@ def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _checked_label(label: int | None) -> int | None:
+def _check_label(label: int | None) -> None:
     if isinstance(label, bool) or not isinstance(label, int | None):
         raise InvalidType(f"ignore_index={label!r}: expected a label (an int) or None.")
-    return label

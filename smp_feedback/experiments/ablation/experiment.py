@@ -22,6 +22,7 @@ from smp_feedback.experiments.ablation.settings import AblationSettings
 from smp_feedback.experiments.ablation.tables import summary, tables
 from smp_feedback.experiments.ablation.variants import make_model, make_module
 from smp_feedback.experiments.engine import Experiment
+from smp_feedback.experiments.runs import check_apart
 from smp_feedback.plotting.plot import draw, save_figure
 from smp_feedback.plotting.style import styled
 from smp_feedback.saving.files import replace_file
@@ -43,6 +44,7 @@ def check(settings: AblationSettings) -> None:
     """Open every split and build every row once, before hours are spent."""
     about = facts(settings)
     test_triplets(settings)[0]
+    check_apart(settings)
     for row in settings.rows:
         data = training_data(settings, AblationKey(row, 0))
         make_module(row, settings, about, make_model(row, settings, about, 0), data)

@@ -14,7 +14,7 @@ from smp_feedback.experiments.comparison.runs import ComparisonKey, keys, passes
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.experiments.comparison.tables import shown
 from smp_feedback.experiments.engine import Experiment
-from smp_feedback.experiments.runs import facts, held_out
+from smp_feedback.experiments.runs import check_apart, facts, held_out
 
 
 def plan(settings: ComparisonSettings) -> str:
@@ -30,6 +30,7 @@ def plan(settings: ComparisonSettings) -> str:
 def check(settings: ComparisonSettings) -> None:
     """Open every split and build every model once, before hours are spent."""
     held_out(settings)[0]
+    check_apart(settings)
     wanted = [ComparisonKey("feedback", settings.conditions[0], n, 0) for n in settings.images]
     counts = [training_data(settings, key)[1] for key in wanted]
     if len(set(counts)) < len(counts):

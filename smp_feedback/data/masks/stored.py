@@ -33,11 +33,10 @@ class Stored:
     palette: Array | None = None
     alpha: Array | None = None
 
-    def turned(self, orientation: int | None) -> Stored:
+    def turned(self, orientation: int) -> Stored:
         """As it is to be seen, by EXIF's (and TIFF's) tag 274."""
-        turn = orientation or 1
-        alpha = None if self.alpha is None else upright(self.alpha, turn)
-        return replace(self, values=upright(self.values, turn), alpha=alpha)
+        alpha = None if self.alpha is None else upright(self.alpha, orientation)
+        return replace(self, values=upright(self.values, orientation), alpha=alpha)
 
 
 def alpha_of(channel: Array) -> Array | None:
@@ -50,8 +49,3 @@ def alpha_of(channel: Array) -> Array | None:
     if (channel == full).all():
         return None
     return np.where(channel == full, 255, np.where(channel == 0, 0, 128)).astype(np.uint8)
-
-
-def found_in(values: Array) -> Array:
-    """Each of *values* once, ascending."""
-    return np.unique(values)
