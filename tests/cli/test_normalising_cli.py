@@ -142,7 +142,7 @@ def test_predict_takes_a_saved_model_too(run, root, tmp_path, capsys):
 
 def test_images_of_other_channels_are_refused_in_one_line(root):
     from smp_feedback.errors import InvalidInput
-    from smp_feedback.training.datamodule import ImageFiles
+    from smp_feedback.training.image_files import ImageFiles
 
     files = ImageFiles(root / "val" / "f0.png", 16, DataConfig(channels=5))
     with pytest.raises(InvalidInput, match=r"f0\.png has 3 channels: expected 5") as caught:

@@ -20,7 +20,7 @@ from smp_feedback.data.folders.pairing import find_samples
 from smp_feedback.data.folders.places import place
 from smp_feedback.errors import DataWarning, InvalidType, InvalidValue
 from smp_feedback.training.build import open_pairs
-from smp_feedback.training.datamodule import ImageFiles
+from smp_feedback.training.image_files import ImageFiles
 
 NAMES = ["ground", "plant"]
 
