@@ -19,9 +19,10 @@ from smp_feedback.loops.score.state import Begun
 from smp_feedback.losses.pixels import in_a_row
 from smp_feedback.losses.reconstruction import Reconstruction
 from smp_feedback.ops.reading import SEGMENTATION
+from smp_feedback.training.cycle import ScheduleCallable, make_schedule
 from smp_feedback.training.feeds import dataset_of
 from smp_feedback.training.metric import LookMetric
-from smp_feedback.training.optim import OptimizerCallable, ScheduleCallable, make_optimizer, make_schedule
+from smp_feedback.training.optim import OptimizerCallable, make_optimizer
 from smp_feedback.training.scoring_module import PLATEAU, Batch, ScoringModule, check_answer
 
 BASE, ONCE = range(2)  # the two answers that are scored

@@ -21,20 +21,12 @@ from smp_feedback.surgery.step_batchnorm import reset_statistics
 from smp_feedback.training.apply_loss import loss_of_look
 from smp_feedback.training.build_loss import build_loss
 from smp_feedback.training.class_weights import BALANCED, balanced_weights, check_class_weights
+from smp_feedback.training.cycle import ScheduleCallable, averaging, fit_cycle, make_schedule
 from smp_feedback.training.loss_weights import Supervise, looks_of, step_weights, weighted
 from smp_feedback.training.metric import NAMES, LookMetric, task_of
-from smp_feedback.training.optim import (
-    AveragedWeights,
-    OptimizerCallable,
-    ScheduleCallable,
-    averaging,
-    check_decay,
-    check_feedback_lr,
-    fit_cycle,
-    make_optimizer,
-    make_schedule,
-)
+from smp_feedback.training.optim import OptimizerCallable, check_feedback_lr, make_optimizer
 from smp_feedback.training.scoring_module import PLATEAU, Batch, ScoringModule, check_answer
+from smp_feedback.training.weight_average import AveragedWeights, check_decay
 
 
 class FeedbackModule(ScoringModule):

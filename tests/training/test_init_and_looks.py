@@ -19,8 +19,9 @@ from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.experiments.comparison.variants import make_twin
 from smp_feedback.training import FeedbackModule, PairsModule
 from smp_feedback.training.build import Facts, build_module
+from smp_feedback.training.cycle import make_schedule
 from smp_feedback.training.looks_report import Looks, looks_report, measured, report_lines
-from smp_feedback.training.optim import make_optimizer, make_schedule
+from smp_feedback.training.optim import make_optimizer
 
 NAME = "test_resnet.r160_in1k"
 ARGUMENTS = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
@@ -105,6 +106,12 @@ def test_what_the_loop_added_learns_at_a_rate_of_its_own_and_nothing_is_left_out
 def test_without_a_rate_of_its_own_there_are_the_two_groups_that_there_were():
     groups = make_optimizer(trained(), None, 1e-3, 0.01).param_groups
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(1e-3, 0.01), (1e-3, 0.0)]
+
+
+def test_the_groups_keep_the_order_in_which_an_older_run_saved_its_optimiser():
+    module = trained(loss=torch.nn.PReLU(3))  # a loss that learns comes after the model
+    wanted = [id(p) for p in module.parameters() if p.ndim <= 1]
+    assert [id(p) for p in make_optimizer(module, None, 1e-3, 0.01).param_groups[1]["params"]] == wanted
 
 
 def test_a_rate_of_something_that_is_not_there_is_refused():
