@@ -23,15 +23,17 @@ from smp_feedback.data.items import checked_int
 from smp_feedback.models.preprocessing import given_config
 from smp_feedback.ops.reading import CLASSIFICATION
 from smp_feedback.saving.files import replace_file
-from smp_feedback.training.build import Facts, build_module, open_pairs
+from smp_feedback.training.build import build_module
 from smp_feedback.training.checkpoints import check_room
 from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.facts import Facts
 from smp_feedback.training.looks_report import looks_report
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.module import FeedbackModule
+from smp_feedback.training.opening import open_pairs
 from smp_feedback.training.prediction_writers import LabelWriter, PredictionWriter
+from smp_feedback.training.quiet import quiet
 from smp_feedback.training.run_folder import (
-    check_same,
     free_folder,
     fresh_folder,
     kept_data,
@@ -40,8 +42,9 @@ from smp_feedback.training.run_folder import (
     train_in,
     weights_of,
 )
+from smp_feedback.training.same_settings import check_same
 from smp_feedback.training.scoring_module import ScoringModule
-from smp_feedback.training.trainer import build_trainer, check_by_hand, quiet, room_for
+from smp_feedback.training.trainer import build_trainer, check_by_hand, room_for
 
 
 class Lesson(NamedTuple):

@@ -22,9 +22,9 @@ from smp_feedback.cli.main import main
 from smp_feedback.cli.subcommands import with_settings_of_a_run
 from smp_feedback.errors import UnknownKeyword, UnknownName
 from smp_feedback.training import build as settings
-from smp_feedback.training.build import open_pairs
 from smp_feedback.training.checkpoints import KeepsBest
 from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.opening import open_pairs
 
 SMALL = {
     "seed": 1,

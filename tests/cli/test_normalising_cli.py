@@ -21,7 +21,7 @@ from smp_feedback.data import open_dataset
 from smp_feedback.evaluation import evaluate, evaluate_score
 from smp_feedback.evaluation.restoration_loop import evaluate_restoration
 from smp_feedback.models.preprocessing import given_config
-from smp_feedback.training.build import Facts
+from smp_feedback.training.facts import Facts
 from smp_feedback.training.run_folder import kept_data
 from smp_feedback.training.trained_base import closed_base
 
@@ -161,7 +161,7 @@ def test_a_run_goes_on_as_it_began_and_with_no_other_normalisation(run, tmp_path
 
 def test_a_run_of_0_1_goes_on_seeing_images_as_they_are(tmp_path, capsys):
     from smp_feedback.cli.subcommands import with_settings_of_a_run
-    from smp_feedback.training.run_folder import check_same
+    from smp_feedback.training.same_settings import check_same
 
     settings = yaml.safe_load((OLD_RUN / "config.yaml").read_text())
     assert "normalise" not in settings["data"]

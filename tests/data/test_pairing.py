@@ -19,8 +19,8 @@ from smp_feedback.data.folders.finding import find_images
 from smp_feedback.data.folders.pairing import find_samples
 from smp_feedback.data.folders.places import place
 from smp_feedback.errors import DataWarning, InvalidType, InvalidValue
-from smp_feedback.training.build import open_pairs
 from smp_feedback.training.image_files import ImageFiles
+from smp_feedback.training.opening import open_pairs
 
 NAMES = ["ground", "plant"]
 

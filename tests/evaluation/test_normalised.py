@@ -23,7 +23,7 @@ from smp_feedback.errors import InvalidInput
 from smp_feedback.evaluation import evaluate, evaluate_score, robustness, stability, tune
 from smp_feedback.evaluation.restoration_loop import evaluate_restoration
 from smp_feedback.training import DenoisingModule, FeedbackModule, PairsModule, RestorationModule, TripletsModule
-from smp_feedback.training.trainer import quiet
+from smp_feedback.training.quiet import quiet
 
 CONFIG = DataConfig(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 TINY = {"encoder_depth": 3, "decoder_channels": (16, 8, 8), "classes": 3}

@@ -18,8 +18,9 @@ from smp_feedback.evaluation import evaluate
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.experiments.comparison.variants import make_twin
 from smp_feedback.training import FeedbackModule, PairsModule
-from smp_feedback.training.build import Facts, build_module
+from smp_feedback.training.build import build_module
 from smp_feedback.training.cycle import make_schedule
+from smp_feedback.training.facts import Facts
 from smp_feedback.training.looks_report import Looks, looks_report, measured, report_lines
 from smp_feedback.training.optim import make_optimizer
 

@@ -26,9 +26,9 @@ import lightning
 
 from smp_feedback.training import PairsModule, RestorationModule, TripletsModule, fit
 from smp_feedback.training.callbacks import NotFinite
+from smp_feedback.training.quiet import quiet
 from smp_feedback.training.restoration_step import step_by_step
 from smp_feedback.training.step_loss import StepLoss
-from smp_feedback.training.trainer import quiet
 
 QUIET = {"progress": False, "accelerator": "cpu"}
 PLAIN = {

@@ -26,9 +26,10 @@ pytest.importorskip("lightning")
 import lightning
 
 from smp_feedback.training import FeedbackModule, PairsModule, fit
-from smp_feedback.training.build import facts_of
 from smp_feedback.training.callbacks import NotFinite
-from smp_feedback.training.prediction_writers import LabelWriter, PredictionWriter, label_picture
+from smp_feedback.training.facts import facts_of
+from smp_feedback.training.label_pictures import label_picture
+from smp_feedback.training.prediction_writers import LabelWriter, PredictionWriter
 from smp_feedback.training.run_folder import load_weights
 
 QUICK = {"progress": False, "accelerator": "cpu"}
@@ -337,7 +338,7 @@ def folder(root, count=4, side=32):
 def test_one_channel_runs_from_the_command_line(tmp_path):
     from smp_feedback.cli.main import main
     from smp_feedback.data import MaskFolder
-    from smp_feedback.training.run_folder import CONFIG
+    from smp_feedback.training.same_settings import CONFIG
 
     folder(tmp_path / "data")
     settings = {
