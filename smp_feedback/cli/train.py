@@ -20,7 +20,7 @@ from smp_feedback.cli.tables import say, score_table, summary, tell
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.inspection.summary import data_summary
 from smp_feedback.data.items import checked_int
-from smp_feedback.models.preprocessing import given_config
+from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.reading import CLASSIFICATION
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.build import build_module

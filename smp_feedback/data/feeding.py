@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import InvalidInput
-from smp_feedback.models.preprocessing import given_config
+from smp_feedback.models.normalisation import given_config
 
 Feed = Callable[[Tensor], Tensor]
 """Of images (B, C, H, W), as a dataset gives them, to what a model is shown."""
@@ -22,7 +22,7 @@ def feeding(model: nn.Module, dataset: object) -> Feed:
     keep it as ``.dataset``. What says nothing of itself, such as a list of tensors, is shown as it is.
 
     Args:
-        model: Any; see :func:`smp_feedback.models.preprocessing.given_config`.
+        model: Any; see :func:`smp_feedback.models.normalisation.given_config`.
         dataset: What the images are from.
 
     Warns:

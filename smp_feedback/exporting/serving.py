@@ -16,7 +16,7 @@ from smp_feedback.checks import check_choice, check_steps
 from smp_feedback.errors import ExportError, InvalidInput, InvalidType, InvalidValue
 from smp_feedback.exporting.formats import Session, answers
 from smp_feedback.loops.base import FeedbackModel, check_image
-from smp_feedback.models.preprocessing import given_config
+from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.reading import SEGMENTATION, reading_of
 from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.probe import in_channels_of, noise, rectangles, sizes

@@ -22,7 +22,7 @@ from smp_feedback.evaluation.score_loop import ANSWERS, answers
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.loops.score.model import ScoreModel
-from smp_feedback.models.preprocessing import given_config
+from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.reading import chances_of, labels_of
 from smp_feedback.plotting.plot import save_figure
 from smp_feedback.plotting.style import PALETTE, styled

@@ -14,7 +14,7 @@ from smp_feedback.config.restoration import Restoration
 from smp_feedback.config.score import Score
 from smp_feedback.errors import InvalidInput
 from smp_feedback.factory import create
-from smp_feedback.models.preprocessing import given_config
+from smp_feedback.models.normalisation import given_config
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.extension import evaluating
 from smp_feedback.training.build_loss import USUAL, build_loss

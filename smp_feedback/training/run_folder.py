@@ -18,7 +18,7 @@ from torch import nn
 from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.models.preprocessing import given_config
+from smp_feedback.models.normalisation import given_config
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.checkpoints import LAST, KeepsBest, StopsEarly, read_checkpoint
 from smp_feedback.training.datamodule import PairsModule

@@ -20,7 +20,7 @@ from smp_feedback.cli.main import main
 from smp_feedback.data import open_dataset
 from smp_feedback.evaluation import evaluate, evaluate_score
 from smp_feedback.evaluation.restoration_loop import evaluate_restoration
-from smp_feedback.models.preprocessing import given_config
+from smp_feedback.models.normalisation import given_config
 from smp_feedback.training.facts import Facts
 from smp_feedback.training.run_folder import kept_data
 from smp_feedback.training.trained_base import closed_base
