@@ -379,6 +379,8 @@ def test_a_file_says_how_its_answers_are_read():
     from smp_feedback.exporting.serving import Served
 
     assert Served(unet(3, False)).facts()["reading"] == "argmax"
+    for channels, reading in ((1, "sign"), (2, "argmax")):  # nothing but its answer tells its channels
+        assert Served(nn.Conv2d(3, channels, 1)).facts((1, 3, 4, 4))["reading"] == reading
     assert Served(unet(1, smpf.Recurrent(steps=2))).facts()["reading"] == "sign"
     model = unet(3, False)
     model.data_config = DataConfig(task=MULTILABEL)
