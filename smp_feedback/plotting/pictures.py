@@ -210,6 +210,12 @@ def _seen(image: Tensor, mask: Tensor, classes: int) -> list[Panel]:
 def _some(samples: Sequence[Item], what: str = "pair of image and mask") -> Sequence[Item]:
     if not samples:
         raise InvalidValue(f"samples is empty: expected at least one {what}.")
+    mask = cast(Any, samples[0])[-1]
+    if mask.ndim != 2:
+        raise InvalidValue(
+            f"a mask of shape {tuple(mask.shape)}: a picture shows one label a pixel, (H, W); show a multilabel model "
+            "class by class."
+        )
     return samples
 
 
@@ -218,5 +224,6 @@ def _answers(name: str, model: nn.Module, image: Tensor) -> list[tuple[str, Tens
     image = fed(model, image)
     with evaluating(model), torch.inference_mode():
         if not isinstance(model, FeedbackModel):
-            return [(name, model(image))]
+            answer = model(image)
+            return [(name, answer[0] if isinstance(answer, tuple) else answer)]
         return [(f"{name}, look {step.index + 1}", step.logits) for step in model.iterate(image)]

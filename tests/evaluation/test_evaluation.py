@@ -650,3 +650,11 @@ def test_items_of_several_sizes_are_named_in_one_sentence_and_scored_one_by_one(
     said = torch.cat([(item["image"][1] > item["image"][0]).flatten() for item in data])
     one_by_one = evaluate(nn.Identity(), data, classes=2, batch_size=1, workers=workers).last
     assert one_by_one.accuracy == pytest.approx(1 - said.double().mean().item())
+
+
+def test_scores_of_several_labels_a_pixel_are_drawn_and_pictures_of_one_refuse_them(tmp_path):
+    data = [(torch.rand(2, 4, 4), torch.randint(2, (2, 4, 4)))]
+    result = robustness({"m": nn.Identity()}, data, classes=2, task="multilabel", corruptions=["contrast"])
+    assert draw(result)["severity"].get_supylabel() == "mIoU"
+    with pytest.raises(InvalidValue, match=r"\(2, 4, 4\): a picture shows one label a pixel"):
+        uncertainty({"m": nn.Identity()}, data, tmp_path / "x.png", classes=2)
