@@ -102,15 +102,19 @@ class PairsModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> Batches:
         """All validation pairs, in order."""
-        return self._in_order(self.val)
+        return self._in_order(self.val, *self._processes())
+
+    def whole_val_dataloader(self) -> Batches:
+        """All validation pairs, in order, also where several processes have trained and one is left."""
+        return self._in_order(self.val, replicas=1, rank=0)
 
     def test_dataloader(self) -> Batches:
         """All test pairs, in order."""
-        return self._in_order(self.test)
+        return self._in_order(self.test, *self._processes())
 
     def predict_dataloader(self) -> Batches:
         """As :meth:`test_dataloader`."""
-        return self._in_order(self.test)
+        return self._in_order(self.test, *self._processes())
 
     def state_dict(self) -> dict[str, int]:
         """How far training is, in batches of this epoch, and whose batches they are."""
@@ -155,8 +159,7 @@ class PairsModule(lightning.LightningDataModule):
         inside = epoch.processed < epoch.ready
         return epoch.processed, loop.epoch_loop.batch_progress.current.ready if inside else 0
 
-    def _in_order(self, dataset: Pairs | None) -> Batches:
-        replicas, rank = self._processes()
+    def _in_order(self, dataset: Pairs | None, replicas: int, rank: int) -> Batches:
         count = len(dataset or ())
         if 0 < count < replicas:
             raise InvalidValue(f"{replicas} processes: expected at least as many images to score, there are {count}.")

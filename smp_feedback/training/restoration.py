@@ -42,7 +42,7 @@ class RestorationModule(ScoringModule):
         gammas: Focus of the steps' losses, for a loss that has one, the last for every later step; None is the loss's
             own, 0, 0.1, 0.2 as published.
         step_weights: Of the steps' losses; None is 1 for all.
-        class_weights: One number a class, for a loss that takes some. ``balanced``: counted in the training data, see
+        class_weights: One number a class, for a loss that weighs them. ``balanced``: counted in the training data, see
             :meth:`StepLoss.balance`, where the loss is ``class_balanced_iterative_focal``. None weighs all alike.
         restoration_loss: R's: a name as *loss*, such as ``MSELoss``, or a module, called with two images.
         lr_restorer: Learning rate of R's Adam.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -22,6 +23,7 @@ from smp_feedback.training.build import build_module
 from smp_feedback.training.cycle import make_schedule
 from smp_feedback.training.facts import Facts
 from smp_feedback.training.looks_report import Looks, looks_report, measured, report_lines
+from smp_feedback.training.metric import LookMetric
 from smp_feedback.training.optim import make_optimizer
 
 NAME = "test_resnet.r160_in1k"
@@ -134,6 +136,15 @@ def test_the_looks_of_a_loop_that_is_not_used_change_nothing_and_a_run_says_so()
     assert lines[0].endswith(" mIoU")
     assert lines[1].startswith("looks 2-3 change 0 % of the pixels: the loop is hardly used")
     assert [part.training for part in module.modules()] == modes
+
+
+def test_looks_are_those_of_all_images_where_this_process_is_one_of_several():
+    data = PairsModule(val=Shapes(5, 32), batch_size=2)
+    data.trainer = types.SimpleNamespace(world_size=2, global_rank=1)
+    assert [len(batch[0]) for batch in data.val_dataloader()] == [2]
+    assert [index for batch in data.whole_val_dataloader() for index in batch[2].tolist()] == [0, 1, 2, 3, 4]
+    how = {"classes": 2, "steps": 2}
+    assert [LookMetric("segmentation", **how, alone=alone).sync_on_compute for alone in (True, False)] == [False, True]
 
 
 def test_looks_are_scored_and_counted_as_an_independent_pass_has_them():
