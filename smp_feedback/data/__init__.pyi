@@ -4,7 +4,7 @@ from .corruption.corruptions import add_noise as add_noise
 from .dataset_factory import open_dataset as open_dataset
 from .folder import CAMVID_CLASSES as CAMVID_CLASSES
 from .folder import MaskFolder as MaskFolder
-from .folders.duplicates import check_shared as check_shared
+from .folders.sharing import check_shared as check_shared
 from .formats.cityscapes import Cityscapes as Cityscapes
 from .formats.coco import Coco as Coco
 from .formats.labelme import LabelMe as LabelMe

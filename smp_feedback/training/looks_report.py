@@ -41,7 +41,8 @@ class Looks(NamedTuple):
 def looks_report(module: Any, data: PairsModule) -> list[str]:
     """The lines that a run of *module* ends with; none of a model with one look, or without validation images.
 
-    One pass over the validation images of *data*, where training left the module's trainer, and none while it trained.
+    One pass over the validation images of *data*, where training left the module's trainer, and none while it trained;
+    in this process alone, as others that trained with it may have ended.
     """
     if not isinstance(module, FeedbackModule) or module.steps < 2 or not data.val:
         return []
@@ -81,7 +82,8 @@ def measured(module: FeedbackModule, data: PairsModule) -> Looks | None:
     trainer: Any = module._trainer
     home, device = module.device, module.device if trainer is None else trainer.strategy.root_device
     task = module.task or SEGMENTATION
-    metric = LookMetric(task, classes=module.classes, steps=module.steps, ignore_index=module.ignore_index).to(device)
+    how: dict[str, Any] = {"classes": module.classes, "steps": module.steps, "ignore_index": module.ignore_index}
+    metric = LookMetric(task, **how, alone=True).to(device)
     moved, seen = torch.zeros(module.steps, dtype=torch.long, device=device), 0
     module.to(device)
     with evaluating(module.model), torch.inference_mode():
@@ -102,8 +104,8 @@ def measured(module: FeedbackModule, data: PairsModule) -> Looks | None:
 
 def _batches(module: FeedbackModule, data: PairsModule, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     trainer: Any = module._trainer
-    most = sum(trainer.num_val_batches) if trainer is not None else math.inf
-    feed, loader = feeding(module.model, data.val), data.val_dataloader()
+    most = trainer.world_size * sum(trainer.num_val_batches) if trainer is not None else math.inf
+    feed, loader = feeding(module.model, data.val), data.whole_val_dataloader()
     for batch in itertools.islice(loader, None if math.isinf(most) else int(most)):
         image, target = pair_of(batch, module.task)
         yield feed(image.to(device)), target.to(device)
