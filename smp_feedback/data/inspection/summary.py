@@ -29,7 +29,8 @@ def data_summary(splits: Mapping[str, Any]) -> list[str]:
     """What there is, and what to know before training: images, sizes, classes, and a line for each warning.
 
     All masks are looked at where there are at most 200, fewer of large ones, else as many, evenly apart, which is then
-    said; of a dataset that is not read from files, 64 items. Global random numbers end up where they were. `check_dataset` looks at all.
+    said; of a dataset that is not read from files, 64 items. Global random numbers end up where they were.
+    `check_dataset` looks at all.
 
     Args:
         splits: Datasets, by the names of their splits.
