@@ -463,7 +463,7 @@ def test_a_folder_takes_values_colours_and_an_offset(tmp_path):
 def test_the_command_line_takes_names_and_colours_in_words():
     from jsonargparse import ArgumentParser
 
-    from smp_feedback.training.build import open_pairs
+    from smp_feedback.training.opening import open_pairs
 
     parser = ArgumentParser()
     parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed"})
