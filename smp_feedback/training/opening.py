@@ -108,7 +108,7 @@ def open_pairs(
     for split in SPLITS[verb]:
         opened[split] = open_dataset(name, split, **{**told, **(training if split == "train" else {})})
     check_shared(opened, shared, unused=_test_files(name, told) if "train" in opened else {})
-    reads: dict[str, Any] = {"bands": bands, "scale": scale, "mean": mean, "std": std}
+    reads: dict[str, Any] = {"bands": told.get("bands"), "scale": told.get("scale"), "mean": mean, "std": std}
     facts = replace(facts_of(next(iter(opened.values())), **reads), normalise=normalise)
     if crop is not None and "train" in opened:
         facts = facts.cropped(crop)
