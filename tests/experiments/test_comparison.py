@@ -215,9 +215,10 @@ def four(tmp_path):
     """A folder of four images to train on and two to test on, as settings."""
     for split, count in (("train", 4), ("test", 2)):
         for i in range(count):
-            for folder, mode in ((split, "RGB"), (f"{split}annot", "L")):
+            image, mask = Image.new("RGB", (32, 32), (0, 0, split == "test")), Image.new("L", (32, 32))
+            for folder, picture in (split, image), (f"{split}annot", mask):
                 (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
-                Image.new(mode, (32, 32), 0).save(tmp_path / "data" / folder / f"{i}.png")
+                picture.save(tmp_path / "data" / folder / f"{i}.png")
     options = {"classes": ["a", "b"]}
     return {"data": "folder", "root": str(tmp_path / "data"), "data_options": options, "train": ["clean"]}
 
