@@ -72,7 +72,7 @@ def opened_splits(data: Any, seed: int) -> tuple[dict[str, Any], list[Problem]]:
     Raises:
         InvalidValue, InvalidInput: If there is none.
     """
-    told = {key: value for key, value in vars(data).items() if key not in OF_FIT and value is not None}
+    told = {key: value for key, value in data.as_dict().items() if key not in OF_FIT and value is not None}
     told |= {"seed": seed, **(data.options or {})}
     opened: dict[str, Any] = {}
     refused: list[tuple[str, Exception]] = []

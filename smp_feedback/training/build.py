@@ -144,6 +144,7 @@ def open_pairs(
     from smp_feedback.data import Corrupted, open_dataset
     from smp_feedback.data.augment import cropped
     from smp_feedback.data.folders.sharing import SHARED, check_shared
+    from smp_feedback.data.inspection.agreement import check_agreement
 
     check_choice("normalise", normalise, (AUTO, "none"))
     if normalise == "none" and (mean is not None or std is not None):
@@ -168,6 +169,7 @@ def open_pairs(
             own["transform"] = cropped(augment, crop)
             own |= {} if images is None else {"count": check_whole("images", images)}
         opened[split] = open_dataset(name, split, **own)
+    check_agreement(opened)
     check_shared(opened, shared, unused=_test_files(name, told) if "train" in opened else {})
     reads: dict[str, Any] = {"bands": bands, "scale": scale, "mean": mean, "std": std}
     facts = replace(facts_of(next(iter(opened.values())), **reads), normalise=normalise)
