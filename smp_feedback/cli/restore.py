@@ -20,7 +20,8 @@ from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.restoration_loop import evaluate_restoration
 from smp_feedback.loops.restoration.model import RestorationModel
-from smp_feedback.training.build import AUTO, Facts, build_model, open_pairs
+from smp_feedback.training.build import Facts, build_model, open_pairs
+from smp_feedback.training.data_settings import AUTO
 from smp_feedback.training.datamodule import TripletsModule
 from smp_feedback.training.distortion import Distortion, open_triplets
 from smp_feedback.training.restoration import RestorationModule

@@ -10,24 +10,23 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from smp_feedback.checks import check_choice, check_whole
 from smp_feedback.config.data import DataConfig
 from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.config.score import Score
 from smp_feedback.data.items import inherited
-from smp_feedback.errors import DataWarning, FeedbackError, InvalidInput, InvalidValue
+from smp_feedback.errors import DataWarning, FeedbackError, InvalidInput
 from smp_feedback.factory import create
 from smp_feedback.models.preprocessing import given_config
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.extension import evaluating
 from smp_feedback.training.build_loss import USUAL, build_loss
+from smp_feedback.training.data_settings import AUTO, check_data_settings
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.init_weights import begin
 from smp_feedback.training.metric import task_of
 from smp_feedback.training.module import FeedbackModule
 
-AUTO = "auto"
 SPLITS = {"fit": ("val", "train"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
 
@@ -143,13 +142,12 @@ def open_pairs(
     """
     from smp_feedback.data import Corrupted, open_dataset
     from smp_feedback.data.augment import cropped
-    from smp_feedback.data.folders.sharing import SHARED, check_shared
+    from smp_feedback.data.folders.sharing import check_shared
     from smp_feedback.data.inspection.agreement import check_agreement
 
-    check_choice("normalise", normalise, (AUTO, "none"))
-    if normalise == "none" and (mean is not None or std is not None):
-        raise InvalidValue(f"mean={mean}, std={std} with normalise='none': give one of them.")
-    check_choice("shared", shared, SHARED)
+    how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "images": images, "augment": augment}
+    how |= {"crop": crop, "corruption": corruption, "severity": severity, "shared": shared}
+    check_data_settings(**how, normalise=normalise, mean=mean, std=std)
     told: dict[str, Any] = {
         "root": root,
         "size": size,
@@ -167,7 +165,7 @@ def open_pairs(
         own = dict(told)
         if split == "train":
             own["transform"] = cropped(augment, crop)
-            own |= {} if images is None else {"count": check_whole("images", images)}
+            own |= {} if images is None else {"count": images}
         opened[split] = open_dataset(name, split, **own)
     check_agreement(opened)
     check_shared(opened, shared, unused=_test_files(name, told) if "train" in opened else {})
@@ -176,8 +174,8 @@ def open_pairs(
     if crop is not None and "train" in opened:
         facts = facts.cropped(crop)
     if corruption is not None:
-        how = corruption, severity
-        opened = {split: Corrupted(pairs, *how, fresh=split == "train") for split, pairs in opened.items()}
+        worse = corruption, severity
+        opened = {split: Corrupted(pairs, *worse, fresh=split == "train") for split, pairs in opened.items()}
     return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed), facts
 
 

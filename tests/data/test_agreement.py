@@ -66,4 +66,6 @@ def test_fit_and_check_refuse_two_coco_files_of_other_categories(tmp_path, capsy
     for verb in ("fit", "check"):
         assert main([verb, *words]) == 2
         out, err = capsys.readouterr()
-        assert "label 1 is 'dog' in val and 'cat' in train" in out + err or "'cat' in train and 'dog' in val" in out + err
+        assert (
+            "label 1 is 'dog' in val and 'cat' in train" in out + err or "'cat' in train and 'dog' in val" in out + err
+        )

@@ -73,7 +73,11 @@ def check_dataset(
     bar = progress_bar("checking the dataset", total, wanted=bool(progress), console=console)
     with draws_undone(), bar as advance:
         found = {name: _looked_at(one, advance) for name, one in splits.items()}
-    problems = [*shared_images(splits, shared), *_disagreements(splits), *problems_of(found, batch_size=batch_size, crop=crop)]
+    problems = [
+        *shared_images(splits, shared),
+        *_disagreements(splits),
+        *problems_of(found, batch_size=batch_size, crop=crop),
+    ]
     report = DataReport(splits=found, problems=worst_first(problems))
     if strict:
         report.raise_unusable()
