@@ -86,7 +86,7 @@ def open_pairs(
     bands: list[int] | None = None,
     channels: int | None = None,
     scale: str | list[Any] | None = None,
-    values: dict[int, int | str] | None = None,
+    values: dict[Any, Any] | str | None = None,
     colours: dict[str, str | list[str | int | list[int]]] | str | None = None,
     offset: int | None = None,
     empty_masks: bool | None = None,

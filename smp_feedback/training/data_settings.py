@@ -30,8 +30,7 @@ def check_data_settings(
 ) -> None:
     """See that these settings can be, whatever the data are; see `open_pairs` for each.
 
-    Args:
-        **more: Settings that the dataset itself checks.
+    What else is told, the dataset checks itself.
 
     Raises:
         InvalidType, InvalidValue, UnknownName: Naming the setting.

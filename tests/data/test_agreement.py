@@ -6,10 +6,10 @@ import json
 
 import pytest
 import torch
-from small_folders import CLASSES, folder, mask
+from small_folders import folder, mask
 from torch.utils.data import Subset
 
-from smp_feedback.data import MaskFolder, check_dataset
+from smp_feedback.data import check_dataset
 from smp_feedback.data.inspection.agreement import check_agreement, disagreements
 from smp_feedback.errors import InvalidValue
 

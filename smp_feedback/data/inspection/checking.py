@@ -105,6 +105,7 @@ def _looked_at(dataset: Any, advance: Callable[[], None]) -> SplitReport:
     return tally.report(
         stored=dict(Counter(head.size for head in known).most_common()),
         kinds=dict(Counter(map(str, known)).most_common()),
+        turned=tuple(item_name(dataset, i) for i, head in enumerate(heads) if head is not None and head.turned),
         left_out=tuple(map(str, inherited(dataset, "left_out") or ())),  # type: ignore[call-overload]
         unusable=tuple(unusable),
     )
