@@ -24,6 +24,7 @@ from smp_feedback.data.inspection.problems import TRAIN, worst_first
 from smp_feedback.data.inspection.report import ERROR, WARNING, DataReport, Problem
 from smp_feedback.data.inspection.suggestions import suggestions
 from smp_feedback.errors import InvalidInput, InvalidValue, one_line
+from smp_feedback.training.data_settings import check_data_settings
 
 SPLITS = (TRAIN, "val", "test")
 OF_FIT = (  # settings of the data that say how fit shows them, which a dataset is not told
@@ -53,10 +54,12 @@ def check(parser: ArgumentParser, args: Any) -> int:
         The exit status: 2, as that of fit would be, for errors.
     """
     data = args.data
+    check_data_settings(**data.as_dict())
     opened, refused = opened_splits(data, args.seed)
     how = {"batch_size": data.batch_size, "crop": data.crop, "shared": data.shared}
     report = check_dataset(opened, progress=Console(stderr=True), strict=False, **how)
-    report = replace(report, problems=worst_first([*refused, *report.problems]))
+    unfit = [] if data.mean is None else unlike_mean(report, len(data.mean))
+    report = replace(report, problems=worst_first([*refused, *unfit, *report.problems]))
     if args.json:
         print(json.dumps(report.to_dict(), indent=2))
     else:
@@ -72,7 +75,7 @@ def opened_splits(data: Any, seed: int) -> tuple[dict[str, Any], list[Problem]]:
     Raises:
         InvalidValue, InvalidInput: If there is none.
     """
-    told = {key: value for key, value in vars(data).items() if key not in OF_FIT and value is not None}
+    told = {key: value for key, value in data.as_dict().items() if key not in OF_FIT and value is not None}
     told |= {"seed": seed, **(data.options or {})}
     opened: dict[str, Any] = {}
     refused: list[tuple[str, Exception]] = []
@@ -87,6 +90,17 @@ def opened_splits(data: Any, seed: int) -> tuple[dict[str, Any], list[Problem]]:
     if not opened:
         raise refused[0][1]
     return opened, [_unopened(split, error) for split, error in refused]
+
+
+def unlike_mean(report: DataReport, numbers: int) -> list[Problem]:
+    """Splits whose images have another number of channels than *numbers* are given as their mean."""
+    words = f"data.mean and data.std have {numbers} numbers, and images have {{}} channels: give one number a channel."
+    return [
+        Problem(severity=ERROR, split=name, item=None, words=words.format(channels))
+        for name, split in report.splits.items()
+        for channels in split.channels
+        if channels != numbers
+    ]
 
 
 def _unopened(split: str, error: Exception) -> Problem:

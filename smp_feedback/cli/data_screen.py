@@ -13,6 +13,7 @@ from smp_feedback.data.inspection.report import ClassFacts, DataReport, SplitRep
 from smp_feedback.data.inspection.summary import size_range
 
 WORST = 10  # problems that are shown
+ENDS = 15  # of many classes, the rarest and the most frequent that are shown
 NUMBERS = ("images", "all\nvoid", "left\nout")
 
 
@@ -75,13 +76,37 @@ def classes_table(splits: Mapping[str, SplitReport]) -> Table:
     for name in splits:
         for part in parts:
             table.add_column(f"{name}\n{part}", justify="right", overflow="fold")
-    for name in dict.fromkeys(row.name for split in splits.values() for row in split.classes):
+    names, hidden = _shown_classes(splits)
+    for name in names:
         table.add_row(name, *(cell for split in splits.values() for cell in _cells(split.class_called(name), parts)))
+    if hidden:
+        table.add_section()
+        table.add_row(f"({hidden} more, neither rare nor frequent; --json has all)")
     if any(split.ignored for split in splits.values()):
         table.add_section()
         rest = [""] * (len(parts) - 1)
         table.add_row("(ignored)", *(cell for split in splits.values() for cell in (_share(split.ignored), *rest)))
     return table
+
+
+def _shown_classes(splits: Mapping[str, SplitReport]) -> tuple[list[str], int]:
+    """Classes in their order, of many the rarest and the most frequent of the first split; and how many are left out.
+
+    >>> rows = [ClassFacts(name=str(k), pixels=k, images=1, share=k / 5e3, image_share=1.0) for k in range(100)]
+    >>> names, hidden = _shown_classes({"train": SplitReport(items=1, looked=1, classes=tuple(rows))})
+    >>> names[0], names[14], names[15], names[-1], hidden
+    ('0', '14', '85', '99', 70)
+    """
+    share: dict[str, float] = {}
+    for split in splits.values():
+        for row in split.classes:
+            share.setdefault(row.name, row.share)
+    names = list(share)
+    if len(names) <= 2 * ENDS:
+        return names, 0
+    ordered = sorted(names, key=lambda name: share[name])
+    shown = {*ordered[:ENDS], *ordered[-ENDS:]}
+    return [name for name in names if name in shown], len(names) - len(shown)
 
 
 def _cells(row: ClassFacts | None, parts: Sequence[str]) -> list[str]:

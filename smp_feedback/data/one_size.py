@@ -6,7 +6,7 @@ from smp_feedback.data.files import by
 
 Sized = tuple[tuple[int, ...], str]  # (H, W), and an item of that size
 NO_BATCH = "images of several sizes make no batch"
-IN_TRAINING = "set data.size, data.crop or data.batch_size 1"
+IN_TRAINING = "set data.size, data.crop (up to the smallest side) or data.batch_size 1"
 IN_ORDER = "set data.size or data.batch_size 1 (data.crop cuts training images alone)"
 
 

@@ -6,8 +6,8 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-from smp_feedback.checks import check_choice, check_whole
-from smp_feedback.errors import DataWarning, FeedbackError, InvalidValue
+from smp_feedback.errors import DataWarning, FeedbackError
+from smp_feedback.training.data_settings import check_data_settings
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.facts import AUTO, Facts, facts_of
 
@@ -35,7 +35,7 @@ def open_pairs(
     bands: list[int] | None = None,
     channels: int | None = None,
     scale: str | list[Any] | None = None,
-    values: dict[int, int | str] | None = None,
+    values: dict[Any, Any] | str | None = None,
     colours: dict[str, str | list[str | int | list[int]]] | str | None = None,
     offset: int | None = None,
     empty_masks: bool | None = None,
@@ -91,30 +91,31 @@ def open_pairs(
     """
     from smp_feedback.data import Corrupted, open_dataset
     from smp_feedback.data.augment import cropped
-    from smp_feedback.data.folders.sharing import SHARED, check_shared
+    from smp_feedback.data.folders.sharing import check_shared
+    from smp_feedback.data.inspection.agreement import check_agreement
 
-    check_choice("normalise", normalise, (AUTO, "none"))
-    if normalise == "none" and (mean is not None or std is not None):
-        raise InvalidValue(f"mean={mean}, std={std} with normalise='none': give one of them.")
-    check_choice("shared", shared, SHARED)
+    how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "images": images, "augment": augment}
+    how |= {"crop": crop, "corruption": corruption, "severity": severity, "shared": shared}
+    check_data_settings(**how, normalise=normalise, mean=mean, std=std)
     told: dict[str, Any] = {"root": root, "size": size, "seed": seed}
     told |= {"bands": bands, "channels": channels, "scale": scale, "values": values, "colours": colours}
     told |= {"offset": offset, "empty_masks": empty_masks, "val_share": val_share, "test_share": test_share}
     told |= {"split_file": split_file, "folds": folds, "fold": fold, "group": group, **(options or {})}
     told = {key: value for key, value in told.items() if value is not None}
     training: dict[str, Any] = {"transform": cropped(augment, crop)}
-    training |= {} if images is None else {"count": check_whole("images", images)}
+    training |= {} if images is None else {"count": images}
     opened: dict[str, Any] = {}
     for split in SPLITS[verb]:
         opened[split] = open_dataset(name, split, **{**told, **(training if split == "train" else {})})
+    check_agreement(opened)
     check_shared(opened, shared, unused=_test_files(name, told) if "train" in opened else {})
     reads: dict[str, Any] = {"bands": told.get("bands"), "scale": told.get("scale"), "mean": mean, "std": std}
     facts = replace(facts_of(next(iter(opened.values())), **reads), normalise=normalise)
     if crop is not None and "train" in opened:
         facts = facts.cropped(crop)
     if corruption is not None:
-        how = corruption, severity
-        opened = {split: Corrupted(pairs, *how, fresh=split == "train") for split, pairs in opened.items()}
+        worse = corruption, severity
+        opened = {split: Corrupted(pairs, *worse, fresh=split == "train") for split, pairs in opened.items()}
     return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed), facts
 
 

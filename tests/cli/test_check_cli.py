@@ -74,7 +74,11 @@ def test_nothing_is_cut_off_at_80_columns(work, capsys):
     ("masks", "status", "says"),
     [
         ([mask(0, 1, 2), mask(0, 1, 7)], 2, "[7]"),
-        ([mask(0, 1, 2), mask(0, 1, 2, size=(9, 4))], 2, "data.size, data.crop or data.batch_size 1"),
+        (
+            [mask(0, 1, 2), mask(0, 1, 2, size=(9, 4))],
+            2,
+            "data.size, data.crop (up to the smallest side) or data.batch_size 1",
+        ),
         ([mask(0, 1), mask(0, 1, 255)], 0, "'house' has no pixel"),
     ],
 )

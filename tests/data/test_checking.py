@@ -15,12 +15,13 @@ from small_folders import CLASSES, folder, mask, picture, save
 from torch.utils.data import Subset
 
 from smp_feedback.data import Corrupted, MaskFolder, check_dataset, count_classes
+from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.data.inspection.alike import check_alike, unlike
 from smp_feedback.data.inspection.problems import percent, problems_of
 from smp_feedback.data.inspection.report import DataReport, SplitReport
 from smp_feedback.data.inspection.suggestions import class_weights, suggestions
 from smp_feedback.data.inspection.summary import data_summary
-from smp_feedback.errors import InvalidInput
+from smp_feedback.errors import InvalidInput, InvalidValue
 
 
 def opened(root, split="train", **how):
@@ -149,9 +150,11 @@ def test_a_class_without_a_pixel_is_said_and_255_may_be_what_it_means(tmp_path):
     assert (unscored.split, unscored.words) == ("test", "'tree' has no pixel: it is never scored.")
 
 
-def test_a_class_that_is_itself_ignored_needs_no_pixel(tmp_path):
-    data = opened(folder(tmp_path, train=[mask(0, 1)]), ignore_index=2)
-    assert not check_dataset(data).problems
+def test_a_class_that_is_itself_ignored_needs_no_pixel_and_is_said_unless_it_is_called_so(tmp_path):
+    root = folder(tmp_path, train=[mask(0, 1)])
+    (problem,) = check_dataset(opened(root, ignore_index=2)).problems
+    assert str(problem) == ("dataset: 'house' is label 2, and data.ignore_index is 2: it is neither learnt nor scored.")
+    assert not check_dataset(opened(root, classes=["ground", "tree", "void"], ignore_index=2)).problems
 
 
 @pytest.mark.parametrize(("labels", "severity"), [((0,), "error"), ((0, 1), "warning")])
@@ -295,6 +298,79 @@ def test_the_short_form_refuses_a_mask_that_training_would_stop_at(tmp_path):
         data_summary({"train": Listed([(None, torch.tensor(0)), (None, torch.tensor(7))])})
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("most", [200, 1])
+def test_the_short_form_refuses_a_split_of_void_alone_though_it_looks_at_some(split, most, tmp_path, monkeypatch):
+    monkeypatch.setattr("smp_feedback.data.inspection.summary.MOST_MASKS", most)
+    masks = {"train": [mask(0, 1, 2)] * 2, "val": [mask(0, 1, 2)] * 2} | {split: [mask(255), mask(255)]}
+    root = folder(tmp_path, **masks)
+    with pytest.raises(InvalidInput, match=rf"{split}: every pixel of every mask is ignored \(255\)"):
+        data_summary({name: opened(root, name) for name in masks})
+    save(root / f"{split}annot/1.png", mask(255, 0, 1, 2))
+    data_summary({name: opened(root, name) for name in masks})
+
+
+def test_the_short_form_says_dark_files_of_16_bits_and_of_several_dtypes(tmp_path):
+    root = folder(tmp_path, train=[mask(0, 1, 2)] * 2, val=[mask(0, 1, 2)])
+    both = {name: opened(root, name) for name in ("train", "val")}
+    assert len(data_summary(both)) == 2
+    for k in range(2):
+        values = np.linspace(0, 4095, 48).reshape(6, 8).astype(np.uint16)
+        Image.fromarray(values).save(root / f"train/{k}.png")
+    _, _, *warned = data_summary(both)
+    assert len(warned) == 2
+    assert "train: the largest value of its images is 0.062 of what 16 bits hold, nearly black" in warned[0]
+    assert "data.scale: [0, 4095]" in warned[0]
+    assert "files are of uint16 (in train) and uint8 (in val), each read over the range of its own dtype" in warned[1]
+    assert said(check_dataset(both), "files are of uint16 (in train) and uint8 (in val)")
+    assert len(data_summary({name: opened(root, name, scale="percentile") for name in both})) == 3
+
+
+def test_the_short_form_is_short_of_many_classes_too():
+    class Many(list):
+        classes, ignore_index = tuple(map(str, range(300))), None
+
+    _, _, *warned = data_summary({"train": Many([(torch.rand(3, 1, 2), torch.tensor([[0, 1]]))] * 2)})
+    assert len(warned) == 11
+    assert warned[-1] == "... and 288 warnings more; smp-feedback check --json has all"
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "turned"), [(1, (6, 8), 0), (3, (6, 8), 1), (2, (6, 8), 1), (6, (8, 8), 1), (6, (6, 8), 0)]
+)
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_photos_that_are_turned_as_exif_says_though_of_one_size_are_said(orientation, size, turned, suffix, tmp_path):
+    upright = size if orientation < 5 else size[::-1]
+    root = folder(tmp_path, train=[mask(0, 1, 2, size=upright)])
+    (root / "train/0.png").unlink()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    how = {"exif": exif} if suffix == "jpg" else {"tiffinfo": {274: orientation}}
+    Image.fromarray(picture(0, size)).save(root / f"train/0.{suffix}", **how)
+    report = check(root, "train")
+    assert not report.errors
+    assert len(said(report, "1 of 1 images are turned or mirrored as their EXIF orientation says")) == turned
+
+
+def test_files_of_four_and_of_five_bands_are_an_error():
+    items = Listed((torch.rand(bands, 2, 2), torch.tensor([[0, 1], [2, 9]])) for bands in (4, 5))
+    (problem,) = check_dataset(items).errors
+    assert "other numbers of channels, such as 4 (item 0) and 5 (item 1), and a model takes one" in problem.words
+
+
+def test_one_file_a_class_whose_255_is_ignored_has_nothing_to_learn(tmp_path):
+    for i in range(2):
+        save(tmp_path / "train" / f"{i}.png", picture(i))
+        save(tmp_path / f"trainannot/cat/{i}.png", mask(0, 255))
+    how = {"masks": "{split}annot/{class}/{stem}.png", "classes": ["cat"]}
+    (problem,) = check_dataset({"train": opened(tmp_path, **how)}).errors
+    assert "no mask has a pixel of any class: there is nothing to learn. 50.0 % of the pixels are ignored" in str(
+        problem
+    )
+    assert "set data.values: {255: 1}" in problem.words
+    assert not check_dataset({"train": opened(tmp_path, **how, values={255: 1})}).errors
+
+
 # --- what to set
 
 
@@ -350,6 +426,23 @@ def test_images_in_two_splits_are_the_first_problem(tmp_path):
     error = next(one for one in check(root, "train", "val", "test").problems if one.split == "test")
     assert error.severity == "warning"
     assert "1 of 1 images of test are in train, too, the same files" in error.words
+
+
+def test_a_mask_file_is_of_one_split(tmp_path):
+    root = folder(tmp_path, train=[mask(0, 1, 2)] * 2, val=[mask(0, 1, 2)] * 2)
+    same = {split: opened(root, split, masks="trainannot") for split in ("train", "val")}
+    with pytest.raises(InvalidValue, match="2 of 2 masks of val are in train, too, the same files"):
+        check_shared(same)
+    check_shared(same, "allow")
+    first, *_ = check_dataset(same).problems
+    assert (first.severity, first.split) == ("error", "val")
+    assert "2 of 2 masks of val are in train, too, the same files" in first.words
+    check_shared({split: opened(root, split) for split in same})
+    layers = {split: opened(root, split, masks="trainannot/{stem}.png") for split in same}
+    for data in layers.values():
+        data.samples = [(image, root / "annot/{class}" / image.name) for image, _ in data.samples]
+    with pytest.raises(InvalidValue, match="2 of 2 masks of val are in train, too"):
+        check_shared(layers)
 
 
 def test_one_file_a_class_is_checked_and_said_in_short(tmp_path):

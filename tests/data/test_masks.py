@@ -447,6 +447,45 @@ def test_a_file_that_is_no_table_is_named_with_its_line(tmp_path, name, text, ma
 # --- through the front door
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"classes": ["a", "b", "a"]}, InvalidValue, "'a' is there twice"),
+        ({"classes": 3}, InvalidType, "classes=3: expected the names"),
+        ({"colours": {"leaf": "black"}}, InvalidValue, "not 'black'"),
+        ({"colours": "{leaf: "}, InvalidValue, "quote what begins with #"),
+        ({"colours": "[[0, 0, 0], [1, 1, 1]]"}, InvalidValue, r"expected a table \{class: colour\}"),
+        ({"values": {"a": 1}}, InvalidValue, "expected whole numbers to the left"),
+        ({"values": {255: 1.5}}, InvalidValue, "values, 255: 1.5 is no class; expected a name, a label"),
+        ({"values": {255: True}}, InvalidValue, "values, 255: True is no class; expected a name, a label"),
+    ],
+)
+def test_what_is_no_class_no_value_and_no_colour_is_said(options, error, match):
+    with pytest.raises(error, match=match):
+        MaskReader(**{"classes": CLASSES, **options})
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["--data.values", "{a: 1}"], "expected whole numbers to the left"),
+        (["--data.values", "{255: }"], "values='{255: }': expected {stored value: label}"),
+        (["--data.values", "{255: 1.5}"], "1.5 is no class"),
+        (["--data.values", "{255: true}"], "True is no class"),
+        (["--data.values", "255"], "expected {stored value: label}"),
+        (["--data.colours", "{ground: #000000, leaf: #c80000}"], "quote what begins with #"),
+        (["--data.colours", "[[0,0,0],[200,0,0]]"], "expected a table {class: colour}"),
+    ],
+)
+def test_the_command_line_says_which_words_are_no_table(words, match, tmp_path, capsys):
+    pytest.importorskip("lightning")
+    from smp_feedback.cli.main import main
+
+    options = ["--data.options", "{classes: [ground, leaf], images: train}"]
+    assert main(["fit", "--data.name", "folder", "--data.root", str(tmp_path), *options, *words]) == 2
+    assert match in capsys.readouterr().err
+
+
 def test_a_folder_takes_values_colours_and_an_offset(tmp_path):
     stored = {"values": LABELS * 7, "colours": COLOURED, "offset": LABELS + 1}
     options = {"values": {7: 1, 14: 2}, "colours": RGB, "offset": -1}

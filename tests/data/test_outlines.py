@@ -346,6 +346,16 @@ def test_voc_reads_its_lists_and_palettes(tmp_path, below):
     assert (len(data.classes), data.classes[15], data.ignore_index) == (21, "person", 255)
 
 
+def test_voc_refuses_a_list_that_names_an_image_twice_and_takes_comments(tmp_path):
+    voc(tmp_path, ["a", "b"])
+    told = tmp_path / "ImageSets/Segmentation/train.txt"
+    told.write_text("# ours\na\nb\n")
+    assert len(open_dataset("voc", root=tmp_path)) == 2
+    told.write_text("a\nb\na\n")
+    with pytest.raises(InvalidValue, match=r"train\.txt names 1 images twice: a\."):
+        open_dataset("voc", root=tmp_path)
+
+
 def test_voc_names_what_is_missing(tmp_path):
     voc(tmp_path, ["a", "b"])
     with pytest.raises(InvalidValue, match=r"val\.txt: expected a list of names; there is train\."):

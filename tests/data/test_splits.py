@@ -336,6 +336,12 @@ def test_a_list_a_split(ten):
         opened(ten, **options)
 
 
+def test_a_comment_in_a_list_names_no_image(ten):
+    some = [f"p{k // 2}_{k}" for k in range(10)]
+    options = lists(ten, train="# by hand\n" + "\n".join(some[:6]) + "\n  # p2_5", val="\n".join(some[6:]))
+    assert names(opened(ten, **options)) == some[:6]
+
+
 def test_names_are_one_however_their_accents_are_stored(tmp_path):
     save(tmp_path / "imgs/cafe\u0301.png")
     save(tmp_path / "imgs/b.png")

@@ -1,4 +1,4 @@
-"""Images that two splits have in common: one file in both, or two files of equal content."""
+"""Images that two splits have in common: one file in both, or two files of equal content; and masks, as files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from smp_feedback.data.items import files_of
+from smp_feedback.data.masks.multilabel import CLASS
 
 HEAD = 1 << 16  # bytes by which most files of one size differ already
 
@@ -22,6 +23,7 @@ class Twins(NamedTuple):
     other: str
     twin: Path
     same: bool = False  # one file, be it under two names
+    what: str = "images"  # or masks
 
 
 def duplicates(paths_by_split: Mapping[str, Sequence[Path]]) -> list[Twins]:
@@ -55,11 +57,28 @@ def links(paths_by_split: Mapping[str, Sequence[Path]]) -> list[Twins]:
 
 
 def twins(datasets_by_split: Mapping[str, Any]) -> list[Twins]:
-    """The images that two of these datasets share, whatever those are wrapped in: first files that are in both."""
+    """What two of these datasets share, whatever those are wrapped in: first files that are in both.
+
+    Of masks, which are often equal where nothing is, only files that are in both, and those of other images.
+    """
     paths = {split: image_paths(dataset) for split, dataset in datasets_by_split.items()}
     same = links(paths)
     known = {two[:3] for two in same}
-    return same + [two for two in duplicates(paths) if two[:3] not in known]
+    parted = {(two.split, two.other) for two in same}
+    masks = [two for two in shared_masks(datasets_by_split) if (two.split, two.other) not in parted]
+    return same + masks + [two for two in duplicates(paths) if two[:3] not in known]
+
+
+def shared_masks(datasets_by_split: Mapping[str, Any]) -> list[Twins]:
+    """Masks that are in two of these datasets at once; a JSON has the outlines of many images, and is none."""
+    paths = {
+        split: [path for i in range(len(dataset)) for path in files_of(dataset, i)[1:] if path.suffix != ".json"]
+        for split, dataset in datasets_by_split.items()
+    }
+    several = {path for of_split in paths.values() for path in of_split if CLASS in str(path)}
+    keys: dict[Path, Hashable] = {path: path.absolute() for path in several}
+    found = [*links(paths), *_twins(paths, keys)]
+    return [two._replace(same=True, what="masks") for two in found]
 
 
 def image_paths(dataset: Any) -> list[Path]:

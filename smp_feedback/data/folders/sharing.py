@@ -1,4 +1,4 @@
-"""No image is in two splits: what is scored would have been learnt."""
+"""No image is in two splits: what is scored would have been learnt; nor is a mask, which belongs to one image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WARN, REFUSE, ALLOW = SHARED = ("warn", "refuse", "allow")
 def check_shared(
     datasets_by_split: Mapping[str, Any], shared: str = WARN, *, unused: Mapping[str, Any] | None = None
 ) -> None:
-    """See that no image is in two splits.
+    """See that no image is in two splits, nor the file of a mask.
 
     Args:
         datasets_by_split: Datasets, whatever they are wrapped in; those without files are passed over.
@@ -52,9 +52,9 @@ def check_shared(
 
 def pairs(datasets_by_split: Mapping[str, Any]) -> list[list[Twins]]:
     """What each two splits have in common, files of one kind together; those that are in both come first."""
-    found: defaultdict[tuple[str, str, bool], list[Twins]] = defaultdict(list)
+    found: defaultdict[tuple[str, str, bool, str], list[Twins]] = defaultdict(list)
     for two in twins(datasets_by_split):
-        found[two.split, two.other, two.same].append(two)
+        found[two.split, two.other, two.same, two.what].append(two)
     return [*found.values()]
 
 
@@ -64,9 +64,9 @@ def sentence(found: Sequence[Twins], images: int) -> str:
     >>> sentence([Twins("val", Path("v.png"), "train", Path("t.png"))], 9)
     '1 of 9 images of val are in train, too, byte for byte'
     """
-    split, _, other, _, same = found[0]
+    split, _, other, _, same, what = found[0]
     how = "the same files" if same else "byte for byte"
-    return f"{len(found)} of {images} images of {split} are in {other}, too, {how}"
+    return f"{len(found)} of {images} {what} of {split} are in {other}, too, {how}"
 
 
 def _both(two: Twins) -> str:

@@ -14,6 +14,7 @@ from smp_feedback.data.seeding import SPLITS
 from smp_feedback.errors import InvalidValue
 
 ALL = "all"
+COMMENT = "#"  # begins a line of a list that names nothing
 EXPECTED = "expected a table with the columns image (or stem) and split, or a list of names a split, as {split}.txt"
 
 
@@ -29,7 +30,8 @@ def splits_in(file: Path, split: str, images: Mapping[str, Path], root: Path) ->
     """The split of each image that *file* names, and the images that it does not name; all by their stems.
 
     An image may be written as its stem, its name, or its path below *root* or below the folder of images, with or
-    without suffix. Of lists, one a split, those of train, val, test and *split* itself count.
+    without suffix. Of lists, one a split, those of train, val, test and *split* itself count; their lines that begin
+    with ``#`` name nothing.
 
     Args:
         file: A CSV file with a header, or, with ``{split}`` in its name, a text file a split; relative to *root*, or,
@@ -91,7 +93,7 @@ def _of_lists(pattern: Path, split: str) -> tuple[list[Line], list[str]]:
         Line(f"{path.name}, line {number}", _clean(text), name)
         for name, path in files.items()
         for number, text in enumerate(_text(path).splitlines(), start=1)
-        if text.strip()
+        if text.strip() and not text.lstrip().startswith(COMMENT)
     ]
     counted = own or set(files)
     return [line for line in lines if line.split in counted], [

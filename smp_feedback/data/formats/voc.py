@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from smp_feedback.data.augment import Augmentation
 from smp_feedback.data.files import Root, Size, absent, needed, some
 from smp_feedback.data.folder import MaskFolder
 from smp_feedback.data.folders.pairing import Found
+from smp_feedback.data.folders.split_files import COMMENT
 from smp_feedback.data.masks.colours import Colours
 from smp_feedback.errors import InvalidValue
 
@@ -75,7 +77,10 @@ class Voc(MaskFolder):
             raise InvalidValue(
                 f"{told}: expected a list of names; {f'there is {some(there, 9)}.' if there else absent(lists)}"
             )
-        names = [line.split()[0] for line in told.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = map(str.strip, told.read_text(encoding="utf-8-sig").splitlines())
+        names = [line.split()[0] for line in lines if line and not line.startswith(COMMENT)]
+        if twice := [name for name, times in Counter(names).items() if times > 1]:
+            raise InvalidValue(f"{told} names {len(twice)} images twice: {some(twice)}.")
         pairs = [(_image(root / IMAGES, name), root / MASKS / f"{name}.png") for name in names]
         if not pairs:
             raise InvalidValue(f"{told}: expected a name in each line, found none.")

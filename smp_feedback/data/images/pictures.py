@@ -32,7 +32,8 @@ PNM = re.compile(rb"P[2356](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\
 def head(path: Path) -> Head:
     """What the tags of *path* say."""
     with Image.open(path, formats=FORMATS) as picture:
-        return Head(_layout(path, picture), upright_size((picture.height, picture.width), orientation(picture)))
+        turn = orientation(picture)
+        return Head(_layout(path, picture), upright_size((picture.height, picture.width), turn), turn)
 
 
 def decode(path: Path) -> Raster:

@@ -21,7 +21,7 @@ def head(path: Path) -> Head:
 def decode(path: Path) -> Raster:
     """All of *path*."""
     with _opened(path) as picture:
-        said, size = _head(picture)
+        said, size, _ = _head(picture)
         check_strips(path, picture)
         values = np.asarray(picture)
     return Raster(values=whole(path, values if values.ndim == 3 else values[..., None], size, said), layout=said)

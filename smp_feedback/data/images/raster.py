@@ -46,10 +46,12 @@ class Head(NamedTuple):
     Attributes:
         layout: Of each pixel.
         size: (H, W), upright.
+        orientation: Of the rows as they are stored, as TIFF and EXIF count; 1 is upright.
     """
 
     layout: PixelLayout
     size: tuple[int, int]
+    orientation: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,8 @@ def head(path: Path) -> Head:
     if find_spec("tifffile") is None:
         return plain_tiff.head(path)
     with opened(path) as (_, page):
-        return Head(layout(path, page), upright_size((page.imagelength, page.imagewidth), orientation(page)))
+        turn = orientation(page)
+        return Head(layout(path, page), upright_size((page.imagelength, page.imagewidth), turn), turn)
 
 
 def decode(path: Path) -> Raster:

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from smp_feedback.data.inspection.agreement import disagreements
 from smp_feedback.data.inspection.contract import draws_undone, naming, wrong_image, wrong_target
 from smp_feedback.data.inspection.counting import count_classes as count_classes
 from smp_feedback.data.inspection.headers import header_of
 from smp_feedback.data.inspection.problems import problems_of, worst_first
-from smp_feedback.data.inspection.report import DataReport, SplitReport
+from smp_feedback.data.inspection.report import ERROR, DataReport, Problem, SplitReport
 from smp_feedback.data.inspection.sharing import shared_images
 from smp_feedback.data.inspection.tally import ItemTally
 from smp_feedback.data.items import inherited, item_name
@@ -72,11 +73,21 @@ def check_dataset(
     bar = progress_bar("checking the dataset", total, wanted=bool(progress), console=console)
     with draws_undone(), bar as advance:
         found = {name: _looked_at(one, advance) for name, one in splits.items()}
-    problems = [*shared_images(splits, shared), *problems_of(found, batch_size=batch_size, crop=crop)]
+    problems = [
+        *shared_images(splits, shared),
+        *_disagreements(splits),
+        *problems_of(found, batch_size=batch_size, crop=crop),
+    ]
     report = DataReport(splits=found, problems=worst_first(problems))
     if strict:
         report.raise_unusable()
     return report
+
+
+def _disagreements(splits: Mapping[str, Any]) -> list[Problem]:
+    """Splits that mean different things by a label."""
+    found = disagreements(splits)
+    return [Problem(severity=ERROR, split=split, item=None, words=words) for split, words in found]
 
 
 def _looked_at(dataset: Any, advance: Callable[[], None]) -> SplitReport:
@@ -94,6 +105,7 @@ def _looked_at(dataset: Any, advance: Callable[[], None]) -> SplitReport:
     return tally.report(
         stored=dict(Counter(head.size for head in known).most_common()),
         kinds=dict(Counter(map(str, known)).most_common()),
+        turned=tuple(item_name(dataset, i) for i, head in enumerate(heads) if head is not None and head.turned),
         left_out=tuple(map(str, inherited(dataset, "left_out") or ())),  # type: ignore[call-overload]
         unusable=tuple(unusable),
     )

@@ -10,6 +10,7 @@ from smp_feedback.data.images.reader import head_of
 from smp_feedback.data.items import files_of
 from smp_feedback.errors import FeedbackError
 
+FLIPPED = (2, 3, 4)  # orientations, as EXIF counts them, in which height and width stay
 MOST_FILES = 10_000  # heads read where a sample is enough: seconds on a disk, minutes across a network
 
 
@@ -20,11 +21,13 @@ class Header(NamedTuple):
         size: (H, W) in pixels, upright.
         bands: Values of a pixel.
         kind: Their dtype.
+        turned: Whether it is stored in another position, of the same size: who overlooks that does not notice.
     """
 
     size: tuple[int, int]
     bands: int
     kind: str
+    turned: bool = False
 
     def __str__(self) -> str:
         """Bands and dtype, such as ``3 x uint8``."""
@@ -44,8 +47,8 @@ def header(path: Path) -> Header | None:
     True
     """
     try:
-        layout, size = head_of(path)
-        return Header(size, layout.bands, layout.kind)
+        layout, size, turn = head_of(path)
+        return Header(size, layout.bands, layout.kind, turned=turn in FLIPPED or (turn != 1 and size[0] == size[1]))
     except FeedbackError:  # who reads the image says so
         return None
 

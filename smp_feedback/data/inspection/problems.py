@@ -13,6 +13,8 @@ RARE = 1e-3  # share of the pixels below which a class is hardly met
 DARK = 0.25  # of the range: a picture whose brightest value is below is nearly black
 MUCH = 1e-2  # ignored share from which on it may be a class that has no pixel
 
+VOID = ("void", "ignore", "ignored", "unlabeled", "unlabelled", "unknown")  # names of what is meant to be ignored
+
 Splits = Mapping[str, SplitReport]
 
 
@@ -28,10 +30,16 @@ def problems_of(splits: Splits, *, batch_size: int | None = None, crop: int | No
     found: list[Problem] = []
     for name, split in splits.items():
         found += _items(name, split)
+        found += _channels(name, split)
         if name in learnt:
-            found += [*_sizes(name, split, batch_size, crop), *_few(name, split, batch_size)]
-        found += [*_classes(name, split, splits, name in learnt), *_files(name, split), *_values(name, split)]
-    return worst_first(found)
+            found += [*_sizes(name, split, batch_size, crop), *_few(name, split, batch_size), *_labels(name, split)]
+        found += [
+            *_classes(name, split, splits, name in learnt),
+            *_files(name, split),
+            *_turned(name, split),
+            *_values(name, split),
+        ]
+    return worst_first([*found, *_kinds(splits)])
 
 
 def worst_first(problems: Sequence[Problem]) -> tuple[Problem, ...]:
@@ -71,6 +79,27 @@ def _sizes(name: str, split: SplitReport, batch_size: int | None, crop: int | No
         yield Problem(severity=severity, split=name, item=last[1], words=several_sizes(first, last))
 
 
+def _channels(name: str, split: SplitReport) -> Iterator[Problem]:
+    """A model takes one number of channels."""
+    if len(split.of_channels) > 1:
+        several = [f"{channels} ({item})" for channels, item in sorted(split.of_channels.items())]
+        words = f"images have other numbers of channels, such as {' and '.join(several)}, and a model takes one"
+        item = list(split.of_channels.values())[-1]
+        yield Problem(severity=ERROR, split=name, item=item, words=f"{words}: data.bands chooses the same of each.")
+
+
+def _kinds(splits: Splits) -> Iterator[Problem]:
+    """Each dtype has a range of its own, by which its files are read."""
+    where: dict[str, list[str]] = {}
+    for name, split in splits.items():
+        for kind in dict.fromkeys(kind.rpartition(" ")[2] for kind in split.kinds):
+            where.setdefault(kind, []).append(name)
+    if len(where) > 1:
+        found = " and ".join(f"{kind} (in {', '.join(names)})" for kind, names in where.items())
+        words = f"files are of {found}, each read over the range of its own dtype: see that both are equally bright"
+        yield Problem(severity=WARNING, split=None, item=None, words=f"{words}, or save them as one.")
+
+
 def _few(name: str, split: SplitReport, batch_size: int | None) -> Iterator[Problem]:
     if batch_size is not None and split.items < batch_size:
         words = f"{split.items} images make no batch of {batch_size}: set data.batch_size to {split.items} or less."
@@ -80,7 +109,7 @@ def _few(name: str, split: SplitReport, batch_size: int | None) -> Iterator[Prob
 def _classes(name: str, split: SplitReport, splits: Splits, learnt: bool) -> Iterator[Problem]:
     rows = [row for k, row in enumerate(split.classes) if k != split.ignore_index]
     absent = [row for row in rows if not row.pixels]
-    if len(split.void) == split.looked or len(rows) < 2:
+    if len(split.void) == split.looked or len(rows) < 2 or _nowhere(split):
         return
     if learnt and len(rows) - len(absent) == 1 and split.task != "multilabel":
         only = next(row.name for row in rows if row.pixels)
@@ -94,6 +123,24 @@ def _classes(name: str, split: SplitReport, splits: Splits, learnt: bool) -> Ite
         if 0 < row.share < RARE:
             words = f"{row.name!r} has {percent(row.share)} of the {_unit(split)}s, in {_images(row, split)}"
             yield Problem(severity=WARNING, split=name, item=None, words=f"{words}: it is hardly learnt unweighted.")
+
+
+def _labels(name: str, split: SplitReport) -> Iterator[Problem]:
+    """What of the labels is probably not meant: a class that is ignored, or, of one file a class, that none is."""
+    label = split.ignore_index
+    if label is not None and 0 <= label < len(split.classes) and split.task != "multilabel":
+        row = split.classes[label]
+        if row.name.lower() not in VOID:
+            words = f"{row.name!r} is label {label}, and data.ignore_index is {label}: it is neither learnt nor scored."
+            yield Problem(severity=WARNING, split=name, item=None, words=words)
+    if _nowhere(split) and len(split.void) < split.looked:
+        words = f"no mask has a pixel of any class{_of_some(split)}: there is nothing to learn.{_present(split)}"
+        yield Problem(severity=ERROR, split=name, item=None, words=words)
+
+
+def _nowhere(split: SplitReport) -> bool:
+    """Whether masks of one file a class have none of any class."""
+    return split.task == "multilabel" and bool(split.classes) and not any(row.pixels for row in split.classes)
 
 
 def _met(split: SplitReport | None, name: str) -> bool:
@@ -115,11 +162,22 @@ def _absent(row: ClassFacts, split: SplitReport, splits: Splits) -> str:
     elsewhere = [other for other, one in splits.items() if _met(one, row.name)]
     also = f", though it has in {' and '.join(elsewhere)}" if elsewhere else ""
     if split.ignored < MUCH or split.task != "segmentation" or split.ignore_index is None:
-        return f"{no}{also}: it is never learnt."
+        return f"{no}{also}: it is never learnt.{_present(split)}"
     label, k = split.ignore_index, [one.name for one in split.classes].index(row.name)
     return (
         f"{no}{also}: it is never learnt. {percent(split.ignored)} of the pixels are ignored ({label}): if {label} "
         f"means {row.name!r}, set data.values: {{{label}: {k}}}."
+    )
+
+
+def _present(split: SplitReport) -> str:
+    """Of one file a class: the ignored value may be what stands for the class."""
+    if split.task != "multilabel" or split.ignored < MUCH or split.ignore_index is None:
+        return ""
+    label = split.ignore_index
+    return (
+        f" {percent(split.ignored)} of the pixels are ignored ({label}): if {label} means that the class is there, set "
+        f"data.values: {{{label}: 1}}."
     )
 
 
@@ -132,6 +190,13 @@ def _files(name: str, split: SplitReport) -> Iterator[Problem]:
         yield Problem(severity=WARNING, split=name, item=split.left_out[0], words=f"{words} ({names}).")
 
 
+def _turned(name: str, split: SplitReport) -> Iterator[Problem]:
+    if split.turned and split.task != "classification":
+        words = f"{_count(len(split.turned), split.looked)} are turned or mirrored as their EXIF orientation says"
+        also = f"({some(split.turned)}): see that their masks were drawn on them as they are seen, not as stored."
+        yield Problem(severity=WARNING, split=name, item=split.turned[0], words=f"{words} {also}")
+
+
 def _values(name: str, split: SplitReport) -> Iterator[Problem]:
     if split.constant:
         words = f"the image is of one value in {_count(len(split.constant), split.looked)} ({some(split.constant)})"
@@ -140,7 +205,8 @@ def _values(name: str, split: SplitReport) -> Iterator[Problem]:
         wide = any("uint16" in kind for kind in split.kinds)
         range_ = f"[0, {round(split.high * 65535)}]" if wide else "[low, high]"
         of = " of what 16 bits hold" if wide else ""
-        words = f"the largest value of its images is {split.high:.2g}{of}, nearly black"
+        some_ = "" if split.measured in (0, split.items) else f" ({split.measured} of {split.items} looked at)"
+        words = f"the largest value of its images{some_} is {split.high:.2g}{of}, nearly black"
         yield Problem(
             severity=WARNING, split=name, item=None, words=f"{words}: set data.scale: {range_}, or percentile."
         )

@@ -67,6 +67,8 @@ class SplitReport:
         stored: How many have which (H, W) as files, where the dataset knows its files.
         kinds: How many files are of which kind, such as ``3 x uint8``, bands and dtype.
         examples: An item of each of *sizes*.
+        of_channels: An item of each of *channels*.
+        measured: Of how many images *low* and *high* are.
         low: The smallest value of an image; None where nothing was read.
         high: The largest.
         classes: One for each, in order; none where nobody says how many there are.
@@ -74,6 +76,7 @@ class SplitReport:
         ignore_index: Their label; None if there is none.
         void: Items in which every pixel is ignored.
         constant: Items whose image has one value.
+        turned: Items whose file says, by EXIF, that it is to be turned or mirrored, which leaves its size as it is.
         left_out: Files that lie beside those that are read.
         unusable: (item, what is wrong), of those that cannot be used.
     """
@@ -86,6 +89,8 @@ class SplitReport:
     stored: dict[Size, int] = field(default_factory=dict)
     kinds: dict[str, int] = field(default_factory=dict)
     examples: dict[Size, str] = field(default_factory=dict)
+    of_channels: dict[int, str] = field(default_factory=dict)
+    measured: int = 0
     low: float | None = None
     high: float | None = None
     classes: tuple[ClassFacts, ...] = ()
@@ -93,6 +98,7 @@ class SplitReport:
     ignore_index: int | None = None
     void: tuple[str, ...] = ()
     constant: tuple[str, ...] = ()
+    turned: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     unusable: tuple[tuple[str, str], ...] = ()
 

@@ -28,9 +28,10 @@ def shared_images(datasets: Mapping[str, Any], shared: str = WARN) -> list[Probl
 
 def _problem(found: Sequence[Twins], images: int, shared: str) -> Problem:
     first = found[0]
+    wrong = "scores will be too good" if first.what == "images" else "a mask belongs to one image"
     words = (
-        f"{sentence(found, images)}, such as {first.path} = {first.twin}: scores will be too good; leave them out of "
-        "one, or set data.shared: allow if that is meant."
+        f"{sentence(found, images)}, such as {first.path} = {first.twin}: {wrong}; leave them out of one, or set "
+        "data.shared: allow if that is meant."
     )
     stops_fit = shared == REFUSE or (first.same and TEST not in (first.split, first.other))
     severity = ERROR if stops_fit else WARNING

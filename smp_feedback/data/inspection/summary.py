@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from smp_feedback.data.files import by
 from smp_feedback.data.folder import MaskFolder
+from smp_feedback.data.images.reader import ImageReader
 from smp_feedback.data.inspection.contract import draws_undone, naming
 from smp_feedback.data.inspection.headers import Header, header_of, spread
 from smp_feedback.data.inspection.problems import TRAIN, percent, problems_of
@@ -22,6 +24,9 @@ from smp_feedback.errors import InvalidInput, InvalidValue
 
 MOST_MASKS, FEWEST = 200, 20  # read from files
 MOST_PIXELS = 150_000_000  # of those masks: some seconds
+DEEP = "uint16"
+MOST_IMAGES = 8  # of more than 8 bits a band, to see whether they are nearly black
+MOST_WARNINGS = 10
 MOST_ITEMS = 64  # where the whole item has to be read, or drawn, to see its target
 
 
@@ -37,7 +42,7 @@ def data_summary(splits: Mapping[str, Any]) -> list[str]:
 
     Raises:
         InvalidValue: If there are no items.
-        InvalidInput: If a mask cannot be used, naming it.
+        InvalidInput: If a mask cannot be used, naming it, or in all of a split every pixel is ignored.
 
     >>> from smp_feedback.data import Shapes
     >>> for line in data_summary({"train": Shapes(4, size=32), "val": Shapes(2, size=32, split="val")}):
@@ -47,12 +52,21 @@ def data_summary(splits: Mapping[str, Any]) -> list[str]:
     """
     with draws_undone():
         found = {name: _sampled(dataset) for name, dataset in splits.items() if len(dataset)}
+        for name, split in found.items():
+            if split.looked == len(split.void) and _is_void(splits[name], split):
+                raise InvalidInput(
+                    f"{name}: every pixel of every mask is ignored ({split.ignore_index}), such as in {split.void[0]}: "
+                    "there is nothing to learn from and to score."
+                )
     if not found:
         raise InvalidValue("datasets: expected items, found none.")
     lines = ["; ".join(f"{name}: {images_of(split)}" for name, split in found.items())]
     learnt = TRAIN if TRAIN in found else next(iter(found))
     warned = [problem for problem in problems_of(found) if problem.item is None or problem.item in found[learnt].void]
-    return [*lines, *_classes_of(learnt, found[learnt]), *(f"warning: {problem}" for problem in warned)]
+    more = len(warned) - MOST_WARNINGS
+    said = [f"warning: {problem}" for problem in warned[:MOST_WARNINGS]]
+    said += [f"... and {more} warnings more; smp-feedback check --json has all"] if more > 0 else []
+    return [*lines, *_classes_of(learnt, found[learnt]), *said]
 
 
 def images_of(split: SplitReport) -> str:
@@ -87,6 +101,8 @@ def _sampled(dataset: Any) -> SplitReport:
     """What some of the masks, and the heads of the files, say."""
     tally, reader = ItemTally(dataset), _reader(dataset)
     heads = Counter[Size]()
+    kinds = Counter[str]()
+    deep: list[int] = []
     for i in spread(len(dataset), MOST_ITEMS if reader is None else _enough(header_of(dataset, 0))):
         name = item_name(dataset, i)
         with naming(dataset, i):
@@ -96,7 +112,29 @@ def _sampled(dataset: Any) -> SplitReport:
         tally.add_target(name, target)
         if (head := header_of(dataset, i)) is not None:
             heads[head.size] += 1
-    return tally.report(stored=dict(heads.most_common()))
+            kinds[str(head)] += 1
+            deep += [i] if head.kind == DEEP else []
+    report = tally.report(stored=dict(heads.most_common()), kinds=dict(kinds.most_common()))
+    return report if report.measured or not deep else _measured(dataset, report, deep)
+
+
+def _measured(dataset: Any, report: SplitReport, deep: Sequence[int]) -> SplitReport:
+    """*report* with the range of a few images that may hold fewer bits than their files: as read, unaugmented."""
+    reader = getattr(source(dataset, 0)[0], "images", None)
+    if not isinstance(reader, ImageReader):
+        return report
+    images = [reader.read(files_of(dataset, deep[k])[0]) for k in spread(len(deep), MOST_IMAGES)]
+    low, high = min(float(image.min()) for image in images), max(float(image.max()) for image in images)
+    return replace(report, measured=len(images), low=low, high=high)
+
+
+def _is_void(dataset: Any, report: SplitReport) -> bool:
+    """Whether no item has a pixel that counts; those that a sample has left out are looked at, up to the first."""
+    if report.looked == report.items:
+        return True
+    reader = _reader(dataset)
+    targets = (dataset[i][1] if reader is None else reader(i) for i in range(len(dataset)))
+    return all(bool(torch.as_tensor(target).eq(report.ignore_index or 0).all()) for target in targets)
 
 
 def _enough(first: Header | None) -> int:

@@ -38,6 +38,7 @@ class ItemTally:
         self.sizes: Counter[Size] = Counter()
         self.channels: Counter[int] = Counter()
         self.examples: dict[Size, str] = {}
+        self.of_channels: dict[int, str] = {}
         self.seen, self.all = 0, 0  # targets' values that count, and all of them
         self.low, self.high = float("inf"), float("-inf")
 
@@ -53,6 +54,7 @@ class ItemTally:
         self.sizes[size] += 1
         self.channels[int(image.shape[0])] += 1
         self.examples.setdefault(size, name)
+        self.of_channels.setdefault(int(image.shape[0]), name)
         if low == high and image[0].numel() > 1:
             self.constant.append(name)
 
@@ -99,6 +101,8 @@ class ItemTally:
             sizes=dict(self.sizes.most_common()),
             channels=dict(self.channels.most_common()),
             examples=self.examples,
+            of_channels=self.of_channels,
+            measured=sum(self.sizes.values()),
             low=self.low if read else None,
             high=self.high if read else None,
             classes=self.class_facts(),

@@ -48,6 +48,11 @@ def colour_labels(colours: Colours, classes: Sequence[str], ignore_index: int | 
 
 def _entries(colours: Colours) -> Iterator[tuple[str, Any, Any]]:
     """Where each is given, whose it is, and the colour."""
+    if isinstance(colours, str) and colours.lstrip().startswith(("{", "[")):  # YAML that was none
+        raise InvalidValue(
+            f"colours={colours!r}: expected a table {{class: colour}} or the path of one; in YAML, quote what begins "
+            'with #, as in {road: "#804080", car: [0, 0, 142]}.'
+        )
     if isinstance(colours, (str, Path)):
         yield from read_colours(Path(colours).expanduser())
         return
@@ -71,8 +76,8 @@ def code_of(colour: Any, where: str) -> int:
         return TRANSPARENT
     if isinstance(colour, str):
         digits = colour.strip().removeprefix("#")
-        colour = [digits[k : k + 2] for k in (0, 2, 4)] if len(digits) == 6 else []
-        parts = [int(pair, 16) if set(pair) <= set("0123456789abcdefABCDEF") else None for pair in colour]
+        pairs = [digits[k : k + 2] for k in (0, 2, 4)] if len(digits) == 6 else []
+        parts = [int(pair, 16) if set(pair) <= set("0123456789abcdefABCDEF") else None for pair in pairs]
     else:
         parts = [whole(part) for part in colour] if isinstance(colour, Sequence) else []
     if len(parts) != 3 or not all(part is not None and 0 <= part <= 255 for part in parts):

@@ -63,7 +63,11 @@ def label_of(given: Any, classes: Sequence[str], ignore_index: int | None, where
     number = whole(given)
     if number is not None and (0 <= number < len(classes) or number == ignore_index):
         return number
-    hint = nearest(given, classes) if number is None else f"Labels are 0 to {len(classes) - 1}."
+    if not isinstance(given, (str, int)) or isinstance(given, bool):
+        raise InvalidValue(
+            f"{where}: {given!r} is no class; expected a name, a label (0 to {len(classes) - 1}) or 'ignore'."
+        )
+    hint = nearest(str(given), classes) if number is None else f"Labels are 0 to {len(classes) - 1}."
     raise InvalidValue(f"{where}: {given!r} is no class. {hint}")
 
 

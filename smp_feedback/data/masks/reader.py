@@ -164,6 +164,8 @@ def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
     names = tuple(classes) if isinstance(classes, Sequence) and not isinstance(classes, str) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise InvalidType(f"classes={classes!r}: expected the names of labels 0, 1, ..., at least one.")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InvalidValue(f"classes={list(names)}: {twice[0]!r} is there twice; expected a name a label.")
     return names
 
 

@@ -1,0 +1,64 @@
+"""How training shows its data, checked before any of them are opened: by what trains, and by what only looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from smp_feedback.checks import check_choice, check_whole
+from smp_feedback.config.data import DataConfig
+from smp_feedback.data.items import checked_int
+from smp_feedback.errors import InvalidValue
+from smp_feedback.training.facts import AUTO
+
+
+def check_data_settings(
+    *,
+    batch_size: int = 8,
+    workers: int = 0,
+    images: int | None = None,
+    augment: str = "none",
+    crop: int | None = None,
+    corruption: str | None = None,
+    severity: int = 3,
+    normalise: str = AUTO,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    shared: str = "warn",
+    **more: Any,
+) -> None:
+    """See that these settings can be, whatever the data are; see `open_pairs` for each.
+
+    What else is told, the dataset checks itself.
+
+    Raises:
+        InvalidType, InvalidValue, UnknownName: Naming the setting.
+
+    >>> check_data_settings(batch_size=0)
+    Traceback (most recent call last):
+    smp_feedback.errors.InvalidValue: batch_size=0: expected a whole number >= 1.
+    """
+    from smp_feedback.data import Corrupted
+    from smp_feedback.data.augment import as_transform
+    from smp_feedback.data.folders.sharing import SHARED
+
+    check_whole("batch_size", batch_size)
+    checked_int("workers", workers, least=0)
+    for name, value in (("images", images), ("crop", crop)):
+        if value is not None:
+            check_whole(name, value)
+    as_transform(augment)
+    if corruption is not None:
+        Corrupted([], corruption, severity)  # type: ignore[arg-type]
+    check_choice("normalise", normalise, (AUTO, "none"))
+    check_choice("shared", shared, SHARED)
+    _check_normalisation(normalise, mean, std)
+
+
+def _check_normalisation(normalise: str, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Mean and std go together, and without another wish; how many they are, the images tell."""
+    if normalise == "none" and (mean is not None or std is not None):
+        raise InvalidValue(f"mean={mean}, std={std} with normalise='none': give one of them.")
+    given = mean if mean is not None else std
+    channels = len(given) if isinstance(given, Sequence) and given else 3
+    DataConfig(mean=mean, std=std, channels=channels)  # type: ignore[arg-type]
