@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import lightning
+import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
@@ -18,6 +19,7 @@ from smp_feedback.cli import predicting
 from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
 from smp_feedback.cli.tables import say, score_table, summary, tell
 from smp_feedback.config.data import DataConfig
+from smp_feedback.data.folders.duplicates import check_shared
 from smp_feedback.data.inspection.summary import data_summary
 from smp_feedback.data.items import checked_int
 from smp_feedback.models.normalisation import given_config
@@ -30,7 +32,7 @@ from smp_feedback.training.facts import Facts
 from smp_feedback.training.looks_report import looks_report
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.module import FeedbackModule
-from smp_feedback.training.opening import open_pairs
+from smp_feedback.training.opening import learnt_from, open_pairs
 from smp_feedback.training.prediction_writers import LabelWriter, PredictionWriter
 from smp_feedback.training.quiet import quiet
 from smp_feedback.training.run_folder import (
@@ -42,7 +44,7 @@ from smp_feedback.training.run_folder import (
     train_in,
     weights_of,
 )
-from smp_feedback.training.same_settings import check_same
+from smp_feedback.training.same_settings import CONFIG, check_same, of_any_version
 from smp_feedback.training.scoring_module import ScoringModule
 from smp_feedback.training.trainer import build_trainer, check_by_hand, room_for
 
@@ -173,6 +175,7 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
     """Score every look on the split that *verb* names."""
     path = weights_of(args.run, args.weights)
     module, data, facts, settings = trained(verb, parser, args, path)
+    check_shared({verb: data.val if verb == "validate" else data.test}, args.data.shared, unused=learnt(path.parent))
     folder = check_room(free_folder(args.out, verb), 1 << 20)
     trainer = build_trainer(settings, folder)
     (trainer.validate if verb == "validate" else trainer.test)(module, data, verbose=False)
@@ -183,6 +186,13 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
         text = json.dumps(written, indent=2).replace("NaN", "null")
         replace_file(folder / "scores.json", lambda draft: draft.write_text(text))
         tell(folder, [])
+
+
+def learnt(run: Path) -> dict[str, Any]:
+    """The training split of the run in *run*, see `learnt_from`."""
+    told = run / CONFIG
+    config = of_any_version(yaml.safe_load(told.read_text())) if told.is_file() else {}
+    return learnt_from(config["data"], config["seed"]) if "data" in config else {}
 
 
 def predict(verb: str, parser: ArgumentParser, args: Any) -> None:

@@ -58,13 +58,16 @@ def links(paths_by_split: Mapping[str, Sequence[Path]]) -> list[Twins]:
     return _twins(paths_by_split, {path: _node(path) for path in files})
 
 
-def check_shared(datasets_by_split: Mapping[str, Any], shared: str = "warn") -> list[Twins]:
+def check_shared(
+    datasets_by_split: Mapping[str, Any], shared: str = "warn", *, unused: Mapping[str, Any] | None = None
+) -> list[Twins]:
     """See that no image is in two splits.
 
     Args:
         datasets_by_split: Datasets, whatever they are wrapped in; those without files are passed over.
         shared: ``warn`` refuses a file that is in two splits at once, and warns of files of equal content, one line for
             each pair of splits; ``refuse`` refuses both, ``allow`` neither.
+        unused: Other splits, which nothing is done with now: of a file that is in one of them, too, ``warn`` warns.
 
     Returns:
         What is shared, files first.
@@ -73,16 +76,17 @@ def check_shared(datasets_by_split: Mapping[str, Any], shared: str = "warn") -> 
         InvalidValue: See *shared*.
     """
     check_choice("shared", shared, SHARED)
-    paths = {split: image_paths(dataset) for split, dataset in datasets_by_split.items()}
+    later = unused or {}
+    paths = {split: image_paths(dataset) for split, dataset in {**later, **datasets_by_split}.items()}
     same = links(paths)
-    if same and shared != "allow":
+    if shared != "allow" and any(shared == "refuse" or not {two.split, two.other} & later.keys() for two in same):
         raise InvalidValue("; ".join(_lines(same, paths, "the same files")) + f": {WRITE}.")
     known = {(two.split, two.path, two.other) for two in same}
     equal = [two for two in duplicates(paths) if two[:3] not in known]
     lines = _lines(equal, paths, "byte for byte")
     if equal and shared == "refuse":
         raise InvalidValue("; ".join(lines) + ": leave them out of one.")
-    for line in lines if shared == "warn" else ():
+    for line in [*_lines(same, paths, "the same files"), *lines] if shared == "warn" else ():
         warnings.warn(f"{line}: scores will be too good; {WRITE}.", DataWarning, stacklevel=2)
     return same + equal
 
