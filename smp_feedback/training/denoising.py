@@ -116,7 +116,7 @@ class DenoisingModule(ScoringModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One batch's loss."""
-        loss = self.loss_of(self.fed(batch))
+        loss = self.loss_of(self.ready(batch, index))
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
@@ -128,7 +128,7 @@ class DenoisingModule(ScoringModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Score the base and one pass of the autoencoder on one batch."""
-        batch = self.fed(batch)
+        batch = self.ready(batch, index)
         begun, (_, target) = self.begin(batch), pair_of(batch, SEGMENTATION)
         check_answer(begun.logits, target)
         logits = self.model.reconstruct(begun.y, begun.features)

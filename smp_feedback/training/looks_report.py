@@ -81,21 +81,26 @@ def measured(module: FeedbackModule, data: PairsModule) -> Looks | None:
     """
     trainer: Any = module._trainer
     home, device = module.device, module.device if trainer is None else trainer.strategy.root_device
+    module.to(device)
+    with evaluating(module.model), torch.inference_mode():
+        found = _counted(module, _batches(module, data, device), device)
+    module.to(home)
+    return found
+
+
+def _counted(module: FeedbackModule, batches: Iterator[tuple[Tensor, Tensor]], device: torch.device) -> Looks | None:
     task = module.task or SEGMENTATION
     how: dict[str, Any] = {"classes": module.classes, "steps": module.steps, "ignore_index": module.ignore_index}
     metric = LookMetric(task, **how, alone=True).to(device)
     moved, seen = torch.zeros(module.steps, dtype=torch.long, device=device), 0
-    module.to(device)
-    with evaluating(module.model), torch.inference_mode():
-        for image, target in _batches(module, data, device):
-            first = torch.zeros(0)
-            for t, logits in enumerate(module.looks(image)):
-                labels = labels_of(logits, task)
-                first = labels if t == 0 else first
-                moved[t] += (labels != first).sum()
-                metric.update(t, logits, target)
-            seen += first.numel()
-    module.to(home)
+    for image, target in batches:
+        first = torch.zeros(0)
+        for t, logits in enumerate(module.looks(image)):
+            labels = labels_of(logits, task)
+            first = labels if t == 0 else first
+            moved[t] += (labels != first).sum()
+            metric.update(t, logits, target)
+        seen += first.numel()
     if not seen:
         return None
     scored = metric.scored()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from smp_feedback.checks import check_choice, check_number, check_whole
-from smp_feedback.data.batch import check_whole_numbers, image_of, pair_of, target_of
+from smp_feedback.data.batch import image_of, pair_of
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
@@ -143,15 +143,9 @@ class FeedbackModule(JudgingModule):
             self._settle(self.channels, self.task)
         return image, target
 
-    def _ready(self, batch: Batch, index: int) -> Any:
-        """*batch*, normalised; the targets of an epoch's first are looked at, which waits for the device."""
-        if index == 0:
-            check_whole_numbers(target_of(batch, self.task))
-        return self.fed(batch)
-
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One batch's loss; with ``backward="per_step"``, the whole optimiser step."""
-        batch = self._ready(batch, index)
+        batch = self.ready(batch, index)
         loss = self.loss_of(batch) if self.automatic_optimization else self._step_by_step(batch)
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
@@ -189,11 +183,11 @@ class FeedbackModule(JudgingModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Score one batch, look by look."""
-        self._score("val", self._ready(batch, index))
+        self._score("val", self.ready(batch, index))
 
     def test_step(self, batch: Batch, index: int) -> None:
         """Score one batch, look by look."""
-        self._score("test", self._ready(batch, index))
+        self._score("test", self.ready(batch, index))
 
     def predict_step(self, batch: Any, index: int) -> Tensor:
         """The logits of every look (T, B, classes, H, W)."""

@@ -8,6 +8,7 @@ import lightning
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from smp_feedback.data.batch import check_whole_numbers, target_of
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.training.callbacks import check_averaging
 from smp_feedback.training.checkpoints import instead_of_loading
@@ -60,6 +61,12 @@ class ScoringModule(lightning.LightningModule):
         """*batch*, whose first *images* parts are images, normalised as the model wants it; see `Feeds`."""
         trainer: Any = self._trainer
         return batch if trainer is None else self._feeds.fed(trainer, batch, images)
+
+    def ready(self, batch: Any, index: int) -> Any:
+        """A *batch* of pairs, normalised; the targets of an epoch's first are looked at, which waits for the device."""
+        if index == 0:
+            check_whole_numbers(target_of(batch, getattr(self, "task", None)))
+        return self.fed(batch)
 
     def conclude(self, *, unlabelled: bool = True) -> Scored:
         """The scores so far, which begin anew.

@@ -9,6 +9,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from PIL import Image
 from torch import nn
 
 import smp_feedback as smpf
@@ -24,6 +25,7 @@ from smp_feedback.training.cycle import make_schedule
 from smp_feedback.training.facts import Facts
 from smp_feedback.training.looks_report import Looks, looks_report, measured, report_lines
 from smp_feedback.training.metric import LookMetric
+from smp_feedback.training.opening import open_pairs
 from smp_feedback.training.optim import make_optimizer
 
 NAME = "test_resnet.r160_in1k"
@@ -177,3 +179,14 @@ def test_a_model_with_one_look_is_not_reported_on():
     module = FeedbackModule(nn.Conv2d(3, 2, 1), classes=2)
     assert looks_report(module, PairsModule(Shapes(4, 32), val=Shapes(4, 32), batch_size=4)) == []
     assert looks_report(trained(task="segmentation"), PairsModule(Shapes(4, 32), batch_size=4)) == []
+
+
+@pytest.mark.parametrize("told", [{"bands": [3, 2, 1]}, {"options": {"bands": [3, 2, 1]}}])
+def test_bands_are_saved_with_the_model_wherever_they_were_told(told, tmp_path):
+    for folder, mode in (("val", "RGB"), ("valannot", "L")):
+        (tmp_path / folder).mkdir()
+        Image.new(mode, (8, 6)).save(tmp_path / folder / "a.png")
+    told = {"options": {}, **told}
+    told["options"]["classes"] = ["a", "b"]
+    _, facts = open_pairs("validate", 0, name="folder", root=str(tmp_path), **told)
+    assert facts.config(DataConfig()).bands == (3, 2, 1)
