@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -28,7 +28,7 @@ from smp_feedback.saving.files import replace_file
 from smp_feedback.training.build import build_module
 from smp_feedback.training.checkpoints import check_room
 from smp_feedback.training.datamodule import PairsModule
-from smp_feedback.training.facts import Facts
+from smp_feedback.training.facts import Facts, check_as_learnt
 from smp_feedback.training.looks_report import looks_report
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.module import FeedbackModule
@@ -36,6 +36,7 @@ from smp_feedback.training.opening import learnt_from, open_pairs
 from smp_feedback.training.prediction_writers import LabelWriter, PredictionWriter
 from smp_feedback.training.quiet import quiet
 from smp_feedback.training.run_folder import (
+    DATA,
     free_folder,
     fresh_folder,
     kept_data,
@@ -105,10 +106,16 @@ def images_told(model: Any) -> list[str]:
     """How images are shown to *model*, where that is not as they are, or not three channels of them."""
     config = given_config(model).config
     lines = [] if config.mean is None else [config.normalisation]
-    if config.channels != 3:
+    if config.channels != 3 and begins_pretrained(model):
         bands = f"{config.channels} band{'s' * (config.channels > 1)}"
         lines.append(f"{bands}: weights of an encoder that was pretrained on three are repeated for them, as smp does")
     return lines
+
+
+def begins_pretrained(model: Any) -> bool:
+    """Whether the encoder of *model* was made with weights of its own."""
+    config = getattr(model, "config", None)
+    return isinstance(config, Mapping) and config.get("encoder_weights") is not None
 
 
 def seeded(parser: ArgumentParser, args: Any) -> Any:
@@ -230,9 +237,11 @@ def trained(
     """As :func:`built`, with the weights in *path*, and the settings of the trainer."""
     made, kept = seeded(parser, args), kept_data(path.parent)
     begun_already(made)
+    data, facts = open_pairs(verb, made.seed, **made.data.as_dict())
     if kept is not None:  # it knows how it was trained, and nothing need be downloaded
+        check_as_learnt(facts, kept, str(path.parent / DATA))
         made.model.encoder_weights = None
-    module, data, facts = built(verb, made)
+    module = build_module(facts, **vars(made.model))
     load_weights(module, path)
     if kept is not None:
         cast(Any, module.model).data_config = facts.config(kept)

@@ -39,6 +39,6 @@ def told_of(settings: Mapping[str, Any], seed: int, verb: str = "fit") -> dict[s
             )
     if verb == "fit" and "count" in options and {"root"} & {*told, *options}:
         raise InvalidValue(
-            f"data.options.count={options['count']!r} would leave out images of val, too: data.images trains on so many."
+            f"data.options.count={options['count']!r} would cut val, too: data.images trains on so many."
         )
     return {**told, "seed": seed, **options}

@@ -35,7 +35,9 @@ def test_a_model_keeps_what_options_alone_say_of_reading(told):
     assert (config.bands, config.scale, config.channels) == ((3, 1), ((0.0, 128.0),), 2)
 
 
-@pytest.mark.parametrize("reading", [{"bands": [2], "channels": 3}, {"bands": [2]}, {"bands": [3, 1], "scale": [0, 128]}])
+@pytest.mark.parametrize(
+    "reading", [{"bands": [2], "channels": 3}, {"bands": [2]}, {"bands": [3, 1], "scale": [0, 128]}]
+)
 def test_images_without_masks_are_read_as_those_of_training_were(told, reading):
     data, facts = open_pairs("fit", 0, **{**told, "options": {**told["options"], **reading}})
     files = ImageFiles(f"{told['root']}/val", config=facts.config(DataConfig()))
