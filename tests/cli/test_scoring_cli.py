@@ -8,9 +8,13 @@ import shutil
 
 import pytest
 from small_folders import OPTIONS, folder, mask
+from torch import nn
 
 pytest.importorskip("lightning")
+import smp_feedback as smpf
 from smp_feedback.cli.main import main
+from smp_feedback.cli.train import begins_pretrained, images_told
+from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import InvalidValue
 from smp_feedback.training.build import build_module
 from smp_feedback.training.facts import Facts
@@ -75,3 +79,18 @@ def test_in_channels_are_those_of_the_images():
     facts = Facts(("a", "b"), None, "segmentation", (3, 16, 16))
     with pytest.raises(InvalidValue, match=r"arguments.in_channels=1: the images have 3 channels"):
         build_module(facts, **SMALL["model"] | {"arguments": {"in_channels": 1}})
+
+
+@pytest.mark.parametrize(("weights", "said"), [(None, 0), ("imagenet", 1)])
+def test_only_weights_that_there_are_are_said_to_be_repeated(weights, said):
+    model = nn.Conv2d(5, 2, 1)
+    model.config, model.data_config = {"encoder_weights": weights}, DataConfig(channels=5)
+    assert len(images_told(model)) == said
+
+
+def test_a_model_says_whether_its_encoder_was_pretrained():
+    told = {"encoder_depth": 3, "decoder_channels": (16, 8, 8), "encoder_weights": None, "in_channels": 5}
+    for feedback in (True, False):
+        model = smpf.create("Unet", "tu-test_resnet.r160_in1k", feedback=feedback, **told)
+        assert not begins_pretrained(model)
+        assert model.config["encoder_weights"] is None
