@@ -107,8 +107,8 @@ def _check_fits(name: str, make: Maker, task: str) -> None:
     own = getattr(make, "__name__", "")
     if own in OF_LABELS or _losses(nn).get(own) is not make or (own == "MultiMarginLoss" and task == CLASSIFICATION):
         return
-    fit = "BCEWithLogitsLoss, cross_entropy or dice" if task != CLASSIFICATION else "cross_entropy or focal"
-    raise InvalidValue(f"loss={name!r} cannot judge logits by labels as they are here: take {fit}.")
+    fit = "cross_entropy, dice or, for a model of one channel, BCEWithLogitsLoss"
+    raise InvalidValue(f"loss={name!r} cannot judge logits by labels as they are here; take {fit}.")
 
 
 def _check_task(name: str, make: Maker, task: str) -> None:

@@ -73,3 +73,9 @@ def test_the_same_said_twice_is_taken(told):
 def test_the_images_that_a_run_learnt_from_are_found_again(told):
     assert [path.name for path, _ in learnt_from({**told, "images": 1}, 0)["train"].samples] in (["0.png"], ["1.png"])
     assert learnt_from({**told, "root": None}, 0) == learnt_from({**told, "root": "nowhere"}, 0) == {}
+
+
+def test_alpha_is_a_channel_of_new_images_where_it_was_one(tmp_path):
+    Image.new("RGBA", (8, 6), (10, 20, 30, 255)).save(tmp_path / "0.png")
+    assert ImageFiles(tmp_path, config=DataConfig(channels=4))[0][0][:, 0, 0].mul(255).tolist() == [10, 20, 30, 255]
+    assert len(ImageFiles(tmp_path, config=DataConfig(channels=3))[0][0]) == 3
