@@ -25,12 +25,9 @@ from smp_feedback.data.inspection.report import ERROR, WARNING, DataReport, Prob
 from smp_feedback.data.inspection.suggestions import suggestions
 from smp_feedback.errors import InvalidInput, InvalidValue, one_line
 from smp_feedback.training.data_settings import check_data_settings
+from smp_feedback.training.told import told_of
 
 SPLITS = (TRAIN, "val", "test")
-OF_FIT = (  # settings of the data that say how fit shows them, which a dataset is not told
-    *("name", "batch_size", "workers", "images", "augment", "crop", "corruption", "severity", "options"),
-    *("normalise", "mean", "std", "shared"),
-)
 OWN = ("check", "config", "out", "resume", "json", "overwrite")  # what a run.yaml does not hold
 OUT = "run.yaml"
 
@@ -75,8 +72,7 @@ def opened_splits(data: Any, seed: int) -> tuple[dict[str, Any], list[Problem]]:
     Raises:
         InvalidValue, InvalidInput: If there is none.
     """
-    told = {key: value for key, value in data.as_dict().items() if key not in OF_FIT and value is not None}
-    told |= {"seed": seed, **(data.options or {})}
+    told = told_of(data.as_dict(), seed)
     opened: dict[str, Any] = {}
     refused: list[tuple[str, Exception]] = []
     with warnings.catch_warnings():

@@ -23,7 +23,7 @@ SMALLER = (
 )
 EXPLAINED = (
     (
-        r"Expected more than 1 value per channel when training, got input size (torch\.Size\(\[[\d, ]*\]\))",
+        r"Expected more than 1 value per channel when training, got input size ((?:torch\.Size\()?\[[\d, ]*\]\)?)",
         "a BatchNorm has one value a channel to learn from ({}): give data.batch_size >= 2, larger images (data.size, "
         "data.crop), or model.base_norm group",
     ),

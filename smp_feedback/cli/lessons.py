@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -77,10 +77,16 @@ def images_told(model: Any) -> list[str]:
     """How images are shown to *model*, where that is not as they are, or not three channels of them."""
     config = given_config(model).config
     lines = [] if config.mean is None else [config.normalisation]
-    if config.channels != 3:
+    if config.channels != 3 and begins_pretrained(model):
         bands = f"{config.channels} band{'s' * (config.channels > 1)}"
         lines.append(f"{bands}: weights of an encoder that was pretrained on three are repeated for them, as smp does")
     return lines
+
+
+def begins_pretrained(model: Any) -> bool:
+    """Whether the encoder of *model* was made with weights of its own."""
+    config = getattr(model, "config", None)
+    return isinstance(config, Mapping) and config.get("encoder_weights") is not None
 
 
 def seeded(parser: ArgumentParser, args: Any) -> Any:

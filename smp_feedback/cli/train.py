@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
@@ -17,19 +18,21 @@ from smp_feedback.cli.lessons import Lesson, begun_already, seeded, train
 from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
 from smp_feedback.cli.tables import score_table, summary, tell
 from smp_feedback.config.data import DataConfig
+from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.data.inspection.summary import data_summary
 from smp_feedback.ops.reading import CLASSIFICATION
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.build import build_module
 from smp_feedback.training.checkpoints import check_room
 from smp_feedback.training.datamodule import PairsModule
-from smp_feedback.training.facts import Facts
+from smp_feedback.training.facts import Facts, check_as_learnt
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.module import FeedbackModule
-from smp_feedback.training.opening import open_pairs
+from smp_feedback.training.opening import learnt_from, open_pairs
 from smp_feedback.training.prediction_writers import LabelWriter, PredictionWriter
 from smp_feedback.training.quiet import quiet
-from smp_feedback.training.run_folder import free_folder, kept_data, load_weights, weights_of
+from smp_feedback.training.run_folder import DATA, free_folder, kept_data, load_weights, weights_of
+from smp_feedback.training.same_settings import CONFIG, of_any_version
 from smp_feedback.training.trainer import build_trainer
 
 
@@ -81,6 +84,7 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
     """Score every look on the split that *verb* names."""
     path = weights_of(args.run, args.weights)
     module, data, facts, settings = trained(verb, parser, args, path)
+    check_shared({verb: data.val if verb == "validate" else data.test}, args.data.shared, unused=learnt(path.parent))
     folder = check_room(free_folder(args.out, verb), 1 << 20)
     trainer = build_trainer(settings, folder)
     (trainer.validate if verb == "validate" else trainer.test)(module, data, verbose=False)
@@ -91,6 +95,13 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
         text = json.dumps(written, indent=2).replace("NaN", "null")
         replace_file(folder / "scores.json", lambda draft: draft.write_text(text))
         tell(folder, [])
+
+
+def learnt(run: Path) -> dict[str, Any]:
+    """The training split of the run in *run*, see `learnt_from`."""
+    told = run / CONFIG
+    config = of_any_version(yaml.safe_load(told.read_text())) if told.is_file() else {}
+    return learnt_from(config["data"], config["seed"]) if "data" in config else {}
 
 
 def predict(verb: str, parser: ArgumentParser, args: Any) -> None:
@@ -128,9 +139,11 @@ def trained(
     """As :func:`built`, with the weights in *path*, and the settings of the trainer."""
     made, kept = seeded(parser, args), kept_data(path.parent)
     begun_already(made)
+    data, facts = open_pairs(verb, made.seed, **made.data.as_dict())
     if kept is not None:  # it knows how it was trained, and nothing need be downloaded
+        check_as_learnt(facts, kept, str(path.parent / DATA))
         made.model.encoder_weights = None
-    module, data, facts = built(verb, made)
+    module = build_module(facts, **vars(made.model))
     load_weights(module, path)
     if kept is not None:
         cast(Any, module.model).data_config = facts.config(kept)

@@ -21,8 +21,8 @@ class DataConfig:
     """What a model was trained on.
 
     Attributes:
-        mean: What is taken off each channel of an image in [0, 1]; None leaves images as they are.
-        std: What is then divided by.
+        mean: What is taken off each channel of an image in [0, 1], itself in [0, 1]; None leaves images as they are.
+        std: What is then divided by, in (0, 1].
         size: (H, W) of the images it was trained on, in pixels; None where they differ.
         bands: Of each file, those that are read, counted from 1; None is all.
         channels: Channels of an image.
@@ -53,6 +53,12 @@ class DataConfig:
         check_whole("channels", self.channels)
         self._settle("mean", _numbers("mean", self.mean, self.channels))
         self._settle("std", _numbers("std", self.std, self.channels, above=0))
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and (max(values) > 1 or min(values) < 0):
+                raise InvalidValue(
+                    f"{name}={list(values)}: expected numbers in [0, 1], as images are; divide by 255 what is said of "
+                    "images in [0, 255]."
+                )
         if (self.mean is None) != (self.std is None):
             raise InvalidValue(f"mean={self.mean}, std={self.std}: expected both, or neither.")
         self._settle("size", _whole_numbers("size", self.size))

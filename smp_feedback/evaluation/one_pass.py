@@ -17,6 +17,7 @@ from smp_feedback.evaluation.batches import batches
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.scores import LookScores, score_of
 from smp_feedback.loops.base import FeedbackModel, Step
+from smp_feedback.models.builder import check_reads_logits
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, TASKS
 from smp_feedback.surgery.extension import evaluating
 
@@ -105,6 +106,8 @@ def evaluate_all(
         for name, model in models.items()
         for t in wanted[name]
     }
+    for model in models.values():
+        check_reads_logits(model, "evaluate")
     with ExitStack() as stack:
         for model in models.values():
             stack.enter_context(evaluating(model))

@@ -13,7 +13,9 @@ from smp_feedback.errors import InvalidInput
 from smp_feedback.losses.pixels import PixelLoss
 from smp_feedback.ops.reading import MULTILABEL, per_class
 
-ELEMENTWISE = (SoftBCEWithLogitsLoss, nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+OF_CHANCES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+"""Losses of how far numbers are from 0 and 1, as chances are: logits, which are read by their sign, are not."""
+ELEMENTWISE = (SoftBCEWithLogitsLoss, *OF_CHANCES)
 """Losses of two tensors of one shape, floating point."""
 EXCLUSIVE = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss, SoftCrossEntropyLoss, PixelLoss)
 """Losses of classes that exclude each other."""
@@ -31,7 +33,8 @@ def loss_of_look(
     """The loss of one look's logits, which is told which look it is if it asks: ``reads_steps = True``.
 
     One channel of logits x is given as [0, x] to losses of classes that exclude each other, whose cross-entropy then is
-    the binary one; to binary losses it is given as it is. Where all of *target* is ignored the loss is 0, and so is its
+    the binary one; to binary losses it is given as it is. Losses of chances, or of their logarithms, are given those
+    that the logits stand for. Where all of *target* is ignored the loss is 0, and so is its
     gradient, whatever the loss makes of no pixels; logits that are not finite stay so.
 
     Args:
@@ -94,7 +97,9 @@ def _spared(loss: nn.Module, target: Tensor, void: int | None) -> tuple[Tensor, 
 def _asked(loss: nn.Module, logits: Tensor, target: Tensor, look: int, named: bool) -> Tensor:
     told: dict[str, Any] = {"step": look} if getattr(loss, "reads_steps", False) else {}
     if isinstance(loss, ELEMENTWISE):
-        return _elementwise(loss, logits, target)
+        return _elementwise(loss, logits.sigmoid() if isinstance(loss, OF_CHANCES) else logits, target)
+    if isinstance(loss, nn.NLLLoss):  # of logarithms of chances
+        return cast(Tensor, loss(per_class(logits).log_softmax(1), target))
     if isinstance(loss, MCCLoss):  # of chances, not of logits
         return cast(Tensor, loss(logits.sigmoid(), _in_channels(loss, logits, target).to(logits)))
     mode = getattr(loss, "mode", None) if is_smps(loss) else None

@@ -12,7 +12,7 @@ from torch import nn
 from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.config.score import Score
-from smp_feedback.errors import InvalidInput
+from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.factory import create
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.registry.public import catalogue
@@ -82,6 +82,11 @@ def build_model(
         own = as_config(cast(Any, feedback), usual=catalogue().architectures.entry(arch).feedback)
         feedback = replace(around, base=own)
     told = shape_told(arch, facts.image[0], len(facts.classes)) | {"base_norm": base_norm, **(arguments or {})}
+    if (channels := told.get("in_channels", facts.image[0])) != facts.image[0]:
+        raise InvalidValue(
+            f"arguments.in_channels={channels}: the images have {facts.image[0]} channels; leave it out, or say "
+            f"data.channels={channels} or data.bands."
+        )
     told |= {} if encoder is None else {"encoder_name": encoder}
     told |= {} if encoder_weights == AUTO else {"encoder_weights": encoder_weights}
     model: nn.Module = create(arch, feedback=cast(Any, feedback), **told)

@@ -13,7 +13,7 @@ from torch import nn
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownName, did_you_mean, suggestion
 from smp_feedback.losses.pixels import PixelLoss
 from smp_feedback.models.keywords import unknown_keyword
-from smp_feedback.ops.reading import MULTILABEL, SEGMENTATION
+from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
 from smp_feedback.registry.public import catalogue
 from smp_feedback.training.apply_loss import is_smps
 from smp_feedback.training.loss_arguments import Kind, as_tensors, with_class_weights
@@ -22,6 +22,11 @@ Maker = Callable[..., nn.Module]
 USUAL = "cross_entropy"
 EXCLUSIVE = ("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "SoftCrossEntropyLoss", "MCCLoss")
 """Of torch and smp, those of classes that exclude each other; and MCC is of one class."""
+
+OF_LABELS = ("CrossEntropyLoss", "NLLLoss", "BCEWithLogitsLoss", "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss")
+"""Of torch, those that can judge logits by labels."""
+BINARY = ("bce", "bceloss", "bce_loss", "bce_with_logits", "binary_cross_entropy", "binary")
+"""How others call the loss of one channel, in lower case."""
 
 
 def build_loss(
@@ -44,7 +49,8 @@ def build_loss(
         arguments: The loss's own; lists where it takes tensors become such. smp's are told ``mode`` unless it is among
             these: ``multilabel`` for that task, ``binary`` for one channel, else ``multiclass``.
         channels: How many the model answers; None stands for one for each class.
-        classes: How many classes the data have, with which weights are compared; None compares nothing.
+        classes: How many classes the data have, with which weights are compared; None compares nothing, and takes
+            those losses of torch, too, that judge no labels, but images, say.
         task: ``segmentation``, ``multilabel`` or ``classification``.
         class_weights: One number >= 0 for each class, for losses that weigh classes.
 
@@ -62,6 +68,8 @@ def build_loss(
         return _checked(name, arguments, class_weights)
     make = nn.BCEWithLogitsLoss if task == MULTILABEL and name == USUAL else _find(name)
     takes, kind = _takes(make), Kind(name, make, classes, task)
+    if classes is not None:
+        _check_fits(name, make, task)
     _check_task(name, make, task)
     given = _told(name, make, takes, ignore_index, channels, task)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())
@@ -93,6 +101,14 @@ def _told(
     if "ignore_index" not in takes:
         raise InvalidValue(f"loss={name!r} cannot leave out ignore_index={ignore_index}: choose another loss.")
     return {**told, "ignore_index": ignore_index}
+
+
+def _check_fits(name: str, make: Maker, task: str) -> None:
+    own = getattr(make, "__name__", "")
+    if own in OF_LABELS or _losses(nn).get(own) is not make or (own == "MultiMarginLoss" and task == CLASSIFICATION):
+        return
+    fit = "cross_entropy, dice or, for a model of one channel, BCEWithLogitsLoss"
+    raise InvalidValue(f"loss={name!r} cannot judge logits by labels as they are here; take {fit}.")
 
 
 def _check_task(name: str, make: Maker, task: str) -> None:
@@ -129,6 +145,8 @@ def _find(name: str) -> Maker:
         return classes[name]
     every = [*registry, *classes]
     usual = "" if did_you_mean(name, every) else suggestion([], list(registry))
+    if name.lower() in BINARY:
+        usual = suggestion(["BCEWithLogitsLoss"], [])
     hint = f"Other losses of smp and torch.nn go by their class. {catalogue().left_out()}"
     raise UnknownName("loss", name, every, hint, why=usual)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.items import inherited
+from smp_feedback.errors import InvalidValue
 from smp_feedback.training.metric import task_of
 
 AUTO = "auto"
@@ -58,3 +59,20 @@ def facts_of(pairs: Any, **told: Any) -> Facts:
     reads = DataConfig(size=size if isinstance(size, tuple) else None, channels=len(image), **told)
     task = str(inherited(pairs, "task") or task_of(target[None]))  # one class of multilabel looks like a mask
     return Facts(tuple(pairs.classes), pairs.ignore_index, task, tuple(image.shape), reads=reads)
+
+
+def check_as_learnt(facts: Facts, learnt: DataConfig, where: str) -> None:
+    """Data are as those that a model *learnt* from, as the file *where* says: else its answers mean something else.
+
+    Raises:
+        InvalidValue: For other classes, in another order, or another ignore_index, task or number of channels.
+    """
+    pairs = [("channels", facts.image[0], learnt.channels), ("task", facts.task, learnt.task)]
+    if learnt.classes:
+        pairs.append(("classes", list(facts.classes), list(learnt.classes)))
+        pairs.append(("ignore_index", facts.ignore_index, learnt.ignore_index))
+    for name, now, then in pairs:
+        if now != then:
+            raise InvalidValue(
+                f"the data have {name}={now}, the run learnt with {name}={then} ({where}): give the same."
+            )

@@ -67,5 +67,5 @@ def _reader(config: DataConfig | None) -> ImageReader:
     """What reads files as those were that a model of *config* was trained on."""
     if config is None:
         return ImageReader()
-    usual = config.channels == 3 and config.bands is None  # grey or colours, whichever a file has
-    return ImageReader(bands=config.bands, scale=config.scale, channels=None if usual else config.channels)
+    chosen = config.bands is not None or config.channels in (1, 2, 4)  # else as files are: of these, alpha may be one
+    return ImageReader(bands=config.bands, scale=config.scale, channels=config.channels if chosen else None)

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from smp_feedback.checks import check_choice, check_number, check_whole
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.models.builder import check_reads_logits
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
 from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.step_batchnorm import reset_statistics
@@ -96,6 +97,7 @@ class FeedbackModule(LooksModule):
         check_number("lr", lr, above=0)
         check_number("weight_decay", weight_decay, least=0)
         check_decay(ema)
+        check_reads_logits(model, "training")
         check_feedback_lr(model, feedback_lr)
         self.feedback_lr = feedback_lr
         self.model, self.ignore_index, self.ema = model, ignore_index, ema

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from smp_feedback.errors import DataWarning, FeedbackError
+from smp_feedback.data.items import inherited
+from smp_feedback.errors import DataWarning, FeedbackError, InvalidValue
 from smp_feedback.training.data_settings import check_data_settings
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.facts import AUTO, Facts, facts_of
+from smp_feedback.training.told import told_of
 
 SPLITS = {"fit": ("val", "train"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
@@ -97,20 +100,21 @@ def open_pairs(
     how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "images": images, "augment": augment}
     how |= {"crop": crop, "corruption": corruption, "severity": severity, "shared": shared}
     check_data_settings(**how, normalise=normalise, mean=mean, std=std)
-    told: dict[str, Any] = {"root": root, "size": size, "seed": seed}
-    told |= {"bands": bands, "channels": channels, "scale": scale, "values": values, "colours": colours}
-    told |= {"offset": offset, "empty_masks": empty_masks, "val_share": val_share, "test_share": test_share}
-    told |= {"split_file": split_file, "folds": folds, "fold": fold, "group": group, **(options or {})}
-    told = {key: value for key, value in told.items() if value is not None}
+    settings: dict[str, Any] = {"root": root, "size": size, "bands": bands, "channels": channels, "scale": scale}
+    settings |= {"values": values, "colours": colours, "offset": offset, "empty_masks": empty_masks}
+    settings |= {"val_share": val_share, "test_share": test_share, "split_file": split_file}
+    settings |= {"folds": folds, "fold": fold, "group": group, "options": options}
+    told = told_of(settings, seed, verb)
     training: dict[str, Any] = {"transform": cropped(augment, crop)}
-    training |= {} if images is None else {"count": images}
     opened: dict[str, Any] = {}
     for split in SPLITS[verb]:
-        opened[split] = open_dataset(name, split, **{**told, **(training if split == "train" else {})})
+        opened[split] = _few(name, told | training, images) if split == "train" else open_dataset(name, split, **told)
     check_agreement(opened)
     check_shared(opened, shared, unused=_test_files(name, told) if "train" in opened else {})
-    reads: dict[str, Any] = {"bands": told.get("bands"), "scale": told.get("scale"), "mean": mean, "std": std}
-    facts = replace(facts_of(next(iter(opened.values())), **reads), normalise=normalise)
+    first = next(iter(opened.values()))
+    facts = replace(facts_of(first, **_reads(first, told), mean=mean, std=std), normalise=normalise)
+    if augment == "colour" and "train" in opened:
+        _check_coloured(facts.image[0])
     if crop is not None and "train" in opened:
         facts = facts.cropped(crop)
     if corruption is not None:
@@ -131,3 +135,46 @@ def _test_files(name: str, told: dict[str, Any]) -> dict[str, Any]:
             return {"test": open_dataset(name, "test", **told)}
         except FeedbackError:  # there is none, and fit wants none
             return {}
+
+
+def learnt_from(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The training split of a run whose data were told *settings*, by its name, if there is still one of files."""
+    told = told_of(settings, seed)
+    if told.get("root") is None:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # who trained on it was told
+        try:
+            return {"train": _few(settings["name"], told, settings.get("images"))}
+        except FeedbackError:  # the run learnt elsewhere, or its files are gone
+            return {}
+
+
+def _few(name: str, told: dict[str, Any], images: int | None) -> Any:
+    """The training split, and of it so many *images*."""
+    from smp_feedback.data import open_dataset
+
+    if images is None:
+        return open_dataset(name, "train", **told)
+    try:
+        return open_dataset(name, "train", **told, count=images)
+    except InvalidValue as error:
+        raise InvalidValue(str(error).replace("count=", "data.images=", 1)) from None
+
+
+def _reads(dataset: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    """How *dataset* reads its files, whoever says so; of one that has no reader of ours, as it was *told*."""
+    from smp_feedback.data.images.reader import ImageReader
+
+    reader = inherited(dataset, "images")
+    if isinstance(reader, ImageReader):
+        return {"bands": reader.bands, "scale": reader.scale}
+    return {name: told.get(name) for name in ("bands", "scale")}
+
+
+def _check_coloured(channels: int) -> None:
+    if channels not in (1, 3):
+        raise InvalidValue(
+            f"data.augment=colour: images have {channels} channels, and saturation is one of red, green and blue; "
+            "flip, flips and crop_flip take any."
+        )

@@ -110,6 +110,10 @@ def raised(function, *arguments):
             "torch.Size([1, 4, 1, 1])): give data.batch_size >= 2, larger images (data.size, data.crop), or "
             "model.base_norm group",
         ),
+        (  # as smp's PSPNet says it
+            lambda: ValueError("Expected more than 1 value per channel when training, got input size [1, 514, 1, 1]"),
+            "([1, 514, 1, 1]): give data.batch_size >= 2",
+        ),
         (lambda: raised(torch.empty, 2**50), "smaller data.batch_size, data.crop or data.size, fewer steps"),
         (lambda: raised(np.empty, 2**55), "smaller data.batch_size, data.crop or data.size, fewer steps"),
         (

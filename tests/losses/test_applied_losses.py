@@ -10,7 +10,7 @@ from segmentation_models_pytorch import losses as smp_losses
 from torch import nn
 from torch.nn import functional as F
 
-from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
+from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownName
 from smp_feedback.losses.balance import class_balanced_weights
 from smp_feedback.ops.reading import MULTILABEL
 from smp_feedback.registry.public import catalogue
@@ -127,7 +127,7 @@ def test_one_channel_learns_with_every_loss(name, ignore_index):
     assert logits.grad.any()
     if ignore_index is not None:
         assert not logits.grad[:, :, 0].any()
-    if name not in ("evidential", "NLLLoss"):  # which read no logits
+    if name != "evidential":  # which reads no logits
         with torch.no_grad():
             right = judged(name, (20.0 * (target == 1) - 10)[:, None], target, ignore_index)
             wrong = judged(name, (10 - 20.0 * (target == 1))[:, None], target, ignore_index)
@@ -230,6 +230,49 @@ def test_void_of_several_labels_has_no_gradient(name):
 def test_losses_of_exclusive_classes_refuse_several_labels(name):
     with pytest.raises(InvalidValue, match=f"loss='{name}' is of classes that exclude .* take cross_entropy, dice"):
         build_loss(name, task=MULTILABEL)
+
+
+# --- losses of something else than logits
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_negative_log_likelihood_is_given_logarithms_of_chances(channels):
+    logits, target = drawn(channels)[0], masks(channels)
+    torch.testing.assert_close(judged("NLLLoss", logits, target), judged("cross_entropy", logits, target))
+    if channels > 1:  # a model of one's own may answer them already
+        loss = nn.NLLLoss()
+        torch.testing.assert_close(
+            loss_of_look(loss, logits.log_softmax(1), target, 0), F.cross_entropy(logits, target)
+        )
+
+
+@pytest.mark.parametrize("name", ["MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"])
+def test_distances_are_those_of_chances(name):
+    right, target = torch.tensor([[[[30.0, -30.0]]]]), torch.tensor([[[1, 0]]])
+    assert judged(name, right, target).item() == pytest.approx(0, abs=1e-6)
+    unsure = judged(name, torch.zeros(1, 1, 1, 2), target).item()
+    assert unsure == pytest.approx({"MSELoss": 0.25, "L1Loss": 0.5}.get(name, 0.125))
+    several_labels = judged(name, torch.zeros(1, 2, 1, 1), torch.ones(1, 2, 1, 1).long(), None, MULTILABEL)
+    assert several_labels.item() == pytest.approx(unsure)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("BCELoss", "KLDivLoss", "MultiMarginLoss", "CTCLoss", "GaussianNLLLoss", "HingeEmbeddingLoss"),
+        *("PoissonNLLLoss", "SoftMarginLoss", "MultiLabelSoftMarginLoss", "TripletMarginLoss"),
+    ],
+)
+def test_losses_of_torch_that_judge_no_labels_are_refused_by_name(name):
+    with pytest.raises(
+        InvalidValue, match=f"loss='{name}' cannot judge logits .*; take cross_entropy, dice or, .*BCEWithLogitsLoss"
+    ):
+        build_loss(name, classes=2)
+
+
+def test_other_names_of_binary_cross_entropy_lead_to_it():
+    with pytest.raises(UnknownName, match="Did you mean 'BCEWithLogitsLoss'"):
+        build_loss("bce", classes=2)
 
 
 # --- arguments as people write them

@@ -65,7 +65,7 @@ def test_a_training_begins_from_a_plain_models_weights_and_downloads_none(mine, 
 def test_a_looping_model_begins_whole_and_with_its_own_normalisation(tmp_path):
     model = smpf.create("Unet", **TINY)
     nn.init.normal_(model.feedback.readers[0].weight)
-    model.data_config = DataConfig(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 2.0))
+    model.data_config = DataConfig(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 0.5))
     model.save_pretrained(tmp_path / "model")
     module = build_module(FACTS, **BUILT, init=str(tmp_path / "model"))
     same(module.model, model)

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from PIL import Image
 from torch import nn
@@ -385,3 +386,17 @@ def test_a_file_says_how_its_answers_are_read():
     model = unet(3, False)
     model.data_config = DataConfig(task=MULTILABEL)
     assert Served(model).facts()["reading"] == MULTILABEL
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "softmax2d"])
+def test_chances_are_not_taken_for_logits(kind):
+    model = smp.Unet("tu-test_resnet.r160_in1k", classes=1, activation=kind, **TINY)
+    image, mask = bright(1, side=8)
+    for asked in (
+        lambda: FeedbackModule(model, classes=2),
+        lambda: FeedbackModule(smpf.wrap(model), classes=2),
+        lambda: evaluate(model, pairs(image, mask[:, 0]), classes=2),
+    ):
+        with pytest.raises(InvalidValue, match=r"reads logits, and the head's activation S\w+\(.*activation=None"):
+            asked()
+    FeedbackModule(smp.Unet("tu-test_resnet.r160_in1k", activation="identity", **TINY), classes=2)

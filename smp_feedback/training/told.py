@@ -1,0 +1,44 @@
+"""What a dataset is told: the settings of the data, and the options of its own beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from smp_feedback.errors import InvalidValue
+
+OF_FIT = (  # settings of the data that say how fit shows them, which a dataset is not told
+    *("name", "batch_size", "workers", "images", "augment", "crop", "corruption", "severity", "options"),
+    *("normalise", "mean", "std", "shared"),
+)
+INSTEAD = {
+    "split": "each verb opens its own splits",
+    "seed": "--seed seeds all that is drawn",
+    "transform": "data.augment is what augments training images, and no others",
+}
+
+
+def told_of(settings: Mapping[str, Any], seed: int, verb: str = "fit") -> dict[str, Any]:
+    """What a dataset is told of *settings*, those of the data, and of the *options* among them.
+
+    Raises:
+        InvalidValue: For an option that a setting stands for: one that this tells something else, or one that would not
+            be the same thing in every split.
+
+    >>> told_of({"name": "folder", "root": "data", "size": None, "options": {"classes": ["sky", "car"]}}, seed=1)
+    {'root': 'data', 'seed': 1, 'classes': ['sky', 'car']}
+    """
+    told = {key: value for key, value in settings.items() if key not in OF_FIT and value is not None}
+    options = {key: value for key, value in (settings.get("options") or {}).items() if value is not None}
+    for key, value in options.items():
+        if key in INSTEAD:
+            raise InvalidValue(f"data.options.{key}={value!r}: {INSTEAD[key]}; leave the option out.")
+        if key in told and told[key] != value:
+            raise InvalidValue(
+                f"data.options.{key}={value!r} and data.{key}={told[key]!r}: they are the same setting, give it once."
+            )
+    if verb == "fit" and "count" in options and {"root"} & {*told, *options}:
+        raise InvalidValue(
+            f"data.options.count={options['count']!r} would cut val, too: data.images trains on so many."
+        )
+    return {**told, "seed": seed, **options}
