@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.batch import IMAGE
 from smp_feedback.data.feeding import config_for
+from smp_feedback.surgery.extension import carried
 
 
 class Feeds:
@@ -27,7 +28,7 @@ class Feeds:
     def config(self, trainer: Any) -> DataConfig:
         """What the images that *trainer* is going through are normalised by, see `config_for`."""
         stage, model, dataset = stage_of(trainer), model_of(trainer), dataset_of(trainer)
-        now = model, vars(model).get("data_config"), dataset
+        now = model, dataset, *(vars(one).get("data_config") for one in carried(model))
         before, config = self._known.get(stage, ((), DataConfig()))
         if len(before) != len(now) or any(one is not other for one, other in zip(before, now, strict=True)):
             config = config_for(model, dataset)
