@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from smp_feedback.config.data import DataConfig
+from smp_feedback.data.items import parts_of
 from smp_feedback.errors import InvalidInput
 from smp_feedback.models.normalisation import given_config
 
@@ -62,8 +63,7 @@ def is_raw(dataset: object) -> bool:
         InvalidInput: If some of the parts say so, and others do not.
     """
     while dataset is not None and not hasattr(dataset, "normalised"):
-        parts = getattr(dataset, "datasets", None)
-        if isinstance(parts, (list, tuple)) and parts:  # as torch.utils.data.ConcatDataset has them
+        if parts := parts_of(dataset):
             said = {is_raw(part) for part in parts}
             if len(said) > 1:
                 raise InvalidInput(

@@ -18,8 +18,8 @@ from smp_feedback.exporting.formats import Session, answers
 from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.reading import reading_of
-from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.extension import carried
+from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.probe import in_channels_of, noise, rectangles, sizes
 
 Shape = tuple[int, ...]

@@ -146,10 +146,11 @@ def given_config(model: nn.Module) -> Given:
     show it, by the mean and std of its encoder; one of any other class, or with a hook before it, which may normalise
     by itself, on images as they are. What carries a model, compiled or averaged, expects what that does.
     """
-    for model in carried(model):
-        told = vars(model).get("data_config")
+    for one in carried(model):
+        told = vars(one).get("data_config")
         if isinstance(told, DataConfig):
             return Given(told, assumed=False)
+    model = carried(model)[-1]
     config = getattr(model, "config", None)
     config = config if isinstance(config, Mapping) else {}
     own = getattr(getattr(model, "feedback", None), "in_channels", None)
