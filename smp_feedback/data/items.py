@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -105,10 +106,29 @@ def height_width(size: int | Sequence[int], least: int) -> tuple[int, int]:
 
 
 def inherited(dataset: object, name: str) -> object:
-    """*dataset*'s attribute *name*, or that of the dataset it wraps as ``.dataset``; None where nobody says."""
-    while not hasattr(dataset, name) and hasattr(dataset, "dataset"):
+    """*dataset*'s attribute *name*, or that of the dataset it wraps as ``.dataset``; None where nobody says.
+
+    Of several that are put together, as ``ConcatDataset`` has them, it is what all say.
+
+    >>> from smp_feedback.data import Shapes
+    >>> inherited(Shapes(2) + Shapes(3), "classes"), inherited(Shapes(2, size=32) + Shapes(2, size=64), "size")
+    (('background', 'polygon', 'circle'), None)
+    """
+    while not hasattr(dataset, name):
+        if parts := parts_of(dataset):
+            said = [inherited(part, name) for part in parts]
+            said = [tuple(one) if isinstance(one, list) else one for one in said]
+            return said[0] if all(one == said[0] for one in said) else None
+        if not hasattr(dataset, "dataset"):
+            return None
         dataset = dataset.dataset
-    return getattr(dataset, name, None)
+    return getattr(dataset, name)
+
+
+def parts_of(dataset: Any) -> Sequence[Any]:
+    """Those that *dataset* puts together, as ``torch.utils.data.ConcatDataset`` has them; none of another."""
+    parts = getattr(dataset, "datasets", None)
+    return parts if isinstance(parts, (list, tuple)) else ()
 
 
 class WrappedDataset(Dataset[Item]):
@@ -151,11 +171,20 @@ def item_name(dataset: object, index: int) -> str:
 def source(dataset: Any, index: int, having: str = "samples") -> tuple[Any, int]:
     """The first of *dataset* and those that it wraps with an attribute *having*, and the place of item *index* there.
 
-    The innermost, if none has it; ``Subset`` and whatever else has ``indices`` are looked through.
+    The innermost, if none has it; ``Subset`` and whatever else has ``indices`` are looked through, and so is
+    ``ConcatDataset``.
     """
-    while not hasattr(dataset, having) and hasattr(dataset, "dataset"):
-        index = int(dataset.indices[index]) if hasattr(dataset, "indices") else index
-        dataset = dataset.dataset
+    while not hasattr(dataset, having):
+        if parts_of(dataset) and hasattr(dataset, "cumulative_sizes"):
+            index = range(dataset.cumulative_sizes[-1])[index]
+            part = bisect.bisect_right(dataset.cumulative_sizes, index)
+            index -= dataset.cumulative_sizes[part - 1] if part else 0
+            dataset = dataset.datasets[part]
+        elif hasattr(dataset, "dataset"):
+            index = int(dataset.indices[index]) if hasattr(dataset, "indices") else index
+            dataset = dataset.dataset
+        else:
+            break
     return dataset, index
 
 

@@ -19,7 +19,7 @@ from smp_feedback.evaluation.scores import LookScores, score_of
 from smp_feedback.loops.base import FeedbackModel, Step
 from smp_feedback.models.builder import check_reads_logits
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, TASKS
-from smp_feedback.surgery.extension import evaluating
+from smp_feedback.surgery.extension import evaluating, looping_in
 
 Pairs = Any  # a map-style Dataset of (image, target), or any list of them
 Advance = Callable[[], object]
@@ -47,7 +47,8 @@ def evaluate(
     Args:
         model: Maps images (B, C, H, W) to logits (B, classes, H, W), or (B, classes) for classification; of
             ``(masks, labels)`` the one that the task asks for. Evaluated where its weights are; every
-            module's mode is left as it was.
+            module's mode is left as it was. Of a loop that was compiled, averaged or put on devices, the one inside
+            is asked, as that can be opened look by look.
         data: Map-style pairs of image and target, or dictionaries of ``image`` and ``mask`` or ``label``: labels
             (H, W) or (1, H, W), for ``multilabel`` (classes, H, W) of 0 and 1, or one label; of any type of whole
             numbers.
@@ -98,6 +99,7 @@ def evaluate_all(
     check_choice("task", task, TASKS)
     if classes < 2 and task != MULTILABEL:
         raise InvalidValue("classes=1: expected >= 2; a mask of one class has two, background and foreground.")
+    models = {name: looping_in(model) for name, model in models.items()}
     wanted = {name: looks_of(model, looks) for name, model in models.items()}
     if not len(data):
         raise InvalidValue("data is empty: expected at least one pair of image and target.")

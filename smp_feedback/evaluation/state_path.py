@@ -18,7 +18,7 @@ from smp_feedback.evaluation.one_pass import device_of
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.ops.reading import SEGMENTATION, TASKS, labels_of
-from smp_feedback.surgery.extension import evaluating
+from smp_feedback.surgery.extension import evaluating, looping_in
 
 CHUNK = 1 << 16  # of a state's values, in double precision at once
 
@@ -62,6 +62,7 @@ def stability(
 
     Memory: the states of one image, T times (S + K) x h x w values.
     """
+    model = cast(FeedbackModel, looping_in(model))
     if not isinstance(model, FeedbackModel):
         raise InvalidType(f"model is a {type(model).__name__}: expected a looping model, made by create or wrap.")
     if check_steps(looks) < 2:

@@ -18,6 +18,7 @@ from smp_feedback.exporting.formats import Session, answers
 from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.reading import reading_of
+from smp_feedback.surgery.extension import carried
 from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.probe import in_channels_of, noise, rectangles, sizes
 
@@ -45,6 +46,7 @@ class Served(nn.Module):
         super().__init__()
         if not isinstance(model, nn.Module):
             raise InvalidType(f"model is a {type(model).__name__}: expected a model made by create, wrap or smp.")
+        model = carried(model)[-1]
         check_choice("outputs", outputs, ("last", "all"))
         self.steps, self.outputs = looks_of(model, steps, outputs), outputs
         self.loops = isinstance(model, FeedbackModel)

@@ -26,7 +26,7 @@ from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.reading import chances_of, labels_of
 from smp_feedback.plotting.plot import save_figure
 from smp_feedback.plotting.style import PALETTE, styled
-from smp_feedback.surgery.extension import evaluating
+from smp_feedback.surgery.extension import evaluating, looping_in
 
 VOID = (255, 255, 255)
 CHANGES = ("#009E73", "#D55E00", "#999999")  # mended, spoilt, wrong in another way
@@ -228,7 +228,7 @@ def _some(samples: Sequence[Item], what: str = "pair of image and mask") -> Sequ
 
 def _answers(name: str, model: nn.Module, image: Tensor) -> list[tuple[str, Tensor]]:
     """Every answer worth showing: one, or one a look."""
-    image = fed(model, image)
+    image, model = fed(model, image), looping_in(model)
     with evaluating(model), torch.inference_mode():
         if not isinstance(model, FeedbackModel):
             answer = model(image)

@@ -12,12 +12,15 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.hooks import RemovableHandle
 
 from smp_feedback.errors import SurgeryError, did_you_mean, suggestion
 
 _extended: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
 M = TypeVar("M", bound=nn.Module)
+CARRIERS = DataParallel, DistributedDataParallel, AveragedModel  # what calls the model that is in its ``module``
 
 
 class Extension(nn.Module):
@@ -35,6 +38,27 @@ class ClosedLoop(Extension):
     """A base model that was closed into a loop: what every loop is, to rooms that need not know more of it."""
 
     feedback: Any
+
+
+def carried(model: nn.Module) -> list[nn.Module]:
+    """*model*, and what it only carries, outermost first: a model that was compiled, averaged or put on devices.
+
+    >>> [type(one).__name__ for one in carried(nn.DataParallel(nn.ReLU()))]
+    ['DataParallel', 'ReLU']
+    """
+    found = [model]
+    while True:
+        last = found[-1]
+        inside = last._modules.get("module" if isinstance(last, CARRIERS) else "_orig_mod")  # as torch.compile has it
+        if inside is None:
+            return found
+        found.append(inside)
+
+
+def looping_in(model: nn.Module) -> nn.Module:
+    """The looping model that *model* carries, or *model* itself: only that one can be opened look by look."""
+    inside = carried(model)[-1]
+    return inside if isinstance(inside, ClosedLoop) else model
 
 
 def extended(base: type[nn.Module], extension: type[nn.Module]) -> type[nn.Module]:

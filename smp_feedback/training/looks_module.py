@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from smp_feedback.data.batch import image_of, pair_of
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.surgery.extension import looping_in
 from smp_feedback.training.judging import JudgingModule
 from smp_feedback.training.metric import LookMetric, task_of
 from smp_feedback.training.scoring_module import Batch, check_answer
@@ -20,13 +21,19 @@ class LooksModule(JudgingModule):
 
     steps: int
 
+    @property
+    def opened(self) -> nn.Module:
+        """The model that is asked look by look: of a compiled one, that inside."""
+        return looping_in(self.model)
+
     def looks(self, image: Tensor) -> Iterator[Tensor]:
         """The logits of each look, T of them; a loop that came to rest earlier repeats its last."""
-        if not isinstance(self.model, FeedbackModel):
+        model = self.opened
+        if not isinstance(model, FeedbackModel):
             yield self(image)
             return
         seen = 0
-        for step in self.model.iterate(image):
+        for step in model.iterate(image):
             yield step.logits
             seen += 1
         for _ in range(seen, self.steps):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from smp_feedback.checks import check_number
 from smp_feedback.errors import InvalidType, InvalidValue, did_you_mean, suggestion
 from smp_feedback.loops.base import FeedbackModel, Step
+from smp_feedback.surgery.extension import looping_in
 
 Supervise = str | Sequence[float]
 WAYS = ("last", "mean", "increasing")
@@ -17,6 +18,7 @@ WAYS = ("last", "mean", "increasing")
 
 def looks_of(model: nn.Module) -> int:
     """T, the looks of a call that names none; 1 for a feed-forward model."""
+    model = looping_in(model)
     if not isinstance(model, FeedbackModel):
         return 1
     steps = getattr(model.feedback, "steps", None)  # "auto" is worked out there

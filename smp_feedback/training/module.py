@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from smp_feedback.checks import check_choice, check_number, check_whole
-from smp_feedback.errors import InvalidValue
+from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.models.builder import check_reads_logits
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
+from smp_feedback.surgery.extension import CARRIERS, carried, looping_in
 from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.step_batchnorm import reset_statistics
 from smp_feedback.training.cycle import ScheduleCallable, averaging, fit_cycle, make_schedule
@@ -90,6 +91,11 @@ class FeedbackModule(LooksModule):
         feedback_lr: float | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(model, CARRIERS):  # looks would be asked of the model inside, past what carries it
+            raise InvalidType(
+                f"model is a {type(model).__name__}: expected the model in it; the trainer puts that on its devices "
+                "(devices, strategy), and ema averages it."
+            )
         check_whole("classes", classes)
         if task is not None:
             check_choice("task", task, tuple(NAMES))
@@ -98,7 +104,7 @@ class FeedbackModule(LooksModule):
         check_number("weight_decay", weight_decay, least=0)
         check_decay(ema)
         check_reads_logits(model, "training")
-        check_feedback_lr(model, feedback_lr)
+        check_feedback_lr(looping_in(model), feedback_lr)
         self.feedback_lr = feedback_lr
         self.model, self.ignore_index, self.ema = model, ignore_index, ema
         self.classes = max(classes, 1 if task == MULTILABEL else 2)
@@ -107,10 +113,10 @@ class FeedbackModule(LooksModule):
         if self.named is None:
             self.loss = cast(nn.Module, loss)
         self._weigh(class_weights)
-        self._settle(None if task == CLASSIFICATION else channels_of(model), task or SEGMENTATION)
+        self._settle(None if task == CLASSIFICATION else channels_of(carried(model)[-1]), task or SEGMENTATION)
         self.steps = looks_of(model)
         self.weights = step_weights(cast(Supervise, supervise), self.steps)
-        self.automatic_optimization = backward == "together" or not isinstance(model, FeedbackModel)
+        self.automatic_optimization = backward == "together" or not isinstance(self.opened, FeedbackModel)
         self.scores = None if task is None else self._metric(task)
         self.scored = None
 
@@ -119,7 +125,7 @@ class FeedbackModule(LooksModule):
         image, target = self.pair(batch)
         if self.weights[-1] == 1:
             return self.judge(self(image), target, self.steps - 1)
-        looks = zip(self.weights, cast(FeedbackModel, self.model).iterate(image), strict=True)
+        looks = zip(self.weights, cast(FeedbackModel, self.opened).iterate(image), strict=True)
         share = weighted(self.weights, self.judge, target)
         return torch.stack([share(step) for weight, step in looks if weight]).sum()
 
@@ -132,7 +138,7 @@ class FeedbackModule(LooksModule):
 
     def _step_by_step(self, batch: Batch) -> Tensor:
         image, target = self.pair(batch)
-        optimizer, model = cast(Any, self.optimizers()), cast(FeedbackModel, self.model)
+        optimizer, model = cast(Any, self.optimizers()), cast(FeedbackModel, self.opened)
         optimizer.zero_grad()
         loss = model.backward_per_step(image, weighted(self.weights, self.judge, target)).sum()
         optimizer.step()
@@ -147,7 +153,7 @@ class FeedbackModule(LooksModule):
         Raises:
             InvalidValue: For a score loop of no update; with several processes, or 16-bit gradient scaling.
         """
-        if isinstance(self.model, FeedbackModel) and getattr(self.model.loop_config, "steps", 1) == 0:
+        if isinstance(self.opened, FeedbackModel) and getattr(self.opened.loop_config, "steps", 1) == 0:
             raise InvalidValue("steps=0: the base answers, and nothing of the loop learns; give steps >= 1.")
         super().on_fit_start()
 

@@ -73,7 +73,7 @@ def is_new(name: str) -> bool:
     >>> is_new("model.feedback.dynamics.gamma"), is_new("model.encoder.conv1.weight")
     (True, False)
     """
-    return name.removeprefix("model.").startswith(PREFIX)
+    return name.removeprefix("model.").removeprefix("_orig_mod.").startswith(PREFIX)
 
 
 def check_feedback_lr(model: nn.Module, feedback_lr: float | None) -> None:

@@ -12,15 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from small_folders import CLASSES, folder, mask, picture, save
-from torch.utils.data import Subset
+from torch.utils.data import ConcatDataset, Subset, random_split
 
-from smp_feedback.data import Corrupted, MaskFolder, check_dataset, count_classes
+from smp_feedback.data import Corrupted, MaskFolder, Shapes, check_dataset, count_classes
 from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.data.inspection.alike import check_alike, unlike
 from smp_feedback.data.inspection.problems import percent, problems_of
 from smp_feedback.data.inspection.report import DataReport, SplitReport
 from smp_feedback.data.inspection.suggestions import class_weights, suggestions
 from smp_feedback.data.inspection.summary import data_summary
+from smp_feedback.data.items import inherited, item_name
 from smp_feedback.errors import InvalidInput, InvalidValue
 
 
@@ -457,3 +458,18 @@ def test_one_file_a_class_is_checked_and_said_in_short(tmp_path):
     assert [(row.name, row.share) for row in report.splits["train"].classes] == [("cat", 0.5), ("dog", 0.25)]
     assert said(report, "val: 'dog' has no pixel: it is never scored")
     assert "2 classes, of train's pixels from 25.0 % (dog) to 50.0 % (cat)" in data_summary(datasets)
+
+
+def test_datasets_that_are_put_together_say_what_all_of_them_say():
+    one, other = Shapes(3, size=32, seed=1), Shapes(2, size=32, seed=2)
+    both = ConcatDataset([one, other])
+    part, _ = random_split(both, [4, 1], torch.Generator().manual_seed(0))
+    report = check_dataset(both)
+    assert [facts.name for facts in report.splits["dataset"].classes] == list(one.classes)
+    assert count_classes(both) == [a + b for a, b in zip(count_classes(one), count_classes(other), strict=True)]
+    assert [item_name(both, k) for k in (2, 3, -1)] == [one.name(2), other.name(0), other.name(1)]
+    assert item_name(part, 0) == item_name(both, part.indices[0])
+    assert inherited(part, "classes") == one.classes
+    assert inherited([one], "classes") is None
+    different = ConcatDataset([one, Shapes(2, size=64)])
+    assert inherited(different, "size") is None

@@ -345,3 +345,40 @@ def test_what_is_outside_is_refused(value):
 def test_a_model_without_a_mean_is_shown_the_very_tensor():
     image = torch.rand(1, 3, 4, 4)
     assert feeding(nn.Identity(), shapes())(image) is image
+
+
+class Around:
+    """A wrapper of a user's own, that keeps the dataset under *name*."""
+
+    def __init__(self, dataset, name, change=lambda image: image):
+        setattr(self, name, dataset)
+        self._all, self._change = dataset, change
+
+    def __len__(self):
+        return len(self._all)
+
+    def __getitem__(self, index):
+        image, target = self._all[index]
+        return self._change(image), target
+
+
+def test_what_a_wrapper_does_to_images_and_does_not_say_is_not_passed_over(models):
+    model, normalise = models["plain"], v2.Normalize(CONFIG.mean, CONFIG.std)
+    with pytest.warns(UserWarning, match=r"in \[0, 1\], as if not yet normalised.*Around does not say"):
+        evaluate(model, Around(shapes(), "ds"), classes=3)
+    twice = Around(shapes(), "dataset", normalise)
+    with pytest.raises(InvalidInput, match="says normalised = True of itself"):
+        evaluate(model, twice, classes=3)
+    twice.normalised = True
+    close(evaluate(model, twice, classes=3).last.ece, evaluate(model, shapes(), classes=3).last.ece)
+    evaluate(plainly(model), Around(shapes(), "dataset", normalise), classes=3)  # a model that leaves them as they are
+
+
+@pytest.mark.parametrize("as_dictionaries", [False, True])
+def test_a_trainer_looks_at_the_first_images_of_such_a_wrapper(models, as_dictionaries):
+    module = FeedbackModule(copy.deepcopy(models["plain"]), classes=3)
+    twice = Around(shapes(), "dataset", v2.Normalize(CONFIG.mean, CONFIG.std))
+    collate = lambda items: {"image": torch.stack([i for i, _ in items]), "mask": torch.stack([m for _, m in items])}
+    loader = DataLoader(twice, collate_fn=collate if as_dictionaries else None)
+    with pytest.raises(InvalidInput, match="says normalised = True of itself"), quiet():
+        trainer().validate(module, loader, verbose=False)
