@@ -222,8 +222,8 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
         """
         if replaced_forward(self):
             raise SurgeryError(
-                f"{method} opens this {type(self).__name__} without the forward that was replaced on the object itself: "
-                "define it in a class of its own, and wrap that."
+                f"{method} opens this {type(self).__name__} without the forward that was replaced on the object "
+                "itself: define it in a class of its own, and wrap that."
             )
         check_unhooked(self, f"{method} opens this {type(self).__name__}")
 
