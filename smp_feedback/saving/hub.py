@@ -82,7 +82,8 @@ class OnDisk(nn.Module):
             raise InvalidType(f"{', '.join(push_to_hub_kwargs)}: only push_to_hub=True takes more keywords.")
         facts = {"dataset": dataset, "metrics": metrics}
         about = {**(model_card_kwargs or {}), **{key: value for key, value in facts.items() if value is not None}}
-        saved, card = self._described(), self.generate_model_card(**about)
+        saved = self._described()
+        card = model_card(saved, **about)
         check_answers(self, saved)
         folder = at_home(save_directory)
         folder.mkdir(parents=True, exist_ok=True)

@@ -62,6 +62,7 @@ def check_answer(model: nn.Module, seen: Probe, output: Tensor, features: Tensor
 
 
 def same(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether two answers are of one shape and, up to rounding in their dtype, of the same values."""
     allowed = 50 * torch.finfo(ours.dtype).eps ** 0.75 * (1 + float(theirs.nan_to_num().abs().max()))
     return ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=0, atol=allowed, equal_nan=True)
 

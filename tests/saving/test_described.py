@@ -156,7 +156,8 @@ def test_hooks_that_only_look_are_saved_past_and_a_save_leaves_the_weights_and_m
     again = smpf.from_pretrained(model.save_pretrained(tmp_path)).state_dict()
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(torch.equal(value, before[key]) for key, value in again.items())
-    assert all(module.training for module in model.modules()) and seen
+    assert all(module.training for module in model.modules())
+    assert seen
     assert all(p.requires_grad and p.device.type == "cpu" for p in model.parameters())
 
 
