@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, ParamSpec, cast, overload
 
-from torch import nn
+from torch import Tensor, nn
 
 from smp_feedback.config.base import LoopConfig
 from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.config.recurrent import Recurrent
-from smp_feedback.errors import InvalidType, InvalidValue
+from smp_feedback.errors import InvalidType, InvalidValue, SurgeryError
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.models.assembly import assemble, close
 from smp_feedback.models.group_norm import base_norm_of
 from smp_feedback.registry.public import catalogue
 from smp_feedback.saving import loading
+from smp_feedback.surgery.hooks import replaced_forward
 
 P = ParamSpec("P")
 
@@ -144,13 +145,45 @@ def wrap(model: nn.Module, feedback: Feedback = True) -> FeedbackModel:
     if not isinstance(model, nn.Module):
         raise InvalidType(f"model is a {type(model).__name__}: expected a torch.nn.Module, such as an smp model.")
     if isinstance(model, FeedbackModel):
-        return cast(FeedbackModel, close(copy.deepcopy(model), _around(model, feedback), model.feedback.origin))
+        return cast(FeedbackModel, close(_copied(model), _around(model, feedback), model.feedback.origin))
     origin = _origin(model)
     usual = catalogue().architectures.entry(origin["architecture"]).feedback if origin else None
     config = as_config(feedback, default=Recurrent(dynamics="residual"), usual=_keeping_outputs(usual))
     if config is None:
         raise InvalidValue(f"feedback={feedback!r}: wrap adds feedback; give True, a loop's name or a config.")
-    return cast(FeedbackModel, close(copy.deepcopy(model), config, origin))
+    return cast(FeedbackModel, close(_copied(model), config, origin))
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """A copy of *model* that shares nothing with it.
+
+    Raises:
+        SurgeryError: If a part was given another forward on the object, which in a copy would go on calling the part of
+            the original, or if torch cannot copy it.
+    """
+    for name, part in model.named_modules():
+        if name and replaced_forward(part):
+            raise SurgeryError(
+                f"The forward of {name} ({type(part).__name__}) was replaced on the object itself, and in a copy would "
+                f"go on calling this {type(model).__name__}'s own: define it in a class of its own."
+            )
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        held = (
+            (name, key) for name, part in model.named_modules() for key, value in vars(part).items() if _made(value)
+        )
+        name, key = next(held, ("", ""))
+        where = f": {name}.{key} is computed from other parameters (old weight_norm, pruning)" if name else ""
+        raise SurgeryError(
+            f"This {type(model).__name__} cannot be copied{where}. Make it plain first (remove_weight_norm, "
+            "prune.remove), or use torch.nn.utils.parametrizations, and wrap that."
+        ) from error
+
+
+def _made(value: Any) -> bool:
+    """Whether *value* is a tensor that was computed with gradients, which torch does not copy."""
+    return isinstance(value, Tensor) and not value.is_leaf
 
 
 def _around(model: FeedbackModel, feedback: Feedback) -> LoopConfig:

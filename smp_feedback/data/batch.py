@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from smp_feedback.errors import InvalidInput
-from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL
+from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
 
 IMAGE = "image"
 MASK, LABEL, TARGET, INDEX = "mask", "label", "target", "index"
@@ -110,6 +110,35 @@ def check_whole_numbers(target: Any) -> None:
         some = sorted(set(target[strange].flatten().tolist()))[:MOST]
         found = ", ".join(f"{value:.6g}" for value in some)
         raise InvalidInput(f"target of {target.dtype} holds {found}: expected class indices, whole numbers.")
+
+
+def check_labels(target: Tensor, classes: int, ignored: tuple[int, ...] = (), task: str = SEGMENTATION) -> None:
+    """An int64 *target* holds labels of *classes* classes, for ``multilabel`` 0 and 1, or *ignored* ones.
+
+    On a device, this waits for it.
+
+    Raises:
+        InvalidInput: With some others that it holds.
+
+    >>> check_labels(torch.tensor([0, 2, 255]), 3, (255,))
+    """
+    least, most = (int(end) for end in target.aminmax()) if target.numel() else (0, 0)
+    last = 1 if task == MULTILABEL else classes - 1
+    if least >= 0 and most <= last:
+        return
+    strange = target[(target < 0) | (target > last)]
+    others = [label for label in strange.unique().tolist() if label not in ignored]
+    if others:
+        found = ", ".join(map(str, others[:MOST])) + (", ..." if len(others) > MOST else "")
+        hint = " Of masks of 0 and 255, 255 is class 1 by values={255: 1}." if others == [255] else ""
+        raise InvalidInput(
+            f"target holds {found}: expected labels 0 to {last}{_or(ignored)}; labels that shall not count are "
+            f"ignore_index.{hint}"
+        )
+
+
+def _or(ignored: tuple[int, ...]) -> str:
+    return "".join(f", or {label} for void" for label in ignored if label != -100)  # which torch ignores by itself
 
 
 def _said(batch: Any) -> str:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.config.base import GradientFlow, LoopConfig
-from smp_feedback.errors import InvalidInput, InvalidType, NotScriptable
+from smp_feedback.errors import InvalidInput, InvalidType, NotScriptable, SurgeryError
 from smp_feedback.loops.unroll import Share, Turned, reusable
 from smp_feedback.ops.maps import size_of
 from smp_feedback.saving.hub import OnDisk
 from smp_feedback.saving.weights import FeedforwardWeights
 from smp_feedback.surgery.extension import ClosedLoop
 from smp_feedback.surgery.head import channels_of
-from smp_feedback.surgery.hooks import check_unhooked
+from smp_feedback.surgery.hooks import check_unhooked, replaced_forward
 
 Answer = Callable[[], tuple[Tensor, Tensor | None]]
 """Computes the logits, and the labels of a model that has some."""
@@ -217,8 +217,14 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
         """Nothing that acts in ``model(x)`` is left out by *method*, which opens the model rather than calls it.
 
         Raises:
-            SurgeryError: If the model itself has a hook; those of its parts act in every look.
+            SurgeryError: If the model itself has a hook, or a forward that was replaced on the object; hooks of its
+                parts act in every look.
         """
+        if replaced_forward(self):
+            raise SurgeryError(
+                f"{method} opens this {type(self).__name__} without the forward that was replaced on the object "
+                "itself: define it in a class of its own, and wrap that."
+            )
         check_unhooked(self, f"{method} opens this {type(self).__name__}")
 
     def _turns(

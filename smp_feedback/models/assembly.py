@@ -18,7 +18,7 @@ from smp_feedback.models.normalisation import built_config
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.cuts import answering_logits
 from smp_feedback.surgery.extension import ClosedLoop
-from smp_feedback.surgery.hooks import check_unhooked
+from smp_feedback.surgery.hooks import check_unhooked, replaced_forward
 
 
 def assemble(arch: str, given: dict[str, Any], feedback: Feedback, base_norm: str | None = None) -> nn.Module:
@@ -88,7 +88,7 @@ def close(
 def _check_open(base: nn.Module, loop: type[ClosedLoop], *, around: bool) -> None:
     """Nothing of *base* itself would hide a part of *loop*, or be left out where the loop opens it."""
     name = type(base).__name__
-    if "forward" in vars(base):
+    if replaced_forward(base):
         raise SurgeryError(
             f"The forward of this {name} was replaced on the object itself, which hides the loop's: define it in a "
             "class of its own."

@@ -33,13 +33,13 @@ def described(model: Any) -> dict[str, Any]:
         FeedbackError: If its arguments cannot say what it is; with the first part that differs.
     """
     origin: dict[str, Any] = dict(model.feedback.origin)
-    fresh = _fresh(origin)
+    fresh = fresh_base(origin)
     if fresh is None or (wrong := difference(fresh, model)) is None:
         return origin
     classes = _other_classes(origin["arguments"], fresh, model)
     if classes is not None:
         renewed = {**origin, "arguments": {**origin["arguments"], "classes": classes}}
-        fresh = _fresh(renewed)
+        fresh = fresh_base(renewed)
         if fresh is not None and difference(fresh, model) is None and _loop_fits(renewed, model):
             return renewed
     raise FeedbackError(
@@ -49,7 +49,7 @@ def described(model: Any) -> dict[str, Any]:
     )
 
 
-def _fresh(origin: Mapping[str, Any]) -> nn.Module | None:
+def fresh_base(origin: Mapping[str, Any]) -> nn.Module | None:
     """The base that the arguments build, without weights where it can do without; None if nobody can say."""
     arguments = dict(origin["arguments"])
     base_norm = arguments.pop("base_norm", None)

@@ -14,6 +14,7 @@ from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.models.preprocess import own_preprocess, preprocess_of
+from smp_feedback.saving.answers import check_answers
 from smp_feedback.saving.card import model_card
 from smp_feedback.saving.described import described
 from smp_feedback.saving.files import Source
@@ -62,7 +63,8 @@ class OnDisk(nn.Module):
 
         Raises:
             FeedbackError: If the model was wrapped around a base that no registered name can rebuild, parts of it were
-                replaced by what its arguments cannot say, or one of them cannot be written as JSON.
+                replaced by what its arguments cannot say, one of them cannot be written as JSON, or what they build
+                answers a small image otherwise than this model does.
             InvalidValue: If *config* is given.
 
         >>> import tempfile, smp_feedback as smpf
@@ -80,7 +82,9 @@ class OnDisk(nn.Module):
             raise InvalidType(f"{', '.join(push_to_hub_kwargs)}: only push_to_hub=True takes more keywords.")
         facts = {"dataset": dataset, "metrics": metrics}
         about = {**(model_card_kwargs or {}), **{key: value for key, value in facts.items() if value is not None}}
-        saved, card = self._described(), self.generate_model_card(**about)
+        saved = self._described()
+        card = model_card(saved, **about)
+        check_answers(self, saved)
         folder = at_home(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         write_saved(folder, saved, self, str(card))

@@ -54,5 +54,23 @@ def check_unhooked(module: nn.Module, goes_past: str) -> None:
         raise SurgeryError(f"{goes_past} without its {hook}, which acts where it is called: {INSTEAD}.")
 
 
+def replaced_forward(module: nn.Module) -> bool:
+    """Whether the forward of *module* was replaced on the object itself, by what a copy or an opened model leaves out.
+
+    Not so where it is another method of its own, to which a copy has its own, nor where torch has compiled it.
+
+    >>> net = nn.Identity()
+    >>> net.forward = lambda image: 2 * image
+    >>> replaced_forward(net), replaced_forward(nn.Identity())
+    (True, False)
+    """
+    forward = vars(module).get("forward")
+    if forward is None or "_orig_mod" in module._modules:
+        return False
+    function = getattr(forward, "__func__", None)
+    own = getattr(type(module), getattr(function, "__name__", ""), None)
+    return getattr(forward, "__self__", None) is not module or function is not own
+
+
 def _name(hook: Callable[..., Any]) -> str:
     return getattr(hook, "__qualname__", type(hook).__qualname__).rpartition(".")[2]

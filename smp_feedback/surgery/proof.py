@@ -57,11 +57,12 @@ def check_answer(model: nn.Module, seen: Probe, output: Tensor, features: Tensor
     pairs = [(cut.head(model, cut.read(model, output), size_of(seen.image)), seen.logits)]
     if features is not None and seen.labels is not None:
         pairs.append((cut.labels(model, features), seen.labels))
-    if not all(_same(ours, theirs) for ours, theirs in pairs):
+    if not all(same(ours, theirs) for ours, theirs in pairs):
         raise SurgeryError(_cause(model, seen))
 
 
-def _same(ours: Tensor, theirs: Tensor) -> bool:
+def same(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether two answers are of one shape and, up to rounding in their dtype, of the same values."""
     allowed = 50 * torch.finfo(ours.dtype).eps ** 0.75 * (1 + float(theirs.nan_to_num().abs().max()))
     return ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=0, atol=allowed, equal_nan=True)
 

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from smp_feedback.data.batch import pair_of
+from smp_feedback.data.batch import check_labels, pair_of
 from smp_feedback.errors import InvalidValue
 from smp_feedback.ops.reading import SEGMENTATION, answers_classes
-from smp_feedback.training.apply_loss import loss_of_look
+from smp_feedback.training.apply_loss import is_smps, loss_of_look
 from smp_feedback.training.build_loss import build_loss
 from smp_feedback.training.class_weights import BALANCED, balanced_weights, check_class_weights
 from smp_feedback.training.metric import task_of
-from smp_feedback.training.scoring_module import ScoringModule
+from smp_feedback.training.scoring_module import ScoringModule, check_answer
 
 
 class JudgingModule(ScoringModule):
@@ -35,11 +35,26 @@ class JudgingModule(ScoringModule):
     balanced: bool
 
     def judge(self, logits: Tensor, target: Tensor, look: int) -> Tensor:
-        """The loss of one look's logits; the first tell how many channels the model answers."""
+        """The loss of one look's logits; the first tell how many channels the model answers.
+
+        Raises:
+            InvalidValue: If *target* is of another size than *logits*.
+            InvalidInput: If a loss that is ours, smp's or torch's is to judge labels that there are not; seen to on a
+                CPU, and on a device at an epoch's first batch, for each look would wait for it.
+        """
+        check_answer(logits, target)
+        known = self.named is not None or is_smps(self.loss) or type(self.loss).__module__ == nn.modules.loss.__name__
+        if known and (target.device.type == "cpu" or self._begins_epoch()):
+            ignored = {self.ignore_index, getattr(self.loss, "ignore_index", None)} - {None}
+            check_labels(target, self.classes, tuple(sorted(ignored)), self.task or SEGMENTATION)
         if logits.shape[1] != self.channels:
             self._settle(logits.shape[1], self.task or SEGMENTATION)
         how: dict[str, Any] = {"ignore_index": self.ignore_index, "named": self.named is not None}
         return loss_of_look(self.loss, logits, target, look, **how)
+
+    def _begins_epoch(self) -> bool:
+        trainer: Any = self._trainer
+        return trainer is not None and trainer.training and trainer.fit_loop.batch_idx == 0
 
     def _settle(self, channels: int | None, task: str) -> None:
         """Make the loss for so many channels and such a task."""

@@ -98,6 +98,69 @@ def test_what_the_arguments_cannot_say_is_not_saved(tmp_path, change, words, clo
     assert not (tmp_path / "model").exists()
 
 
+def doubled(module, inputs, gave):
+    return 2 * gave
+
+
+def hook_of_the_head(model):
+    model.segmentation_head.register_forward_hook(doubled)
+
+
+def hook_of_the_model(model):
+    model.register_forward_hook(doubled)
+
+
+def forward_of_the_encoder(model):
+    before = model.encoder.forward
+    model.encoder.forward = lambda image: before(image / 2)
+
+
+def class_of_the_same_name(model):
+    class Conv2d(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x).square()
+
+    model.segmentation_head[0].__class__ = Conv2d
+
+
+def other_interpolation(model):
+    for block in model.decoder.blocks:
+        block.interpolation_mode = "bilinear"
+
+
+CHANGES = {
+    hook_of_the_head: "segmentation_head has a forward hook 'doubled'",
+    hook_of_the_model: "by a hook, or a forward, of the object itself",
+    forward_of_the_encoder: "the forward of encoder was replaced on the object",
+    class_of_the_same_name: r"segmentation_head\.0 is a test_described\..*Conv2d",
+    other_interpolation: "an attribute or a method",
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.loop)
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_shows_in_no_weight_and_changes_the_answer_is_not_saved(tmp_path, loop, change):
+    model = smpf.create("Unet", **TINY, feedback=loop)
+    change(model)
+    with pytest.raises(FeedbackError, match=rf"answers otherwise than .*{CHANGES[change]}.* come back from disk"):
+        model.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@torch.no_grad()
+def test_hooks_that_only_look_are_saved_past_and_a_save_leaves_the_weights_and_modes(tmp_path):
+    model, seen = smpf.create("Unet", **TINY).train(), []
+    model.encoder.register_forward_hook(lambda module, inputs, gave: seen.append(gave))
+    model.register_forward_hook(lambda module, inputs, gave: seen.append(gave))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    again = smpf.from_pretrained(model.save_pretrained(tmp_path)).state_dict()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in again.items())
+    assert all(module.training for module in model.modules())
+    assert seen
+    assert all(p.requires_grad and p.device.type == "cpu" for p in model.parameters())
+
+
 def test_a_head_that_the_loop_does_not_fit_is_not_saved(tmp_path):
     model = smpf.create("Unet", **TINY, feedback=LOOPS[1])
     head(model)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 import smp_feedback as smpf
 from smp_feedback.errors import SurgeryError
@@ -129,6 +130,47 @@ def test_a_forward_that_was_replaced_on_the_object_is_refused():
     model.forward = lambda image: image
     with pytest.raises(SurgeryError, match="forward of this Unet was replaced on the object"):
         smpf.wrap(model)
+
+
+def test_a_part_whose_forward_was_replaced_on_the_object_is_refused_for_a_copy_would_call_the_original():
+    model = plain()
+    before = model.decoder.forward
+    model.decoder.forward = lambda *features: 2 * before(*features)
+    with pytest.raises(SurgeryError, match=r"forward of decoder \(UnetDecoder\) was replaced on the object"):
+        smpf.wrap(model)
+
+
+@torch.no_grad()
+def test_a_part_that_took_another_method_of_its_own_for_its_forward_is_looped():
+    class Decoder(type(plain().decoder)):
+        def doubled(self, *features):
+            return 2 * super().forward(*features)
+
+    model = plain()
+    model.decoder.__class__ = Decoder
+    model.decoder.forward = model.decoder.doubled
+    answer = model(IMAGE)
+    looping = smpf.wrap(model)
+    model.decoder.__class__ = type(plain().decoder)  # the copy has its own
+    agree(looping(IMAGE), answer)
+
+
+@pytest.mark.parametrize("way", [nn.utils.weight_norm, lambda conv: prune.l1_unstructured(conv, "weight", 0.5)])
+def test_what_torch_cannot_copy_is_refused_with_the_part_and_what_to_do(way):
+    model = plain()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # weight_norm is old
+        way(model.segmentation_head[0])
+    with pytest.raises(SurgeryError, match=r"segmentation_head.0.weight .*remove_weight_norm, prune.remove"):
+        smpf.wrap(model)
+
+
+def test_a_forward_that_was_replaced_after_closing_is_refused_where_the_model_is_opened():
+    model = smpf.wrap(plain())
+    model.forward = lambda image: image
+    for way in (model.iterate, model.trajectory):
+        with pytest.raises(SurgeryError, match="without the forward that was replaced on the object"):
+            way(IMAGE)
 
 
 @pytest.mark.parametrize("loop", LOOPS)

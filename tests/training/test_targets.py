@@ -193,6 +193,44 @@ def test_what_cannot_be_meant_is_refused(batch, words):
         FeedbackModule(nn.Conv2d(3, 2, 1), classes=2).loss_of(batch)
 
 
+LOGITS = torch.zeros(1, 3, 8, 6)
+
+
+class Fixed(nn.Module):
+    def forward(self, image):
+        return LOGITS + 0 * image.mean()
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "dice", "jaccard", "tversky", "lovasz", "focal"])
+def test_masks_of_another_size_or_of_labels_that_there_are_not_are_refused_by_every_loss(loss):
+    module = FeedbackModule(Fixed(), classes=3, loss=loss)
+    image, mask = torch.zeros(1, 3, 8, 6), torch.ones(1, 8, 6).long()
+    with pytest.raises(InvalidValue, match=r"answers \(1, 3, 8, 6\) where the targets are \(1, 6, 8\)"):
+        module.loss_of((image, mask.mT))
+    for label in (3, -1, 255):
+        mask[0, 2, 2] = label
+        with pytest.raises(InvalidInput, match=f"target holds {label}: expected labels 0 to 2; .* ignore_index"):
+            module.loss_of((image, mask))
+    assert FeedbackModule(Fixed(), classes=3, loss=loss, ignore_index=255).loss_of((image, mask)).isfinite()
+
+
+@pytest.mark.parametrize("loss", ["BCEWithLogitsLoss", nn.BCEWithLogitsLoss(), "focal", "cross_entropy"])
+def test_binary_masks_of_0_and_255_are_refused_with_what_to_write(loss):
+    module = FeedbackModule(nn.Conv2d(3, 1, 1), classes=2, loss=loss)
+    with pytest.raises(InvalidInput, match=r"target holds 255: expected labels 0 to 1; .*values=\{255: 1\}"):
+        module.loss_of((torch.zeros(1, 3, 2, 2), torch.tensor([[[0, 255], [255, 0]]])))
+
+
+def test_labels_that_a_loss_of_ones_own_knows_are_its_own_affair():
+    class Own(nn.Module):
+        def forward(self, logits, target):
+            return F.cross_entropy(logits, target, ignore_index=9)
+
+    batch = torch.zeros(1, 3, 8, 6), torch.full((1, 8, 6), 9).index_fill(1, torch.tensor([0]), 1)
+    loss = FeedbackModule(Fixed(), classes=3, loss=Own()).loss_of(batch)
+    assert math.isclose(loss.item(), math.log(3), abs_tol=1e-6)
+
+
 # --- void alone
 
 
