@@ -12,6 +12,8 @@ from smp_feedback.errors import InvalidValue, UnknownName
 from smp_feedback.saving.files import replace_file
 
 VERSION = 1
+SCORES = {"segmentation": "mIoU", "multilabel": "mIoU", "classification": "accuracy"}
+"""What ``score`` is, by task."""
 KINDS = {
     "ablation": "smp_feedback.experiments.ablation.figures:figures",
     "calibration": "smp_feedback.plotting.figures:calibration",

@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from smp_feedback.evaluation.results import Result
-from smp_feedback.evaluation.scores import SCORES
+from smp_feedback.evaluation.results import SCORES, Result
 from smp_feedback.plotting.axes import (
     Look,
     Rows,

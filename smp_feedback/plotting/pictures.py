@@ -188,8 +188,15 @@ def examples(data: Dataset[Item]) -> list[Item]:
 
 
 def photo(image: Tensor) -> NDArray[np.float32]:
-    """An image (C, H, W) as it is drawn, (H, W, C) in [0, 1]."""
-    drawn: NDArray[np.float32] = image.clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
+    """An image (C, H, W) as it is drawn, (H, W, 3) or grey, (H, W, 1), in [0, 1].
+
+    Of more than three bands it is the first three, of two the first.
+
+    >>> [photo(torch.zeros(channels, 4, 6)).shape[2] for channels in (1, 2, 3, 5)]
+    [1, 1, 3, 3]
+    """
+    seen = image[:3] if len(image) >= 3 else image[:1]
+    drawn: NDArray[np.float32] = seen.clamp(0, 1).permute(1, 2, 0).float().cpu().numpy()
     return drawn
 
 

@@ -13,7 +13,7 @@ from smp_feedback.checks import at_home
 from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
 from smp_feedback.models.normalisation import given_config
-from smp_feedback.models.preprocess import Preprocess, own_preprocess
+from smp_feedback.models.preprocess import own_preprocess, preprocess_of
 from smp_feedback.saving.card import model_card
 from smp_feedback.saving.described import described
 from smp_feedback.saving.files import Source
@@ -148,8 +148,8 @@ class OnDisk(nn.Module):
 
     @property
     def preprocess(self) -> Any:
-        """An image as this model wants it: a torchvision v2 transform, see `Preprocess`.
+        """An image as this model wants it: a torchvision v2 transform, see `smp_feedback.models.preprocess.Preprocess`.
 
         A base that has a ``preprocess`` of its own goes on having it.
         """
-        return own_preprocess(self) or Preprocess(self.data_config)
+        return own_preprocess(self) or preprocess_of(self)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar, cast
 
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from smp_feedback.checks import check_choice, check_number, check_whole
-from smp_feedback.data.batch import image_of, pair_of
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.models.builder import check_reads_logits
@@ -19,15 +17,15 @@ from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
 from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.step_batchnorm import reset_statistics
 from smp_feedback.training.cycle import ScheduleCallable, averaging, fit_cycle, make_schedule
-from smp_feedback.training.judging import JudgingModule
+from smp_feedback.training.looks_module import LooksModule
 from smp_feedback.training.loss_weights import Supervise, looks_of, step_weights, weighted
-from smp_feedback.training.metric import NAMES, LookMetric, task_of
+from smp_feedback.training.metric import NAMES
 from smp_feedback.training.optim import OptimizerCallable, check_feedback_lr, make_optimizer
-from smp_feedback.training.scoring_module import PLATEAU, Batch, check_answer
+from smp_feedback.training.scoring_module import PLATEAU, Batch
 from smp_feedback.training.weight_average import AveragedWeights, check_decay
 
 
-class FeedbackModule(JudgingModule):
+class FeedbackModule(LooksModule):
     """Trains *model*, and scores every look: ``val_miou`` is the last look's, ``val_miou/look_1`` the first's.
 
     Batches are (image, target) or (image, target, index), or dictionaries of ``image`` and ``mask``, ``label`` or
@@ -116,18 +114,6 @@ class FeedbackModule(JudgingModule):
         self.scores = None if task is None else self._metric(task)
         self.scored = None
 
-    def looks(self, image: Tensor) -> Iterator[Tensor]:
-        """The logits of each look, T of them; a loop that came to rest earlier repeats its last."""
-        if not isinstance(self.model, FeedbackModel):
-            yield self(image)
-            return
-        seen = 0
-        for step in self.model.iterate(image):
-            yield step.logits
-            seen += 1
-        for _ in range(seen, self.steps):
-            yield step.logits
-
     def loss_of(self, batch: Batch) -> Tensor:
         """The loss of one batch, weighted over the looks, ready for one backward pass."""
         image, target = self.pair(batch)
@@ -136,14 +122,6 @@ class FeedbackModule(JudgingModule):
         looks = zip(self.weights, cast(FeedbackModel, self.model).iterate(image), strict=True)
         share = weighted(self.weights, self.judge, target)
         return torch.stack([share(step) for weight, step in looks if weight]).sum()
-
-    def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The images and targets of *batch*; the first targets tell the task, where nobody did."""
-        image, target = pair_of(batch, self.task)
-        if self.task is None:
-            self.task = task_of(target)
-            self._settle(self.channels, self.task)
-        return image, target
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One batch's loss; with ``backward="per_step"``, the whole optimiser step."""
@@ -182,46 +160,6 @@ class FeedbackModule(JudgingModule):
         """Where stochastic weight averaging has begun BatchNorm's statistics anew, begin those of later steps, too."""
         if any(self.current_epoch == one.swa_end + 1 for one in averaging(self.trainer)):
             reset_statistics(self.model)
-
-    def validation_step(self, batch: Batch, index: int) -> None:
-        """Score one batch, look by look."""
-        self._score("val", self.ready(batch, index))
-
-    def test_step(self, batch: Batch, index: int) -> None:
-        """Score one batch, look by look."""
-        self._score("test", self.ready(batch, index))
-
-    def predict_step(self, batch: Any, index: int) -> Tensor:
-        """The logits of every look (T, B, classes, H, W)."""
-        return torch.stack(list(self.looks(image_of(self.fed(batch)))))
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the scores."""
-        self._conclude("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the scores."""
-        self._conclude("test")
-
-    def _score(self, stage: str, batch: Batch) -> None:
-        image, target = self.pair(batch)
-        if self.scores is None:
-            with torch.inference_mode(False):  # else only what validates could count with it
-                self.scores = self._metric(cast(str, self.task)).to(self.device)
-        for t, logits in enumerate(self.looks(image)):
-            check_answer(logits, target)
-            self.scores.update(t, logits, target)
-        self.log(f"{stage}_loss", self.judge(logits, target, t), sync_dist=True, batch_size=len(image))
-
-    def _conclude(self, stage: str) -> None:
-        scored = self.conclude()
-        name = f"{stage}_{scored.name}"
-        self.log(name, scored.looks[-1], prog_bar=True, sync_dist=True)
-        if self.steps > 1:
-            self.log_dict({f"{name}/look_{t + 1}": look for t, look in enumerate(scored.looks)}, sync_dist=True)
-
-    def _metric(self, task: str) -> LookMetric:
-        return LookMetric(task, classes=self.classes, steps=self.steps, ignore_index=self.ignore_index)
 
     def configure_callbacks(self) -> list[Callback]:
         """The moving average, if there is one."""

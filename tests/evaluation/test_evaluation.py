@@ -45,7 +45,7 @@ from torchmetrics.classification import (
     MulticlassJaccardIndex,
 )
 
-from smp_feedback.plotting.pictures import uncertainty
+from smp_feedback.plotting.pictures import photo, uncertainty
 from smp_feedback.plotting.plot import draw, plot
 from smp_feedback.plotting.style import LINES, STYLES, styled
 
@@ -658,3 +658,12 @@ def test_scores_of_several_labels_a_pixel_are_drawn_and_pictures_of_one_refuse_t
     assert draw(result)["severity"].get_supylabel() == "mIoU"
     with pytest.raises(InvalidValue, match=r"\(2, 4, 4\): a picture shows one label a pixel"):
         uncertainty({"m": nn.Identity()}, data, tmp_path / "x.png", classes=2)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_images_of_any_bands_are_drawn(channels, tmp_path):
+    image = torch.rand(channels, 6, 8)
+    model = nn.Conv2d(channels, 2, 1)
+    assert uncertainty({"m": model}, [(image, torch.zeros(6, 8).long())], tmp_path / "x.png", classes=2).is_file()
+    seen = image[:3] if channels > 2 else image[:1]
+    np.testing.assert_array_equal(photo(image), seen.permute(1, 2, 0).numpy())

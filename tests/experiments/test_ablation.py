@@ -13,6 +13,7 @@ pytest.importorskip("lightning")
 pytest.importorskip("matplotlib")
 from torch.optim import Adam
 
+from smp_feedback.config.data import DataConfig
 from smp_feedback.data.seeding import corruption_generator
 from smp_feedback.data.triplets import labelled
 from smp_feedback.data.turbulence.simulator import of_air
@@ -300,14 +301,18 @@ def test_an_ablation_is_kept_taken_up_again_and_drawn(tmp_path):
     assert [path.name for path in plot([tmp_path / "ablation.json"], tmp_path / "drawn")] == ["ablation-rows.png"]
 
 
-def test_pictures_show_the_distorted_image_what_was_made_of_it_and_the_truth():
+@pytest.mark.parametrize("config", [DataConfig(), DataConfig(mean=(0.4,) * 3, std=(0.2,) * 3)])
+def test_pictures_show_the_distorted_image_what_was_made_of_it_and_the_truth(config):
     models = {row: built(row)[0].eval() for row in ("distorted", "feedback")}
+    for model in models.values():
+        model.data_config = config
     with torch.no_grad():
         models["feedback"].restorer.last.weight.normal_(std=0.1)
     distorted, clean, mask = test_triplets(tiny(severity=5))[0]
     with torch.no_grad():
-        said = {row: model(distorted[None])[0].argmax(0) for row, model in models.items()}
-        restored = [*models["feedback"].iterate(distorted[None])][-1].restored[0]
+        image = config.normalise(distorted[None])
+        said = {row: model(image)[0].argmax(0) for row, model in models.items()}
+        restored = config.undo([*models["feedback"].iterate(image)][-1].restored)[0]
     shown = dict(pictures(models, distorted, clean, mask, 6))
     assert list(shown) == [
         "distorted image", "restored:\nfeedback", "clean image", "distorted", "feedback", "truth"

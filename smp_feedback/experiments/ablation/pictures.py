@@ -12,7 +12,7 @@ from smp_feedback.evaluation.restoration_loop import answers
 from smp_feedback.experiments.ablation.rows import ROWS
 from smp_feedback.experiments.ablation.runs import AblationKey, restored, test_triplets
 from smp_feedback.experiments.ablation.settings import AblationSettings
-from smp_feedback.plotting.pictures import Panel, answered, colours, examples, grid, photo
+from smp_feedback.plotting.pictures import Panel, answered, colours, data_config, examples, fed, grid, photo
 from smp_feedback.surgery.extension import evaluating
 
 
@@ -39,9 +39,10 @@ def pictures(models: dict[str, nn.Module], distorted: Tensor, clean: Tensor, mas
     said, seen = {}, None
     for row, model in models.items():
         with evaluating(model), torch.inference_mode():
-            *_, last = answers(model, distorted[None])
+            *_, last = answers(model, fed(model, distorted[None]))
         said[row] = answered(last.logits, classes)
-        seen = (f"restored:\n{row}", photo(last.restored[0])) if ROWS[row].restored else seen
+        if ROWS[row].restored:
+            seen = f"restored:\n{row}", photo(data_config(model).undo(last.restored)[0])
     labels = [(row.replace("-", "\n"), picture) for row, picture in said.items()]
     images: list[Any] = [("distorted image", photo(distorted)), seen, ("clean image", photo(clean))]
     return [*filter(None, images), *labels, ("truth", colours(mask, classes))]

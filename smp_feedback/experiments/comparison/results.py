@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from smp_feedback.evaluation.scores import SCORES
+from smp_feedback.evaluation.results import SCORES
 from smp_feedback.evaluation.statistics import Paired
 
 FEEDBACK = "feedback"

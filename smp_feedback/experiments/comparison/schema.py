@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smp_feedback.errors import InvalidInput, did_you_mean, suggestion
-from smp_feedback.evaluation.scores import SCORES
+from smp_feedback.evaluation.results import SCORES
 from smp_feedback.experiments.comparison.results import (
     CLEAN,
     MODELS,
