@@ -10,10 +10,13 @@ from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import InvalidValue
 from smp_feedback.factory import from_pretrained
 from smp_feedback.saving.saved import CONFIG as SAVED
-from smp_feedback.training.build import Facts, build_module, check_sizes
-from smp_feedback.training.datamodule import ImageFiles, PairsModule
+from smp_feedback.training.build import build_module, check_sizes
+from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.facts import Facts
+from smp_feedback.training.image_files import ImageFiles
 from smp_feedback.training.module import FeedbackModule
-from smp_feedback.training.run_folder import CONFIG, load_weights
+from smp_feedback.training.run_folder import load_weights
+from smp_feedback.training.same_settings import CONFIG
 
 
 class Shown(NamedTuple):

@@ -20,10 +20,11 @@ from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.restoration_loop import evaluate_restoration
 from smp_feedback.loops.restoration.model import RestorationModel
-from smp_feedback.training.build import Facts, build_model, open_pairs
-from smp_feedback.training.data_settings import AUTO
+from smp_feedback.training.build import build_model
 from smp_feedback.training.datamodule import TripletsModule
 from smp_feedback.training.distortion import Distortion, open_triplets
+from smp_feedback.training.facts import AUTO, Facts
+from smp_feedback.training.opening import open_pairs
 from smp_feedback.training.restoration import RestorationModule
 from smp_feedback.training.step_loss import StepLoss
 from smp_feedback.training.trained_base import closed_base

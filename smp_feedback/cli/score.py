@@ -21,10 +21,11 @@ from smp_feedback.evaluation.results import save_result
 from smp_feedback.evaluation.score_loop import evaluate_score
 from smp_feedback.evaluation.tuning import MOST, STEP_SIZES, check_search, tune
 from smp_feedback.loops.score.model import ScoreModel
-from smp_feedback.training.build import Facts, open_pairs
 from smp_feedback.training.checkpoints import check_room
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.denoising import DenoisingModule
+from smp_feedback.training.facts import Facts
+from smp_feedback.training.opening import open_pairs
 from smp_feedback.training.run_folder import MODEL
 from smp_feedback.training.trained_base import check_data, closed_base
 

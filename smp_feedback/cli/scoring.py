@@ -18,9 +18,9 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.results import save_result
 from smp_feedback.factory import from_pretrained
 from smp_feedback.loops.outer import OuterModel
-from smp_feedback.training.build import Facts
 from smp_feedback.training.checkpoints import LAST, check_room
 from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.facts import Facts
 from smp_feedback.training.run_folder import MODEL, free_folder
 from smp_feedback.training.trained_base import check_data
 

@@ -14,8 +14,8 @@ from jsonargparse import ArgumentParser
 from smp_feedback.cli.help import first_line, new_parser, usage
 from smp_feedback.errors import InvalidValue
 from smp_feedback.saving.saved import CONFIG as SAVED
-from smp_feedback.training.run_folder import CONFIG, of_any_version
-from smp_feedback.training.trainer import quiet
+from smp_feedback.training.quiet import quiet
+from smp_feedback.training.same_settings import CONFIG, of_any_version
 
 Stage = Callable[[ArgumentParser, Any], None]
 Told = dict[str, Any]

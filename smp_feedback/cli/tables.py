@@ -16,7 +16,7 @@ from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.saving.weights import base_name
-from smp_feedback.training.build import Facts
+from smp_feedback.training.facts import Facts
 from smp_feedback.training.metric import ACCURACY, Scored
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.run_folder import MODEL

@@ -20,14 +20,17 @@ from smp_feedback.config.data import DataConfig
 from smp_feedback.data.inspection.summary import data_summary
 from smp_feedback.ops.reading import CLASSIFICATION
 from smp_feedback.saving.files import replace_file
-from smp_feedback.training.build import Facts, build_module, open_pairs
+from smp_feedback.training.build import build_module
 from smp_feedback.training.checkpoints import check_room
 from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.facts import Facts
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.module import FeedbackModule
+from smp_feedback.training.opening import open_pairs
 from smp_feedback.training.prediction_writers import LabelWriter, PredictionWriter
+from smp_feedback.training.quiet import quiet
 from smp_feedback.training.run_folder import free_folder, kept_data, load_weights, weights_of
-from smp_feedback.training.trainer import build_trainer, quiet
+from smp_feedback.training.trainer import build_trainer
 
 
 def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], None]:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from smp_feedback.config.data import DataConfig
-from smp_feedback.data.items import inherited
-from smp_feedback.models.preprocessing import given_config
+from smp_feedback.errors import InvalidInput
+from smp_feedback.models.normalisation import given_config
 
 Feed = Callable[[Tensor], Tensor]
 """Of images (B, C, H, W), as a dataset gives them, to what a model is shown."""
@@ -22,7 +22,7 @@ def feeding(model: nn.Module, dataset: object) -> Feed:
     keep it as ``.dataset``. What says nothing of itself, such as a list of tensors, is shown as it is.
 
     Args:
-        model: Any; see :func:`smp_feedback.models.preprocessing.given_config`.
+        model: Any; see :func:`smp_feedback.models.normalisation.given_config`.
         dataset: What the images are from.
 
     Warns:
@@ -56,5 +56,20 @@ def config_for(model: nn.Module, dataset: object) -> DataConfig:
 
 
 def is_raw(dataset: object) -> bool:
-    """Whether *dataset* says that its images are in [0, 1], not yet normalised."""
-    return inherited(dataset, "normalised") is False
+    """Whether *dataset* says that its images are in [0, 1], not yet normalised; also of parts that are put together.
+
+    Raises:
+        InvalidInput: If some of the parts say so, and others do not.
+    """
+    while dataset is not None and not hasattr(dataset, "normalised"):
+        parts = getattr(dataset, "datasets", None)
+        if isinstance(parts, (list, tuple)) and parts:  # as torch.utils.data.ConcatDataset has them
+            said = {is_raw(part) for part in parts}
+            if len(said) > 1:
+                raise InvalidInput(
+                    "Datasets that give images in [0, 1] (normalised = False) are put together with others that do not "
+                    "say so: expected images of one kind."
+                )
+            return said.pop()
+        dataset = getattr(dataset, "dataset", None)
+    return getattr(dataset, "normalised", None) is False

@@ -8,12 +8,12 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from smp_feedback.checks import check_choice, check_steps, check_whole
 from smp_feedback.data.batch import pair_of
 from smp_feedback.data.feeding import Feed, feeding
 from smp_feedback.errors import InvalidType, InvalidValue
+from smp_feedback.evaluation.batches import batches
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.scores import LookScores, score_of
 from smp_feedback.loops.base import FeedbackModel, Step
@@ -67,7 +67,8 @@ def evaluate(
 
     Raises:
         InvalidValue, InvalidType: If an argument is out of its range, before any work.
-        InvalidInput: If logits and targets do not fit, or a label is neither a class nor ignored.
+        InvalidInput: If logits and targets do not fit, images of a batch are of several sizes, or a label is neither a
+            class nor ignored.
 
     >>> data = [(torch.zeros(2, 2, 2), torch.tensor([[0, 0], [1, 1]]))]
     >>> score = evaluate(nn.Identity(), data, classes=2).last  # says class 0 everywhere, as sure as of class 1
@@ -121,11 +122,6 @@ def miou(
 ) -> float:
     """Mean intersection over union of *model* on *data*, in [0, 1], after its own number of looks; see `evaluate`."""
     return evaluate(model, data, classes=classes, ignore_index=ignore_index, batch_size=batch_size).last.score
-
-
-def batches(data: Pairs, batch_size: int, workers: int = 0) -> Any:
-    """*data* batch by batch, in order; without a generator of its own, a loader would move everybody's."""
-    return DataLoader(data, batch_size, num_workers=workers, generator=torch.Generator())
 
 
 def looks_of(model: nn.Module, looks: Sequence[int] | None) -> tuple[int, ...]:

@@ -10,7 +10,10 @@ from torch import Tensor
 
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.confusion import Reliability, Tally
-from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL
+from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
+
+SCORES = {SEGMENTATION: "mIoU", MULTILABEL: "mIoU", CLASSIFICATION: "accuracy"}
+"""What ``score`` is, by task."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from torch.utils.data import Subset
 from smp_feedback.data import open_dataset
 from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.experiments.base_settings import ExperimentSettings
-from smp_feedback.training.build import Facts, facts_of
 from smp_feedback.training.callbacks import NotFinite
 from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.facts import Facts, facts_of
 from smp_feedback.training.trainer import fit
 
 TEST_SEED = 2**32  # every run is scored on the same corrupted images; no run is trained under these

@@ -129,7 +129,7 @@ class Job(NamedTuple):
         served, form = self.served, FORMATS[self.kind]
         tried = shapes(self.shape, axes, served.stride)
         program = trace(served, noise(served, tried[0]), axes, served.stride)
-        form.write(program, self.path, served.names(), served.facts(), self.opset)
+        form.write(program, self.path, served.names(), served.facts(tried[0]), self.opset)
         return compare(form.open(self.path), served, tried, self.tolerance) if self.check else None
 
     @property

@@ -16,8 +16,8 @@ from smp_feedback.checks import check_choice, check_steps
 from smp_feedback.errors import ExportError, InvalidInput, InvalidType, InvalidValue
 from smp_feedback.exporting.formats import Session, answers
 from smp_feedback.loops.base import FeedbackModel, check_image
-from smp_feedback.models.preprocessing import given_config
-from smp_feedback.ops.reading import SEGMENTATION, reading_of
+from smp_feedback.models.normalisation import given_config
+from smp_feedback.ops.reading import reading_of
 from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.probe import in_channels_of, noise, rectangles, sizes
 
@@ -78,8 +78,8 @@ class Served(nn.Module):
         labelled = getattr(self.model, "classification_head", None) is not None
         return ("trajectory",) if self.outputs == "all" else ("logits", "labels") if labelled else ("logits",)
 
-    def facts(self) -> dict[str, str]:
-        """What somebody who finds the file would like to know."""
+    def facts(self, shape: Shape | None = None) -> dict[str, str]:
+        """What somebody who finds the file would like to know; *shape* is one that it reads, if it is known."""
         feedback = getattr(self.model, "feedback", None) if self.loops else None
         origin = getattr(feedback, "origin", None) or {"architecture": architecture(self.model), "arguments": {}}
         data = given_config(self.model).config  # the file is given images that are normalised so already
@@ -91,17 +91,19 @@ class Served(nn.Module):
             "data": json.dumps(data.to_dict()),
             "images": data.normalisation,
             "outputs": " ".join(self.names()),
-            "reading": self.reading(),
+            "reading": self.reading(shape),
             "steps": str(self.steps),
             "stride": str(self.stride),
             "dtype": str(self.dtype).removeprefix("torch."),
             **({} if feedback is None else {"feedback": json.dumps(feedback.config.to_dict())}),
         }
 
-    def reading(self) -> str:
+    def reading(self, shape: Shape | None = None) -> str:
         """How logits become labels: ``argmax`` over channels, ``sign`` of the one channel, or ``multilabel``."""
-        task = getattr(getattr(self.model, "data_config", None), "task", SEGMENTATION)
-        return reading_of(channels_of(self.model) or 2, task)
+        channels = channels_of(self.model)
+        if channels is None:  # nothing of it tells, so its answer does
+            channels = self.answer(shape or self.readable())[0].shape[2 if self.outputs == "all" else 1]
+        return reading_of(channels, given_config(self.model).config.task)
 
     def readable(self) -> Shape:
         """The shape of an image that it reads, a roomy one if it can choose."""

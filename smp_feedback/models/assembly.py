@@ -14,7 +14,7 @@ from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.errors import InvalidValue, SurgeryError
 from smp_feedback.models.builder import arguments_of, build_base
 from smp_feedback.models.group_norm import check_base_norm, with_group_norm
-from smp_feedback.models.preprocessing import built_config
+from smp_feedback.models.normalisation import built_config
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.cuts import answering_logits
 from smp_feedback.surgery.extension import ClosedLoop

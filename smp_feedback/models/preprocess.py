@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 
 from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import InvalidInput
-from smp_feedback.models.preprocessing import given_config
+from smp_feedback.models.normalisation import given_config
 from smp_feedback.surgery.extension import plain_class
 
 BYTES = ("1", "L", "P", "RGB", "LA", "RGBA")

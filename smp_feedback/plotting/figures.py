@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from smp_feedback.evaluation.results import Result
+from smp_feedback.evaluation.scores import SCORES
 from smp_feedback.plotting.axes import (
     Look,
     Rows,
@@ -28,7 +29,6 @@ from smp_feedback.plotting.axes import (
 from smp_feedback.plotting.style import GREY, bar, columns, line, new_figure
 
 ENDS: Look = {"color": "black", "linewidth": 0.8, "solid_capstyle": "butt", "marker": "|", "markersize": 3}
-SCORES = {"segmentation": "mIoU", "classification": "accuracy"}
 
 
 def robustness(result: Result) -> dict[str, Figure]:

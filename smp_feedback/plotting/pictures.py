@@ -22,7 +22,7 @@ from smp_feedback.evaluation.score_loop import ANSWERS, answers
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.loops.score.model import ScoreModel
-from smp_feedback.models.preprocessing import given_config
+from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.reading import chances_of, labels_of
 from smp_feedback.plotting.plot import save_figure
 from smp_feedback.plotting.style import PALETTE, styled
@@ -210,6 +210,12 @@ def _seen(image: Tensor, mask: Tensor, classes: int) -> list[Panel]:
 def _some(samples: Sequence[Item], what: str = "pair of image and mask") -> Sequence[Item]:
     if not samples:
         raise InvalidValue(f"samples is empty: expected at least one {what}.")
+    mask = cast(Any, samples[0])[-1]
+    if mask.ndim != 2:
+        raise InvalidValue(
+            f"a mask of shape {tuple(mask.shape)}: a picture shows one label a pixel, (H, W); show a multilabel model "
+            "class by class."
+        )
     return samples
 
 
@@ -218,5 +224,6 @@ def _answers(name: str, model: nn.Module, image: Tensor) -> list[tuple[str, Tens
     image = fed(model, image)
     with evaluating(model), torch.inference_mode():
         if not isinstance(model, FeedbackModel):
-            return [(name, model(image))]
+            answer = model(image)
+            return [(name, answer[0] if isinstance(answer, tuple) else answer)]
         return [(f"{name}, look {step.index + 1}", step.logits) for step in model.iterate(image)]

@@ -12,8 +12,8 @@ from torch import nn
 from smp_feedback.checks import at_home
 from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
+from smp_feedback.models.normalisation import given_config
 from smp_feedback.models.preprocess import Preprocess, own_preprocess
-from smp_feedback.models.preprocessing import given_config
 from smp_feedback.saving.card import model_card
 from smp_feedback.saving.described import described
 from smp_feedback.saving.files import Source
@@ -136,7 +136,7 @@ class OnDisk(nn.Module):
         ``create`` with pretrained weights gives the mean and std that their encoder was trained with, and leaves images
         as they are with random ones; ``smp-feedback fit`` says all of it. Of a model that somebody else made it is what
         smp's, timm's or torchvision's own recipe would be, see
-        :func:`smp_feedback.models.preprocessing.given_config`.
+        :func:`smp_feedback.models.normalisation.given_config`.
         """
         return given_config(self).config
 

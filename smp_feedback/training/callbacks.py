@@ -12,7 +12,7 @@ from torch import Tensor
 from smp_feedback.data import item_name
 from smp_feedback.data.batch import indices_of
 from smp_feedback.errors import FeedbackError, InvalidValue
-from smp_feedback.training.optim import averaging
+from smp_feedback.training.cycle import averaging
 from smp_feedback.training.sampling import STEP, derived, seed_all
 
 

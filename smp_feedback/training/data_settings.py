@@ -9,8 +9,7 @@ from smp_feedback.checks import check_choice, check_whole
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue
-
-AUTO = "auto"
+from smp_feedback.training.facts import AUTO
 
 
 def check_data_settings(

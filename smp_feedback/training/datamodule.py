@@ -1,29 +1,22 @@
-"""Lightning data modules for any datasets of pairs or triplets, and images that nobody has labelled."""
+"""Lightning data modules for any datasets of pairs or triplets."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence, Sized
-from pathlib import Path
+from collections.abc import Mapping, Sized
 from typing import Any, ClassVar, cast
 
 import lightning
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler
 
 from smp_feedback.checks import check_whole
-from smp_feedback.config.data import DataConfig
-from smp_feedback.data.augment import resize
-from smp_feedback.data.batch import IMAGE
 from smp_feedback.data.batching import Together
-from smp_feedback.data.feeding import feeding
-from smp_feedback.data.folders.finding import find_images, warn_left_out
-from smp_feedback.data.images.reader import ImageReader, as_unit
 from smp_feedback.data.inspection.alike import check_alike, unlike
-from smp_feedback.data.items import checked_int, height_width, in_unit
-from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.data.items import checked_int
+from smp_feedback.errors import InvalidValue
 from smp_feedback.training.checkpoints import is_resumed
+from smp_feedback.training.feeds import Feeds
 from smp_feedback.training.sampling import Numbered, Shuffled
 
 Pairs = Any  # a map-style Dataset[Sample], or any list of samples
@@ -78,6 +71,7 @@ class PairsModule(lightning.LightningDataModule):
         self.train, self.val, self.test, self._batch_size = train, val, test, batch_size
         self.workers, self.seed = checked_int("workers", workers, least=0), checked_int("seed", seed, least=0)
         self._begin = (0, 0)  # epoch, and how many of its batches are over
+        self._feeds = Feeds()
 
     @property
     def batch_size(self) -> int:
@@ -108,15 +102,19 @@ class PairsModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> Batches:
         """All validation pairs, in order."""
-        return self._in_order(self.val)
+        return self._in_order(self.val, *self._processes())
+
+    def whole_val_dataloader(self) -> Batches:
+        """All validation pairs, in order, also where several processes have trained and one is left."""
+        return self._in_order(self.val, replicas=1, rank=0)
 
     def test_dataloader(self) -> Batches:
         """All test pairs, in order."""
-        return self._in_order(self.test)
+        return self._in_order(self.test, *self._processes())
 
     def predict_dataloader(self) -> Batches:
         """As :meth:`test_dataloader`."""
-        return self._in_order(self.test)
+        return self._in_order(self.test, *self._processes())
 
     def state_dict(self) -> dict[str, int]:
         """How far training is, in batches of this epoch, and whose batches they are."""
@@ -147,9 +145,11 @@ class PairsModule(lightning.LightningDataModule):
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """The batch on *device*, its images as the model that is trained or scored wants them, see `feeding`."""
+        """The batch on *device*, its images as the model wants them; our own modules normalise by themselves."""
         batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
-        return batch if self.trainer is None else fed(self.trainer, batch, self.parts - 1)
+        if self.trainer is None or getattr(self.trainer.lightning_module, "feeds_itself", False):
+            return batch
+        return self._feeds.fed(self.trainer, batch, self.parts - 1)
 
     def _reached(self) -> tuple[int, int]:
         if self.trainer is None:
@@ -159,8 +159,7 @@ class PairsModule(lightning.LightningDataModule):
         inside = epoch.processed < epoch.ready
         return epoch.processed, loop.epoch_loop.batch_progress.current.ready if inside else 0
 
-    def _in_order(self, dataset: Pairs | None) -> Batches:
-        replicas, rank = self._processes()
+    def _in_order(self, dataset: Pairs | None, replicas: int, rank: int) -> Batches:
         count = len(dataset or ())
         if 0 < count < replicas:
             raise InvalidValue(f"{replicas} processes: expected at least as many images to score, there are {count}.")
@@ -178,28 +177,6 @@ class PairsModule(lightning.LightningDataModule):
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
         )
-
-
-def dataset_of(trainer: Any) -> Any:
-    """The dataset that *trainer* is going through; None where nobody knows."""
-    stage = "train" if trainer.training else "val" if trainer.validating or trainer.sanity_checking else "test"
-    if isinstance(trainer.datamodule, PairsModule):
-        return getattr(trainer.datamodule, stage)
-    stage = "predict" if trainer.predicting else stage
-    loaders = getattr(trainer, "train_dataloader" if stage == "train" else f"{stage}_dataloaders")
-    loader = loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders
-    return getattr(loader, "dataset", None)
-
-
-def fed(trainer: Any, batch: Any, images: int = 1) -> Any:
-    """*batch*, whose first *images* parts are images, as the model of *trainer*'s module wants it, see `feeding`."""
-    module = trainer.lightning_module
-    feed = feeding(getattr(module, "model", module), dataset_of(trainer))
-    if isinstance(batch, Mapping) and IMAGE in batch:
-        return {**batch, IMAGE: feed(batch[IMAGE])}
-    if isinstance(batch, Tensor):
-        return feed(batch)
-    return [*map(feed, batch[:images]), *batch[images:]] if isinstance(batch, (tuple, list)) else batch
 
 
 class TripletsModule(PairsModule):
@@ -231,57 +208,3 @@ class InOrder(DistributedSampler[Any]):
 
     def __len__(self) -> int:
         return len(self.indices)
-
-
-class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
-    """Images without targets (the target is an empty tensor).
-
-    Args:
-        path: An image, or a folder of images, those in subfolders included.
-        size: Side, or (H, W), to which they are resized; None leaves them.
-        config: What the model expects of them; None takes any, read as they usually are.
-
-    Attributes:
-        left_out: Files beside them that look like images and are not read; said once in a warning.
-
-    Raises:
-        InvalidValue: If there is no image.
-        InvalidInput: On access, naming the file: if it cannot be read, or has other channels than *config* says.
-    """
-
-    normalised = False  # whoever shows images to a model normalises them
-
-    def __init__(
-        self, path: str | Path, size: int | Sequence[int] | None = None, config: DataConfig | None = None
-    ) -> None:
-        self.size = None if size is None else height_width(size, least=1)
-        self.config, self.reader = config, _reader(config)
-        self.paths, left_out = find_images(path)
-        self.left_out = tuple(file for _, file in left_out)
-        warn_left_out(path, left_out, len(self.paths))
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image = self.reader.read(self.paths[index])
-        if self.config is not None and len(image) != self.config.channels:
-            raise InvalidInput(
-                f"{self.paths[index]} has {len(image)} channels: expected {self.config.channels}, as the images that "
-                "the model was trained on."
-            )
-        if self.size:
-            image = resize(image, self.size)
-        return in_unit(as_unit(image), self.name(index)), torch.empty(0)
-
-    def name(self, index: int) -> str:
-        """The file's path."""
-        return str(self.paths[index])
-
-
-def _reader(config: DataConfig | None) -> ImageReader:
-    """What reads files as those were that a model of *config* was trained on."""
-    if config is None:
-        return ImageReader()
-    usual = config.channels == 3 and config.bands is None  # grey or colours, whichever a file has
-    return ImageReader(bands=config.bands, scale=config.scale, channels=None if usual else config.channels)

@@ -19,8 +19,10 @@ from smp_feedback.loops.score.state import Begun
 from smp_feedback.losses.pixels import in_a_row
 from smp_feedback.losses.reconstruction import Reconstruction
 from smp_feedback.ops.reading import SEGMENTATION
+from smp_feedback.training.cycle import ScheduleCallable, make_schedule
+from smp_feedback.training.feeds import dataset_of
 from smp_feedback.training.metric import LookMetric
-from smp_feedback.training.optim import OptimizerCallable, ScheduleCallable, make_optimizer, make_schedule
+from smp_feedback.training.optim import OptimizerCallable, make_optimizer
 from smp_feedback.training.scoring_module import PLATEAU, Batch, ScoringModule, check_answer
 
 BASE, ONCE = range(2)  # the two answers that are scored
@@ -88,17 +90,18 @@ class DenoisingModule(ScoringModule):
         self.scores = LookMetric("segmentation", classes=self.classes, steps=2, ignore_index=ignore_index)
         self.scored = None
 
-    def begin(self, batch: Batch, pairs: str = "train") -> Begun:
-        """What the base says of a batch, without a graph if it is frozen; *pairs* is where its images are from.
+    def begin(self, batch: Batch) -> Begun:
+        """What the base says of a batch, without a graph if it is frozen.
 
         Raises:
             InvalidInput: If an image is not finite, with its name.
         """
 
         def name(i: int) -> str:
-            data = getattr(cast(Any, self._trainer), "datamodule", None)
-            places = indices_of(batch)
-            return f"image {i}" if data is None or places is None else item_name(getattr(data, pairs), int(places[i]))
+            trainer, places = self._trainer, indices_of(batch)
+            if trainer is None or places is None:
+                return f"image {i}"
+            return item_name(dataset_of(trainer), int(places[i]))
 
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.model.feedback.config.freeze):
             return begin_named(self.model, image_of(batch), name)
@@ -113,7 +116,7 @@ class DenoisingModule(ScoringModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One batch's loss."""
-        loss = self.loss_of(self.fed(batch))
+        loss = self.loss_of(self.ready(batch, index))
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
@@ -125,8 +128,8 @@ class DenoisingModule(ScoringModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Score the base and one pass of the autoencoder on one batch."""
-        batch = self.fed(batch)
-        begun, (_, target) = self.begin(batch, "val"), pair_of(batch, SEGMENTATION)
+        batch = self.ready(batch, index)
+        begun, (_, target) = self.begin(batch), pair_of(batch, SEGMENTATION)
         check_answer(begun.logits, target)
         logits = self.model.reconstruct(begun.y, begun.features)
         self.scores.update(BASE, begun.logits, target)

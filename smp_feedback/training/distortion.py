@@ -14,8 +14,9 @@ from smp_feedback.data.triplets import Triplets
 from smp_feedback.data.turbulence.simulator import in_words, of_air
 from smp_feedback.errors import InvalidValue
 from smp_feedback.registry.public import catalogue
-from smp_feedback.training.build import SPLITS, Facts, open_pairs
 from smp_feedback.training.datamodule import TripletsModule
+from smp_feedback.training.facts import Facts
+from smp_feedback.training.opening import SPLITS, open_pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ def open_triplets(verb: str, seed: int, distortion: Distortion, **data: Any) -> 
     """The triplets of one verb.
 
     Args:
-        verb: As :func:`smp_feedback.training.build.open_pairs` takes it.
+        verb: As :func:`smp_feedback.training.opening.open_pairs` takes it.
         seed: Likewise.
         distortion: What is wrong with the images.
         **data: What else that function takes, but for its corruption.

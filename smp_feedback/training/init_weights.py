@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import nn
 
 from smp_feedback.config.data import DataConfig
-from smp_feedback.models.preprocessing import given_config
+from smp_feedback.models.normalisation import given_config
 from smp_feedback.saving.beginning import begin_from
 from smp_feedback.saving.plain_weights import is_ours
 from smp_feedback.saving.saved import DATA, read_config

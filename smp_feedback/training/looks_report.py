@@ -41,7 +41,8 @@ class Looks(NamedTuple):
 def looks_report(module: Any, data: PairsModule) -> list[str]:
     """The lines that a run of *module* ends with; none of a model with one look, or without validation images.
 
-    One pass over the validation images of *data*, where training left the module's trainer, and none while it trained.
+    One pass over the validation images of *data*, where training left the module's trainer, and none while it trained;
+    in this process alone, as others that trained with it may have ended.
     """
     if not isinstance(module, FeedbackModule) or module.steps < 2 or not data.val:
         return []
@@ -80,20 +81,26 @@ def measured(module: FeedbackModule, data: PairsModule) -> Looks | None:
     """
     trainer: Any = module._trainer
     home, device = module.device, module.device if trainer is None else trainer.strategy.root_device
-    task = module.task or SEGMENTATION
-    metric = LookMetric(task, classes=module.classes, steps=module.steps, ignore_index=module.ignore_index).to(device)
-    moved, seen = torch.zeros(module.steps, dtype=torch.long, device=device), 0
     module.to(device)
     with evaluating(module.model), torch.inference_mode():
-        for image, target in _batches(module, data, device):
-            first = torch.zeros(0)
-            for t, logits in enumerate(module.looks(image)):
-                labels = labels_of(logits, task)
-                first = labels if t == 0 else first
-                moved[t] += (labels != first).sum()
-                metric.update(t, logits, target)
-            seen += first.numel()
+        found = _counted(module, _batches(module, data, device), device)
     module.to(home)
+    return found
+
+
+def _counted(module: FeedbackModule, batches: Iterator[tuple[Tensor, Tensor]], device: torch.device) -> Looks | None:
+    task = module.task or SEGMENTATION
+    how: dict[str, Any] = {"classes": module.classes, "steps": module.steps, "ignore_index": module.ignore_index}
+    metric = LookMetric(task, **how, alone=True).to(device)
+    moved, seen = torch.zeros(module.steps, dtype=torch.long, device=device), 0
+    for image, target in batches:
+        first = torch.zeros(0)
+        for t, logits in enumerate(module.looks(image)):
+            labels = labels_of(logits, task)
+            first = labels if t == 0 else first
+            moved[t] += (labels != first).sum()
+            metric.update(t, logits, target)
+        seen += first.numel()
     if not seen:
         return None
     scored = metric.scored()
@@ -102,8 +109,8 @@ def measured(module: FeedbackModule, data: PairsModule) -> Looks | None:
 
 def _batches(module: FeedbackModule, data: PairsModule, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     trainer: Any = module._trainer
-    most = sum(trainer.num_val_batches) if trainer is not None else math.inf
-    feed, loader = feeding(module.model, data.val), data.val_dataloader()
+    most = trainer.world_size * sum(trainer.num_val_batches) if trainer is not None else math.inf
+    feed, loader = feeding(module.model, data.val), data.whole_val_dataloader()
     for batch in itertools.islice(loader, None if math.isinf(most) else int(most)):
         image, target = pair_of(batch, module.task)
         yield feed(image.to(device)), target.to(device)

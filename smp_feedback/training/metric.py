@@ -43,6 +43,7 @@ class LookMetric(Metric):
         classes: Number of classes; of two, one channel of logits tells both by its sign.
         steps: T.
         ignore_index: Label that is not scored.
+        alone: Whether this process counts by itself, though there be others.
 
     >>> metric = LookMetric("segmentation", classes=2, steps=1)
     >>> logits = torch.tensor([[[[1.0, 1.0]], [[0.0, 0.0]]]])  # class 0 everywhere
@@ -54,8 +55,10 @@ class LookMetric(Metric):
     tables: Tensor
     strays: Tensor
 
-    def __init__(self, task: str, *, classes: int, steps: int, ignore_index: int | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, task: str, *, classes: int, steps: int, ignore_index: int | None = None, alone: bool = False
+    ) -> None:
+        super().__init__(sync_on_compute=not alone)
         self.task, self.classes, self.ignore_index = task, classes, ignore_index
         cells = math.prod(shape_of(classes, task))
         self.add_state("tables", torch.zeros(steps, cells, dtype=torch.long), "sum")

@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar, cast
 
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.utils.data import default_collate
 
 from smp_feedback.checks import check_choice, check_number, check_whole
-from smp_feedback.data.batch import check_whole_numbers, image_of, pair_of, target_of
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION, answers_classes
+from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
 from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.step_batchnorm import reset_statistics
-from smp_feedback.training.apply_loss import loss_of_look
-from smp_feedback.training.build_loss import build_loss
-from smp_feedback.training.class_weights import BALANCED, balanced_weights, check_class_weights
+from smp_feedback.training.cycle import ScheduleCallable, averaging, fit_cycle, make_schedule
+from smp_feedback.training.looks_module import LooksModule
 from smp_feedback.training.loss_weights import Supervise, looks_of, step_weights, weighted
-from smp_feedback.training.metric import NAMES, LookMetric, task_of
-from smp_feedback.training.optim import (
-    AveragedWeights,
-    OptimizerCallable,
-    ScheduleCallable,
-    averaging,
-    check_decay,
-    check_feedback_lr,
-    fit_cycle,
-    make_optimizer,
-    make_schedule,
-)
-from smp_feedback.training.scoring_module import PLATEAU, Batch, ScoringModule, check_answer
+from smp_feedback.training.metric import NAMES
+from smp_feedback.training.optim import OptimizerCallable, check_feedback_lr, make_optimizer
+from smp_feedback.training.scoring_module import PLATEAU, Batch
+from smp_feedback.training.weight_average import AveragedWeights, check_decay
 
 
-class FeedbackModule(ScoringModule):
+class FeedbackModule(LooksModule):
     """Trains *model*, and scores every look: ``val_miou`` is the last look's, ``val_miou/look_1`` the first's.
 
     Batches are (image, target) or (image, target, index), or dictionaries of ``image`` and ``mask``, ``label`` or
@@ -80,8 +67,6 @@ class FeedbackModule(ScoringModule):
     """
 
     by_hand: ClassVar[str] = "backward='per_step'"
-    class_weights: Tensor | None
-    task: str | None
     averaged_by_lightning: ClassVar[bool] = True
 
     def __init__(
@@ -117,7 +102,6 @@ class FeedbackModule(ScoringModule):
         self.classes = max(classes, 1 if task == MULTILABEL else 2)
         self.lr, self.weight_decay, self.optimizer, self.schedule = lr, weight_decay, optimizer, schedule
         self.named, self.arguments, self.task = loss if isinstance(loss, str) else None, loss_arguments, task
-        self.began = False
         if self.named is None:
             self.loss = cast(nn.Module, loss)
         self._weigh(class_weights)
@@ -128,18 +112,6 @@ class FeedbackModule(ScoringModule):
         self.scores = None if task is None else self._metric(task)
         self.scored = None
 
-    def looks(self, image: Tensor) -> Iterator[Tensor]:
-        """The logits of each look, T of them; a loop that came to rest earlier repeats its last."""
-        if not isinstance(self.model, FeedbackModel):
-            yield self(image)
-            return
-        seen = 0
-        for step in self.model.iterate(image):
-            yield step.logits
-            seen += 1
-        for _ in range(seen, self.steps):
-            yield step.logits
-
     def loss_of(self, batch: Batch) -> Tensor:
         """The loss of one batch, weighted over the looks, ready for one backward pass."""
         image, target = self.pair(batch)
@@ -149,69 +121,9 @@ class FeedbackModule(ScoringModule):
         share = weighted(self.weights, self.judge, target)
         return torch.stack([share(step) for weight, step in looks if weight]).sum()
 
-    def judge(self, logits: Tensor, target: Tensor, look: int) -> Tensor:
-        """The loss of one look's logits; the first tell how many channels the model answers."""
-        if logits.shape[1] != self.channels:
-            self._settle(logits.shape[1], self.task or SEGMENTATION)
-        how: dict[str, Any] = {"ignore_index": self.ignore_index, "named": self.named is not None}
-        return loss_of_look(self.loss, logits, target, look, **how)
-
-    def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The images and targets of *batch*; the first targets tell the task, where nobody did."""
-        if not self.began:  # the one look that waits for the device
-            check_whole_numbers(target_of(batch, self.task))
-            self.began = True
-        image, target = pair_of(batch, self.task)
-        if self.task is None:
-            self.task = task_of(target)
-            self._settle(self.channels, self.task)
-        return image, target
-
-    def _settle(self, channels: int | None, task: str) -> None:
-        """Make the loss for so many channels and such a task."""
-        if channels is not None and not answers_classes(channels, self.classes, task):
-            one = "; one channel tells two, background and foreground" if channels == 1 else ""
-            raise InvalidValue(
-                f"the model answers {channels} channels, the data have {self.classes} classes{one}: build it with "
-                f"classes={self.classes}."
-            )
-        self.channels = channels
-        told: dict[str, Any] = {"channels": channels, "classes": self.classes, "task": task}
-        weights = None if self.class_weights is None else self.class_weights.tolist()
-        loss = self.loss if self.named is None else self.named
-        made = build_loss(loss, self.ignore_index, self.arguments, class_weights=weights, **told)
-        self.loss = made if self.named is None else made.to(self.device)
-
-    def _weigh(self, weights: str | list[float] | None) -> None:
-        """Keep the weights of the classes; those that are to be counted are alike until they are, and saved then."""
-        self.waits = isinstance(weights, str)
-        numbers = check_class_weights(weights, self.classes)
-        kept = torch.ones(self.classes) if self.waits else None if numbers is None else torch.tensor(numbers)
-        self.register_buffer("class_weights", kept, persistent=self.waits)
-
-    def setup(self, stage: str) -> None:
-        """Weigh the classes, where that is to be counted: in the training pairs, or as a checkpoint has it.
-
-        Raises:
-            InvalidValue: If there are no training pairs to count in.
-        """
-        if not self.waits or self.class_weights is None:
-            return
-        if stage == "fit":
-            pairs = getattr(getattr(cast(Any, self.trainer), "datamodule", None), "train", None)
-            if pairs is None:
-                raise InvalidValue(
-                    f"class_weights={BALANCED!r} counts the training pairs of a PairsModule: train with one, or give "
-                    "a list, such as class_balanced_weights(count_classes(data))."
-                )
-            task = self.task or task_of(pair_of(default_collate([pairs[0]]))[1])
-            counted = balanced_weights(pairs, self.classes, self.ignore_index, task, normalise=True)
-            self.class_weights.copy_(torch.tensor(counted))
-        self._settle(self.channels, self.task or SEGMENTATION)
-
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One batch's loss; with ``backward="per_step"``, the whole optimiser step."""
-        batch = self.fed(batch)
+        batch = self.ready(batch, index)
         loss = self.loss_of(batch) if self.automatic_optimization else self._step_by_step(batch)
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
@@ -246,46 +158,6 @@ class FeedbackModule(ScoringModule):
         """Where stochastic weight averaging has begun BatchNorm's statistics anew, begin those of later steps, too."""
         if any(self.current_epoch == one.swa_end + 1 for one in averaging(self.trainer)):
             reset_statistics(self.model)
-
-    def validation_step(self, batch: Batch, index: int) -> None:
-        """Score one batch, look by look."""
-        self._score("val", batch)
-
-    def test_step(self, batch: Batch, index: int) -> None:
-        """Score one batch, look by look."""
-        self._score("test", batch)
-
-    def predict_step(self, batch: Any, index: int) -> Tensor:
-        """The logits of every look (T, B, classes, H, W)."""
-        return torch.stack(list(self.looks(image_of(self.fed(batch)))))
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the scores."""
-        self._conclude("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the scores."""
-        self._conclude("test")
-
-    def _score(self, stage: str, batch: Batch) -> None:
-        image, target = self.pair(self.fed(batch))
-        if self.scores is None:
-            with torch.inference_mode(False):  # else only what validates could count with it
-                self.scores = self._metric(cast(str, self.task)).to(self.device)
-        for t, logits in enumerate(self.looks(image)):
-            check_answer(logits, target)
-            self.scores.update(t, logits, target)
-        self.log(f"{stage}_loss", self.judge(logits, target, t), sync_dist=True, batch_size=len(image))
-
-    def _conclude(self, stage: str) -> None:
-        scored = self.conclude()
-        name = f"{stage}_{scored.name}"
-        self.log(name, scored.looks[-1], prog_bar=True, sync_dist=True)
-        if self.steps > 1:
-            self.log_dict({f"{name}/look_{t + 1}": look for t, look in enumerate(scored.looks)}, sync_dist=True)
-
-    def _metric(self, task: str) -> LookMetric:
-        return LookMetric(task, classes=self.classes, steps=self.steps, ignore_index=self.ignore_index)
 
     def configure_callbacks(self) -> list[Callback]:
         """The moving average, if there is one."""

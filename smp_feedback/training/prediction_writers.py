@@ -11,7 +11,6 @@ from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 from PIL import Image
@@ -20,11 +19,9 @@ from torch import Tensor
 from smp_feedback.data.batch import indices_of
 from smp_feedback.data.images.georeference import Georeference, georeference, write_map
 from smp_feedback.data.items import item_name
-from smp_feedback.errors import InvalidInput
 from smp_feedback.ops.reading import MULTILABEL, SEGMENTATION, chances_of, labels_of, per_class
 from smp_feedback.saving.files import replace_file
-
-BYTES, MOST_LABELS = 256, 65535
+from smp_feedback.training.label_pictures import label_picture, voc_colour
 
 
 class ItemWriter(BasePredictionWriter, ABC):
@@ -141,43 +138,6 @@ def entropy(logits: Tensor) -> Tensor:
     """
     log_p = per_class(logits.float()).log_softmax(1)
     return -(log_p.exp() * log_p).sum(1) / math.log(max(2, logits.shape[1]))
-
-
-def label_picture(labels: Tensor, classes: int | None = None) -> Image.Image:
-    """A label map (H, W) as a picture whose pixels are the labels.
-
-    Up to 256 classes take 8 bits and the palette of PASCAL VOC, more take 16 bits, which have none.
-
-    Args:
-        labels: Whole numbers.
-        classes: How many there may be; None goes by *labels*.
-
-    Raises:
-        InvalidInput: If a label is below 0 or above 65535, which a PNG has no room for.
-
-    >>> label_picture(torch.tensor([[0, 255]])).mode, label_picture(torch.tensor([[0, 300]])).mode
-    ('P', 'I;16')
-    """
-    least, most = (int(value) for value in labels.aminmax())
-    if least < 0 or most > MOST_LABELS:
-        raise InvalidInput(f"labels from {least} to {most}: a label map as PNG holds 0 to {MOST_LABELS}.")
-    if max(most + 1, classes or 0) > BYTES:
-        return Image.fromarray(labels.cpu().numpy().astype(np.uint16))
-    picture = Image.fromarray(labels.cpu().numpy().astype(np.uint8))
-    picture.putpalette([value for label in range(BYTES) for value in voc_colour(label)])
-    return picture
-
-
-def voc_colour(label: int) -> tuple[int, int, int]:
-    """The colour of *label* in PASCAL VOC's palette: its bits, dealt to red, green and blue, highest first.
-
-    >>> [voc_colour(k) for k in (0, 1, 2, 15)]
-    [(0, 0, 0), (128, 0, 0), (0, 128, 0), (192, 128, 128)]
-    """
-    red, green, blue = (
-        sum(((label >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)
-    )
-    return red, green, blue
 
 
 class LabelWriter(ItemWriter):

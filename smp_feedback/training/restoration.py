@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from smp_feedback.checks import check_bool, check_number, check_whole
-from smp_feedback.data.feeding import config_for
 from smp_feedback.data.triplets import check_triplets, labelled
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.image_quality import l1, psnr
@@ -17,7 +16,6 @@ from smp_feedback.evaluation.score_loop import check_classes
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.training.build_loss import build_loss
 from smp_feedback.training.class_weights import BALANCED
-from smp_feedback.training.datamodule import dataset_of
 from smp_feedback.training.metric import LookMetric
 from smp_feedback.training.restoration_step import end_to_end, step_by_step
 from smp_feedback.training.scoring_module import Batch, ScoringModule, check_answer
@@ -44,7 +42,7 @@ class RestorationModule(ScoringModule):
         gammas: Focus of the steps' losses, for a loss that has one, the last for every later step; None is the loss's
             own, 0, 0.1, 0.2 as published.
         step_weights: Of the steps' losses; None is 1 for all.
-        class_weights: One number a class, for a loss that takes some. ``balanced``: counted in the training data, see
+        class_weights: One number a class, for a loss that weighs them. ``balanced``: counted in the training data, see
             :meth:`StepLoss.balance`, where the loss is ``class_balanced_iterative_focal``. None weighs all alike.
         restoration_loss: R's: a name as *loss*, such as ``MSELoss``, or a module, called with two images.
         lr_restorer: Learning rate of R's Adam.
@@ -158,7 +156,7 @@ class RestorationModule(ScoringModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         """Score every pass on one batch."""
         distorted, clean, target = check_triplets(self.fed(batch, 2))
-        undo = config_for(self.model, dataset_of(self.trainer)).undo  # how close images are is told in [0, 1]
+        undo = self._feeds.config(self.trainer).undo  # how close images are is told in [0, 1]
         for t, passed in enumerate(self.model.passes(distorted)):
             check_answer(passed.logits, target)
             self.scores.update(t, passed.logits, target)

@@ -8,10 +8,11 @@ import lightning
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from smp_feedback.data.batch import check_whole_numbers, target_of
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.training.callbacks import check_averaging
 from smp_feedback.training.checkpoints import instead_of_loading
-from smp_feedback.training.datamodule import PairsModule, fed
+from smp_feedback.training.feeds import Feeds
 from smp_feedback.training.metric import LookMetric, Scored
 
 Batch = tuple[Tensor, ...]
@@ -28,6 +29,8 @@ class ScoringModule(lightning.LightningModule):
     """What of the module steps its optimiser itself, where it does."""
     averaged_by_lightning: ClassVar[bool] = False
     """Whether it takes Lightning's StochasticWeightAveraging; not what sets its learning rates itself."""
+    feeds_itself: ClassVar[bool] = True
+    """Its steps normalise images by themselves, whatever data module or loader they come from."""
     unscaled: ClassVar[tuple[str, ...]] = ("16-mixed",)
     model: nn.Module
     ignore_index: int | None
@@ -50,12 +53,20 @@ class ScoringModule(lightning.LightningModule):
         answer = self.model(image)
         return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._feeds = Feeds()
+
     def fed(self, batch: Any, images: int = 1) -> Any:
-        """*batch*, whose first *images* parts are images, normalised as the model wants it; a `PairsModule` did so."""
+        """*batch*, whose first *images* parts are images, normalised as the model wants it; see `Feeds`."""
         trainer: Any = self._trainer
-        if trainer is None or isinstance(trainer.datamodule, PairsModule):
-            return batch
-        return fed(trainer, batch, images)
+        return batch if trainer is None else self._feeds.fed(trainer, batch, images)
+
+    def ready(self, batch: Any, index: int) -> Any:
+        """A *batch* of pairs, normalised; the targets of an epoch's first are looked at, which waits for the device."""
+        if index == 0:
+            check_whole_numbers(target_of(batch, getattr(self, "task", None)))
+        return self.fed(batch)
 
     def conclude(self, *, unlabelled: bool = True) -> Scored:
         """The scores so far, which begin anew.

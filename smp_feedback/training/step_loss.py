@@ -22,7 +22,7 @@ class StepLoss(nn.Module):
         ignore_index: Label that is not learnt; None learns all.
         gammas: Focus of each step, of a loss that has one; None is the loss's own.
         step_weights: alpha_t, each >= 0; None is 1 for all.
-        class_weights: One number >= 0 a class, for a loss that takes some; or ``balanced``, where the loss is
+        class_weights: One number >= 0 a class, for a loss that weighs classes; or ``balanced``, where the loss is
             ``class_balanced_iterative_focal``: those that :meth:`balance` is to find.
 
     Raises:
@@ -49,9 +49,7 @@ class StepLoss(nn.Module):
         self.classes, self.ignore_index, self.name = classes, ignore_index, loss
         self.step_weights = (1.0,) if step_weights is None else checked_weights("step_weights", step_weights)
         self.own: dict[str, Any] = {} if gammas is None else {"gammas": gammas}
-        if (weights := check_class_weights(class_weights, classes)) is not None:
-            self.own["class_weights"] = weights
-        self.loss = build_loss(loss, ignore_index, self.own)
+        self.loss = self._built(check_class_weights(class_weights, classes))
         balanced = isinstance(class_weights, str) and class_weights == BALANCED and isinstance(loss, str)
         self.waits = balanced and isinstance(self.loss, ClassBalancedIterativeFocal)
 
@@ -66,6 +64,9 @@ class StepLoss(nn.Module):
 
         See :func:`smp_feedback.training.class_weights.balanced_weights`.
         """
-        self.own["class_weights"] = weights = balanced_weights(labelled, self.classes, self.ignore_index)
-        self.loss, self.waits = build_loss(self.name, self.ignore_index, self.own), False
+        weights = balanced_weights(labelled, self.classes, self.ignore_index)
+        self.loss, self.waits = self._built(weights), False
         return weights
+
+    def _built(self, weights: Sequence[float] | None) -> nn.Module:
+        return build_loss(self.name, self.ignore_index, self.own, classes=self.classes, class_weights=weights)

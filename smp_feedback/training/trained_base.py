@@ -20,9 +20,11 @@ from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.outer import OuterModel
 from smp_feedback.saving.saved import CONFIG as SAVED
 from smp_feedback.saving.weights import PREFIX
-from smp_feedback.training.build import Facts, build_model, check_sizes
+from smp_feedback.training.build import build_model, check_sizes
 from smp_feedback.training.checkpoints import read_checkpoint
-from smp_feedback.training.run_folder import CONFIG, checkpoint_of, kept_data
+from smp_feedback.training.facts import Facts
+from smp_feedback.training.run_folder import checkpoint_of, kept_data
+from smp_feedback.training.same_settings import CONFIG
 
 AROUND = {"score": "score train, refined", "restoration": "restore train, restored"}
 """Groups of settings that runs of fit do not have, and what such a run is."""

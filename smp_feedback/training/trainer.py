@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +24,7 @@ from smp_feedback.training.checkpoints import (
     checkpoint_bytes,
 )
 from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.quiet import quiet
 
 M = TypeVar("M", bound=lightning.LightningModule)
 
@@ -123,34 +121,6 @@ def last_checkpoint(folder: Path | None) -> Path | None:
         draft.unlink(missing_ok=True)
     path = None if folder is None else folder / LAST
     return path if path is not None and path.is_file() else None
-
-
-HINTS = (
-    "does not have many workers",
-    "smaller than the logging interval",
-    "treespec, LeafSpec",  # lightning 2.6 on torch 2.15, its own affair
-    "your dataloader is not resumable",  # PairsModule is
-    "in eval mode at the start of training",  # a frozen encoder is
-    "Experiment logs directory",
-    "exists and is not empty",
-    "did not find any unused parameters",
-    "but the keys will be ignored",  # a plateau is stepped by FeedbackModule
-)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without Lightning's hints about hardware, workers and validation, which would tear the progress bar."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for hint in HINTS:
-                warnings.filterwarnings("ignore", f"(?s).*{hint}.*")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def check_accelerator(accelerator: str) -> None:

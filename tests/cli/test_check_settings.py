@@ -36,7 +36,7 @@ def told(verb, words="", **options):
 def test_the_values_of_masks_are_told_by_a_setting(work, capsys):
     folder(work / "data", train=[mask(0, 200)] * 2, val=[mask(0, 200)])
     assert told("check", "--data.values '{200: 1}'", classes=["ground", "tree"]) == 0
-    assert yaml.safe_load((work / "run.yaml").read_text())["data"]["values"] == {"200": 1}
+    assert yaml.safe_load((work / "run.yaml").read_text())["data"]["values"] == {200: 1}
     assert main(["check", "--config", "run.yaml", "--overwrite"]) == 0
     assert capsys.readouterr().out.count("ready to train") == 2
 

@@ -22,9 +22,9 @@ from smp_feedback.cli.main import main
 from smp_feedback.cli.subcommands import with_settings_of_a_run
 from smp_feedback.errors import UnknownKeyword, UnknownName
 from smp_feedback.training import build as settings
-from smp_feedback.training.build import open_pairs
 from smp_feedback.training.checkpoints import KeepsBest
 from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.opening import open_pairs
 
 SMALL = {
     "seed": 1,
@@ -335,7 +335,8 @@ def test_two_processes_train_and_score_as_one(config, tmp_path):
     command = [sys.executable, "-m", "smp_feedback", *shlex.split(line)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("wrote") == 7, "one process speaks"
+    assert done.stdout.count("wrote") == 8, "one process speaks"
+    assert "looks 1-2: " in done.stdout, "of all validation images, when the other process has ended"
     assert main(["validate", "--run", f"{tmp_path}/two", "--trainer.devices", "1", "--out", f"{tmp_path}/one"]) == 0
     row = logged(tmp_path / "two")
     alone = json.loads((tmp_path / "one/scores.json").read_text())

@@ -20,8 +20,8 @@ from smp_feedback.cli.main import main
 from smp_feedback.data import open_dataset
 from smp_feedback.evaluation import evaluate, evaluate_score
 from smp_feedback.evaluation.restoration_loop import evaluate_restoration
-from smp_feedback.models.preprocessing import given_config
-from smp_feedback.training.build import Facts
+from smp_feedback.models.normalisation import given_config
+from smp_feedback.training.facts import Facts
 from smp_feedback.training.run_folder import kept_data
 from smp_feedback.training.trained_base import closed_base
 
@@ -142,7 +142,7 @@ def test_predict_takes_a_saved_model_too(run, root, tmp_path, capsys):
 
 def test_images_of_other_channels_are_refused_in_one_line(root):
     from smp_feedback.errors import InvalidInput
-    from smp_feedback.training.datamodule import ImageFiles
+    from smp_feedback.training.image_files import ImageFiles
 
     files = ImageFiles(root / "val" / "f0.png", 16, DataConfig(channels=5))
     with pytest.raises(InvalidInput, match=r"f0\.png has 3 channels: expected 5") as caught:
@@ -161,7 +161,7 @@ def test_a_run_goes_on_as_it_began_and_with_no_other_normalisation(run, tmp_path
 
 def test_a_run_of_0_1_goes_on_seeing_images_as_they_are(tmp_path, capsys):
     from smp_feedback.cli.subcommands import with_settings_of_a_run
-    from smp_feedback.training.run_folder import check_same
+    from smp_feedback.training.same_settings import check_same
 
     settings = yaml.safe_load((OLD_RUN / "config.yaml").read_text())
     assert "normalise" not in settings["data"]

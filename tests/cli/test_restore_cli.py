@@ -25,8 +25,8 @@ from smp_feedback.evaluation import load_result, miou
 from smp_feedback.evaluation.image_quality import l1, psnr
 from smp_feedback.evaluation.restoration_loop import evaluate_restoration, images_of
 from smp_feedback.plotting import pictures
-from smp_feedback.training.build import Facts
 from smp_feedback.training.distortion import Distortion, open_triplets
+from smp_feedback.training.facts import Facts
 from smp_feedback.training.trained_base import closed_base
 
 ENCODER = "tu-test_resnet.r160_in1k"

@@ -27,7 +27,7 @@ from smp_feedback.data import open_dataset
 from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.evaluation import evaluate_score, load_result, miou, tune
 from smp_feedback.evaluation.tuning import Tuning
-from smp_feedback.training.build import Facts
+from smp_feedback.training.facts import Facts
 from smp_feedback.training.trained_base import closed_base
 
 ENCODER = "tu-test_resnet.r160_in1k"

@@ -392,7 +392,7 @@ def test_the_picture_shows_every_corruption(tmp_path):
 
 
 def test_the_page_shows_the_severities_that_are_used():
-    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "synthetic.md").read_text()
     rows = {row[0].strip("` "): row[1:6] for row in (line.split("|")[1:] for line in page.splitlines()) if len(row) > 6}
     tables = (C.GAUSSIAN_SIGMA, C.PHOTONS, C.IMPULSES, C.BLUR_SIGMA, C.MOTION, C.JPEG_QUALITY, C.BRIGHTER, C.CONTRAST)
     for name, table in zip(CORRUPTIONS, (*tables, C.OCCLUDED, C.RESCALED_SIGMA, CN2), strict=True):

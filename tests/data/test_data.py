@@ -529,7 +529,8 @@ def test_a_file_that_vanished_is_named(folder):
 
 def test_a_mask_of_another_size_is_named(folder):
     write(folder, "street.png", picture(8, 6), labels(6, 8))
-    with pytest.raises(InvalidInput, match=r"trainannot.street.png has 6 x 8 pixels, .*street.png has 8 x 6"):
+    told = r"trainannot.street.png has 6 x 8 pixels, .*street.png has 8 x 6; .* Was it drawn on the image as stored"
+    with pytest.raises(InvalidInput, match=told):
         MaskFolder(folder, size=4)[0]
 
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from smp_feedback.data import open_dataset
+from smp_feedback.data.images.reader import ImageReader
 from smp_feedback.data.masks.reader import MaskReader, read_stored
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
@@ -226,13 +227,33 @@ def test_overviews_of_a_tiff_do_not_count_but_pages_do(tmp_path):
             read(tmp_path / "m.tif")
 
 
-def test_a_tiff_whose_strip_is_empty_is_no_mask_of_zeros(tmp_path):
-    tifffile.imwrite(tmp_path / "m.tif", LABELS, rowsperstrip=2, compression="zlib")
+@pytest.mark.parametrize("without", [False, True])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_tiff_whose_strip_is_empty_is_no_mask(tmp_path, monkeypatch, compression, without):
+    if without:
+        monkeypatch.setattr("smp_feedback.data.masks.files.find_spec", lambda name: None)
+        monkeypatch.setattr("smp_feedback.data.images.tiff.find_spec", lambda name: None)
+    tifffile.imwrite(tmp_path / "m.tif", LABELS, rowsperstrip=2, compression=compression)
+    assert (read(tmp_path / "m.tif") == LABELS).all()
     with tifffile.TiffFile(tmp_path / "m.tif", mode="r+") as file:
-        counts = file.pages[0].tags["StripByteCounts"]
-        counts.overwrite([*counts.value[:2], 0])
-    with pytest.raises(InvalidInput, match=r"m\.tif: 1 of its 3 strips or tiles are empty or cut off"):
-        read(tmp_path / "m.tif")
+        for name in ("StripByteCounts", "StripOffsets"):
+            tag = file.pages[0].tags[name]
+            tag.overwrite([*tag.value[:2], 0])
+    for reader in (read, ImageReader().read):
+        with pytest.raises(InvalidInput, match=r"m\.tif: 1 of its 3 strips or tiles are empty or cut off"):
+            reader(tmp_path / "m.tif")
+
+
+def test_pixels_that_a_page_masks_out_have_no_label(tmp_path):
+    for shown in (LABELS >= 0, LABELS > 0):
+        with tifffile.TiffWriter(tmp_path / "m.tif") as file:
+            file.write(LABELS)
+            file.write(shown, subfiletype=4, photometric="mask")
+        if shown.all():
+            np.testing.assert_array_equal(read(tmp_path / "m.tif"), LABELS)
+        else:
+            with pytest.raises(InvalidInput, match=rf"m\.tif: {(LABELS == 0).sum()} pixels are masked out by a page"):
+                read(tmp_path / "m.tif")
 
 
 def test_black_and_white_of_one_bit_is_0_and_1(tmp_path):
@@ -481,7 +502,7 @@ def test_a_folder_takes_values_colours_and_an_offset(tmp_path):
 def test_the_command_line_takes_names_and_colours_in_words():
     from jsonargparse import ArgumentParser
 
-    from smp_feedback.training.build import open_pairs
+    from smp_feedback.training.opening import open_pairs
 
     parser = ArgumentParser()
     parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed"})

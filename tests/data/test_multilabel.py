@@ -125,7 +125,7 @@ def test_all_channels_move_with_the_image(tmp_path, transform):
 
 def test_an_empty_mask_is_a_setting_of_training(tmp_path):
     pytest.importorskip("lightning")
-    from smp_feedback.training.build import open_pairs
+    from smp_feedback.training.opening import open_pairs
 
     written(tmp_path)
     for folder in ("train", "train_masks"):

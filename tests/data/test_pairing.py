@@ -22,8 +22,8 @@ from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.errors import DataWarning, InvalidType, InvalidValue
 from smp_feedback.experiments.base_settings import ExperimentSettings
 from smp_feedback.experiments.runs import check_apart
-from smp_feedback.training.build import open_pairs
-from smp_feedback.training.datamodule import ImageFiles
+from smp_feedback.training.image_files import ImageFiles
+from smp_feedback.training.opening import open_pairs
 
 NAMES = ["ground", "plant"]
 

@@ -400,7 +400,7 @@ def test_the_picture_and_the_table_are_drawn_from_the_presets(tmp_path, capsys):
     turbulence_figure.main([str(tmp_path / "one.png")])
     assert 0 < (tmp_path / "one.png").stat().st_size < 150_000
     shown = capsys.readouterr().out.strip()
-    assert shown in (Path(__file__).parents[2] / "docs" / "data.md").read_text(), "another table than the page's"
+    assert shown in (Path(__file__).parents[2] / "docs" / "synthetic.md").read_text(), "another table than the page's"
     assert shown.count("\n") == 1 + len(PRESETS)
 
 

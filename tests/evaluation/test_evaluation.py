@@ -640,3 +640,21 @@ def test_results_and_the_statistics_of_seeds_need_no_torch():
 def test_results_are_plain_json(saved):
     for kind in OURS:
         json.loads((saved / f"{kind}.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_items_of_several_sizes_are_named_in_one_sentence_and_scored_one_by_one(workers):
+    data = [{"image": torch.rand(2, 8, width), "mask": torch.zeros(8, width).byte()} for width in (8, 8, 6)]
+    with pytest.raises(InvalidInput, match=r"^item 0 is 2 x 8 x 8 and item 2 is 2 x 8 x 6, .*batch_size=1\.$"):
+        evaluate(nn.Identity(), data, classes=2, workers=workers)
+    said = torch.cat([(item["image"][1] > item["image"][0]).flatten() for item in data])
+    one_by_one = evaluate(nn.Identity(), data, classes=2, batch_size=1, workers=workers).last
+    assert one_by_one.accuracy == pytest.approx(1 - said.double().mean().item())
+
+
+def test_scores_of_several_labels_a_pixel_are_drawn_and_pictures_of_one_refuse_them(tmp_path):
+    data = [(torch.rand(2, 4, 4), torch.randint(2, (2, 4, 4)))]
+    result = robustness({"m": nn.Identity()}, data, classes=2, task="multilabel", corruptions=["contrast"])
+    assert draw(result)["severity"].get_supylabel() == "mIoU"
+    with pytest.raises(InvalidValue, match=r"\(2, 4, 4\): a picture shows one label a pixel"):
+        uncertainty({"m": nn.Identity()}, data, tmp_path / "x.png", classes=2)

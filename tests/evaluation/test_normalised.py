@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 from torchvision.transforms import v2
 
 import smp_feedback as smpf
@@ -23,7 +23,7 @@ from smp_feedback.errors import InvalidInput
 from smp_feedback.evaluation import evaluate, evaluate_score, robustness, stability, tune
 from smp_feedback.evaluation.restoration_loop import evaluate_restoration
 from smp_feedback.training import DenoisingModule, FeedbackModule, PairsModule, RestorationModule, TripletsModule
-from smp_feedback.training.trainer import quiet
+from smp_feedback.training.quiet import quiet
 
 CONFIG = DataConfig(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 TINY = {"encoder_depth": 3, "decoder_channels": (16, 8, 8), "classes": 3}
@@ -153,7 +153,7 @@ def test_pictures_show_the_image_and_the_answer_to_its_normalisation(models, kin
 
 def trainer(**more):
     told = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "max_epochs": 1}
-    return lightning.Trainer(accelerator="cpu", enable_checkpointing=False, **told, **more)
+    return lightning.Trainer(accelerator="cpu", enable_checkpointing=False, **{**told, **more})
 
 
 MODULES = {
@@ -223,6 +223,56 @@ def test_the_first_convolution_is_fed_what_evaluate_feeds_it(models, loop, stage
         torch.testing.assert_close(image, expected.expand_as(image), rtol=0, atol=1e-3)
 
 
+def test_a_loader_after_a_data_module_is_shown_by_its_own_word(models):
+    """A trainer goes on having the data module of the call before."""
+    one, module = trainer(), FeedbackModule(models["plain"], classes=3)
+    with quiet():
+        expected = one.validate(module, PairsModule(val=shapes(), batch_size=3), verbose=False)[0]["val_loss"]
+        for data in (shapes(), by_hand(shapes())):
+            found = one.validate(module, DataLoader(data, 3), verbose=False)[0]["val_loss"]
+            assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_each_stage_asks_once_and_again_when_somebody_says_otherwise(models, monkeypatch):
+    from smp_feedback.training import feeds
+
+    asked, ask = [], feeds.config_for
+    monkeypatch.setattr(feeds, "config_for", lambda model, data: asked.append(len(data)) or ask(model, data))
+    module, one = FeedbackModule(copy.deepcopy(models["plain"]), classes=3), trainer(max_epochs=2)
+    with quiet():
+        one.fit(module, PairsModule(shapes(4), val=shapes(2), batch_size=1))
+        assert sorted(asked) == [2, 4]
+        module.model.data_config = DataConfig()
+        raw, plain = (
+            one.validate(module, DataLoader(data, 3), verbose=False)[0]["val_loss"]
+            for data in (shapes(), list(shapes()))
+        )
+    assert raw == pytest.approx(plain, rel=1e-4)
+    assert copy.deepcopy(module._feeds)._known == {}, "a copy holds on to nothing"
+
+
+def test_a_module_of_anybody_is_fed_by_the_data_module(models):
+    class Bare(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.model, self.seen = models["plain"], []
+
+        def validation_step(self, batch, index):
+            self.seen.append(batch[0])
+
+    module = Bare()
+    with quiet():
+        trainer().validate(module, PairsModule(val=shapes(), batch_size=3), verbose=False)
+    torch.testing.assert_close(module.seen[0], torch.stack([image for image, _ in by_hand(shapes())]))
+
+
+def test_datasets_put_together_say_what_their_parts_say():
+    assert is_raw(Subset(ConcatDataset([shapes(), Corrupted(shapes(), "contrast", 1)]), [0, 4]))
+    assert not is_raw(ConcatDataset([[1], [2]]))
+    with pytest.raises(InvalidInput, match="put together with others"):
+        is_raw(ConcatDataset([shapes(), by_hand(shapes())]))
+
+
 # --- what is assumed, and what is refused
 
 
@@ -263,7 +313,8 @@ def test_a_file_reaches_the_model_with_the_golden_values(folder):
 
 def test_a_dataset_that_normalises_is_refused_and_never_clipped(folder):
     told = {"classes": ("a", "b"), "ignore_index": None, "transform": v2.Normalize(CONFIG.mean, CONFIG.std)}
-    data = MaskFolder(folder, **told)
+    with pytest.warns(UserWarning, match="Normalize, where images are to stay"):
+        data = MaskFolder(folder, **told)
     with pytest.raises(InvalidInput, match=r"street\.png: an image with values -1.245 to 0.8622, expected 0 to 1.*std"):
         data[0]
     with pytest.raises(InvalidInput, match=r"street\.png"):
@@ -274,8 +325,10 @@ def test_a_dataset_that_normalises_is_refused_and_never_clipped(folder):
     with pytest.raises(InvalidInput, match="item 0: an image with values -1 to -1"):
         Corrupted(strangers, "gaussian_noise", 1)[0]
     assert Corrupted(strangers, "gaussian_noise", 0)[0][0].min() == -1, "left alone"
+    with pytest.warns(UserWarning, match="Normalize, where images are to stay"):
+        data = Shapes(2, size=16, transform=v2.Normalize(CONFIG.mean, CONFIG.std))
     with pytest.raises(InvalidInput, match="coloured_shapes"):
-        Shapes(2, size=16, transform=v2.Normalize(CONFIG.mean, CONFIG.std))[0]
+        data[0]
 
 
 @pytest.mark.parametrize(("value", "expected"), [(1.0000001, 1.0), (-1e-6, 0.0), (0.25, 0.25)])

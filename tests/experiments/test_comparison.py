@@ -25,6 +25,7 @@ from smp_feedback.experiments.comparison.runs import (
     scores,
     steps_of,
     training_data,
+    untrained,
 )
 from smp_feedback.experiments.comparison.settings import MODELS, ComparisonSettings, Condition
 from smp_feedback.experiments.comparison.variants import make_twin
@@ -214,9 +215,10 @@ def four(tmp_path):
     """A folder of four images to train on and two to test on, as settings."""
     for split, count in (("train", 4), ("test", 2)):
         for i in range(count):
-            for folder, mode in ((split, "RGB"), (f"{split}annot", "L")):
+            image, mask = Image.new("RGB", (32, 32), (0, 0, split == "test")), Image.new("L", (32, 32))
+            for folder, picture in (split, image), (f"{split}annot", mask):
                 (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
-                Image.new(mode, (32, 32), 0).save(tmp_path / "data" / folder / f"{i}.png")
+                picture.save(tmp_path / "data" / folder / f"{i}.png")
     options = {"classes": ["a", "b"]}
     return {"data": "folder", "root": str(tmp_path / "data"), "data_options": options, "train": ["clean"]}
 
@@ -232,6 +234,22 @@ def test_all_images_and_their_number_are_one_condition(four, tmp_path):
         compare(tiny(**four, images=[4, 0]), tmp_path / "out", accelerator="cpu")
     with pytest.raises(InvalidValue, match="images=5: count=5: expected at most the 4"):
         compare(tiny(**four, images=[5]), tmp_path / "out", accelerator="cpu")
+
+
+def test_grey_images_with_several_labels_a_pixel_are_compared_and_the_path_read_as_they_are(four, tmp_path):
+    for split, count in (("train", 4), ("test", 2)):
+        for i in range(count):
+            for label in ("a", "b"):
+                path = tmp_path / "data" / f"{split}masks" / label / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("L", (32, 32), int(label == "a")).save(path)
+    patterns = {"images": "{split}/{stem}.png", "masks": "{split}masks/{class}/{stem}.png", "bands": [1], "channels": 1}
+    four["data_options"] |= patterns
+    settings = tiny(**four, models=["feedback"])
+    made = run(settings, ComparisonKey("feedback", CLEAN, 2, 0), accelerator="cpu")
+    assert made.found["scores"][0]["per_class"][1] in (0.0, None), "nowhere is a b"
+    model = untrained(settings, ComparisonKey("feedback", CLEAN, 2, 0)).model
+    assert (model.feedback.in_channels, model.feedback.classes) == (1, 2)
 
 
 def test_no_run_is_trained_under_the_corruption_of_a_test_image():

@@ -21,7 +21,7 @@ from smp_feedback.losses.published import DiceFocal, ForegroundFocal, Generalize
 from smp_feedback.losses.reconstruction import Reconstruction
 from smp_feedback.ops.dirichlet import log_concentration
 from smp_feedback.registry.public import catalogue
-from smp_feedback.training.module import build_loss
+from smp_feedback.training.build_loss import build_loss
 
 OURS = {
     "evidential": Evidential,

@@ -17,7 +17,8 @@ from smp_feedback.data import open_dataset
 from smp_feedback.errors import InvalidInput
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.experiments.comparison.variants import make_twin
-from smp_feedback.training.build import Facts, build_module
+from smp_feedback.training.build import build_module
+from smp_feedback.training.facts import Facts
 
 TIMM = "timm/test_resnet.r160_in1k"
 DIGITS = "--data.name torchvision/MNIST --data.size 32 --data.batch_size 4 --data.augment none"

@@ -99,7 +99,7 @@ def test_every_dynamics_can_be_compiled_whole(dynamics):
 
 @pytest.mark.parametrize("name", list(catalogue().losses))
 def test_every_loss_scores_logits(name):
-    from smp_feedback.training.module import build_loss
+    from smp_feedback.training.build_loss import build_loss
 
     logits = torch.randn(2, 3, 8, 8, requires_grad=True)
     target = torch.randint(0, 3, (2, 8, 8))

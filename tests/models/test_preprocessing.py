@@ -16,9 +16,9 @@ from torch import nn
 import smp_feedback as smpf
 from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
-from smp_feedback.models import preprocessing
+from smp_feedback.models import normalisation
+from smp_feedback.models.normalisation import as_statistics, encoder_normalisation, given_config
 from smp_feedback.models.preprocess import Preprocess, preprocess_of
-from smp_feedback.models.preprocessing import as_statistics, encoder_normalisation, given_config
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -68,7 +68,7 @@ def test_one_that_was_never_pretrained_has_none():
 def test_what_was_fetched_with_the_weights_counts(monkeypatch, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"mean": [51, 102, 153], "std": [255, 255, 255], "input_range": [0, 255]}))
-    monkeypatch.setattr(preprocessing, "try_to_load_from_cache", lambda *_, **__: str(path))
+    monkeypatch.setattr(normalisation, "try_to_load_from_cache", lambda *_, **__: str(path))
     assert encoder_normalisation("resnet18") == ((0.2, 0.4, 0.6), (1, 1, 1))
 
 

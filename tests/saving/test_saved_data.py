@@ -12,7 +12,7 @@ import torch
 import smp_feedback as smpf
 from smp_feedback import DataConfig
 from smp_feedback.errors import FeedbackError
-from smp_feedback.models.preprocessing import given_config
+from smp_feedback.models.normalisation import given_config
 
 TINY = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
 ENCODER = "tu-test_resnet.r160_in1k"

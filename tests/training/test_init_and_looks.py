@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import types
 
 import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from PIL import Image
 from torch import nn
 
 import smp_feedback as smpf
@@ -18,9 +20,13 @@ from smp_feedback.evaluation import evaluate
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.experiments.comparison.variants import make_twin
 from smp_feedback.training import FeedbackModule, PairsModule
-from smp_feedback.training.build import Facts, build_module
+from smp_feedback.training.build import build_module
+from smp_feedback.training.cycle import make_schedule
+from smp_feedback.training.facts import Facts
 from smp_feedback.training.looks_report import Looks, looks_report, measured, report_lines
-from smp_feedback.training.optim import make_optimizer, make_schedule
+from smp_feedback.training.metric import LookMetric
+from smp_feedback.training.opening import open_pairs
+from smp_feedback.training.optim import make_optimizer
 
 NAME = "test_resnet.r160_in1k"
 ARGUMENTS = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
@@ -107,6 +113,12 @@ def test_without_a_rate_of_its_own_there_are_the_two_groups_that_there_were():
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(1e-3, 0.01), (1e-3, 0.0)]
 
 
+def test_the_groups_keep_the_order_in_which_an_older_run_saved_its_optimiser():
+    module = trained(loss=torch.nn.PReLU(3))  # a loss that learns comes after the model
+    wanted = [id(p) for p in module.parameters() if p.ndim <= 1]
+    assert [id(p) for p in make_optimizer(module, None, 1e-3, 0.01).param_groups[1]["params"]] == wanted
+
+
 def test_a_rate_of_something_that_is_not_there_is_refused():
     with pytest.raises(InvalidValue, match=r"feedback_lr=0\.1 .* this Unet has none"):
         FeedbackModule(smp.Unet(**TINY), classes=3, feedback_lr=0.1)
@@ -126,6 +138,15 @@ def test_the_looks_of_a_loop_that_is_not_used_change_nothing_and_a_run_says_so()
     assert lines[0].endswith(" mIoU")
     assert lines[1].startswith("looks 2-3 change 0 % of the pixels: the loop is hardly used")
     assert [part.training for part in module.modules()] == modes
+
+
+def test_looks_are_those_of_all_images_where_this_process_is_one_of_several():
+    data = PairsModule(val=Shapes(5, 32), batch_size=2)
+    data.trainer = types.SimpleNamespace(world_size=2, global_rank=1)
+    assert [len(batch[0]) for batch in data.val_dataloader()] == [2]
+    assert [index for batch in data.whole_val_dataloader() for index in batch[2].tolist()] == [0, 1, 2, 3, 4]
+    how = {"classes": 2, "steps": 2}
+    assert [LookMetric("segmentation", **how, alone=alone).sync_on_compute for alone in (True, False)] == [False, True]
 
 
 def test_looks_are_scored_and_counted_as_an_independent_pass_has_them():
@@ -158,3 +179,14 @@ def test_a_model_with_one_look_is_not_reported_on():
     module = FeedbackModule(nn.Conv2d(3, 2, 1), classes=2)
     assert looks_report(module, PairsModule(Shapes(4, 32), val=Shapes(4, 32), batch_size=4)) == []
     assert looks_report(trained(task="segmentation"), PairsModule(Shapes(4, 32), batch_size=4)) == []
+
+
+@pytest.mark.parametrize("told", [{"bands": [3, 2, 1]}, {"options": {"bands": [3, 2, 1]}}])
+def test_bands_are_saved_with_the_model_wherever_they_were_told(told, tmp_path):
+    for folder, mode in (("val", "RGB"), ("valannot", "L")):
+        (tmp_path / folder).mkdir()
+        Image.new(mode, (8, 6)).save(tmp_path / folder / "a.png")
+    told = {"options": {}, **told}
+    told["options"]["classes"] = ["a", "b"]
+    _, facts = open_pairs("validate", 0, name="folder", root=str(tmp_path), **told)
+    assert facts.config(DataConfig()).bands == (3, 2, 1)

@@ -25,7 +25,8 @@ from smp_feedback.training import FeedbackModule, PairsModule
 from smp_feedback.training.callbacks import check_averaging
 from smp_feedback.training.checkpoints import KeepsBest
 from smp_feedback.training.denoising import DenoisingModule
-from smp_feedback.training.trainer import build_trainer, quiet
+from smp_feedback.training.quiet import quiet
+from smp_feedback.training.trainer import build_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:SWA is currently only supported every epoch", "ignore:.*many workers")
 

@@ -26,9 +26,9 @@ import lightning
 
 from smp_feedback.training import PairsModule, RestorationModule, TripletsModule, fit
 from smp_feedback.training.callbacks import NotFinite
+from smp_feedback.training.quiet import quiet
 from smp_feedback.training.restoration_step import step_by_step
 from smp_feedback.training.step_loss import StepLoss
-from smp_feedback.training.trainer import quiet
 
 QUIET = {"progress": False, "accelerator": "cpu"}
 PLAIN = {
@@ -572,6 +572,15 @@ def test_losses_without_class_weights_wait_for_none(loss):
     assert not RestorationModule(tiny(), classes=3, loss=loss).loss.waits
 
 
+def test_the_classes_of_any_loss_that_weighs_them_are_weighed_as_torch_does():
+    weights, logits, target = [1.0, 0.0, 4.0], torch.randn(2, 3, 4, 4), torch.randint(3, (2, 4, 4))
+    loss = RestorationModule(tiny(), classes=3, loss="cross_entropy", class_weights=weights).loss
+    wanted = nn.functional.cross_entropy(logits, target, torch.tensor(weights))
+    torch.testing.assert_close(loss(logits, target, 0), wanted)
+    with pytest.raises(InvalidValue, match="weighs no classes; those that do are"):
+        RestorationModule(tiny(), classes=3, loss="SoftCrossEntropyLoss", class_weights=weights)
+
+
 # --- a run that stops
 
 
@@ -648,7 +657,7 @@ WRONG = {
     "nan": ({"class_weights": [1.0, 2.0, float("nan")]}, InvalidValue, "class_weights=nan"),
     "zeros": ({"class_weights": [0, 0, 0]}, InvalidValue, "expected at least one number > 0"),
     "word": ({"class_weights": "balancd"}, InvalidValue, "class_weights='balancd': expected 'balanced'"),
-    "weights of none": ({"loss": "iterative_focal", "class_weights": [1, 1, 1]}, UnknownKeyword, "class_weights"),
+    "weights of none": ({"loss": "iterative_focal", "class_weights": [1, 1, 1]}, InvalidValue, "weighs no classes"),
     "of a module": ({"loss": nn.CrossEntropyLoss(), "gammas": [0.0]}, InvalidValue, "has its arguments already"),
     "step weights": ({"step_weights": "ones"}, InvalidType, "step_weights='ones'"),
     "restoration loss": ({"restoration_loss": "L3Loss"}, UnknownName, "Did you mean 'L1Loss'"),

@@ -26,9 +26,10 @@ pytest.importorskip("lightning")
 import lightning
 
 from smp_feedback.training import FeedbackModule, PairsModule, fit
-from smp_feedback.training.build import facts_of
 from smp_feedback.training.callbacks import NotFinite
-from smp_feedback.training.prediction_writers import LabelWriter, PredictionWriter, label_picture
+from smp_feedback.training.facts import facts_of
+from smp_feedback.training.label_pictures import label_picture
+from smp_feedback.training.prediction_writers import LabelWriter, PredictionWriter
 from smp_feedback.training.run_folder import load_weights
 
 QUICK = {"progress": False, "accelerator": "cpu"}
@@ -337,7 +338,7 @@ def folder(root, count=4, side=32):
 def test_one_channel_runs_from_the_command_line(tmp_path):
     from smp_feedback.cli.main import main
     from smp_feedback.data import MaskFolder
-    from smp_feedback.training.run_folder import CONFIG
+    from smp_feedback.training.same_settings import CONFIG
 
     folder(tmp_path / "data")
     settings = {
@@ -378,6 +379,8 @@ def test_a_file_says_how_its_answers_are_read():
     from smp_feedback.exporting.serving import Served
 
     assert Served(unet(3, False)).facts()["reading"] == "argmax"
+    for channels, reading in ((1, "sign"), (2, "argmax")):  # nothing but its answer tells its channels
+        assert Served(nn.Conv2d(3, channels, 1)).facts((1, 3, 4, 4))["reading"] == reading
     assert Served(unet(1, smpf.Recurrent(steps=2))).facts()["reading"] == "sign"
     model = unet(3, False)
     model.data_config = DataConfig(task=MULTILABEL)

@@ -107,7 +107,7 @@ def test_one_cycle_is_as_long_as_it_began(tmp_path):
 
 def test_an_optimiser_without_groups_is_refused_in_words():
     module = FeedbackModule(nn.Conv2d(3, 3, 1), classes=3, optimizer=torch.optim.LBFGS)
-    with pytest.raises(InvalidValue, match="does not take two groups"):
+    with pytest.raises(InvalidValue, match="does not take 2 groups"):
         fit(module, PairsModule(Shapes(2, 32), batch_size=2), steps=1, progress=False, accelerator="cpu")
 
 

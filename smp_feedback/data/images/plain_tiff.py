@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from smp_feedback.data.images.raster import Head, PixelLayout, Raster, whole
+from smp_feedback.data.images.raster import Head, PixelLayout, Raster, check_parts, whole
 from smp_feedback.errors import InvalidInput
 
 
@@ -22,8 +22,20 @@ def decode(path: Path) -> Raster:
     """All of *path*."""
     with _opened(path) as picture:
         said, size, _ = _head(picture)
+        check_strips(path, picture)
         values = np.asarray(picture)
     return Raster(values=whole(path, values if values.ndim == 3 else values[..., None], size, said), layout=said)
+
+
+def check_strips(path: Path, picture: Any) -> None:
+    """All strips or tiles of *picture* are in its file *path*.
+
+    Raises:
+        InvalidInput: With how many are not.
+    """
+    for offsets, counts in ((273, 279), (324, 325)):
+        parts = [np.atleast_1d(picture.tag_v2.get(tag, ())).tolist() for tag in (offsets, counts)]
+        check_parts(path, *parts)
 
 
 def _head(picture: Any) -> Head:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -80,6 +81,18 @@ def whole(path: Path, values: Pixels, size: tuple[int, int], layout: PixelLayout
             f"{by(values.shape)} of {values.dtype}; expected them to agree. Save it anew, as PNG or TIFF."
         )
     return values
+
+
+def check_parts(path: Path, offsets: Sequence[int], counts: Sequence[int], wanted: int | None = None) -> None:
+    """All strips or tiles of a TIFF, *wanted* of them, are in the file: a decoder would fill in what is not.
+
+    Raises:
+        InvalidInput: With how many are missing.
+    """
+    end, wanted = path.stat().st_size, len(offsets) if wanted is None else wanted
+    there = sum(count > 0 and 0 < begin <= end - count for begin, count in zip(offsets, counts, strict=False))
+    if there < wanted:
+        raise InvalidInput(f"{path}: {wanted - there} of its {wanted} strips or tiles are empty or cut off.")
 
 
 def upright(values: NDArray[T], orientation: int) -> NDArray[T]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smp_feedback.data.images import plain_tiff
-from smp_feedback.data.images.raster import Head, Pixels, Raster, upright, upright_size, whole
+from smp_feedback.data.images.raster import Head, Pixels, Raster, check_parts, upright, upright_size, whole
 from smp_feedback.data.images.tiff_colours import layout, shown
 from smp_feedback.errors import InvalidInput
 
@@ -44,9 +44,9 @@ def decode(path: Path) -> Raster:
         return plain_tiff.decode(path)
     with opened(path) as (file, page):
         said, size, turn = layout(path, page), (page.imagelength, page.imagewidth), orientation(page)
-        samples = stored(path, file, page)
+        samples = stored(path, page)
         values = whole(path, shown(page, samples), size, said)
-        missing = _missing(page, samples, values, _mask(file, page))
+        missing = _missing(page, samples, values, hidden(file, page))
     gone = None if missing is None else upright(missing, turn)
     return Raster(values=upright(values, turn), layout=said, missing=gone)
 
@@ -88,44 +88,40 @@ def orientation(page: Any) -> int:
     return found if isinstance(found, int) else 1
 
 
-def _check_segments(path: Path, file: Any, page: Any) -> None:
-    """All strips or tiles are there: a decoder would fill in what is not."""
-    wanted, end = math.prod(page.chunked), file.filehandle.size
-    parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    there = sum(count > 0 and 0 < begin <= end - count for begin, count in parts)
-    if there < wanted:
-        raise InvalidInput(f"{path}: {wanted - there} of its {wanted} strips or tiles are empty or cut off.")
+def _check_segments(path: Path, page: Any) -> None:
+    """All strips or tiles are there, and hold what they should."""
+    check_parts(path, page.dataoffsets, page.databytecounts, math.prod(page.chunked))
     if page.is_contiguous and sum(page.databytecounts) < page.nbytes:
         raise InvalidInput(
             f"{path}: its strips hold {sum(page.databytecounts)} bytes, its tags announce {page.nbytes}; it is cut off."
         )
 
 
-def stored(path: Path, file: Any, page: Any) -> Pixels:
+def stored(path: Path, page: Any) -> Pixels:
     """The values of *page* as the file has them, (H, W, samples): neither turned nor shown as colours.
 
     Raises:
         InvalidInput: If some of them are not there.
     """
-    _check_segments(path, file, page)
+    _check_segments(path, page)
     values = page.asarray(squeeze=False, maxworkers=1)  # (separate bands, depth, H, W, interleaved bands)
     samples: Pixels = values[:, 0].transpose(1, 2, 0, 3).reshape(*values.shape[2:4], -1)
     return samples
 
 
-def _mask(file: Any, page: Any) -> NDArray[np.bool_] | None:
+def hidden(file: Any, page: Any) -> NDArray[np.bool_] | None:
     """Where the page that says which pixels count says that they do not, (H, W)."""
     size = page.imagelength, page.imagewidth
     for other in file.pages:
         if other.subfiletype & (MASK | OVERVIEW) == MASK and (other.imagelength, other.imagewidth) == size:
-            hidden: NDArray[np.bool_] = other.asarray(maxworkers=1).reshape(size) == 0
-            return hidden
+            gone: NDArray[np.bool_] = other.asarray(maxworkers=1).reshape(size) == 0
+            return gone
     return None
 
 
-def _missing(page: Any, samples: Pixels, values: Pixels, hidden: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+def _missing(page: Any, samples: Pixels, values: Pixels, masked: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
     """Where *values* are no data, by the value that stands for it or by the mask; None is nowhere."""
-    gone = np.zeros(values.shape, bool) if hidden is None else np.repeat(hidden[..., None], values.shape[2], axis=2)
+    gone = np.zeros(values.shape, bool) if masked is None else np.repeat(masked[..., None], values.shape[2], axis=2)
     text = page.tags.valueof(GDAL_NODATA)
     if text is not None:
         gone |= np.broadcast_to(_equal(samples, str(text)), values.shape)

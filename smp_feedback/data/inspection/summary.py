@@ -14,7 +14,7 @@ from smp_feedback.data.files import by
 from smp_feedback.data.folder import MaskFolder
 from smp_feedback.data.images.reader import ImageReader
 from smp_feedback.data.inspection.contract import draws_undone, naming
-from smp_feedback.data.inspection.headers import header_of, spread
+from smp_feedback.data.inspection.headers import Header, header_of, spread
 from smp_feedback.data.inspection.problems import TRAIN, percent, problems_of
 from smp_feedback.data.inspection.report import Size, SplitReport
 from smp_feedback.data.inspection.tally import ItemTally
@@ -22,18 +22,20 @@ from smp_feedback.data.items import files_of, item_name, source
 from smp_feedback.data.masks.hints import wrong_labels
 from smp_feedback.errors import InvalidInput, InvalidValue
 
-MOST_MASKS = 200  # read from files: a second or two, also of large ones
 DEEP = "uint16"
 MOST_IMAGES = 8  # of more than 8 bits a band, to see whether they are nearly black
 MOST_WARNINGS = 10
+MOST_MASKS, FEWEST = 200, 20  # read from files
+MOST_PIXELS = 150_000_000  # of those masks: some seconds
 MOST_ITEMS = 64  # where the whole item has to be read, or drawn, to see its target
 
 
 def data_summary(splits: Mapping[str, Any]) -> list[str]:
     """What there is, and what to know before training: images, sizes, classes, and a line for each warning.
 
-    All masks are looked at where there are at most 200, else as many, evenly apart, which is then said; of a dataset
-    that is not read from files, 64 items. Global random numbers end up where they were. `check_dataset` looks at all.
+    All masks are looked at where there are at most 200, fewer of large ones, else as many, evenly apart, which is then
+    said; of a dataset that is not read from files, 64 items. Global random numbers end up where they were.
+    `check_dataset` looks at all.
 
     Args:
         splits: Datasets, by the names of their splits.
@@ -101,7 +103,7 @@ def _sampled(dataset: Any) -> SplitReport:
     heads = Counter[Size]()
     kinds = Counter[str]()
     deep: list[int] = []
-    for i in spread(len(dataset), MOST_ITEMS if reader is None else MOST_MASKS):
+    for i in spread(len(dataset), MOST_ITEMS if reader is None else _enough(header_of(dataset, 0))):
         name = item_name(dataset, i)
         with naming(dataset, i):
             target = torch.as_tensor(dataset[i][1] if reader is None else reader(i)).long()
@@ -133,6 +135,16 @@ def _is_void(dataset: Any, report: SplitReport) -> bool:
     reader = _reader(dataset)
     targets = (dataset[i][1] if reader is None else reader(i) for i in range(len(dataset)))
     return all(bool(torch.as_tensor(target).eq(report.ignore_index or 0).all()) for target in targets)
+
+
+def _enough(first: Header | None) -> int:
+    """How many masks are looked at where images are as large as the *first*.
+
+    >>> _enough(Header((480, 640), 3, "uint8")), _enough(Header((1024, 2048), 3, "uint8"))
+    (200, 71)
+    """
+    pixels = 1 if first is None else first.size[0] * first.size[1]
+    return max(FEWEST, min(MOST_MASKS, MOST_PIXELS // pixels))
 
 
 def _reader(dataset: Any) -> Callable[[int], Tensor] | None:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from smp_feedback.data.images.pictures import orientation
+from smp_feedback.data.images.plain_tiff import check_strips
 from smp_feedback.data.images.tiff import HEADS
 from smp_feedback.data.images.unreadable import naming_file
 from smp_feedback.data.masks.stored import BLUR, INVERTED, Array, Stored, alpha_of
@@ -39,6 +40,8 @@ def _read_picture(path: Path, head: bytes) -> Stored:
         _refuse_loss(path, picture)
         if (frames := getattr(picture, "n_frames", 1)) > 1:
             raise InvalidInput(f"{path} has {frames} pages or frames; expected one: save each as a file of its own.")
+        if picture.format == "TIFF":
+            check_strips(path, picture)
         bits = _bits(picture, head)
         picture.load()
         if bits == 16 and picture.mode in MORE_CHANNELS:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from smp_feedback.data.images.tiff import opened, orientation, stored
+from smp_feedback.data.images.tiff import hidden, opened, orientation, stored
 from smp_feedback.data.images.tiff_colours import ALPHA, BLACK_IS_0, JPEG, PALETTE, RGB, WHITE_IS_0, palette_of
 from smp_feedback.data.masks.stored import BLUR, INVERTED, Array, Stored, alpha_of
 from smp_feedback.errors import InvalidInput
@@ -26,7 +26,12 @@ def read_tiff(path: Path) -> Stored:
             raise InvalidInput(f"{path}: {INVERTED}")
         if page.photometric not in (BLACK_IS_0, RGB, PALETTE):
             raise InvalidInput(f"{path}: expected labels or colours, found {page.photometric.name}; save it as RGB.")
-        return _taken_apart(path, page, stored(path, file, page)).turned(orientation(page))
+        if (gone := hidden(file, page)) is not None and gone.any():
+            raise InvalidInput(
+                f"{path}: {gone.sum()} pixels are masked out by a page of the file; which label are they? Write the "
+                "ignored label there, and save it without that page."
+            )
+        return _taken_apart(path, page, stored(path, page)).turned(orientation(page))
 
 
 def _taken_apart(path: Path, page: Any, samples: Array) -> Stored:

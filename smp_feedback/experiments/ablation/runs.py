@@ -23,8 +23,8 @@ from smp_feedback.experiments.ablation.variants import make_model, make_module
 from smp_feedback.experiments.cost import seconds_per_image
 from smp_feedback.experiments.runs import TEST_SEED, held_out, opened, train
 from smp_feedback.loops.restoration.model import RestorationModel
-from smp_feedback.training.build import Facts
 from smp_feedback.training.datamodule import PairsModule, TripletsModule
+from smp_feedback.training.facts import Facts
 
 
 class AblationKey(NamedTuple):

@@ -14,8 +14,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.experiments.ablation.rows import ROWS, AblationRow
 from smp_feedback.experiments.ablation.settings import AblationSettings
-from smp_feedback.training.build import Facts, build_model
+from smp_feedback.training.build import build_model
 from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.facts import Facts
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.restoration import RestorationModule
 from smp_feedback.training.step_loss import StepLoss

@@ -44,7 +44,7 @@ def draw_pictures(settings: ComparisonSettings, folder: Path) -> dict[str, Path]
             )
         if isinstance(loop := models.get("feedback"), FeedbackModel):
             words = f"Whether the loop comes to rest: {LOOKS} looks at held-out images under {condition}, seed 0"
-            drawn[words] = _settling(loop, condition, test, folder / "models" / f"stability-{name}.png")
+            drawn[words] = _settling(loop, condition, test, about.task, folder / "models" / f"stability-{name}.png")
     return drawn
 
 
@@ -55,10 +55,10 @@ def _models(settings: ComparisonSettings, condition: Condition, images: int, fol
     return {name: model for name, model in wanted.items() if model is not None}
 
 
-def _settling(loop: FeedbackModel, condition: Condition, test: Any, path: Path) -> Path:
+def _settling(loop: FeedbackModel, condition: Condition, test: Any, task: str, path: Path) -> Path:
     """The result beside its figure, for ``smp-feedback plot``."""
     feed = feeding(loop, test)
-    result = stability(loop, [feed(image) for image, _ in _examples(condition, test)], looks=LOOKS)
+    result = stability(loop, [feed(image) for image, _ in _examples(condition, test)], looks=LOOKS, task=task)
     save_result(result, path.with_suffix(".json"))
     with styled("screen"):
         return save_figure(next(iter(draw(result).values())), path)

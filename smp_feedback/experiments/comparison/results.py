@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from smp_feedback.evaluation.scores import SCORES
 from smp_feedback.evaluation.statistics import Paired
 
 FEEDBACK = "feedback"
 TWINS = ("plain", "one-step", "equal-compute")
 MODELS = (FEEDBACK, *TWINS)
-METRICS = {"segmentation": "mIoU", "classification": "accuracy"}
 CLEAN = ("clean", 0)
 
 
@@ -95,7 +95,7 @@ class Comparison:
     @property
     def metric(self) -> str:
         """``mIoU`` or ``accuracy``."""
-        return METRICS[self.task]
+        return SCORES[self.task]
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -70,7 +70,8 @@ def passes_of(settings: ComparisonSettings, key: ComparisonKey) -> int:
 
 def untrained(settings: ComparisonSettings, key: ComparisonKey) -> Twin:
     """The model of *key*, as it begins."""
-    return make_twin(key.model, settings, len(facts(settings).classes), key.seed)
+    about = facts(settings)
+    return make_twin(key.model, settings, len(about.classes), key.seed, channels=about.image[0])
 
 
 def run(settings: ComparisonSettings, key: ComparisonKey, accelerator: str = "auto") -> store.Trained:
@@ -87,8 +88,8 @@ def run(settings: ComparisonSettings, key: ComparisonKey, accelerator: str = "au
     data, count = training_data(settings, key)
     test, twin, about = held_out(settings), untrained(settings, key), facts(settings)
     supervise = settings.supervise if isinstance(twin.model, FeedbackModel) else "last"
-    how: Any = {"classes": len(about.classes), "ignore_index": about.ignore_index, "loss": settings.loss}
-    module = FeedbackModule(twin.model, supervise=supervise, lr=settings.lr, **how)
+    how: Any = {"classes": len(about.classes), "ignore_index": about.ignore_index, "task": about.task}
+    module = FeedbackModule(twin.model, loss=settings.loss, supervise=supervise, lr=settings.lr, **how)
     pairs = PairsModule(data, batch_size=settings.batch_size)
     seconds = train(key, module, pairs, twin.train_steps, accelerator)
     batch = [i % len(test) for i in range(settings.batch_size)]

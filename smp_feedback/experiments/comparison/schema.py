@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from smp_feedback.errors import InvalidInput, did_you_mean, suggestion
+from smp_feedback.evaluation.scores import SCORES
 from smp_feedback.experiments.comparison.results import (
     CLEAN,
-    METRICS,
     MODELS,
     Comparison,
     ComparisonRun,
@@ -27,8 +27,8 @@ def parse(results: Mapping[str, Any]) -> Comparison:
     """
     found = SCHEMA.opened(results)
     task = SCHEMA.need(results, "task", "The comparison")
-    if task not in METRICS:
-        raise InvalidInput(f"task={task!r}: expected {' or '.join(METRICS)}.")
+    if task not in SCORES:
+        raise InvalidInput(f"task={task!r}: expected {' or '.join(SCORES)}.")
     runs = tuple(_run(run, f"Run {i}", len(found["classes"])) for i, run in enumerate(found["runs"]))
     once(f"{run.model}, seed {run.seed}, {run.train}, {run.images} images" for run in runs)
     return Comparison(**{**found, "runs": runs}, task=task, versions=results.get("versions", {}))

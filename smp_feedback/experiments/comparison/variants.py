@@ -31,7 +31,7 @@ class Twin(NamedTuple):
     looks: int
 
 
-def make_twin(name: str, settings: ComparisonSettings, classes: int, seed: int) -> Twin:
+def make_twin(name: str, settings: ComparisonSettings, classes: int, seed: int, *, channels: int = 3) -> Twin:
     """The model called *name*, from the weights that *seed* draws for all of them.
 
     ``plain`` is the base; ``one-step`` the feedback model with a single look, which has all that it has beyond the
@@ -43,6 +43,7 @@ def make_twin(name: str, settings: ComparisonSettings, classes: int, seed: int) 
         settings: The comparison.
         classes: Number of classes.
         seed: Of the weights.
+        channels: Of an image.
 
     >>> tiny = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
     >>> settings = ComparisonSettings(train_steps=10, feedback={"steps": 3}, arch_options=tiny)
@@ -53,10 +54,10 @@ def make_twin(name: str, settings: ComparisonSettings, classes: int, seed: int) 
     torch.manual_seed(seed)
     looks = settings.looks
     if name == "feedback":
-        return Twin(make(settings, classes, settings.config), settings.train_steps, looks)
+        return Twin(make(settings, classes, settings.config, channels), settings.train_steps, looks)
     if name == "one-step":
-        return Twin(make(settings, classes, once(settings.config)), settings.train_steps, 1)
-    base = make(settings, classes, None)
+        return Twin(make(settings, classes, once(settings.config), channels), settings.train_steps, 1)
+    base = make(settings, classes, None, channels)
     if getattr(settings.config, "output", "") == "dirichlet":  # the evidential loss means nothing to bare logits
         check_classes(classes)
         base.register_forward_hook(_as_dirichlet)
@@ -70,9 +71,9 @@ def _as_dirichlet(base: nn.Module, args: Any, answer: Any) -> Any:
     return log_concentration(masks), labels
 
 
-def make(settings: ComparisonSettings, classes: int, config: LoopConfig | None) -> nn.Module:
+def make(settings: ComparisonSettings, classes: int, config: LoopConfig | None, channels: int = 3) -> nn.Module:
     """The architecture of the comparison, closed into *config*'s loop, or as it is."""
-    told: dict[str, Any] = {**shape_told(settings.arch, 3, classes), **settings.arch_options}
+    told: dict[str, Any] = {**shape_told(settings.arch, channels, classes), **settings.arch_options}
     told |= {} if settings.encoder is None else {"encoder_name": settings.encoder}
     model: nn.Module = create(
         settings.arch,

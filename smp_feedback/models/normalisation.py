@@ -1,4 +1,4 @@
-"""How images are shown to an encoder: as it was pretrained."""
+"""How images are shown to a model: by the mean and std of its encoder, or as it says itself."""
 
 from __future__ import annotations
 

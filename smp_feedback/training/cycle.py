@@ -1,0 +1,121 @@
+"""The schedule: one cycle over the whole run, however Lightning's tools change its length, or what is asked for."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from smp_feedback.errors import InvalidValue
+from smp_feedback.training.checkpoints import is_resumed
+
+ScheduleCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
+
+
+def make_schedule(optimizer: Optimizer, make: ScheduleCallable | None, total: float, monitor: str) -> dict[str, Any]:
+    """The schedule as Lightning takes it: stepped after each optimiser step.
+
+    A plateau is left to `ScoringModule.on_validation_end`: Lightning steps it after the epoch's checkpoint is
+    written, which a resumed run would never make up for, and not at all where the module steps its optimiser itself.
+
+    Args:
+        optimizer: Whose learning rates are the peaks of the cycle.
+        make: Called with the optimiser; None is one cycle.
+        total: Optimiser steps of the whole run.
+        monitor: What a plateau is a plateau of.
+
+    Raises:
+        InvalidValue: If nobody knows how long one cycle is.
+    """
+    if make is not None:
+        schedule = make(optimizer)
+        if isinstance(schedule, ReduceLROnPlateau):
+            return {"scheduler": schedule, "interval": "epoch", "monitor": monitor, "frequency": sys.maxsize}
+        return {"scheduler": schedule, "interval": "step"}
+    if math.isinf(total):
+        raise InvalidValue(
+            "schedule=None is one cycle over the whole run: give max_steps or max_epochs, or a schedule."
+        )
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    momentum = "momentum" in optimizer.defaults or "betas" in optimizer.defaults
+    return {
+        "scheduler": OneCycleLR(optimizer, peaks, total_steps=cycle_steps(total), cycle_momentum=momentum),
+        "interval": "step",
+    }
+
+
+def cycle_steps(total: float) -> int:
+    """The steps of one cycle over a run of *total*; at least one."""
+    return max(1, int(total))
+
+
+def fit_cycle(trainer: Any) -> None:
+    """One cycle ends where the run does, also where Lightning's tools changed its length or its rate on the way.
+
+    A batch-size finder makes runs of other lengths, its trials and the run itself; a learning-rate finder sets the
+    optimiser's rate, which the cycle would set back.
+
+    Args:
+        trainer: About to train. A run that is resumed must be as long as it was to be.
+
+    Raises:
+        InvalidValue: If the run to resume was to be longer, or shorter.
+    """
+    for config in trainer.lr_scheduler_configs:
+        cycle, total = config.scheduler, run_steps(trainer)
+        if isinstance(cycle, OneCycleLR) and is_resumed(trainer):
+            check_cycle(cycle, total)
+        elif isinstance(cycle, OneCycleLR):
+            config.scheduler = begun_anew(cycle, total)
+
+
+def run_steps(trainer: Any) -> float:
+    """Optimiser steps of the whole run, without the epoch in which stochastic weight averaging learns nothing."""
+    total: float = trainer.estimated_stepping_batches
+    epochs: list[float] = [
+        one.swa_end + 1 for one in averaging(trainer) if hasattr(one, "swa_end")
+    ]  # once it has begun
+    if not epochs or math.isinf(total) or math.isinf(min(epochs)):
+        return total
+    an_epoch: float = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    return min(total, an_epoch * min(epochs))
+
+
+def averaging(trainer: Any) -> list[Any]:
+    """The callbacks of *trainer* that average weights over epochs, as Lightning does."""
+    return [one for one in trainer.callbacks if isinstance(one, StochasticWeightAveraging)]
+
+
+def begun_anew(cycle: OneCycleLR, total: float) -> OneCycleLR:
+    """*cycle* from its start over a run of *total* steps; itself, if that is what it is.
+
+    Its peaks are those it had, or, where somebody has set a rate since, that rate, in the same proportions.
+    """
+    groups = cycle.optimizer.param_groups
+    set_since = cycle.last_epoch == 0 and groups[0]["lr"] != cycle.get_last_lr()[0]
+    if cycle.last_epoch == 0 and cycle.total_steps == cycle_steps(total) and not set_since:
+        return cycle
+    share = groups[0]["lr"] / groups[0]["max_lr"] if set_since else 1.0
+    peaks = [group["max_lr"] * share for group in groups]
+    with warnings.catch_warnings():  # that the optimiser has stepped before, in a trial
+        warnings.simplefilter("ignore")
+        return OneCycleLR(cycle.optimizer, peaks, cycle_steps(total), cycle_momentum=cycle.cycle_momentum)
+
+
+def check_cycle(schedule: OneCycleLR, total: float) -> None:
+    """One cycle that is taken up again ends where the run does.
+
+    Raises:
+        InvalidValue: If the run to resume was to be longer, or shorter.
+    """
+    if schedule.total_steps != cycle_steps(total):
+        raise InvalidValue(
+            f"a run of {cycle_steps(total)} steps: the run to resume has one cycle of the learning rate over "
+            f"{schedule.total_steps}; it takes the same. For runs of any length, begin with a schedule of your own."
+        )

@@ -1,0 +1,133 @@
+"""From settings, as a command line or a YAML file has them, to data."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+from smp_feedback.errors import DataWarning, FeedbackError
+from smp_feedback.training.data_settings import check_data_settings
+from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.facts import AUTO, Facts, facts_of
+
+SPLITS = {"fit": ("val", "train"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
+
+
+def open_pairs(
+    verb: str,
+    seed: int,
+    *,
+    name: str = "polygons",
+    root: str | None = None,
+    size: int | list[int] | None = None,
+    batch_size: int = 8,
+    workers: int = 0,
+    images: int | None = None,
+    augment: str = "none",
+    crop: int | None = None,
+    corruption: str | None = None,
+    severity: int = 3,
+    normalise: str = AUTO,
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
+    shared: str = "warn",
+    bands: list[int] | None = None,
+    channels: int | None = None,
+    scale: str | list[Any] | None = None,
+    values: dict[Any, Any] | str | None = None,
+    colours: dict[str, str | list[str | int | list[int]]] | str | None = None,
+    offset: int | None = None,
+    empty_masks: bool | None = None,
+    val_share: float | None = None,
+    test_share: float | None = None,
+    split_file: str | None = None,
+    folds: int | None = None,
+    fold: int | None = None,
+    group: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> tuple[PairsModule, Facts]:
+    """The data of one verb.
+
+    Args:
+        verb: ``fit`` opens train and val, ``validate`` val, ``test`` and ``predict`` test.
+        seed: Seeds synthetic images, order, augmentation and noise.
+        name: A dataset's name.
+        root: Its folder.
+        size: Side, or [H, W], in pixels.
+        batch_size: Images per step and process.
+        workers: Processes that load data.
+        images: Train on so many images, drawn by the seed, fewer among more; None is all.
+        augment: none, flip, flips (up and down too), crop_flip or colour.
+        crop: Train on random windows of so many pixels a side, of the augmented images; null is whole images.
+        corruption: Corrupts every split: training images anew in each epoch, the others always alike.
+        severity: Of the corruption, 1 to 5.
+        normalise: ``auto`` shows images to a pretrained encoder as it was pretrained, and to others as they are, in
+            [0, 1]; ``none`` to all as they are.
+        mean: Taken off each channel of an image in [0, 1], in place of the encoder's own.
+        std: Of each channel, by which it is then divided; given together with *mean*.
+        shared: Of images that two splits have in common: ``warn``, ``refuse`` or ``allow``.
+        bands: Of each file, the bands that are read, counted from 1; null is all.
+        channels: Of an image, such as 1 for grey ones; null is as its file has them, one band as three.
+        scale: What of a file's values becomes 0 and 1: [low, high], one such pair a band, or ``percentile``; null is
+            the whole range of 8 or 16 bits.
+        values: Which label, class or ``ignore`` each value of a mask means, such as ``{255: 1}``.
+        colours: The colour of each class: a table, such as ``{road: [128, 64, 128]}``, or the file of one.
+        offset: Added to each value of a mask; -1 where labels begin at 1.
+        empty_masks: Of one file a class, whether one that is missing says that nothing of the class is there.
+        val_share: Share of the training images that is held out as val, in (0, 1).
+        test_share: The same as test.
+        split_file: A file that says which image is in which split.
+        folds: Of cross-validation.
+        fold: That of them which is val, from 0.
+        group: A pattern of file names; images for which it finds the same stay in one split.
+        options: What else this dataset takes.
+
+    Returns:
+        The batches, and what the model must know of them.
+
+    Raises:
+        UnknownKeyword: If the dataset does not take what is told.
+    """
+    from smp_feedback.data import Corrupted, open_dataset
+    from smp_feedback.data.augment import cropped
+    from smp_feedback.data.folders.sharing import check_shared
+    from smp_feedback.data.inspection.agreement import check_agreement
+
+    how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "images": images, "augment": augment}
+    how |= {"crop": crop, "corruption": corruption, "severity": severity, "shared": shared}
+    check_data_settings(**how, normalise=normalise, mean=mean, std=std)
+    told: dict[str, Any] = {"root": root, "size": size, "seed": seed}
+    told |= {"bands": bands, "channels": channels, "scale": scale, "values": values, "colours": colours}
+    told |= {"offset": offset, "empty_masks": empty_masks, "val_share": val_share, "test_share": test_share}
+    told |= {"split_file": split_file, "folds": folds, "fold": fold, "group": group, **(options or {})}
+    told = {key: value for key, value in told.items() if value is not None}
+    training: dict[str, Any] = {"transform": cropped(augment, crop)}
+    training |= {} if images is None else {"count": images}
+    opened: dict[str, Any] = {}
+    for split in SPLITS[verb]:
+        opened[split] = open_dataset(name, split, **{**told, **(training if split == "train" else {})})
+    check_agreement(opened)
+    check_shared(opened, shared, unused=_test_files(name, told) if "train" in opened else {})
+    reads: dict[str, Any] = {"bands": told.get("bands"), "scale": told.get("scale"), "mean": mean, "std": std}
+    facts = replace(facts_of(next(iter(opened.values())), **reads), normalise=normalise)
+    if crop is not None and "train" in opened:
+        facts = facts.cropped(crop)
+    if corruption is not None:
+        worse = corruption, severity
+        opened = {split: Corrupted(pairs, *worse, fresh=split == "train") for split, pairs in opened.items()}
+    return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed), facts
+
+
+def _test_files(name: str, told: dict[str, Any]) -> dict[str, Any]:
+    """The test split, if there is one of files: nothing in it is to be learnt, though fit itself does not open it."""
+    from smp_feedback.data import open_dataset
+
+    if told.get("root") is None:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # who scores it is told
+        try:
+            return {"test": open_dataset(name, "test", **told)}
+        except FeedbackError:  # there is none, and fit wants none
+            return {}

@@ -1,0 +1,52 @@
+"""A run that is taken up again goes on with the settings that it began with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from smp_feedback.errors import InvalidValue
+
+CONFIG = "config.yaml"
+HOW = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "sync_batchnorm")
+LENGTH = ("max_epochs", "max_steps", "limit_train_batches", "overfit_batches")
+NEUTRAL = ("root", "workers", "shared")  # of the data: what the weights do not depend on
+
+
+def check_same(config: str, folder: Path, learnt: Sequence[str] = ("model",)) -> None:
+    """A run goes on with the settings that it began with.
+
+    Args:
+        config: The settings now, as YAML.
+        folder: That of the run, with those that it began with.
+        learnt: The groups that say what is learnt, and how.
+
+    Raises:
+        InvalidValue: If one that decides what is learnt is another; how it is run may change.
+    """
+    begun = _decisive(yaml.safe_load((folder / CONFIG).read_text()), learnt)
+    for key, now in _decisive(yaml.safe_load(config), learnt).items():
+        if begun.get(key, now) != now:
+            raise InvalidValue(f"{key}={now}: the run to resume has {key}={begun[key]}; it takes the same.")
+
+
+def _decisive(settings: dict[str, Any], learnt: Sequence[str]) -> dict[str, Any]:
+    """What the weights depend on; one cycle, `fit`'s own schedule, depends on the length of the run, too."""
+    trainer = settings["trainer"]
+    cycle = "model" in learnt and settings["model"].get("schedule", "its own") is None
+    keys = (*HOW, *LENGTH) if cycle else HOW
+    groups = {
+        **{group: settings[group] for group in learnt},
+        "data": {key: value for key, value in of_any_version(settings)["data"].items() if key not in NEUTRAL},
+        "trainer": {key: trainer[key] for key in keys if key in trainer},
+    }
+    named = {f"{group}.{key}": value for group, of in groups.items() for key, value in of.items()}
+    return {"seed": settings["seed"], **named}
+
+
+def of_any_version(settings: dict[str, Any]) -> dict[str, Any]:
+    """The *settings* of a run with what those of 0.1, which showed images as they are, could not say."""
+    return {**settings, "data": {"normalise": "none", **settings["data"]}} if "data" in settings else settings
