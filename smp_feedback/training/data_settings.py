@@ -59,6 +59,5 @@ def _check_normalisation(normalise: str, mean: Sequence[float] | None, std: Sequ
     """Mean and std go together, and without another wish; how many they are, the images tell."""
     if normalise == "none" and (mean is not None or std is not None):
         raise InvalidValue(f"mean={mean}, std={std} with normalise='none': give one of them.")
-    given = mean if mean is not None else std
-    channels = len(given) if isinstance(given, Sequence) and given else 3
+    channels = max((len(given) for given in (mean, std) if isinstance(given, Sequence)), default=3) or 3
     DataConfig(mean=mean, std=std, channels=channels)  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ def told(verb, words="", **options):
 def test_the_values_of_masks_are_told_by_a_setting(work, capsys):
     folder(work / "data", train=[mask(0, 200)] * 2, val=[mask(0, 200)])
     assert told("check", "--data.values '{200: 1}'", classes=["ground", "tree"]) == 0
-    assert yaml.safe_load((work / "run.yaml").read_text())["data"]["values"] == {"200": 1}
+    assert yaml.safe_load((work / "run.yaml").read_text())["data"]["values"] == {200: 1}
     assert main(["check", "--config", "run.yaml", "--overwrite"]) == 0
     assert capsys.readouterr().out.count("ready to train") == 2
 
@@ -79,3 +79,14 @@ def test_four_channels_of_a_picture_with_alpha_are_predicted_too(work):
             save(work / f"data/{split}annot/{k}.png", mask(0, 1, 2, size=(32, 32)))
     assert told("fit", f"--data.channels 4 --out run {SMALL}") == 0
     assert main(shlex.split("predict --run run --images data/val --out maps")) == 0
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_of_void_alone_is_refused_before_anything_is_trained(split, work, capsys):
+    masks = {"train": [mask(0, 1, 2, size=(32, 32))] * 2, "val": [mask(0, 1, 2, size=(32, 32))]}
+    folder(work / "data", **masks | {split: [mask(255, size=(32, 32))] * 2})
+    assert [told("fit", f"--out run {SMALL}"), told("check")] == [2, 2]
+    out, err = capsys.readouterr()
+    assert f"{split}: every pixel of every mask is ignored (255)" in err
+    assert f"error: {split}: " in out
+    assert not (work / "run").exists()
