@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from smp_feedback.config.data import DataConfig
-from smp_feedback.data.items import parts_of
+from smp_feedback.data.items import beyond_unit, inherited, parts_of
 from smp_feedback.errors import InvalidInput
 from smp_feedback.models.normalisation import given_config
 
@@ -27,17 +27,56 @@ def feeding(model: nn.Module, dataset: object) -> Feed:
         dataset: What the images are from.
 
     Warns:
-        UserWarning: If the normalisation is one that nobody said, but that is assumed.
+        UserWarning: If the normalisation is one that nobody said, but that is assumed; or, at the first images, as
+            :func:`check_first` does, which raises, too.
 
     >>> import torch
     >>> from smp_feedback.data import Shapes
     >>> model = nn.Conv2d(1, 2, 1)
     >>> model.data_config = DataConfig(mean=(0.5,), std=(0.25,), channels=1)
     >>> images = torch.ones(1, 1, 2, 2)
-    >>> feeding(model, Shapes(4))(images).unique(), feeding(model, [])(images).unique()
-    (tensor([2.]), tensor([1.]))
+    >>> feeding(model, Shapes(4))(images).unique(), feeding(model, [])(-images).unique()
+    (tensor([2.]), tensor([-1.]))
     """
-    return config_for(model, dataset).normalise
+    config, unseen = config_for(model, dataset), [True]
+
+    def feed(images: Tensor) -> Tensor:
+        if unseen:
+            unseen.clear()
+            check_first(model, dataset, images)
+        return config.normalise(images)
+
+    return feed
+
+
+def check_first(model: nn.Module, dataset: object, images: Tensor) -> None:
+    """The first *images* that *model* is shown of *dataset* are what that says of them; on a device, this waits for it.
+
+    Raises:
+        InvalidInput: If they are said to be in [0, 1], and are not: something between has normalised them, and *model*
+            would again.
+
+    Warns:
+        UserWarning: If nothing is said of them, they are in [0, 1], and *model* was told of a normalisation.
+    """
+    config, assumed = given_config(model)
+    if config.mean is None or not images.is_floating_point() or not images.numel():
+        return
+    wrong = beyond_unit(images)
+    if is_raw(dataset):
+        if wrong:
+            raise InvalidInput(
+                f"{wrong} The dataset says that its images are raw (normalised = False), and the model normalises "
+                "them: what does so before, around a dataset, says normalised = True of itself."
+            )
+    elif not assumed and wrong is None and inherited(dataset, "normalised") is None:
+        warnings.warn(
+            "The images are in [0, 1], as if not yet normalised, and are shown as they are, where the model expects "
+            f"{config.normalisation}: their {type(dataset).__name__} does not say. Let it, or a class around it, have "
+            "normalised = False to have them normalised, or True if they are.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def config_for(model: nn.Module, dataset: object) -> DataConfig:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.batch import IMAGE
-from smp_feedback.data.feeding import config_for
+from smp_feedback.data.feeding import check_first, config_for
 from smp_feedback.surgery.extension import carried
 
 
@@ -25,19 +25,26 @@ class Feeds:
     def __reduce__(self) -> Any:
         return Feeds, ()
 
-    def config(self, trainer: Any) -> DataConfig:
-        """What the images that *trainer* is going through are normalised by, see `config_for`."""
+    def config(self, trainer: Any, images: Any = None) -> DataConfig:
+        """What the images that *trainer* is going through are normalised by, see `config_for`.
+
+        The first *images* of each stage are looked at, see `check_first`.
+        """
         stage, model, dataset = stage_of(trainer), model_of(trainer), dataset_of(trainer)
         now = model, dataset, *(vars(one).get("data_config") for one in carried(model))
         before, config = self._known.get(stage, ((), DataConfig()))
         if len(before) != len(now) or any(one is not other for one, other in zip(before, now, strict=True)):
             config = config_for(model, dataset)
             self._known[stage] = now, config
+            if isinstance(images, Tensor):
+                check_first(model, dataset, images)
         return config
 
     def fed(self, trainer: Any, batch: Any, images: int = 1) -> Any:
         """*batch*, whose first *images* parts are images, as the model of *trainer*'s module wants it."""
-        feed = self.config(trainer).normalise
+        first = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+        first = first.get(IMAGE) if isinstance(first, Mapping) else first
+        feed = self.config(trainer, first).normalise
         if isinstance(batch, Mapping) and IMAGE in batch:
             return {**batch, IMAGE: feed(batch[IMAGE])}
         if isinstance(batch, Tensor):
