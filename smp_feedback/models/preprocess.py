@@ -91,8 +91,8 @@ class Preprocess(v2.Transform):  # type: ignore[misc]
         bands = self.config.bands
         if bands is not None and bands != tuple(range(1, len(picture.getbands()) + 1)):
             raise InvalidInput(
-                f"a picture of Pillow's mode {picture.mode!r}: this model reads bands={list(bands)} of a file; expected "
-                f"a tensor, as {self._reader} gives it."
+                f"a picture of Pillow's mode {picture.mode!r}: this model reads bands={list(bands)} of a file; "
+                f"expected a tensor, as {self._reader} gives it."
             )
         decoded = F.pil_to_tensor(self._decoded(picture))
         grey = self.config.channels == 1 and picture.mode == "P" and bool((decoded == decoded[:1]).all())
