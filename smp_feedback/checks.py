@@ -63,7 +63,7 @@ def check_number(
     inside = value > above if above is not None else least is not None and value >= least
     if not inside or (finite and math.isinf(value)):  # every comparison with NaN is false
         raise InvalidValue(
-            f"{name}={value!r}: {wanted}{', finite' if finite and inside and least != -math.inf else ''}."
+            f"{name}={value!r}: {wanted}{', finite' if finite and inside and 'finite' not in wanted else ''}."
         )
 
 

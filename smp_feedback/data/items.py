@@ -104,7 +104,7 @@ def check_map_style(dataset: object, name: str) -> None:
 
     >>> check_map_style(iter([]), "data")
     Traceback (most recent call last):
-    smp_feedback.errors.InvalidType: data is a list_iterator: expected a map-style dataset, with a length and items by...
+    smp_feedback.errors.InvalidType: data is a list_iterator: expected a map-style dataset, with a length and items...
     """
     if isinstance(dataset, DataLoader):
         raise InvalidType(f"{name} is a DataLoader: expected the dataset that it loads, such as loader.dataset.")

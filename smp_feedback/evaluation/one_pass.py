@@ -55,7 +55,8 @@ def evaluate(
         classes: Number of classes, >= 2, or >= 1 for ``multilabel``; one channel of logits stands for two classes.
         ignore_index: Label that is not scored.
         task: ``segmentation``, ``multilabel`` or ``classification``; None is what ``data.task`` says, else
-            ``segmentation``. In ``multilabel`` each class is a question of yes or no; ``score`` is the mean of the classes' intersections over union, as torchmetrics'
+            ``segmentation``. In ``multilabel`` each class is a question of yes or no; ``score`` is the mean
+            of the classes' intersections over union, as torchmetrics'
             ``MultilabelJaccardIndex`` has it, and all else is taken over pixels and classes.
         looks: Numbers of looks to score, each >= 1; None is the model's own. A loop runs once, to the largest,
             or, with ``dynamics="fractional"``, whose weights know the last step, once for each. A feed-forward

@@ -681,5 +681,5 @@ def test_a_model_in_half_precision_is_shown_images_of_it():
 
 
 def test_items_that_make_no_batch_are_refused_by_name():
-    with pytest.raises(InvalidInput, match="item 0: expected tensors, arrays or numbers.*found <class 'PIL"):
+    with pytest.raises(InvalidInput, match=r"item 0: expected tensors, arrays or numbers.*found <class 'PIL"):
         evaluate(nn.Identity(), [(Image.new("RGB", (4, 4)), torch.zeros(4, 4).long())], classes=2)

@@ -163,6 +163,22 @@ def test_a_data_config_can_be_set_and_nothing_else():
         model.data_config = {"mean": (0.5,)}
 
 
+def test_a_data_config_is_of_the_channels_and_the_classes_of_its_model():
+    model = smpf.create("Unet", ENCODER, None, classes=3, in_channels=4, **TINY)
+    model.data_config = DataConfig(classes=("a", "b", "c"))
+    assert (model.data_config.channels, model.data_config.classes) == (4, ("a", "b", "c"))
+    before = model.data_config
+    for wrong, words in (
+        (DataConfig(mean=HALF[0], std=HALF[1]), "channels=3: expected 4"),
+        (DataConfig(classes=("a", "b")), "2 names; expected 3"),
+    ):
+        with pytest.raises(InvalidValue, match=words):
+            model.data_config = wrong
+    assert model.data_config == before
+    one = smpf.create("Unet", ENCODER, None, classes=1, **TINY)
+    one.data_config = DataConfig(classes=("background", "road"))
+
+
 # --- an image as a model wants it
 
 READY = DataConfig(mean=IMAGENET[0], std=IMAGENET[1], size=(4, 6))

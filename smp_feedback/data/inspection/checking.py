@@ -34,7 +34,8 @@ def check_dataset(
 
     An item is to be an image, floating point (C, H, W), finite and in [0, 1], with a mask (H, W) or (1, H, W), or a
     label, of whole numbers of any type that are classes or ``ignore_index``; where ``dataset.task`` is ``multilabel``,
-    a mask (classes, H, W) of 0 and 1. It is a pair, or a dictionary, as in training. Files that cannot be read, sizes that differ and labels out of range are named by
+    a mask (classes, H, W) of 0 and 1. It is a pair, or a dictionary, as in training. Files that cannot be
+    read, sizes that differ and labels out of range are named by
     their file. Augmentation runs, too; global random numbers end up where they were.
 
     Args:
