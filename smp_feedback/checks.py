@@ -57,11 +57,14 @@ def check_number(
 ) -> None:
     """*value* is a number > *above* or >= *least*, and not NaN."""
     wanted = f"expected a number {f'> {above}' if above is not None else f'>= {least}'}{unit}"
+    wanted = "expected a finite number" if least == -math.inf else wanted
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidType(f"{name}={value!r} ({type(value).__name__}): {wanted}.")
     inside = value > above if above is not None else least is not None and value >= least
     if not inside or (finite and math.isinf(value)):  # every comparison with NaN is false
-        raise InvalidValue(f"{name}={value!r}: {wanted}{', finite' if finite and inside else ''}.")
+        raise InvalidValue(
+            f"{name}={value!r}: {wanted}{', finite' if finite and inside and 'finite' not in wanted else ''}."
+        )
 
 
 def check_bool(name: str, value: object) -> None:

@@ -66,14 +66,14 @@ def check_first(model: nn.Module, dataset: object, images: Tensor) -> None:
     if is_raw(dataset):
         if wrong:
             raise InvalidInput(
-                f"{wrong} The dataset says that its images are raw (normalised = False), and the model normalises them: "
-                "what does so before, around a dataset, says normalised = True of itself."
+                f"{wrong} The dataset says that its images are raw (normalised = False), and the model normalises "
+                "them: what does so before, around a dataset, says normalised = True of itself."
             )
     elif not assumed and wrong is None and inherited(dataset, "normalised") is None:
         warnings.warn(
-            f"The images are in [0, 1], as if not yet normalised, and are shown as they are, where the model expects "
-            f"{config.normalisation}: their {type(dataset).__name__} does not say. Let it have normalised = False to "
-            "have them normalised, or True if they are.",
+            "The images are in [0, 1], as if not yet normalised, and are shown as they are, where the model expects "
+            f"{config.normalisation}: their {type(dataset).__name__} does not say. Let it, or a class around it, have "
+            "normalised = False to have them normalised, or True if they are.",
             UserWarning,
             stacklevel=3,
         )

@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
@@ -94,6 +94,25 @@ def beyond_unit(image: Tensor) -> str | None:
     if low >= -ROUNDING and high <= 1 + ROUNDING:  # every comparison with NaN is false
         return None
     return f"an image with values {low:.4g} to {high:.4g}, expected 0 to 1."
+
+
+def check_map_style(dataset: object, name: str) -> None:
+    """*dataset*, the argument *name*, has a length, and items by their place.
+
+    Raises:
+        InvalidType: If it has not; a loader has the dataset that is meant.
+
+    >>> check_map_style(iter([]), "data")
+    Traceback (most recent call last):
+    smp_feedback.errors.InvalidType: data is a list_iterator: expected a map-style dataset, with a length and items...
+    """
+    if isinstance(dataset, DataLoader):
+        raise InvalidType(f"{name} is a DataLoader: expected the dataset that it loads, such as loader.dataset.")
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise InvalidType(
+            f"{name} is a {type(dataset).__name__}: expected a map-style dataset, with a length and items by their "
+            "place; list(...) makes one of what comes one by one."
+        )
 
 
 def height_width(size: int | Sequence[int], least: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ def batches(data: Any, batch_size: int, workers: int = 0) -> Iterator[Any]:
     """*data* batch by batch, in order; without a generator of its own, a loader would move everybody's.
 
     Raises:
-        InvalidInput: If two items of a batch are of several sizes, naming both.
+        InvalidInput: If two items of a batch are of several sizes, naming both, or are nothing that makes a batch.
 
     >>> [len(images) for images, _ in batches([(torch.zeros(3, 4, 4), 0)] * 3, 2)]
     [2, 1]
@@ -59,7 +59,10 @@ class Alike:
                         f"{names[0]} is {by(one)} and {names[1]} is {by(other)}, and a batch takes one size: give the "
                         "dataset a size, or batch_size=1."
                     )
-        return default_collate([item for _, item in placed])
+        try:
+            return default_collate([item for _, item in placed])
+        except TypeError as error:  # of pictures, say
+            return InvalidInput(f"{item_name(self.data, first)}: expected tensors, arrays or numbers. {error}")
 
 
 def _shapes(item: Any) -> list[tuple[int, ...]]:

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from smp_feedback.checks import check_choice, check_steps, check_whole
 from smp_feedback.data.batch import pair_of
 from smp_feedback.data.feeding import Feed, feeding
+from smp_feedback.data.items import check_map_style, inherited
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.batches import batches
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.scores import LookScores, score_of
 from smp_feedback.loops.base import FeedbackModel, Step
 from smp_feedback.models.builder import check_reads_logits
-from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, TASKS
+from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION, TASKS
 from smp_feedback.surgery.extension import evaluating, looping_in
 
 Pairs = Any  # a map-style Dataset of (image, target), or any list of them
@@ -32,7 +33,7 @@ def evaluate(
     *,
     classes: int,
     ignore_index: int | None = None,
-    task: str = "segmentation",
+    task: str | None = None,
     looks: Sequence[int] | None = None,
     batch_size: int = 16,
     workers: int = 0,
@@ -54,8 +55,9 @@ def evaluate(
             numbers.
         classes: Number of classes, >= 2, or >= 1 for ``multilabel``; one channel of logits stands for two classes.
         ignore_index: Label that is not scored.
-        task: ``segmentation``, ``multilabel`` or ``classification``. In ``multilabel`` each class is a question of
-            yes or no; ``score`` is the mean of the classes' intersections over union, as torchmetrics'
+        task: ``segmentation``, ``multilabel`` or ``classification``; None is what ``data.task`` says, else
+            ``segmentation``. In ``multilabel`` each class is a question of yes or no; ``score`` is the mean
+            of the classes' intersections over union, as torchmetrics'
             ``MultilabelJaccardIndex`` has it, and all else is taken over pixels and classes.
         looks: Numbers of looks to score, each >= 1; None is the model's own. A loop runs once, to the largest,
             or, with ``dynamics="fractional"``, whose weights know the last step, once for each. A feed-forward
@@ -88,7 +90,7 @@ def evaluate_all(
     *,
     classes: int,
     ignore_index: int | None = None,
-    task: str = "segmentation",
+    task: str | None = None,
     looks: Sequence[int] | None = None,
     batch_size: int = 16,
     workers: int = 0,
@@ -96,9 +98,11 @@ def evaluate_all(
 ) -> dict[K, LookScores]:
     """The same for several models: each batch is loaded once and shown to all of them. See `evaluate`."""
     check_whole("classes", classes)
+    task = str(inherited(data, "task") or SEGMENTATION) if task is None else task
     check_choice("task", task, TASKS)
     if classes < 2 and task != MULTILABEL:
         raise InvalidValue("classes=1: expected >= 2; a mask of one class has two, background and foreground.")
+    check_map_style(data, "data")
     models = {name: looping_in(model) for name, model in models.items()}
     wanted = {name: looks_of(model, looks) for name, model in models.items()}
     if not len(data):
@@ -170,7 +174,11 @@ def device_of(model: nn.Module) -> torch.device:
 def _show(model: nn.Module, feed: Feed, image: Tensor, target: Tensor, tallies: Mapping[int, Tally], task: str) -> None:
     device = device_of(model)
     target = target.to(device, non_blocking=True)
-    for t, logits in answers(model, feed(image.to(device, non_blocking=True)), list(tallies), task):
+    shown = feed(image.to(device, non_blocking=True))
+    of = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
+    if len(of) == 1 and shown.is_floating_point():  # a model in half precision takes images of it
+        shown = shown.to(*of)
+    for t, logits in answers(model, shown, list(tallies), task):
         tallies[t].add(logits, target)
 
 

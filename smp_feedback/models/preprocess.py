@@ -12,7 +12,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from smp_feedback.config.data import DataConfig
-from smp_feedback.errors import InvalidInput
+from smp_feedback.errors import InvalidInput, InvalidType
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.surgery.extension import plain_class
 
@@ -26,7 +26,8 @@ class Preprocess(v2.Transform):  # type: ignore[misc]
 
     Bytes and uint16 become [0, 1]; floating point is to lie there already. Resizing is bilinear and antialiased, as in
     training; without a size, images stay as large as they are. A grey picture of Pillow's has three equal channels,
-    unless the model takes one.
+    unless the model takes one; palettes count by their colours. Whole numbers of a model whose files are read by a
+    `scale` of ranges become [0, 1] by that.
 
     Args:
         config: What the model expects.
@@ -45,19 +46,57 @@ class Preprocess(v2.Transform):  # type: ignore[misc]
         """*image* made ready.
 
         Raises:
-            InvalidInput: If it has other channels than the model takes, or values outside [0, 1].
+            InvalidType: If it is neither a picture nor a tensor.
+            InvalidInput: If it has other channels than the model takes, or values outside [0, 1]; or where files are
+                read by *bands* or by percentiles, and it does not look as if that had been done.
         """
-        tensor = image if isinstance(image, Tensor) else F.pil_to_tensor(self._decoded(image))
+        tensor = image if isinstance(image, Tensor) else self._read(image)
         if tensor.ndim < 3 or tensor.shape[-3] != self.config.channels:
             raise InvalidInput(
                 f"image of shape {tuple(tensor.shape)}: expected (C, H, W) with the {self.config.channels} channels "
                 "that the model takes."
             )
+        if self.config.scale is not None and not tensor.is_floating_point():
+            tensor = self._scaled(tensor)
         if tensor.dtype == torch.uint16:
             tensor = tensor.float() / SIXTEEN_BITS
         if self.config.size is not None and tensor.shape[-2:] != self.config.size:
             tensor = F.resize(tensor, list(self.config.size), InterpolationMode.BILINEAR, antialias=True)
         return self.config.normalise(_in_unit(tensor.as_subclass(Tensor)))
+
+    def _scaled(self, tensor: Tensor) -> Tensor:
+        """Whole numbers (..., C, H, W) in [0, 1], by the ranges of files, to the bit as these are read."""
+        scale = self.config.scale
+        if isinstance(scale, str) or scale is None or len(scale) not in (1, self.config.channels):
+            raise InvalidInput(
+                f"image of dtype {tensor.dtype}: the files of this model are read by scale={scale!r}; expected the "
+                f"image in [0, 1], as {self._reader} gives it."
+            )
+        low, high = (tensor.new_tensor(ends, dtype=torch.float64)[:, None, None] for ends in zip(*scale, strict=True))
+        return ((tensor.double() - low) / (high - low)).clamp(0, 1).float()
+
+    @property
+    def _reader(self) -> str:
+        """What reads files as this model's were."""
+        told = [f"{name}={_said(value)}" for name in ("bands", "scale") if (value := getattr(self.config, name))]
+        return f"smp_feedback.data.images.reader.ImageReader({', '.join(told)}).read(path)"
+
+    def _read(self, picture: Any) -> Tensor:
+        """A picture (C, H, W), bytes."""
+        if not isinstance(picture, Image.Image):
+            raise InvalidType(
+                f"image is a {type(picture).__name__}: expected a PIL.Image, or a tensor (C, H, W); of a NumPy array "
+                "(H, W, C), torch.from_numpy(image).permute(2, 0, 1)."
+            )
+        bands = self.config.bands
+        if bands is not None and bands != tuple(range(1, len(picture.getbands()) + 1)):
+            raise InvalidInput(
+                f"a picture of Pillow's mode {picture.mode!r}: this model reads bands={list(bands)} of a file; "
+                f"expected a tensor, as {self._reader} gives it."
+            )
+        decoded = F.pil_to_tensor(self._decoded(picture))
+        grey = self.config.channels == 1 and picture.mode == "P" and bool((decoded == decoded[:1]).all())
+        return decoded[:1] if grey else decoded
 
     def _decoded(self, picture: Image.Image) -> Image.Image:
         """Upright, and in colour where the model takes three channels."""
@@ -67,8 +106,12 @@ class Preprocess(v2.Transform):  # type: ignore[misc]
                 "(C, H, W) in [0, 1]."
             )
         upright = ImageOps.exif_transpose(picture)
-        if self.config.channels != 3 or upright.mode == "RGB":
+        if upright.mode == "1":
+            upright = upright.convert("L")
+        if upright.mode == "RGB" or (self.config.channels != 3 and upright.mode != "P"):
             return upright
+        if "transparency" in upright.info:
+            upright = upright.convert("RGBA")
         if "A" in upright.getbands() and np.asarray(upright.getchannel("A")).min() < 255:
             raise InvalidInput('a picture with transparent pixels: expected an opaque one; picture.convert("RGB").')
         return upright.convert("RGB")
@@ -77,6 +120,15 @@ class Preprocess(v2.Transform):  # type: ignore[misc]
         """What it does."""
         size = "as large as they are" if self.config.size is None else f"resized to {self.config.size}"
         return f"{size}, {self.config.normalisation}"
+
+
+def _said(value: Any) -> str:
+    """As it is written in a call: lists, not tuples of one.
+
+    >>> _said(((0.0, 4000.0),)), _said("percentile")
+    ('[[0.0, 4000.0]]', "'percentile'")
+    """
+    return repr([*map(list, value)] if isinstance(value[0], tuple) else value if isinstance(value, str) else [*value])
 
 
 def _in_unit(image: Tensor) -> Tensor:

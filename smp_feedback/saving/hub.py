@@ -22,6 +22,7 @@ from smp_feedback.saving.loading import from_pretrained
 from smp_feedback.saving.saved import describe, write_saved
 from smp_feedback.saving.weights import base_name
 from smp_feedback.surgery.cuts import cut_name
+from smp_feedback.surgery.head import channels_of
 
 M = TypeVar("M", bound="OnDisk")
 
@@ -148,7 +149,7 @@ class OnDisk(nn.Module):
     def data_config(self, config: DataConfig) -> None:
         if not isinstance(config, DataConfig):
             raise InvalidType(f"data_config={config!r:.80}: expected a smp_feedback.DataConfig.")
-        vars(self)["data_config"] = config
+        vars(self)["data_config"] = _fitted(self, config)
 
     @property
     def preprocess(self) -> Any:
@@ -157,3 +158,24 @@ class OnDisk(nn.Module):
         A base that has a ``preprocess`` of its own goes on having it.
         """
         return own_preprocess(self) or preprocess_of(self)
+
+
+def _fitted(model: Any, config: DataConfig) -> DataConfig:
+    """*config* as it is set, of images in the channels that *model* takes, and of the classes that it answers.
+
+    One that leaves images as they are is of any channels.
+
+    Raises:
+        InvalidValue: If its mean is of other channels, or it names other classes than there are.
+    """
+    takes, answers, names = model.feedback.in_channels, channels_of(model), len(config.classes)
+    if config.mean is None:
+        config = config.with_channels(takes)
+    if config.channels != takes:
+        raise InvalidValue(f"channels={config.channels}: expected {takes}, which this {type(model).__name__} takes.")
+    if names and config.task != "classification" and answers not in (None, names) and (answers, names) != (1, 2):
+        raise InvalidValue(
+            f"classes={list(config.classes)}: {names} names; expected {answers}, the channels that this "
+            f"{type(model).__name__} answers in."
+        )
+    return config

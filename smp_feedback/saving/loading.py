@@ -89,7 +89,7 @@ def _expect(model: FeedforwardWeights, said: Mapping[str, Any] | None) -> None:
     if said is None:  # of 0.1: as they are
         return
     config = DataConfig.from_dict(said).with_channels(own.channels)
-    cast(Any, model).data_config = config
+    vars(model)["data_config"] = config  # as it was saved, whatever has become of its head
 
 
 def _changed(saved: Mapping[str, Any], feedback: Feedback) -> dict[str, Any]:

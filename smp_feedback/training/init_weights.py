@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
 from torch import nn
 
@@ -30,7 +29,7 @@ def begin(model: nn.Module, source: str) -> None:
     """
     begin_from(model, source)
     vars(model).pop("data_config", None)
-    cast(Any, model).data_config = _said(source) or given_config(model).config
+    vars(model)["data_config"] = _said(source) or given_config(model).config
 
 
 def _said(source: str) -> DataConfig | None:

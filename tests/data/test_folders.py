@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, IterableDataset, Subset
 from torchvision import tv_tensors
 
 from smp_feedback.data import Cityscapes, Corrupted, MaskFolder, Polygons, check_dataset, open_dataset
@@ -15,6 +15,7 @@ from smp_feedback.data.classification import LAYOUTS, Classification
 from smp_feedback.data.dataset_factory import TORCHVISION
 from smp_feedback.data.formats.cityscapes import TRAIN_IDS
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownKeyword, UnknownName
+from smp_feedback.evaluation import evaluate
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 NAMES = ["sky", "road", "car"]
@@ -414,12 +415,12 @@ def test_a_whole_dataset_passes_with_and_without_a_progress_bar(twenty, capsys):
         ((torch.zeros(4, 4), torch.tensor(0)), r"an image of shape \(4, 4\), expected \(C, H, W\)"),
         ((torch.full((3, 4, 4), 255.0), torch.tensor(0)), "values 255 to 255, expected 0 to 1"),
         ((torch.full((3, 4, 4), float("nan")), torch.tensor(0)), "values nan to nan"),
-        ((torch.zeros(3, 4, 4), 0), "a target of int, expected torch.int64"),
-        ((torch.zeros(3, 4, 4), torch.zeros(4, 4)), "a target of torch.float32"),
+        ((torch.zeros(3, 4, 4), "a"), "a target of str, expected torch.int64"),
+        ((torch.zeros(3, 4, 4), torch.full((4, 4), 0.5)), r"target of torch\.float32 holds 0\.5"),
         ((torch.zeros(3, 4, 4), torch.zeros(4, 5).long()), r"shape \(4, 5\), expected \(4, 4\)"),
         ((torch.zeros(3, 4, 4), torch.tensor(2)), r"labels \[2\]; expected 0 to 1 \(the classes\) or 9 \(ignored\)"),
         ((torch.zeros(3, 4, 4), torch.tensor(-1)), r"labels \[-1\]"),
-        (None, "TypeError"),
+        (None, r"NoneType: expected \(image, target"),
     ],
 )
 def test_a_strangers_items_are_held_to_the_contract(item, match):
@@ -433,6 +434,36 @@ def test_a_strangers_items_are_held_to_the_contract(item, match):
     check_dataset(Mine(good))
     with pytest.raises(InvalidInput, match=f"1 of 3 items cannot be used:\nmine 2: .*{match}"):
         check_dataset(Mine([*good, item]))
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        yield torch.zeros(3, 2, 2), torch.tensor(0)
+
+
+MASK = torch.tensor([[0, 1], [1, 9]])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [MASK, MASK.byte(), MASK.int(), MASK.float(), MASK[None], MASK[None].byte(), MASK.numpy(), MASK.numpy()[None]],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_what_training_takes_is_counted(target, named):
+    class Mine(list):
+        classes, ignore_index = ("a", "b"), 9
+
+    item = {"image": torch.zeros(3, 2, 2), "mask": target} if named else (torch.zeros(3, 2, 2), target)
+    (split,) = check_dataset(Mine([item])).splits.values()
+    assert [one.pixels for one in split.classes] == [1, 2]
+    assert split.ignored == 0.25
+
+
+@pytest.mark.parametrize("dataset", [DataLoader([0]), iter([]), Endless(), None])
+def test_what_has_no_places_is_refused_in_words(dataset):
+    for check in (check_dataset, lambda data: evaluate(torch.nn.Identity(), data, classes=2)):
+        with pytest.raises(InvalidType, match=r"(dataset|data) is a \w+: expected (a map-style|the) dataset"):
+            check(dataset)
 
 
 def test_nothing_is_no_dataset():

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import a_few
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import Subset
 
 import smp_feedback as smpf
 from smp_feedback.cli.main import main
@@ -667,3 +669,26 @@ def test_images_of_any_bands_are_drawn(channels, tmp_path):
     assert uncertainty({"m": model}, [(image, torch.zeros(6, 8).long())], tmp_path / "x.png", classes=2).is_file()
     seen = image[:3] if channels > 2 else image[:1]
     np.testing.assert_array_equal(photo(image), seen.permute(1, 2, 0).numpy())
+
+
+def test_the_task_is_what_the_data_say_where_nobody_else_does():
+    class Mine(list):
+        task = "multilabel"
+
+    data = Mine([(torch.tensor([[[1.0, -1.0]], [[1.0, 1.0]]]), torch.tensor([[[1, 0]], [[1, 1]]]))])
+    assert evaluate(nn.Identity(), data, classes=2).last.per_class == (1.0, 1.0)
+    assert evaluate(nn.Identity(), Subset(data, [0]), classes=2).last.per_class == (1.0, 1.0)
+    with pytest.raises(InvalidInput):
+        evaluate(nn.Identity(), data, classes=2, task="segmentation")
+
+
+def test_a_model_in_half_precision_is_shown_images_of_it():
+    data = [(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]), torch.tensor([[0, 1]]))]
+    model = nn.Conv2d(2, 2, 1, bias=False)
+    nn.init.eye_(model.weight.data[..., 0, 0])
+    assert evaluate(model.to(torch.bfloat16), data, classes=2).last.score == 1.0
+
+
+def test_items_that_make_no_batch_are_refused_by_name():
+    with pytest.raises(InvalidInput, match=r"item 0: expected tensors, arrays or numbers.*found <class 'PIL"):
+        evaluate(nn.Identity(), [(Image.new("RGB", (4, 4)), torch.zeros(4, 4).long())], classes=2)

@@ -163,6 +163,22 @@ def test_a_data_config_can_be_set_and_nothing_else():
         model.data_config = {"mean": (0.5,)}
 
 
+def test_a_data_config_is_of_the_channels_and_the_classes_of_its_model():
+    model = smpf.create("Unet", ENCODER, None, classes=3, in_channels=4, **TINY)
+    model.data_config = DataConfig(classes=("a", "b", "c"))
+    assert (model.data_config.channels, model.data_config.classes) == (4, ("a", "b", "c"))
+    before = model.data_config
+    for wrong, words in (
+        (DataConfig(mean=HALF[0], std=HALF[1]), "channels=3: expected 4"),
+        (DataConfig(classes=("a", "b")), "2 names; expected 3"),
+    ):
+        with pytest.raises(InvalidValue, match=words):
+            model.data_config = wrong
+    assert model.data_config == before
+    one = smpf.create("Unet", ENCODER, None, classes=1, **TINY)
+    one.data_config = DataConfig(classes=("background", "road"))
+
+
 # --- an image as a model wants it
 
 READY = DataConfig(mean=IMAGENET[0], std=IMAGENET[1], size=(4, 6))
@@ -192,6 +208,57 @@ def test_sixteen_bits_are_read_as_files_of_them_are():
     white = torch.full((3, 2, 2), 65535, dtype=torch.uint16)
     for size in (None, (4, 6)):
         assert Preprocess(DataConfig(size=size))(white).unique().tolist() == pytest.approx([1.0])
+
+
+@pytest.mark.parametrize("scale", [(0, 4000), ((0, 4000), (100, 3000), (0, 65535))])
+def test_whole_numbers_are_scaled_as_files_of_them_are(tmp_path, scale):
+    from smp_feedback.data import ImageReader
+
+    config = DataConfig(mean=(0.5,) * 3, std=(0.25,) * 3, scale=scale, size=(4, 6))
+    image = torch.full((3, 4, 6), 2000, dtype=torch.uint16)
+    assert Preprocess(config)(image)[0].unique().item() == pytest.approx(0.0), "2000 of 4000, less 0.5"
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(np.uint8))
+    picture.save(tmp_path / "a.png")
+    expected = config.normalise(ImageReader(scale=scale).read(tmp_path / "a.png"))
+    assert Preprocess(config)(picture).equal(expected)
+
+
+@pytest.mark.parametrize(
+    ("config", "image"),
+    [
+        (DataConfig(scale="percentile"), torch.zeros(3, 4, 6, dtype=torch.uint16)),
+        (DataConfig(scale="percentile"), Image.new("RGB", (6, 4))),
+        (DataConfig(bands=(3, 2, 1)), Image.new("RGB", (6, 4))),
+    ],
+)
+def test_what_only_a_reader_of_files_can_do_is_left_to_it(config, image):
+    with pytest.raises(InvalidInput, match=r"ImageReader\((scale='percentile'|bands=\[3, 2, 1\])\)\.read\(path\)"):
+        Preprocess(config)(image)
+    assert Preprocess(config)(torch.zeros(3, 4, 6)).shape == (3, 4, 6)
+    assert Preprocess(DataConfig(bands=(1, 2, 3)))(Image.new("RGB", (6, 4))).shape == (3, 4, 6)
+
+
+@pytest.mark.parametrize("colour", [(90, 90, 90), (200, 0, 0)])
+def test_a_palette_counts_by_its_colours(tmp_path, colour):
+    """Grey ones for a model of one channel; index 0 of colour 90 is no 0."""
+    picture = Image.new("P", (6, 4))
+    picture.putpalette([*colour, 255, 255, 255])
+    assert Preprocess(DataConfig())(picture)[:, 0, 0].tolist() == pytest.approx([value / 255 for value in colour])
+    if colour[0] == colour[1]:
+        assert Preprocess(DataConfig(channels=1))(picture).unique().tolist() == pytest.approx([90 / 255])
+        return
+    with pytest.raises(InvalidInput, match="the 1 channels"):
+        Preprocess(DataConfig(channels=1))(picture)
+
+
+def test_black_and_white_is_0_and_1():
+    assert Preprocess(DataConfig(channels=1))(Image.new("1", (6, 4), 1)).unique().tolist() == [1]
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 6, 3), np.uint8), "a.png", None, [1]])
+def test_what_is_no_image_is_refused_in_words(image):
+    with pytest.raises(InvalidType, match=r"image is a \w+: expected a PIL\.Image, or a tensor"):
+        Preprocess(DataConfig())(image)
 
 
 def test_pictures_are_upright_and_in_colour():

@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from smp_feedback.data.batch import image_of, target_of
 from smp_feedback.data.inspection.agreement import disagreements
-from smp_feedback.data.inspection.contract import draws_undone, naming, wrong_image, wrong_target
+from smp_feedback.data.inspection.contract import draws_undone, naming, read_whole, wrong_image, wrong_target
 from smp_feedback.data.inspection.counting import count_classes as count_classes
 from smp_feedback.data.inspection.headers import header_of
 from smp_feedback.data.inspection.problems import problems_of, worst_first
 from smp_feedback.data.inspection.report import ERROR, DataReport, Problem, SplitReport
 from smp_feedback.data.inspection.sharing import shared_images
 from smp_feedback.data.inspection.tally import ItemTally
-from smp_feedback.data.items import inherited, item_name
+from smp_feedback.data.items import check_map_style, inherited, item_name
 from smp_feedback.data.progress import progress_bar
 from smp_feedback.errors import InvalidInput, InvalidValue
 
@@ -32,9 +33,10 @@ def check_dataset(
 ) -> DataReport:
     """Touch every item once: what is there, how often each class is, and all that is wrong.
 
-    An item is to be an image, floating point (C, H, W), finite and in [0, 1], with a mask, int64 (H, W), or a label,
-    an int64 scalar, whose values are classes or ``ignore_index``; where ``dataset.task`` is ``multilabel``, a mask
-    int64 (classes, H, W) of 0 and 1. Files that cannot be read, sizes that differ and labels out of range are named by
+    An item is to be an image, floating point (C, H, W), finite and in [0, 1], with a mask (H, W) or (1, H, W), or a
+    label, of whole numbers of any type that are classes or ``ignore_index``; where ``dataset.task`` is ``multilabel``,
+    a mask (classes, H, W) of 0 and 1. It is a pair, or a dictionary, as in training. Files that cannot be
+    read, sizes that differ and labels out of range are named by
     their file. Augmentation runs, too; global random numbers end up where they were.
 
     Args:
@@ -66,6 +68,7 @@ def check_dataset(
     """
     splits = dataset if isinstance(dataset, Mapping) else {ALONE: dataset}
     for one in splits.values():
+        check_map_style(one, "dataset")
         if not len(one):
             raise InvalidValue("dataset: expected items, found none.")
     console = None if isinstance(progress, bool) else progress
@@ -115,9 +118,13 @@ def _added(tally: ItemTally, dataset: Any, index: int, name: str) -> str | None:
     """What is wrong with an item, or None, after which *tally* has it."""
     try:
         with naming(dataset, index):
-            image, target = dataset[index]
+            item = dataset[index]
     except InvalidInput as error:
         return str(error)
+    try:
+        image, target = image_of(item), read_whole(target_of(item), tally.multilabel)
+    except InvalidInput as error:
+        return f"{name}: {error}"
     count = len(tally.names) or None
     wrong = wrong_image(image) or wrong_target(image, target, count, tally.ignored, multilabel=tally.multilabel)
     if wrong:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smp_feedback.data.batch import read_target
 from smp_feedback.data.items import beyond_unit, item_name
 from smp_feedback.data.masks.hints import also_ignored, strange_in, wrong_labels
 from smp_feedback.errors import InvalidInput
@@ -25,6 +26,18 @@ def wrong_image(image: Any) -> str | None:
     if image.ndim != 3 or 0 in image.shape:
         return f"an image of shape {tuple(image.shape)}, expected (C, H, W)."
     return beyond_unit(image)
+
+
+def read_whole(target: Any, multilabel: bool = False) -> Any:
+    """One *target* as training reads it: whole numbers of any type as int64, (1, H, W) as (H, W).
+
+    >>> read_whole(torch.ones(1, 2, 2, dtype=torch.uint8))
+    tensor([[1, 1],
+            [1, 1]])
+    """
+    if not isinstance(target, (Tensor, int)) and getattr(getattr(target, "dtype", None), "kind", "O") not in "biuf":
+        return target
+    return read_target(torch.as_tensor(target)[None], MULTILABEL if multilabel else None)[0]
 
 
 def wrong_target(
