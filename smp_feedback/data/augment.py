@@ -140,6 +140,11 @@ def augmented(transform: Transform | None, *parts: Tensor) -> tuple[Tensor, ...]
             f"{name} failed on (image, mask), as torchvision.transforms.v2 and Albumentations' own "
             f"callables take them: {error}"
         ) from error
+    except KeyError as error:
+        raise InvalidType(
+            f"{name} failed on (image, mask) with KeyError: {error}. If it takes keywords alone, give "
+            "lambda *, image, mask: transform(image=image, mask=mask)."
+        ) from error
     if not isinstance(given, (tuple, list)) or len(given) != len(parts):
         found = f"{len(given)} parts" if isinstance(given, (tuple, list)) else f"a {type(given).__name__}"
         raise InvalidType(f"{name} gave {found}: expected (image, mask), as it was given.")

@@ -127,7 +127,7 @@ def check_labels(target: Tensor, classes: int, ignored: tuple[int, ...] = (), ta
     if least >= 0 and most <= last:
         return
     strange = target[(target < 0) | (target > last)]
-    others = [label for label in strange.unique().tolist() if label not in ignored]
+    others = [label for label in sorted(set(strange.tolist())) if label not in ignored]
     if others:
         found = ", ".join(map(str, others[:MOST])) + (", ..." if len(others) > MOST else "")
         hint = " Of masks of 0 and 255, 255 is class 1 by values={255: 1}." if others == [255] else ""

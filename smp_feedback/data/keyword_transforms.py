@@ -19,7 +19,7 @@ POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR
 
 
 def takes_keywords(transform: object) -> bool:
-    """Whether *transform* is Albumentations', or takes nothing but keywords.
+    """Whether *transform* is Albumentations', or takes nothing but keywords; ``*args, force=False, **data``, too.
 
     >>> takes_keywords(lambda *, image, mask: None), takes_keywords(lambda image, mask: None)
     (True, False)
@@ -30,7 +30,10 @@ def takes_keywords(transform: object) -> bool:
         kinds = {one.kind for one in inspect.signature(cast("Callable[..., Any]", transform)).parameters.values()}
     except (TypeError, ValueError):
         return False
-    return bool(kinds) and not kinds & {*POSITIONAL, inspect.Parameter.VAR_POSITIONAL}
+    if not kinds or kinds & {*POSITIONAL}:
+        return False
+    named = {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}  # torch's modules have *args, **kwargs
+    return inspect.Parameter.VAR_POSITIONAL not in kinds or named <= kinds
 
 
 class ByKeyword:

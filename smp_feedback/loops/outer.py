@@ -16,7 +16,7 @@ from smp_feedback.ops.maps import size_of
 from smp_feedback.surgery.cuts import cut_of
 from smp_feedback.surgery.feature_capture import what_the_head_reads
 from smp_feedback.surgery.probe import Probe, probe
-from smp_feedback.surgery.proof import check_opened
+from smp_feedback.surgery.proof import check_elsewhere, check_opened
 
 
 class OuterFeedback(nn.Module):
@@ -95,4 +95,5 @@ def opened(base: nn.Module, config: LoopConfig, in_channels: int | None) -> tupl
     if isinstance(base, RecurrentModel):
         return seen, base.recurrent
     check_opened(base, seen)
+    check_elsewhere(base, seen)
     return seen, None

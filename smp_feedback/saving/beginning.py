@@ -15,7 +15,7 @@ from smp_feedback.saving.saved import read_saved
 from smp_feedback.saving.weights import PREFIX, FeedforwardWeights, base_name, load_plain, with_rows
 
 
-def begin_from(model: nn.Module, source: Mapping[str, Any] | Source) -> None:
+def begin_from(model: nn.Module, source: Mapping[str, Any] | Source) -> bool:
     """Load into *model*, looping or plain, in place, what *source* holds: all of it must fit.
 
     Args:
@@ -23,12 +23,16 @@ def begin_from(model: nn.Module, source: Mapping[str, Any] | Source) -> None:
         source: As :meth:`FeedforwardWeights.load_feedforward` takes it, and what this package left: a directory of a
             looping model, or a checkpoint of ``smp-feedback fit``.
 
+    Returns:
+        Whether a looping model was given a plain one's weights.
+
     Raises:
         FeedbackError: If they do not fit, in three lines; if a plain model is to begin with a loop's weights.
 
     >>> import torch
     >>> net = nn.Linear(2, 1)
     >>> begin_from(net, {"state_dict": {"net.weight": torch.ones(1, 2), "net.bias": torch.zeros(1)}})
+    False
     >>> net(torch.ones(1, 2)).item()
     2.0
     """
@@ -47,6 +51,8 @@ def begin_from(model: nn.Module, source: Mapping[str, Any] | Source) -> None:
         _load(model, with_rows(model, weights), read.where, f"this {base_name(model)}, which looks again")
     else:
         load_plain(model, weights, read.where)
+        return True
+    return False
 
 
 def _load(model: nn.Module, weights: Mapping[str, Tensor], where: str, who: str) -> None:

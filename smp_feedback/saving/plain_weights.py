@@ -95,14 +95,40 @@ def _load(path: Path) -> Mapping[str, Any]:
 
 def _unpacked(held: Mapping[str, Any], where: str) -> dict[str, Tensor]:
     """The state dict in *held*, or *held* itself."""
+    boxes = [key for key, inner in held.items() if isinstance(inner, Mapping) and _tensors(inner)]
     for box in BOXES:
-        inner = held.get(box)
-        if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
-            return _tensors(inner)
+        if box in boxes:
+            _check_alone(box, boxes, held, where)
+            return _tensors(held[box])
     if weights := _tensors(held):
         return weights
     keys = ", ".join(map(repr, list(held)[:5])) or "nothing"
     raise FeedbackError(f"{where}: no weights among {keys}; expected a state dict, by itself or as 'state_dict'.")
+
+
+def _check_alone(box: str, boxes: list[str], held: Mapping[str, Any], where: str) -> None:
+    """No other box holds the same model with other weights: their average (``model_ema``), say.
+
+    Raises:
+        InvalidValue: If one does, naming both.
+    """
+    for other in boxes:
+        if other != box and _twins(_maps(held[box]), _maps(held[other])):
+            raise InvalidValue(
+                f"{where}: the model is there more than once, as {box!r} and {other!r}: give the one that you mean, "
+                f"checkpoint[{other!r}], or save it by itself."
+            )
+
+
+def _maps(held: Mapping[str, Any]) -> list[Tensor]:
+    return [value for value in _tensors(held).values() if value.ndim]  # an average counts its models, in a scalar
+
+
+def _twins(ours: list[Tensor], theirs: list[Tensor]) -> bool:
+    """Whether they are of the same shapes, and not the very same."""
+    if Counter(x.shape for x in ours) != Counter(x.shape for x in theirs):
+        return False
+    return not all(x.shape == y.shape and torch.equal(x, y) for x, y in zip(ours, theirs, strict=True))
 
 
 def _tensors(held: Mapping[str, Any]) -> dict[str, Tensor]:

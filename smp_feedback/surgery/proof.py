@@ -61,6 +61,41 @@ def check_answer(model: nn.Module, seen: Probe, output: Tensor, features: Tensor
         raise SurgeryError(_cause(model, seen))
 
 
+def check_elsewhere(base: nn.Module, seen: Probe) -> None:
+    """A *base* with a forward of somebody's own is opened right for values beyond [0, 1] and for an odd size, too.
+
+    Such as a forward that scales bytes, clamps or pads. A size that either does not take is no concern here: a call
+    with it fails. Forwards of smp, timm and torchvision are known.
+
+    Raises:
+        SurgeryError: If it is not, with the images for which it is not.
+    """
+    if f"{_owner(base).__module__}.".startswith((*SETTLED, "timm.", "torchvision.")):
+        return
+    image = seen.image
+    for other, said in (
+        (3 * image - 1, "values outside [0, 1]"),
+        (image[..., 2:, 2:], f"{_by(image[..., 2:, 2:])} px"),
+    ):
+        try:
+            cut = seen.cut
+            cut.check(base, other)
+            answer = cut.answer(base(other))
+            ours = cut.head(base, cut.read(base, cut.body(base, other)[0]), size_of(other))
+        except Exception:  # as many ways as there are models
+            continue
+        if not same(ours, answer[0] if isinstance(answer, tuple) else answer):
+            raise SurgeryError(
+                f"{_who(base)} does more with images of {said} than its body and head do, and a loop, which opens the "
+                f"model, would leave that out. Keep it out of the model (scale, clamp or pad images before it), or "
+                f"give it {WHOLE}."
+            )
+
+
+def _by(image: Tensor) -> str:
+    return " x ".join(map(str, size_of(image)))
+
+
 def same(ours: Tensor, theirs: Tensor) -> bool:
     """Whether two answers are of one shape and, up to rounding in their dtype, of the same values."""
     allowed = 50 * torch.finfo(ours.dtype).eps ** 0.75 * (1 + float(theirs.nan_to_num().abs().max()))
@@ -113,6 +148,10 @@ def _is_picture(given: Tensor, image: Tensor) -> bool:
 
 def _who(model: nn.Module) -> str:
     """The forward that *model* runs, where a class of somebody's own has one."""
-    owner = next(cls for cls in plain_class(model).__mro__ if "forward" in vars(cls))
+    owner = _owner(model)
     whose = f"{owner.__module__}."
     return f"This {plain_class(model).__name__}" if whose.startswith(SETTLED) else f"{owner.__name__}.forward"
+
+
+def _owner(model: nn.Module) -> type:
+    return next(cls for cls in plain_class(model).__mro__ if "forward" in vars(cls))

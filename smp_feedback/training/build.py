@@ -19,7 +19,7 @@ from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.extension import evaluating
 from smp_feedback.training.build_loss import USUAL, build_loss
 from smp_feedback.training.facts import AUTO, Facts
-from smp_feedback.training.init_weights import begin
+from smp_feedback.training.init_weights import begin, say_what_begins
 from smp_feedback.training.module import FeedbackModule
 
 
@@ -59,7 +59,8 @@ def build_module(
     base: dict[str, Any] = {"encoder_weights": encoder_weights, "base_norm": base_norm, "arguments": arguments}
     model = build_model(facts, feedback, arch=arch, encoder=encoder, **base)
     if init is not None:
-        begin(model, init)
+        if begin(model, init):
+            say_what_begins(model, init)
         cast(Any, model).data_config = facts.config(given_config(model).config)
     return FeedbackModule(
         model, classes=len(facts.classes), ignore_index=facts.ignore_index, task=facts.task, **training

@@ -57,7 +57,8 @@ def build_loss(
     Raises:
         UnknownName, UnknownKeyword: With what was probably meant.
         InvalidType, InvalidValue: If the loss refuses its arguments, cannot leave out *ignore_index*, weigh classes or
-            judge such a task; for what is neither a name nor a loss, and for arguments of a loss that has its own.
+            judge such a task; for what is neither a name nor a loss, for arguments of a loss that has its own, and for
+            a loss that is a module and leaves out another label.
 
     >>> build_loss("dice", arguments={"smooth": 1.0}).smooth
     1.0
@@ -65,7 +66,7 @@ def build_loss(
     tensor([1., 5.])
     """
     if not isinstance(name, str):
-        return _checked(name, arguments, class_weights)
+        return _checked(name, ignore_index, arguments, class_weights)
     make = nn.BCEWithLogitsLoss if task == MULTILABEL and name == USUAL else _find(name)
     takes, kind = _takes(make), Kind(name, make, classes, task)
     if classes is not None:
@@ -125,13 +126,24 @@ def _takes(make: Maker) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(make).parameters
 
 
-def _checked(loss: nn.Module, arguments: Mapping[str, Any] | None, class_weights: Sequence[float] | None) -> nn.Module:
+def _checked(
+    loss: nn.Module,
+    ignore_index: int | None,
+    arguments: Mapping[str, Any] | None,
+    class_weights: Sequence[float] | None,
+) -> nn.Module:
     if not callable(loss):
         raise InvalidType(f"loss={loss!r}: expected a name, or a torch.nn.Module.")
     if arguments:
         raise InvalidValue(f"loss_arguments={dict(arguments)}: a loss that is a module has its arguments already.")
     if class_weights is not None:
         raise InvalidValue("class_weights: a loss that is a module has its weights already; give its name instead.")
+    own = getattr(loss, "ignore_index", ignore_index)
+    if ignore_index is not None and own != ignore_index and not isinstance(loss, nn.BCEWithLogitsLoss):
+        raise InvalidValue(
+            f"ignore_index={ignore_index}, and the loss {type(loss).__name__} leaves out ignore_index={own}: it would "
+            f"learn what does not count; make it with ignore_index={ignore_index}, or give its name instead."
+        )
     return loss
 
 

@@ -45,8 +45,9 @@ class JudgingModule(ScoringModule):
         check_answer(logits, target)
         known = self.named is not None or is_smps(self.loss) or type(self.loss).__module__ == nn.modules.loss.__name__
         if known and (target.device.type == "cpu" or self._begins_epoch()):
-            ignored = {self.ignore_index, getattr(self.loss, "ignore_index", None)} - {None}
-            check_labels(target, self.classes, tuple(sorted(ignored)), self.task or SEGMENTATION)
+            said: list[int | None] = [self.ignore_index, getattr(self.loss, "ignore_index", None)]
+            ignored = tuple(dict.fromkeys(label for label in said if label is not None))
+            check_labels(target, self.classes, ignored, self.task or SEGMENTATION)
         if logits.shape[1] != self.channels:
             self._settle(logits.shape[1], self.task or SEGMENTATION)
         how: dict[str, Any] = {"ignore_index": self.ignore_index, "named": self.named is not None}

@@ -57,6 +57,29 @@ def test_an_image_and_its_mask_are_moved_alike():
     assert torch.equal(MASK.roll(by[0], -1), mask)
 
 
+class Own:
+    """A stand-in of one's own, of the same signature as Albumentations'."""
+
+    def __call__(self, *args, force_apply=False, **data):
+        if args:
+            raise KeyError("You have to pass data to augmentations as named arguments")
+        return {name: part[:, ::-1] for name, part in data.items()}
+
+
+class Bare(Own):
+    def __call__(self, *args, **data):
+        return super().__call__(*args, **data)
+
+
+def test_a_transform_of_ones_own_that_takes_keywords_alone_is_called_so_or_told_what_to_give():
+    for transform in (Own(), lambda *, image, mask: Bare()(image=image, mask=mask)):
+        image, mask = drawn(transform, IMAGE, MASK)
+        assert torch.equal(image, IMAGE.flip(-1))
+        assert torch.equal(mask, MASK.flip(-1))
+    with pytest.raises(InvalidType, match=r"KeyError: .*named arguments.*lambda \*, image, mask: "):
+        drawn(Bare(), IMAGE, MASK)
+
+
 def test_what_is_drawn_is_a_function_of_torchs_seed_and_nobody_is_disturbed():
     for transform in (Shift(), mirrored):
         python, numpy = random.getstate(), np.random.get_state()[1].tolist()

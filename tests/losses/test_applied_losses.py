@@ -100,6 +100,15 @@ def test_a_module_of_ones_own_is_spared_void_too():
     torch.testing.assert_close(loss_of_look(Both(), logits, some, 0, ignore_index=9), expected)
 
 
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(), smp_losses.DiceLoss("multiclass")])
+def test_a_module_that_leaves_out_another_label_is_refused(loss):
+    with pytest.raises(InvalidValue, match=r"ignore_index=255, and the loss .* leaves out ignore_index=(-100|None)"):
+        build_loss(loss, 255)
+    assert build_loss(loss) is loss
+    loss.ignore_index = 255
+    assert build_loss(loss, 255) is loss
+
+
 def test_classes_without_weight_are_void():
     logits, _ = drawn(3)
     logits.requires_grad_()

@@ -80,6 +80,17 @@ def test_a_student_is_not_taken_for_its_teacher(trained):
         new().load_feedforward(both)
 
 
+@pytest.mark.parametrize(("one", "other"), [("model", "model_ema"), ("state_dict", "state_dict_ema")])
+def test_a_model_is_not_taken_for_its_average(trained, one, other):
+    average = {f"module.{key}": value + 1 for key, value in trained.state_dict().items()}
+    held = {one: trained.state_dict(), other: {"n_averaged": torch.tensor(5), **average}}
+    with pytest.raises(InvalidValue, match=rf"more than once, as '{one}' and '{other}': give .*\['{other}'\]"):
+        new().load_feedforward(held)
+    same(new().load_feedforward({one: trained.state_dict(), other: trained.state_dict()}), trained)
+    optimizer = {"exp_avg": torch.ones(3)}
+    same(new().load_feedforward({one: trained.state_dict(), "optimizer": optimizer}), trained)
+
+
 def test_the_prefix_is_that_of_most_of_the_names():
     assert common_prefix(["a.b.weight", "a.b.bias", "weight"], ["weight", "bias"]) == "a.b."
     assert common_prefix(["weight", "a.weight"], ["weight"]) == ""

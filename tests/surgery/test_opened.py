@@ -53,6 +53,30 @@ class Squashes(smp.Unet):
         return super().forward(x).sigmoid()
 
 
+class Bytes(smp.Unet):
+    def forward(self, x):
+        return super().forward(x / 255 if x.max() > 1 else x)
+
+
+class Clamps(smp.Unet):
+    def forward(self, x):
+        return super().forward(x.clamp(0, 1))
+
+
+class Pads(smp.Unet):
+    def check_input_shape(self, x):
+        pass
+
+    def forward(self, x):
+        (height, width), (down, right) = x.shape[-2:], (-x.shape[-2] % 8, -x.shape[-1] % 8)
+        return super().forward(nn.functional.pad(x, (0, right, 0, down)))[..., :height, :width]
+
+
+class Harmless(smp.Unet):
+    def forward(self, x):
+        return super().forward(x.contiguous())
+
+
 class Whole(Normalises):
     """The same model, which says where it may be opened."""
 
@@ -90,6 +114,23 @@ def test_a_forward_that_normalises_is_refused_with_the_convolution_that_would_no
     words = rf"Normalises.forward changes the image before its first convolution \({STEM} is handed values from -2 to"
     with pytest.raises(SurgeryError, match=words):
         smpf.wrap(Normalises(**TINY), LOOPS[loop])
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(
+    ("kind", "images"),
+    [(Bytes, r"values outside \[0, 1\]"), (Clamps, r"values outside \[0, 1\]"), (Pads, "62 x 62 px")],
+)
+def test_a_forward_that_does_more_with_some_images_is_refused(loop, kind, images):
+    with pytest.raises(SurgeryError, match=rf"{kind.__name__}.forward does more with images of {images}"):
+        smpf.wrap(kind(**TINY).eval(), LOOPS[loop])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_forward_of_ones_own_that_does_no_more_is_looped(loop):
+    base = Harmless(**TINY).eval()
+    agree(smpf.wrap(base, LOOPS[loop])(IMAGE), base(IMAGE))
 
 
 @pytest.mark.parametrize("loop", LOOPS)

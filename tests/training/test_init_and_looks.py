@@ -48,7 +48,18 @@ def same(one, other):
         assert torch.equal(one.state_dict()[key], value), key
 
 
-@pytest.mark.parametrize("feedback", [True, False])
+@torch.no_grad()
+def test_a_loop_that_begins_with_other_answers_than_the_plain_models_says_so(mine):
+    plain, path = mine
+    image = torch.rand(1, 3, 32, 32)
+    with pytest.warns(UserWarning, match=r"dynamics 'decay' begin with other answers .*--model.feedback.dynamics resi"):
+        other = build_module(FACTS, **BUILT, init=path).model.eval()
+    kept = build_module(FACTS, **BUILT, feedback={"dynamics": "residual"}, init=path).model.eval()
+    assert torch.allclose(kept(image), plain(image), atol=1e-5)
+    assert not torch.allclose(other(image), plain(image), atol=1e-5)
+
+
+@pytest.mark.parametrize("feedback", [{"dynamics": "residual"}, False])
 def test_a_training_begins_from_a_plain_models_weights_and_downloads_none(mine, monkeypatch, feedback):
     plain, path = mine
 

@@ -31,7 +31,7 @@ from smp_feedback.surgery.extension import evaluating, extend
 from smp_feedback.surgery.insertion import enter
 from smp_feedback.surgery.insertion_point import InsertionPoint
 from smp_feedback.surgery.probe import Probe, noise, probe
-from smp_feedback.surgery.proof import prove
+from smp_feedback.surgery.proof import check_elsewhere, prove
 from smp_feedback.surgery.step_batchnorm import add_statistics, adopt, tracking_norms
 from smp_feedback.surgery.step_context import Once, StepContext
 
@@ -60,6 +60,7 @@ class RecurrentModel(FeedbackModel):
             norms = {name: norm for name, norm in tracking_norms(base).items() if norm not in early}
             feedback.statistics = add_statistics(norms, rows=feedback.statistics_rows())
             feedback.entry = _proven(base, seen, feedback)
+            check_elsewhere(base, seen)
         for weight in feedback.readers.parameters() if config.feedback_init else ():
             nn.init.normal_(weight, std=config.feedback_init)
         model = extend(base, cls)
