@@ -177,7 +177,7 @@ def _show(model: nn.Module, feed: Feed, image: Tensor, target: Tensor, tallies: 
     shown = feed(image.to(device, non_blocking=True))
     of = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
     if len(of) == 1 and shown.is_floating_point():  # a model in half precision takes images of it
-        shown = shown.to(*of)
+        shown = shown.to(of.pop())
     for t, logits in answers(model, shown, list(tallies), task):
         tallies[t].add(logits, target)
 

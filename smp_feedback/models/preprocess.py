@@ -79,7 +79,7 @@ class Preprocess(v2.Transform):  # type: ignore[misc]
     def _reader(self) -> str:
         """What reads files as this model's were."""
         told = [f"{name}={_said(value)}" for name in ("bands", "scale") if (value := getattr(self.config, name))]
-        return f"smp_feedback.data.images.reader.ImageReader({', '.join(told)}).read(path)"
+        return f"smp_feedback.data.ImageReader({', '.join(told)}).read(path)"
 
     def _read(self, picture: Any) -> Tensor:
         """A picture (C, H, W), bytes."""
@@ -94,7 +94,7 @@ class Preprocess(v2.Transform):  # type: ignore[misc]
                 f"a picture of Pillow's mode {picture.mode!r}: this model reads bands={list(bands)} of a file; "
                 f"expected a tensor, as {self._reader} gives it."
             )
-        decoded = F.pil_to_tensor(self._decoded(picture))
+        decoded: Tensor = F.pil_to_tensor(self._decoded(picture))
         grey = self.config.channels == 1 and picture.mode == "P" and bool((decoded == decoded[:1]).all())
         return decoded[:1] if grey else decoded
 
