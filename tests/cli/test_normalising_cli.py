@@ -175,7 +175,7 @@ def test_a_run_of_0_1_goes_on_seeing_images_as_they_are(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("--data.mean [0.5,0.5]", "expected one number a channel, 2 of them"),
+        ("--data.mean [0.5,0.5]", "expected one number a channel, 3 of them"),
         ("--data.std null", "expected both, or neither"),
         ("--data.normalise none", "with normalise='none': give one of them"),
         ("--data.normalise imagenet", "normalise='imagenet'"),

@@ -12,8 +12,8 @@ from torch import nn
 
 pytest.importorskip("lightning")
 import smp_feedback as smpf
+from smp_feedback.cli.lessons import begins_pretrained, images_told
 from smp_feedback.cli.main import main
-from smp_feedback.cli.train import begins_pretrained, images_told
 from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import InvalidValue
 from smp_feedback.training.build import build_module

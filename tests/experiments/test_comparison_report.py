@@ -230,7 +230,7 @@ def test_looks_other_than_those_trained_with_do_not_enter_the_scores():
         (lambda r: r.update(version=2), "version=2"),
         (lambda r: r.pop("runs"), "lacks 'runs'"),
         (lambda r: r.update(runs="none"), "runs='none'"),
-        (lambda r: r.update(task="detection"), "segmentation or classification"),
+        (lambda r: r.update(task="detection"), "segmentation or multilabel or classification"),
         (lambda r: r["runs"][0].pop("seconds"), r"Run 0 lacks 'seconds'"),
         (lambda r: r["runs"][0].update(model="one_step"), "Did you mean 'one-step'"),
         (lambda r: r["runs"][0].update(images=0), "images=0"),

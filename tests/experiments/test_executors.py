@@ -92,6 +92,7 @@ def cluster():
         yield client
 
 
+@pytest.mark.sweep
 def test_a_dask_cluster_makes_the_same_runs_though_a_worker_is_killed_while_it_trains(cluster, alone, tmp_path):
     pids = cluster.run(os.getpid)
 

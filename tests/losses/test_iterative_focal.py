@@ -413,9 +413,9 @@ def test_labels_of_images_are_counted_by_image():
 def test_what_cannot_be_counted_is_named():
     data = Masks()
     data.masks[3, 0, 0] = 7
-    with pytest.raises(InvalidInput, match=r"mask 3: labels \[7\], expected 0 to 2 \(the classes\) or 255 \(ignored\)"):
+    with pytest.raises(InvalidInput, match=r"mask 3: labels \[7\]; expected 0 to 2 \(the classes\) or 255 \(ignored\)"):
         count_classes(data)
-    with pytest.raises(InvalidInput, match=r"item 0: labels \[-1\], expected 0 to 1 \(the classes\)\."):
+    with pytest.raises(InvalidInput, match=r"item 0: labels \[-1\]; expected 0 to 1 \(the classes\)\."):
         count_classes([(None, torch.tensor([[0, -1]]))], classes=2)
     with pytest.raises(InvalidInput, match=r"item 0: a target of torch.float32, expected class indices"):
         count_classes([(None, torch.zeros(2, 2))], classes=2)

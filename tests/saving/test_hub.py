@@ -129,7 +129,7 @@ def body(restored):
 # --- there and back
 
 
-@pytest.mark.parametrize("arch", SMPS)
+@pytest.mark.parametrize("arch", a_few(SMPS, "Unet", "DPT", "PAN"))
 def test_every_architecture_comes_back_the_same(arch, tmp_path):
     model = made(arch, smpf.Recurrent(steps=2, projection="probabilities"))
     again = smpf.from_pretrained(model.save_pretrained(tmp_path))

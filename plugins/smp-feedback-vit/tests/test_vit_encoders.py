@@ -122,6 +122,7 @@ def test_any_size_of_patch_can_be_asked_for(patch):
     assert net(torch.rand(1, 3, 3 * patch, patch)).shape == (1, 1, 3 * patch, patch)
 
 
+@pytest.mark.sweep
 def test_naflexvit_works_where_a_convolution_makes_its_patches():
     told = {"encoder_name": "naflexvit_base_patch16_gap", "classes": 2, "depth": 1, "img_size": 32}
     net = ViTSegmenter(**told, embed_proj_type="conv")
