@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -110,7 +110,8 @@ def open_pairs(
     for split in SPLITS[verb]:
         opened[split] = _few(name, told | training, images) if split == "train" else open_dataset(name, split, **told)
     check_agreement(opened)
-    check_shared(opened, shared, unused=_test_files(name, told) if "train" in opened else {})
+    later = _of_files("test", told, lambda: open_dataset(name, "test", **told)) if "train" in opened else {}
+    check_shared(opened, shared, unused=later)
     first = next(iter(opened.values()))
     facts = replace(facts_of(first, **_reads(first, told), mean=mean, std=std), normalise=normalise)
     if augment == "colour" and "train" in opened:
@@ -123,30 +124,24 @@ def open_pairs(
     return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed), facts
 
 
-def _test_files(name: str, told: dict[str, Any]) -> dict[str, Any]:
-    """The test split, if there is one of files: nothing in it is to be learnt, though fit itself does not open it."""
-    from smp_feedback.data import open_dataset
-
-    if told.get("root") is None:
-        return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # who scores it is told
-        try:
-            return {"test": open_dataset(name, "test", **told)}
-        except FeedbackError:  # there is none, and fit wants none
-            return {}
-
-
 def learnt_from(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """The training split of a run whose data were told *settings*, by its name, if there is still one of files."""
     told = told_of(settings, seed)
+    return _of_files("train", told, lambda: _few(settings["name"], told, settings.get("images")))
+
+
+def _of_files(split: str, told: Mapping[str, Any], opened: Callable[[], Any]) -> dict[str, Any]:
+    """A *split* that is only compared with others, by its name, if there is one of files.
+
+    What its folders leave out is said by who trains on it or scores it.
+    """
     if told.get("root") is None:
         return {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # who trained on it was told
+        warnings.simplefilter("ignore", DataWarning)
         try:
-            return {"train": _few(settings["name"], told, settings.get("images"))}
-        except FeedbackError:  # the run learnt elsewhere, or its files are gone
+            return {split: opened()}
+        except FeedbackError:  # there is none, or no longer
             return {}
 
 
