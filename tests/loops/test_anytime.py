@@ -85,7 +85,8 @@ def test_under_autocast_the_loop_reckons_in_single_precision(projection):
         steps = list(model.iterate(torch.rand(1, 3, 32, 32)))
     for step, u in zip(steps, heard[1:], strict=False):
         assert step.state.dtype == u.dtype == torch.float32
-        assert (step.state.bfloat16().float() == step.state).float().mean() < 0.1
+        digits = step.state[step.state != 0]  # what a ReLU made zero has none
+        assert (digits.bfloat16().float() == digits).float().mean() < 0.1, "normalised in half precision"
         assert step.state.square().mean(1).max() <= step.state.shape[1]
         torch.testing.assert_close(u[:, -3:], step.state[:, -3:], atol=0, rtol=0)
 
