@@ -125,8 +125,8 @@ def check_horizon(dynamics: Dynamics) -> None:
 @torch.no_grad()
 def check_carried(dynamics: Dynamics) -> None:
     """If it ``carries``: a state and a correction have one answer, whatever the step and however many there are."""
-    drives = corrections(2)
-    answers = [dynamics.begin(steps)(*drives, t) for steps in (STEPS, FAR) for t in (0, 1, STEPS - 1)]
+    state, drive = corrections(2)
+    answers = [dynamics.begin(steps)(state, drive, t) for steps in (STEPS, FAR) for t in (0, 1, STEPS - 1)]
     same = all(torch.equal(answer, answers[0]) for answer in answers)
     assert same or not dynamics.carries, "it answers otherwise at another step: leave carries = False"
 
