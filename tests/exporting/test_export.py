@@ -452,6 +452,23 @@ def test_a_loop_that_is_no_fixed_graph_is_refused_with_the_way_out(field, value,
     smpf.export(model, tmp_path / "model.pt2", image=SMALL, dynamic=False)
 
 
+def test_a_rule_of_a_call_is_refused_and_its_model_exported_at_a_number(tmp_path):
+    """The rule is the call's and not the model's: at as many looks as an image took, the file answers as the rule."""
+    model, path = small(dynamics="leaky", tau=4.0), tmp_path / "model.pt2"
+    image = torch.rand(*SMALL.shape)
+    for step in model.iterate(image, rule := smpf.until_settled(2, at_most=9)):  # noqa: B007
+        pass
+    with pytest.raises(InvalidValue, match=r"steps=until_settled\(2, at_most=9\): each image stops.*steps=9"):
+        smpf.export(model, path, image=SMALL, steps=rule)
+    assert not model.loop_config.is_data_dependent
+    assert list(tmp_path.iterdir()) == []
+    taken = int(step.looks.max())
+    assert smpf.export(model, path, image=SMALL, steps=taken, dynamic=False).steps == taken
+    got = torch.export.load(path).module()(image)
+    slowest = step.looks == taken
+    assert_close(got[slowest], model(image, steps=rule)[slowest])
+
+
 @pytest.mark.parametrize("library", ["onnx", "onnxscript", "onnxruntime"])
 def test_a_missing_library_is_named_with_its_extra(library, tmp_path, monkeypatch):
     monkeypatch.setattr(errors, "find_spec", lambda name: None if name == library else name)
