@@ -67,7 +67,7 @@ class LooksModule(JudgingModule):
         if self.every_look:
             return torch.stack(list(self.looks(image)))
         if self.asked is None:
-            return self(image)[None]
+            return cast(Tensor, self(image)[None])
         answer = cast(FeedbackModel, self.opened)(image, steps=self.asked)
         return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)[None]
 
