@@ -90,6 +90,8 @@ class Dynamics(nn.Module):
     """Whether h_1 is the base model's output itself instead of the answer to the first correction."""
     knows_the_end: ClassVar[bool] = False
     """Whether the rule depends on how many steps there are: a longer loop is then no continuation of a shorter."""
+    carries: ClassVar[bool] = False
+    """Whether the answer depends on state and correction alone, so that a state may go on in another call."""
 
     def __init__(self, channels: int, config: Recurrent) -> None:
         super().__init__()
@@ -194,6 +196,8 @@ class Fractional(Decay):
 
 class Leaky(Dynamics):
     """``h + (e - h) / tau``: gradient descent on |h - e|^2 / 2, with a true fixed point (arXiv 2507.10143)."""
+
+    carries = True
 
     @classmethod
     def check(cls, config: Recurrent) -> None:
