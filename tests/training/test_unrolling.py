@@ -32,7 +32,7 @@ SPANS = st.tuples(st.integers(1, 9), st.integers(0, 9)).map(lambda pair: [pair[0
 
 def tiny(**loop):
     torch.manual_seed(0)
-    config = smpf.Recurrent(**{"steps": 3, "dynamics": "leaky", "tau": 2.0, "feedback_init": 0.3} | loop)
+    config = smpf.Recurrent(**{"steps": 3, "dynamics": "gated", "feedback_init": 0.3} | loop)
     base = {"encoder_depth": 3, "decoder_channels": (8, 8, 8), "base_norm": "group"}
     return smpf.create("Unet", "tu-test_resnet.r160_in1k", None, classes=3, feedback=config, **base)
 
