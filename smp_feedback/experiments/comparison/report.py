@@ -36,6 +36,9 @@ FAIR = {
     "plain": "the same base model without the loop, with the same normalisation, trained for as many optimiser steps.",
     "one-step": "the feedback model trained and run at T = 1: its extra weights, without looking again.",
     "equal-compute": "the plain model, trained for as many forward passes as the feedback model: T times the steps.",
+    "equal-inference": "a deeper feed-forward model of the multiply-adds of all T looks, no weight of which is used "
+    "twice, trained for as many optimiser steps as the feedback model: as much compute in training, too.",
+    "equal-inference-3x": "the same deeper model, trained for three times as many optimiser steps.",
 }
 SPREAD = (
     "A seed sets the first weights, the order of the data and the noise. The spread is over seeds alone: other test "
@@ -44,6 +47,7 @@ SPREAD = (
 # section: its title, its figures (by the beginning of their names) and its tables
 SECTIONS = {
     "answer": ("The answer in numbers", ("differences",), ("differences", "scores", "gains")),
+    "sizes": ("Larger problems", ("sizes",), ("sizes", "size-differences")),
     "robustness": ("Robustness", ("robustness", "train-noise"), ("robustness",)),
     "few-images": ("Few training images", ("few-shot",), ()),
     "looks": ("Look by look", ("looks",), ("looks",)),
