@@ -17,6 +17,7 @@ from .registry.public import list_architectures as list_architectures
 from .registry.public import list_corruptions as list_corruptions
 from .registry.public import list_datasets as list_datasets
 from .registry.public import list_plugins as list_plugins
+from .registry.public import list_presets as list_presets
 from .registry.public import register_architecture as register_architecture
 from .registry.public import register_corruption as register_corruption
 from .registry.public import register_cut as register_cut
@@ -24,6 +25,7 @@ from .registry.public import register_dataset as register_dataset
 from .registry.public import register_dynamics as register_dynamics
 from .registry.public import register_loop as register_loop
 from .registry.public import register_loss as register_loss
+from .registry.public import register_preset as register_preset
 from .registry.public import register_projection as register_projection
 from .registry.public import register_restorer as register_restorer
 from .surgery.cuts import Cut as Cut

@@ -99,7 +99,7 @@ def check_insert(insert: object, stem: object) -> None:
 
 def check_norm(name: str, value: object) -> None:
     """*value* names a normalisation: a word, or a number of groups."""
-    words = ("layer", "instance", "none")
+    words = ("layer", "instance", "pixel", "none")
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not (whole and cast(int, value) >= 1) and value not in words:
         raise InvalidValue(f"{name}={value!r}: {nearest(str(value), words)} Or a number of groups >= 1.")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from dataclasses import fields
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.ops.maps import as_precise_as, laid_out_as
 
 Rule = Callable[[Tensor, Tensor, int], Tensor]
+DECAYS = ("tau", "order", "learn_rates", "rate_exponent", "basis")
+"""Fields of a config that say how corrections decay."""
 
 
 def decay(
@@ -78,6 +81,23 @@ def leaky(state: Tensor, drive: Tensor, rate: float) -> Tensor:
     return torch.lerp(state, drive, rate)
 
 
+def gated(state: Tensor, drive: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``h + g (e - h)`` with ``g = sigmoid(weight [h, e] + bias)``, between h and e.
+
+    Args:
+        state: h, (B, C, h, w).
+        drive: e, (B, C, h, w).
+        weight: (C, 2 C, 1, 1), of the channels of *state* and then of *drive*.
+        bias: (C,).
+
+    >>> gated(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1), torch.zeros(1, 2, 1, 1), torch.zeros(1)).item()
+    0.5
+    """
+    both = torch.cat([state, drive], 1)
+    gate = nn.functional.conv2d(both, weight.to(both.dtype), bias.to(both.dtype)).sigmoid()
+    return torch.lerp(state, drive, gate)
+
+
 class Dynamics(nn.Module):
     """A rule by which the state answers. Subclass, and ``register_dynamics`` it.
 
@@ -90,6 +110,8 @@ class Dynamics(nn.Module):
     """Whether h_1 is the base model's output itself instead of the answer to the first correction."""
     knows_the_end: ClassVar[bool] = False
     """Whether the rule depends on how many steps there are: a longer loop is then no continuation of a shorter."""
+    carries: ClassVar[bool] = False
+    """Whether the rule answers alike at every step, so that a state may be carried on from one call to the next."""
 
     def __init__(self, channels: int, config: Recurrent) -> None:
         super().__init__()
@@ -195,6 +217,8 @@ class Fractional(Decay):
 class Leaky(Dynamics):
     """``h + (e - h) / tau``: gradient descent on |h - e|^2 / 2, with a true fixed point (arXiv 2507.10143)."""
 
+    carries = True
+
     @classmethod
     def check(cls, config: Recurrent) -> None:
         """A step longer than the time constant overshoots."""
@@ -216,6 +240,40 @@ class Leaky(Dynamics):
     def tail(self, t: int) -> float:
         """Distance to a constant drive after t steps."""
         return (1 - 1 / self.config.tau) ** t
+
+
+class Gated(Dynamics):
+    """``h + g (e - h)``, ``g = sigmoid(G [h, e] + b)``: each channel of each pixel decides how much of e it takes.
+
+    Ours, a convolutional GRU's update gate (arXiv 1511.06432) for the corrections of this loop; G is a 1 x 1
+    convolution, and b begins at 1: most of a correction is taken until training says otherwise. A convex mix:
+    ``|h_c| <= max over steps of |e_c|`` at every pixel, whatever the weights and however many the steps.
+    """
+
+    carries = True
+
+    @classmethod
+    def check(cls, config: Recurrent) -> None:
+        """The gate says what is forgotten: a time constant would have no say, and no end is known beforehand."""
+        if config.steps == "auto":
+            raise InvalidValue(
+                "steps='auto': with dynamics='gated' no correction has a size known beforehand; give a number."
+            )
+        for field in fields(config):
+            if field.name in DECAYS and (value := getattr(config, field.name)) != field.default:
+                raise InvalidValue(
+                    f"{field.name}={value!r}: dynamics='gated' learns what it forgets; "
+                    f"expected {field.name}={field.default!r}."
+                )
+
+    def __init__(self, channels: int, config: Recurrent) -> None:
+        super().__init__(channels, config)
+        self.gate = nn.Conv2d(2 * channels, channels, 1)
+        nn.init.ones_(cast(Tensor, self.gate.bias))
+
+    def begin(self, steps: int) -> Rule:
+        """See :func:`gated`."""
+        return lambda h, e, t: gated(h, e, self.gate.weight, cast(Tensor, self.gate.bias))
 
 
 class Residual(Decay):
@@ -270,4 +328,5 @@ def register_dynamics(register: Register) -> None:
     register("decay", Decay)
     register("fractional", Fractional)
     register("leaky", Leaky)
+    register("gated", Gated)
     register("residual", Residual)

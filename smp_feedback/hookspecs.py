@@ -45,6 +45,11 @@ def register_projections(register: Register) -> None:
 
 
 @hookspec
+def register_presets(register: Register) -> None:
+    """Call ``register(name, config)`` for each loop to be had by name, as ``feedback=name``; *config* is its dict."""
+
+
+@hookspec
 def register_restorers(register: Register) -> None:
     """Call ``register(name, builder)`` for each network that restores images, as the restoration loop needs one."""
 

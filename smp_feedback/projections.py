@@ -1,12 +1,12 @@
-"""What of the state is fed back: the state's last channels, the prediction, or its uncertainty."""
+"""What of the state is fed back: its last channels, as they are or as a softmax, the prediction, its uncertainty."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
-import torch  # noqa: F401  (doctests)
+import torch
 from torch import Tensor
 
 from smp_feedback.config.recurrent import Recurrent
@@ -84,9 +84,11 @@ class Projection:
         readout: Channels that the state keeps for this projection, K (may be 0).
         channels: Channels of the feedback.
         reads_logits: Whether it looks at the prediction.
+        normalises: Whether a config may say ``norm_feedback``; where it would do nothing, it is refused.
     """
 
     reads_logits = False
+    normalises: ClassVar[bool] = True
 
     def __init__(self, config: Recurrent, classes: int) -> None:
         self.readout = self.channels = config.channels
@@ -95,8 +97,8 @@ class Projection:
         """The feedback (B, channels, H, W)."""
         raise NotImplementedError(f"{type(self).__name__} defines no __call__(view).")
 
-    def before(self) -> float:
-        """The feedback while nothing is known, the same everywhere."""
+    def before(self) -> float | tuple[float, ...]:
+        """The feedback while nothing is known, the same everywhere; a tuple says a value for each channel."""
         return 1 / self.channels
 
 
@@ -112,8 +114,28 @@ class Softmax(Projection):
         return softmax_feedback(view.readout, view.size, self.normalise)
 
 
+class State(Projection):
+    """The state's last K channels as they are.
+
+    Nothing of them is lost, as it is by a softmax; what bounds them is how corrections are normalised.
+    """
+
+    normalises = False
+
+    def __call__(self, view: View) -> Tensor:
+        """(B, K, H, W), resized bilinearly."""
+        return resize(view.readout, view.size)
+
+    def before(self) -> float | tuple[float, ...]:
+        """An empty state."""
+        return 0.0
+
+
 class Probabilities(Projection):
-    """Class probabilities of the current prediction; uniform before there is one."""
+    """Class probabilities of the current prediction; uniform before there is one.
+
+    Nothing is normalised, and ``norm_feedback`` does nothing: it is taken, for saved configs may say it.
+    """
 
     reads_logits = True
 
@@ -129,10 +151,34 @@ class Probabilities(Projection):
         return 1 / max(2, self.channels)
 
 
+class AnswerAndState(State):
+    """Class probabilities of the current prediction, and after them the state's last K channels as they are.
+
+    Answer and state are both fed back in arXiv 2510.04871, too.
+    """
+
+    reads_logits = True
+
+    def __init__(self, config: Recurrent, classes: int) -> None:
+        super().__init__(config, classes)
+        self.answer = Probabilities(config, classes)
+        self.channels = self.answer.channels + self.readout
+
+    def __call__(self, view: View) -> Tensor:
+        """(B, classes + K, H, W)."""
+        answer, state = self.answer(view), super().__call__(view)
+        return torch.cat([answer.to(state.dtype), state], 1)
+
+    def before(self) -> tuple[float, ...]:
+        """Uniform over the classes, and an empty state."""
+        return (self.answer.before(),) * self.answer.channels + (0.0,) * self.readout
+
+
 class Entropy(Projection):
     """Entropy of the mean of a Dirichlet prediction; largest before there is one.
 
-    Where the output is ``logits``, these are read as the Dirichlet's evidence.
+    Where the output is ``logits``, these are read as the Dirichlet's evidence. Of ``norm_feedback`` as
+    :class:`Probabilities`.
     """
 
     reads_logits = True
@@ -154,7 +200,9 @@ class Entropy(Projection):
 
 @hookimpl
 def register_projections(register: Register) -> None:
-    """What the papers feed back."""
+    """What the papers feed back, and the state itself."""
     register("softmax", Softmax)
+    register("state", State)
+    register("answer+state", AnswerAndState)
     register("probabilities", Probabilities)
     register("entropy", Entropy)

@@ -50,7 +50,8 @@ def test_what_is_fed_back_before_anything_is_known_is_that_of_an_empty_state(nam
     view = View(torch.zeros(1, projection.readout, 2, 2), lambda: torch.zeros(1, 5, 4, 4), (4, 4))
     fed = projection(view)
     assert fed.shape == (1, projection.channels, 4, 4)
-    torch.testing.assert_close(fed, torch.full_like(fed, projection.before()))
+    before = torch.as_tensor(projection.before()).reshape(-1, 1, 1)
+    torch.testing.assert_close(fed, before.expand_as(fed).to(fed.dtype))
 
 
 def test_entropy_of_one_class_is_refused():

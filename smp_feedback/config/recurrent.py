@@ -16,6 +16,7 @@ from smp_feedback.checks import (
     check_whole,
 )
 from smp_feedback.config.base import LoopConfig
+from smp_feedback.errors import InvalidValue
 from smp_feedback.registry.public import catalogue
 
 
@@ -32,25 +33,29 @@ class Recurrent(LoopConfig):
         channels: Feedback channels K >= 1. ``probabilities`` feeds back one channel per class and
             ``entropy`` one, whatever is said here.
         tau: Time constant of the decay, in steps, > 0; ``math.inf`` for no decay.
-        dynamics: How the state answers a correction: ``decay``, ``fractional``, ``leaky``, ``residual``, or
-            a plugin's.
+        dynamics: How the state answers a correction: ``decay``, ``fractional``, ``leaky``, ``gated`` (a learned gate
+            says how much of it is taken), ``residual``, or a plugin's.
         output: What the state is read as. ``logits``: the base's head reads it after the last look. ``dirichlet``
             (arXiv 2507.10143): the head runs at every look, the state is the classes' evidence h, which starts at 1,
             and the model answers log(alpha), alpha = 1 + softplus(h): softmax of that is the Dirichlet's mean, and
             :func:`smp_feedback.ops.dirichlet.uncertainty` reads the rest. Needs two classes or more.
-        projection: What is fed back: ``softmax`` of the state, ``probabilities``, ``entropy``, or a plugin's; None
-            is ``entropy`` for a ``dirichlet`` output and ``softmax`` for any other.
+        projection: What is fed back: ``softmax`` of the state, the ``state`` itself, ``probabilities``,
+            ``answer+state`` (probabilities beside the state), ``entropy``, or a plugin's; None is ``entropy`` for a
+            ``dirichlet`` output and ``softmax`` for any other.
         order: Fractional order alpha > 0 of ``fractional`` (1.5 in arXiv 2507.10143).
         learn_rates: Whether each state channel learns its own decay rate s (all ones otherwise).
         rate_exponent: Exponent of |s| in the decay, > 0.
         basis: Basis Q in which the state decays: ``identity``; ``orthogonal``, learned and orthogonal at all
             times; ``free``, two independent matrices as in arXiv 2507.10143 (no bound on the state then).
         norm_error: How a correction is normalised: ``instance`` (each channel over space, as in the papers),
-            ``layer`` (over channels and space), a number of groups, or ``none`` (no bound on the state then). None is
+            ``layer`` (over channels and space), a number of groups, ``pixel`` (the channels of each pixel to an rms of
+            1, whatever lies around it: the one that carries over to images of other sizes than those trained on), or
+            ``none`` (no bound on the state then). None is
             ``instance`` for segmentation and 8 groups for classification (as in arXiv 2509.15905; fewer where 8 do
             not divide the state), for a head that averages over space would average every channel to zero.
         norm_feedback: How the state is normalised before the softmax; same choices. None is ``instance`` for
-            segmentation and ``layer`` for classification, which a state of 1 x 1 survives.
+            segmentation and ``layer`` for classification, which a state of 1 x 1 survives. Refused where what is
+            fed back is the state as it is.
         init_std: Standard deviation of h_0; 0 is deterministic (the papers also use 1e-3).
         feedback_init: Standard deviation of the new weights that read the feedback; 0 makes the first look
             the base model's own.
@@ -128,7 +133,11 @@ class Recurrent(LoopConfig):
         if self.tolerance is not None:
             check_number("tolerance", self.tolerance, above=0)
         check_insert(self.insert, self.stem)
-        _ = catalogue().projections[self.fed_back]
+        if not self.normalises_feedback and self.norm_feedback not in (None, "none"):
+            raise InvalidValue(
+                f"norm_feedback={self.norm_feedback!r}: projection={self.fed_back!r} feeds the state back as it is; "
+                "leave norm_feedback=None, and say norm_error for how corrections are normalised."
+            )
         catalogue().dynamics[self.dynamics].check(self)
 
     @property
@@ -141,6 +150,15 @@ class Recurrent(LoopConfig):
         if self.projection is not None:
             return self.projection
         return "entropy" if self.output == "dirichlet" else "softmax"
+
+    @property
+    def normalises_feedback(self) -> bool:
+        """Whether what is fed back may be normalised.
+
+        >>> Recurrent().normalises_feedback, Recurrent(projection="state").normalises_feedback
+        (True, False)
+        """
+        return bool(getattr(catalogue().projections[self.fed_back], "normalises", True))
 
     @property
     def state_channels_fed_back(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -33,6 +34,17 @@ def as_map(x: Tensor) -> Tensor:
     torch.Size([2, 3, 1, 1])
     """
     return x[:, :, None, None] if x.ndim == 2 else x
+
+
+def filled(like: Tensor, values: float | Sequence[float], channels: int, size: Size) -> Tensor:
+    """Maps (B, channels, H, W) for the batch of *like*, of one value, or of one for each channel.
+
+    >>> filled(torch.ones(1, 3, 4, 4), (0.5, 0.0), 2, (1, 1)).flatten()
+    tensor([0.5000, 0.0000])
+    """
+    if isinstance(values, Sequence):
+        return torch.cat([like.new_full((like.shape[0], 1, *size), value) for value in values], 1)
+    return like.new_full((like.shape[0], channels, *size), values)
 
 
 def laid_out_as(x: Tensor, like: Tensor) -> Tensor:

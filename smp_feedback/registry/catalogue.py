@@ -6,7 +6,7 @@ import functools
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -57,6 +57,8 @@ class Catalogue:
         self.projections: Registry[Any] = registry(
             "projection", "a subclass of smp_feedback.projections.Projection", ("before",)
         )
+        self.presets: Registry[Mapping[str, Any]] = registry("preset", "a loop's config as a dict", ("keys",))
+        self.loops.beside, self.presets.beside = (self.presets,), (self.loops,)  # feedback= takes either's name
         self.restorers: Registry[Callable[..., Any]] = registry("restorer", "a function or class", called)
         self.losses: Registry[Any] = registry("loss", "a class", called)
         self.datasets: Registry[Callable[..., Any]] = registry("dataset", "a function or class", called)

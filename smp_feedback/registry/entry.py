@@ -72,8 +72,10 @@ class Entry:
     def is_same_part(self, other: Entry) -> bool:
         """Whether *other* is the same, or its redefinition (a notebook cell that ran twice)."""
         old, new = self.target, other.target
-        if old is new or (isinstance(old, str) and old == new):
+        if old is new or (isinstance(old, str | Mapping) and old == new):
             return True
+        if isinstance(old, Mapping) and isinstance(new, Mapping):  # which does not say what it is called
+            return self.origin == other.origin == "__main__"
         where = [(getattr(part, "__module__", None), getattr(part, "__qualname__", "<")) for part in (old, new)]
         return where[0] == where[1] and "<" not in str(where[0][1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -17,6 +18,7 @@ BUILT_IN = (
     "smp_feedback.models.recipes",
     "smp_feedback.dynamics",
     "smp_feedback.projections",
+    "smp_feedback.config.presets",
     "smp_feedback.loops",
     "smp_feedback.restorers",
     "smp_feedback.losses",
@@ -79,8 +81,8 @@ def list_architectures(pattern: str = "*") -> list[str]:
 def list_datasets(pattern: str = "*") -> list[str]:
     """The datasets that match *pattern* (shell wildcards, case-insensitive), for ``data.open_dataset``.
 
-    >>> list_datasets("c*")
-    ['camvid', 'circles', 'cityscapes', 'coco', 'coloured_shapes']
+    >>> list_datasets("c*s")
+    ['circles', 'cityscapes', 'coloured_shapes', 'curves']
     """
     return catalogue().datasets.names(pattern)
 
@@ -92,6 +94,15 @@ def list_corruptions(pattern: str = "*") -> list[str]:
     ['gaussian_blur', 'motion_blur']
     """
     return catalogue().corruptions.names(pattern)
+
+
+def list_presets(pattern: str = "*") -> list[str]:
+    """The loops to be had by a name of their own that match *pattern*, as ``create(..., feedback=name)``.
+
+    >>> list_presets("any*")
+    ['anytime']
+    """
+    return catalogue().presets.names(pattern)
 
 
 def register_architecture(
@@ -158,6 +169,19 @@ def register_loop(name: str, loop: Any = None, *, aliases: Iterable[str] = ()) -
     return catalogue().loops.register(name, loop, aliases=aliases)
 
 
+def register_preset(name: str, config: Any = None, *, aliases: Iterable[str] = ()) -> Any:
+    """Register a loop's config, as a dict, under *name*: ``create(..., feedback=name)`` closes that loop.
+
+    It is read, and refused if it is none, when it is first asked for. No loop may be called so.
+
+    >>> _ = register_preset("patient", {"loop": "recurrent", "steps": 32, "norm_error": "pixel"})
+    >>> from smp_feedback.config import as_config
+    >>> as_config({"preset": "patient", "steps": 64}).steps
+    64
+    """
+    return catalogue().presets.register(name, config, aliases=aliases, origin=_caller())
+
+
 def register_restorer(name: str, builder: Any = None, *, aliases: Iterable[str] = ()) -> Any:
     """Register what builds a network that restores images, under *name*: ``builder(config, in_channels, classes)``.
 
@@ -184,3 +208,8 @@ def register_dataset(name: str, make: Any = None, *, aliases: Iterable[str] = ()
 def register_corruption(name: str, corruption: Any = None, *, aliases: Iterable[str] = ()) -> Any:
     """Register a corruption under *name*: ``(image (C, H, W) in [0, 1], severity 1 to 5, generator) -> image``."""
     return catalogue().corruptions.register(name, corruption, aliases=aliases)
+
+
+def _caller() -> str:
+    """The module that called who asks: a dict does not say where it was written."""
+    return str(sys._getframe(2).f_globals.get("__name__", ""))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
@@ -39,6 +40,9 @@ class Registry(Mapping[str, T], Generic[T]):
         needs: Attributes that every part has; ``__call__`` where it is called.
         supply: Brings more names when one is asked for that is not here, or when all are.
 
+    Attributes:
+        beside: Registries whose names are taken here, too: one keyword takes a name of any of them.
+
     Raises:
         UnknownName: On look-up of a name nobody registered; it suggests the closest ones.
         NameTaken: When a second part claims a name or an alias.
@@ -58,6 +62,7 @@ class Registry(Mapping[str, T], Generic[T]):
     ) -> None:
         self.kind, self._expected, self._needs, self._supply = kind, expected, needs, supply
         self._entries: dict[str, Entry] = {}
+        self.beside: tuple[Registry[Any], ...] = ()
 
     @overload
     def register(
@@ -105,6 +110,12 @@ class Registry(Mapping[str, T], Generic[T]):
                 raise NameTaken(
                     f"{self.kind} {one!r} belongs to {old.origin} (as {old.name!r}); {entry.origin} needs another name."
                 )
+            for other in self.beside:
+                if other.is_here(one):
+                    raise NameTaken(
+                        f"{self.kind} {one!r}: a {other.kind} of {other.entry(one).origin} is called so, and one name "
+                        f"stands for both; {entry.origin} needs another name."
+                    )
 
     def entry(self, name: str) -> Entry:
         """The entry behind *name* or one of its aliases, not yet imported."""
@@ -128,8 +139,14 @@ class Registry(Mapping[str, T], Generic[T]):
         The error stays what it is. Its note is shown below the traceback, from Python 3.11 on.
         """
         part = cast("Callable[..., Any]", self[name])
-        try:
+        with self.noting(name):
             return part(*args, **kwargs)
+
+    @contextmanager
+    def noting(self, name: str) -> Iterator[None]:
+        """An error raised inside is noted with who brought the part called *name*."""
+        try:
+            yield
         except Exception as error:
             entry = self.entry(name)
             if not entry.is_ours and hasattr(error, "add_note"):

@@ -97,8 +97,9 @@ def _changed(saved: Mapping[str, Any], feedback: Feedback) -> dict[str, Any]:
     if feedback is True:
         return dict(saved)
     loop = str(saved.get("loop", Recurrent.loop))
-    if isinstance(feedback, Mapping) and str(feedback.get("loop", loop)).lower() == loop.lower():
-        return {**saved, **feedback}
+    changes = feedback if isinstance(feedback, Mapping) and "preset" not in feedback else None
+    if changes is not None and str(changes.get("loop", loop)).lower() == loop.lower():
+        return {**saved, **changes}
     config = as_config(feedback)
     if config is None:
         raise InvalidValue(f"feedback={feedback!r}: the saved model looks again; give True, a dict or a config.")

@@ -98,14 +98,16 @@ def check_maps(projection: Projection) -> None:
 
 
 def check_before(projection: Projection) -> None:
-    """``before()`` is a number, and what a state of zeros gives everywhere."""
+    """``before()`` is a number, or a tuple of one for each channel, and what a state of zeros gives everywhere."""
     value = projection.before()
-    assert isinstance(value, int | float), f"before() is {value!r}: expected a number"
-    assert math.isfinite(value), f"before() is {value}"
+    values = value if isinstance(value, tuple) else (value,) * projection.channels
+    for one in values:
+        assert isinstance(one, int | float), f"before() is {value!r}: expected a number, or one for each channel"
+        assert math.isfinite(one), f"before() is {value}"
+    assert len(values) == projection.channels, f"before() says {len(values)} values of {projection.channels} channels"
     fed = projection(seen(projection, empty=True).view())
-    torch.testing.assert_close(
-        fed, torch.full_like(fed, value), msg=f"a state of zeros does not give before() = {value} everywhere"
-    )
+    expected = torch.tensor(values, dtype=fed.dtype)[:, None, None].expand_as(fed)
+    torch.testing.assert_close(fed, expected, msg=f"a state of zeros does not give before() = {value} everywhere")
 
 
 def check_reads(projection: Projection) -> None:

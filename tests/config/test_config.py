@@ -272,7 +272,7 @@ def test_a_dict_without_a_loop_is_the_recurrent_one():
 
 @pytest.mark.parametrize("feedback", ["recurent", {"loop": "recurent"}])
 def test_a_misspelt_loop_is_suggested(feedback):
-    with pytest.raises(UnknownName, match=r"No loop is called 'recurent'\. Did you mean 'recurrent'\?"):
+    with pytest.raises(UnknownName, match=r"No loop( or preset)? is called 'recurent'\. Did you mean 'recurrent'\?"):
         as_config(feedback)
 
 

@@ -23,7 +23,7 @@ from smp_feedback.loops.recurrent.step import Recurrence
 from smp_feedback.loops.unroll import Share, Turn, Turned, unroll
 from smp_feedback.models.builder import check_reads_logits
 from smp_feedback.ops.dirichlet import log_concentration
-from smp_feedback.ops.maps import Size, as_map, laid_out_as, size_of
+from smp_feedback.ops.maps import Size, as_map, filled, laid_out_as, size_of
 from smp_feedback.projections import View
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.cuts import Cut, cut_of
@@ -145,8 +145,7 @@ class RecurrentModel(FeedbackModel):
     def _project(self, state: Tensor | None, image: Tensor, grid: tuple[int, int]) -> Tensor:
         projection, s = self.recurrent.projection, self.recurrent.state_channels
         if state is None:
-            first = image.new_full((image.shape[0], projection.channels, *grid), projection.before())
-            return laid_out_as(first, image)
+            return laid_out_as(filled(image, projection.before(), projection.channels, grid), image)
         size = size_of(image)
         readout = state[:, s:]
         if self.cut.spread is not None and projection.readout:

@@ -118,6 +118,8 @@ def with_norms(config: Recurrent, seen: Probe, own_readout: int) -> Recurrent:
     if seen.classifies:
         made = 0 if own_readout else config.state_channels_fed_back
         error, feedback = most_groups(seen.output.shape[1] + made), "layer"
+    if not config.normalises_feedback:
+        feedback = "none"
     if seen.classifies and config.norm_error == "instance" and seen.cut.spread is None:
         raise InvalidValue(
             "norm_error='instance': a classifier averages each channel over space, and so normalised that is zero; "

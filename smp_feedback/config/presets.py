@@ -1,0 +1,19 @@
+"""Presets: loops that proved themselves, by name, as the config that they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smp_feedback.hookspecs import Register, hookimpl
+
+ANYTIME: dict[str, Any] = {
+    **{"loop": "recurrent", "steps": 16, "channels": 16},
+    **{"dynamics": "gated", "projection": "state", "norm_error": "pixel"},
+}
+"""For any number of looks and images of any size: nothing in it knows how many looks there are, or how many pixels."""
+
+
+@hookimpl
+def register_presets(register: Register) -> None:
+    """What ``feedback="anytime"`` means."""
+    register("anytime", ANYTIME)
