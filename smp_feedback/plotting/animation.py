@@ -16,7 +16,7 @@ from smp_feedback.checks import at_home, check_choice, check_steps, check_whole
 from smp_feedback.errors import InvalidInput, InvalidType
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.ops.reading import labels_of
-from smp_feedback.plotting.overlay import RGB, enlarged, laid_over, side_by_side, wrong
+from smp_feedback.plotting.overlay import RGB, enlarged, laid_over, side_by_side, titled
 from smp_feedback.plotting.pictures import fed
 from smp_feedback.saving.files import replace_file
 from smp_feedback.surgery.extension import evaluating, looping_in
@@ -77,9 +77,9 @@ def animate(
     check_whole("every", 1 if every is None else every)
     check_whole("side", side)
     nothing = "image", enlarged(laid_over(image, torch.zeros(image.shape[1:]), truth), side)
-    still = [_titled(image, name, labels, truth, side) for name, labels in (beside or {}).items()]
+    still = [titled(image, name, labels, truth, side=side) for name, labels in (beside or {}).items()]
     answers = answers_by_look(model, image, looks)
-    drawn = [_titled(image, f"look {t}", answers[t - 1], truth, side) for t in shown_looks(len(answers), every)]
+    drawn = [titled(image, f"look {t}", answers[t - 1], truth, side=side) for t in shown_looks(len(answers), every)]
     frames = [side_by_side([first, *still]) for first in (nothing, *drawn)]
     path.parent.mkdir(parents=True, exist_ok=True)
     return replace_file(path, lambda draft: _write(draft, frames, format))
@@ -123,12 +123,6 @@ def shown_looks(looks: int, every: int | None) -> list[int]:
     """
     step = -(-looks // (MOST - 2)) if every is None else every
     return sorted({*range(1, looks + 1, step), looks})
-
-
-def _titled(image: Tensor, name: str, answer: Tensor, truth: Tensor | None, side: int) -> tuple[str, RGB]:
-    picture = enlarged(laid_over(image, answer, truth), side)
-    solved = truth is not None and answer is not truth and not wrong(answer.cpu(), truth.cpu()).any()
-    return f"{name}, solved" if solved else name, picture
 
 
 def _write(draft: Path, frames: Sequence[RGB], format: str) -> None:

@@ -92,6 +92,28 @@ def side_by_side(panels: Sequence[tuple[str, RGB]]) -> RGB:
     return np.asarray(page)
 
 
+def sheet(panels: Sequence[tuple[str, RGB]], across: int) -> RGB:
+    """Pictures with their titles, *across* in a row.
+
+    >>> sheet([("a", np.zeros((20, 300, 3), np.uint8))] * 3, across=2).shape
+    (106, 624, 3)
+    """
+    rows = [side_by_side(panels[i : i + across]) for i in range(0, len(panels), across)]
+    widest = max(row.shape[1] for row in rows)
+    whole = [np.pad(row, ((0, 0), (0, widest - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
+    return np.concatenate(whole)
+
+
+def titled(image: Tensor, name: str, answer: Tensor, truth: Tensor | None = None, *, side: int) -> tuple[str, RGB]:
+    """*answer* over *image*, enlarged, and its *name*, which says where it is right in every pixel of *truth*.
+
+    Arguments are those of `laid_over` and `enlarged`.
+    """
+    picture = enlarged(laid_over(image, answer, truth), side)
+    solved = truth is not None and answer is not truth and not wrong(answer.cpu(), truth.cpu()).any()
+    return f"{name}, solved" if solved else name, picture
+
+
 @cache
 def _font() -> ImageFont.FreeTypeFont:
     """The letters that matplotlib brings: the same on every machine."""

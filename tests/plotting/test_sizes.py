@@ -87,7 +87,7 @@ def test_names_keep_their_order_and_distance_and_go_no_further_than_they_must(he
     assert all(high - low >= gap - 1e-9 for low, high in pairwise(moved))
     assert all(height <= 100 for height in moved)
     if all(high - low >= gap for low, high in pairwise(heights)):
-        assert moved == heights
+        assert moved == pytest.approx(heights)
 
 
 @given(st.sets(st.integers(1, 1000), min_size=1, max_size=30).map(sorted))
