@@ -31,6 +31,8 @@ SGD = functools.partial(torch.optim.SGD, lr=0.01)
 PLATEAU = functools.partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0, threshold=10.0)  # nothing is better
 BASE = {"encoder_depth": 3, "decoder_channels": [16, 8, 8]}
 
+DRAWN = {"steps": [1, 2], "free_steps": [0, 2], "supervise": "drawn", "clip": 1.0}
+
 
 class Augmented(Dataset):
     """Flipped and noisy, drawn anew each time from torch, NumPy and Python."""
@@ -61,14 +63,14 @@ class Watch:
         return self.step(module, *batch)
 
 
-def in_python(folder, name, *, resume, workers=0, val=True, **training):
+def in_python(folder, name, *, resume, workers=0, val=True, clip=None, dynamics="decay", **training):
     torch.manual_seed(1)
-    loop = smpf.Recurrent(steps=2, init_std=0.1)  # a random first state: drawn in each step
+    loop = smpf.Recurrent(steps=2, init_std=0.1, dynamics=dynamics)  # a random first state: drawn in each step
     model = smpf.create("Unet", ENCODER, None, classes=3, feedback=loop, **BASE)
     model.segmentation_head = nn.Sequential(nn.Dropout(0.3), model.segmentation_head)
     module = FeedbackModule(model, classes=3, **training)
     pairs = PairsModule(Augmented(), Shapes(2, SIZE) if val else None, batch_size=BATCH, workers=workers)
-    how = {"progress": False, "accelerator": "cpu", "save_every": 1}
+    how = {"progress": False, "accelerator": "cpu", "save_every": 1, "clip": clip}
     fit(module, pairs, steps=STEPS, seed=3, out=folder / name, resume=resume, **how)
     return module.state_dict()
 
@@ -110,6 +112,9 @@ RUNS = {
     "average": (in_python, [BETWEEN], {"ema": 0.9, "supervise": "mean", "val": False}),
     "per step": (in_python, [BETWEEN], {"backward": "per_step", "supervise": "increasing"}),
     "plateau": (in_python, [BETWEEN], {"schedule": PLATEAU, "optimizer": SGD}),
+    "segments": (in_python, [INSIDE], {**DRAWN, "segments": 2, "dynamics": "leaky", "ema": 0.9}),
+    "drawn": (in_python, [INSIDE], {**DRAWN, "ema": 0.9}),
+    "progressive": (in_python, [BETWEEN], {"steps": [1, 3], "progressive": 0.5}),
     "command": (by_command, [BETWEEN, INSIDE], {}),
 }
 

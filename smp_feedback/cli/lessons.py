@@ -13,12 +13,13 @@ from smp_feedback.checks import check_whole
 from smp_feedback.cli.tables import say, tell
 from smp_feedback.data.items import checked_int
 from smp_feedback.models.normalisation import given_config
+from smp_feedback.training.by_hand import check_by_hand
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.looks_report import looks_report
 from smp_feedback.training.run_folder import fresh_folder, kept_data, save_model, train_in
 from smp_feedback.training.same_settings import check_same
 from smp_feedback.training.scoring_module import ScoringModule
-from smp_feedback.training.trainer import check_by_hand, room_for
+from smp_feedback.training.trainer import room_for
 
 
 class Lesson(NamedTuple):

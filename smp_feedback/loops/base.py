@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
 
 from smp_feedback.config.base import GradientFlow, LoopConfig
-from smp_feedback.errors import InvalidInput, InvalidType, NotScriptable, SurgeryError
+from smp_feedback.config.stopping import UntilSettled
+from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, NotScriptable, SurgeryError
+from smp_feedback.loops.call import Looks, Told, check_evaluating, check_number_of_looks, flow_of
+from smp_feedback.loops.steps import Step as Step
 from smp_feedback.loops.unroll import Share, Turned, reusable
 from smp_feedback.ops.maps import size_of
 from smp_feedback.saving.hub import OnDisk
@@ -19,60 +21,6 @@ from smp_feedback.saving.weights import FeedforwardWeights
 from smp_feedback.surgery.extension import ClosedLoop
 from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.hooks import check_unhooked, replaced_forward
-
-Answer = Callable[[], tuple[Tensor, Tensor | None]]
-"""Computes the logits, and the labels of a model that has some."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One look, as :meth:`FeedbackModel.iterate` yields it; what costs is computed when it is asked for.
-
-    Attributes:
-        index: The step, from 0.
-        state: What the model knows now (B, S + K, h, w).
-    """
-
-    index: int
-    state: Tensor
-    _before: Tensor | None
-    _answer: Answer
-
-    @functools.cached_property
-    def _answers(self) -> tuple[Tensor, Tensor | None]:
-        return self._answer()
-
-    @property
-    def logits(self) -> Tensor:
-        """The prediction (B, classes, H, W)."""
-        return self._answers[0]
-
-    @property
-    def labels(self) -> Tensor | None:
-        """The image labels (B, classes) of a model with ``aux_params``, else None."""
-        return self._answers[1]
-
-    @functools.cached_property
-    def change(self) -> Tensor:
-        """How far this step moved each image's state, see :func:`relative_change` (B,)."""
-        return relative_change(self._before, self.state)
-
-
-def relative_change(old: Tensor | None, new: Tensor) -> Tensor:
-    """``||new - old|| / ||new||`` per image (B,), dimensionless, without gradient; 0 at a fixed point.
-
-    Args:
-        old: State before (B, S, h, w); None is zero.
-        new: State after, same shape.
-
-    >>> relative_change(torch.ones(2, 1, 4, 4), torch.full((2, 1, 4, 4), 2.0))
-    tensor([0.5000, 0.5000])
-    """
-    new = new.detach().flatten(1)
-    moved = new if old is None else new - old.detach().flatten(1)
-    floor = torch.finfo(new.dtype).tiny
-    change: Tensor = moved.norm(dim=1) / new.norm(dim=1).clamp_min(floor)
-    return change
 
 
 class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
@@ -90,56 +38,86 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
         """Close *base* into this loop, in place; each loop has its own way. *in_channels*, if somebody knows them."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, steps: int | None = None) -> Any:
+    def forward(self, x: Tensor, steps: Looks | None = None, *, grad_steps: int | None = None) -> Any:
         """The last look's answer.
 
         Args:
             x: Image (B, C, H, W); called as in smp.
-            steps: How often to look, >= 1; None is the config's.
+            steps: How often to look, >= 1; None is the config's. Or :func:`smp_feedback.until_settled`, in evaluation
+                mode: until each image's answer stays as it is.
+            grad_steps: The last looks that carry gradient, in this call alone, >= 1; those before run without. None
+                is as the config says.
 
         Returns:
             Logits (B, classes, H, W), as from the base; ``(masks, labels)`` with ``aux_params``, as in smp.
 
         Raises:
             InvalidInput: If *x* has another rank or channel count.
+            InvalidType, InvalidValue: If *steps* or *grad_steps* is out of its range, or *steps* a rule that this loop
+                cannot keep.
             RuntimeError: As smp does, if the base needs a size that divides, with the size to pad to.
         """
-        for _, turned in self._turns(x, steps):  # noqa: B007
+        for _, turned in self._turns(x, self._told(steps, grad_steps)):  # noqa: B007
             pass
         logits, labels = self._answer(turned, size_of(x))
         return logits if labels is None else (logits, labels)
 
-    def iterate(self, x: Tensor, steps: int | None = None) -> Iterator[Step]:
+    def iterate(
+        self, x: Tensor, steps: Looks | None = None, *, grad_steps: int | None = None, before: Step | None = None
+    ) -> Iterator[Step]:
         """Look once per ``next()``: lazily, for a loss on every step, a picture, or a rule of your own.
 
         What no feedback reaches is computed at once, and each look under the gradient mode of its ``next()``. With
         ``detach=True`` each step's loss may have a ``backward()`` of its own; ``torch.autograd.grad`` does not get
-        beyond what the steps share.
+        beyond what the steps share. Nothing is kept of a step but what the next one reads.
 
-        Args, raises: As :meth:`forward`, bad input at once, not at the first look; and
+        Args:
+            x: As in :meth:`forward`.
+            steps: As in :meth:`forward`; with a rule there are as many as the slowest image takes.
+            grad_steps: As in :meth:`forward`; a loss on the answer of a look before reaches the head alone.
+            before: The look to go on from, of this image or of another, such as the next frame of a film: its state,
+                its number, its count of looks. T looks and then U are T + U, to the bit. Give ``before.detach()`` to
+                let no gradient through. Only where the dynamics carry a state on from call to call.
+
+        Raises:
+            InvalidInput: If *before* is of another batch size or another model, too; if its image is of another size,
+                the state is resized, where it is a map.
+            InvalidValue: If nothing can go on from *before*.
+
+        Raises besides: As :meth:`forward`, bad input at once, not at the first look; and
             :class:`~smp_feedback.errors.SurgeryError` where the model itself has hooks, which act in ``model(x)``
             alone. Those of its parts (``model.encoder``) act in every look.
         """
         self._check_opened("iterate")
-        return self._as_steps(self._turns(x, steps, share=reusable), size_of(x))
+        told = self._told(steps, grad_steps)
+        if before is not None:
+            self._check_before(before, x)
+            told = told._replace(before=before)
+        return self._as_steps(self._turns(x, told, share=reusable), size_of(x), before)
 
-    def _as_steps(self, turns: Iterator[tuple[int, Turned]], size: tuple[int, int]) -> Iterator[Step]:
-        before: Tensor | None = None
+    def _as_steps(
+        self, turns: Iterator[tuple[int, Turned]], size: tuple[int, int], begun: Step | None = None
+    ) -> Iterator[Step]:
+        before = None if begun is None else begun.state
         for t, turned in turns:
-            yield self._step(t, turned, before, functools.partial(self._answer, turned, size))
+            if begun is not None:
+                new = t - begun.index if turned.looks is None else turned.looks
+                turned = turned._replace(looks=begun.looks + new)
+            yield self._step(t, size, turned, before)
             before = turned.state
 
-    def _step(self, t: int, turned: Turned, before: Tensor | None, answer: Answer) -> Step:
+    def _step(self, t: int, size: tuple[int, int], turned: Turned, before: Tensor | None) -> Step:
         """A turn as it is shown; a loop that says more of its turns has steps of its own."""
-        return Step(t, turned.state, before, answer)
+        return Step(t, size, turned, before, self._answer)
 
-    def trajectory(self, x: Tensor, steps: int | None = None) -> Tensor:
-        """The logits of every look (T, B, classes, H, W); the last is what ``forward`` returns."""
+    def trajectory(self, x: Tensor, steps: Looks | None = None, *, grad_steps: int | None = None) -> Tensor:
+        """The logits of every look (T, B, classes, H, W); the last is what ``forward`` returns, told the same."""
         self._check_opened("trajectory")
-        return torch.stack([self._answer(turned, size_of(x))[0] for _, turned in self._turns(x, steps)])
+        turns = self._turns(x, self._told(steps, grad_steps))
+        return torch.stack([self._answer(turned, size_of(x))[0] for _, turned in turns])
 
     @torch.inference_mode()
-    def predict(self, x: Tensor, steps: int | None = None) -> Any:
+    def predict(self, x: Tensor, steps: Looks | None = None) -> Any:
         """As smp: switch to evaluation, and :meth:`forward` in inference mode."""
         if self.training:
             self.eval()
@@ -171,7 +149,14 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
             "torch.export.export(model, (image,)), torch.compile(model) or smp_feedback.export."
         )
 
-    def backward_per_step(self, x: Tensor, loss: Callable[[Step], Tensor], steps: int | None = None) -> Tensor:
+    def backward_per_step(
+        self,
+        x: Tensor,
+        loss: Callable[[Step], Tensor],
+        steps: int | None = None,
+        *,
+        grad_steps: int | None = None,
+    ) -> Tensor:
         """Look, and send each step's loss back before the next look: the memory of one step, for any T.
 
         Each step is on its own, as with ``detach=True``: no gradient crosses from one to the one before. What
@@ -180,10 +165,11 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
         Args:
             x: Image (B, C, H, W).
             loss: A step's loss, a scalar, from its logits or labels.
-            steps: As in :meth:`forward`.
+            steps: T, a number >= 1; None is the config's.
+            grad_steps: The last looks that have a loss; those before run without gradient. None is all.
 
         Returns:
-            The losses (T,), without gradient; the parameters' gradients have been added to.
+            The losses (T,), of *grad_steps* as many, without gradient; the parameters' gradients have been added to.
 
         >>> import smp_feedback as smpf
         >>> model = smpf.create("Unet", "resnet18", None, feedback=smpf.Recurrent(steps=3))
@@ -206,9 +192,12 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
             value.backward()  # type: ignore[no-untyped-call]
             return value.detach()
 
+        count = self._count(steps)
+        told = Told(count, flow_of(GradientFlow(detach=True), grad_steps))
+        free = 0 if grad_steps is None else count - grad_steps
+        seen = self._as_steps(self._turns(x, told, share), size_of(x))
         # map, unlike a loop, lets go of a step before it asks for the next
-        turns = self._turns(x, steps, GradientFlow(detach=True), share)
-        losses = list(map(send_back, self._as_steps(turns, size_of(x))))
+        losses = list(map(send_back, itertools.islice(seen, max(0, free), None)))
         reached = [(tensor, leaf.grad) for tensor, leaf in zip(made, leaves, strict=True) if leaf.grad is not None]
         torch.autograd.backward([tensor for tensor, _ in reached], [gradient for _, gradient in reached])
         return torch.stack(losses)
@@ -227,15 +216,48 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
             )
         check_unhooked(self, f"{method} opens this {type(self).__name__}")
 
-    def _turns(
-        self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, share: Share | None = None
-    ) -> Iterator[tuple[int, Turned]]:
+    def _told(self, steps: Looks | None, grad_steps: int | None = None) -> Told:
+        """What a call is told, checked before any work."""
+        flow = flow_of(self.loop_config.flow, grad_steps)
+        if not isinstance(steps, UntilSettled):
+            return Told(self._count(steps), flow)
+        self._check_stops(steps)
+        check_evaluating(steps, self.training, grad_steps)
+        # run again, the rule would decide again which images are left
+        return Told(steps.at_most, flow._replace(steps=None, recompute=False), steps.looks)
+
+    def _count(self, steps: int | None) -> int:
+        """T of a call that is told a number, or none."""
+        return int(self.feedback.steps()) if steps is None else check_number_of_looks(steps)
+
+    def _check_stops(self, steps: UntilSettled) -> None:
+        """An image of this loop can stop by itself when its answer stays.
+
+        Raises:
+            InvalidValue: If it cannot; a loop that can says so.
+        """
+        raise InvalidValue(
+            f"steps={steps}: feedback={self.loop_config.loop!r} does not stop by its answer, feedback='recurrent' "
+            f"does; give a number, such as steps={self._count(None)}."
+        )
+
+    def _check_before(self, before: Step, image: Tensor) -> None:
+        """This loop can go on from *before* with *image*.
+
+        Raises:
+            InvalidInput, InvalidValue: If it cannot; a loop that can says so.
+        """
+        raise InvalidValue(
+            f"before=: feedback={self.loop_config.loop!r} begins anew with every image; feedback='recurrent' goes on, "
+            "with dynamics that carry its state."
+        )
+
+    def _turns(self, image: Tensor, told: Told, share: Share | None = None) -> Iterator[tuple[int, Turned]]:
         """Check the input, compute what no feedback reaches, and begin the loop; each loop has its own.
 
         Args:
             image: The image.
-            steps: T; None is the config's.
-            flow: How gradients flow; None is the config's.
+            told: What the call is told, checked.
             share: What detached steps are handed in place of what they share; None where one backward pass goes
                 through all of them.
         """

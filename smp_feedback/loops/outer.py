@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from smp_feedback.config.base import LoopConfig
 from smp_feedback.errors import SurgeryError
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.call import Told
 from smp_feedback.loops.recurrent.model import RecurrentModel
 from smp_feedback.loops.recurrent.state import RecurrentFeedback
 from smp_feedback.models.builder import check_reads_logits
@@ -56,12 +57,16 @@ class OuterModel(FeedbackModel):
 
     feedback: OuterFeedback
 
+    # not those of a recurrent base, which this loop goes around
+    _check_stops = FeedbackModel._check_stops
+    _check_before = FeedbackModel._check_before
+
     def asked(self, image: Tensor) -> Asked:
         """One pass of the base, or all looks of its own loop."""
         cut, size = self.feedback.cut, size_of(image)
         inner = self.feedback.inner
         if inner is not None:
-            for _, turned in super()._turns(image, None):  # noqa: B007
+            for _, turned in super()._turns(image, Told(inner.steps(), inner.config.flow)):  # noqa: B007
                 pass
             logits, labels = super()._answer(turned, size)
             output = turned.state[:, : inner.state_channels]

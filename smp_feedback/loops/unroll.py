@@ -23,12 +23,24 @@ class Turned(NamedTuple):
     Attributes:
         state: The new state.
         features: The encoder's deepest features, where a classifier reads them.
-        more: What else this loop's turns say.
+        more: What else this loop's turns say, a named tuple of tensors and None.
+        looks: How many looks each image has had (B,), where they stop by themselves.
     """
 
     state: Tensor
     features: Tensor | None = None
     more: Any = None
+    looks: Tensor | None = None
+
+    def detach(self) -> Turned:
+        """The same, without what it was made from."""
+        return cast(Turned, _detached(self))
+
+
+def _detached(x: Any) -> Any:
+    if isinstance(x, tuple):
+        return type(x)(*map(_detached, x))
+    return None if x is None else x.detach()
 
 
 class Turn(Protocol):
@@ -42,7 +54,9 @@ class Turn(Protocol):
         ...
 
 
-def unroll(turn: Turn, state: Tensor | None, *, steps: int, flow: GradientFlow) -> Iterator[tuple[int, Turned]]:
+def unroll(
+    turn: Turn, state: Tensor | None, *, steps: int, flow: GradientFlow, start: int = 0
+) -> Iterator[tuple[int, Turned]]:
     """Turn *steps* times, lazily.
 
     Args:
@@ -50,22 +64,23 @@ def unroll(turn: Turn, state: Tensor | None, *, steps: int, flow: GradientFlow) 
         state: The first state; None lets the first turn begin at its own.
         steps: Turns to take, T >= 1; fewer if the turn says that it has settled.
         flow: How gradients flow through time (DESIGN 2.4; last-k as truncated back-propagation through time).
+        start: The first step's number: how many were taken before.
 
     Yields:
-        The step t from 0, and what it gave.
+        The step t from *start*, and what it gave.
     """
-    for t in range(steps):
-        turned = _run(turn, state, t, steps, flow)
+    for t in range(start, start + steps):
+        turned = _run(turn, state, t, start + steps, flow)
         state = turned.state
         yield t, turned
         if turn.settled:
             return
 
 
-def _run(turn: Turn, state: Tensor | None, t: int, steps: int, flow: GradientFlow) -> Turned:
+def _run(turn: Turn, state: Tensor | None, t: int, end: int, flow: GradientFlow) -> Turned:
     if not torch.is_grad_enabled():
         return turn(state, t)
-    if flow.steps is not None and t < steps - flow.steps:
+    if flow.steps is not None and t < end - flow.steps:
         with torch.no_grad():
             return turn(state, t)
     if flow.detach and state is not None:

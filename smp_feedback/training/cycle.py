@@ -55,7 +55,7 @@ def cycle_steps(total: float) -> int:
     return max(1, int(total))
 
 
-def fit_cycle(trainer: Any) -> None:
+def fit_cycle(trainer: Any, a_batch: int = 1) -> None:
     """One cycle ends where the run does, also where Lightning's tools changed its length or its rate on the way.
 
     A batch-size finder makes runs of other lengths, its trials and the run itself; a learning-rate finder sets the
@@ -63,21 +63,30 @@ def fit_cycle(trainer: Any) -> None:
 
     Args:
         trainer: About to train. A run that is resumed must be as long as it was to be.
+        a_batch: Optimiser steps for each batch.
 
     Raises:
         InvalidValue: If the run to resume was to be longer, or shorter.
     """
     for config in trainer.lr_scheduler_configs:
-        cycle, total = config.scheduler, run_steps(trainer)
+        cycle, total = config.scheduler, run_steps(trainer, a_batch)
         if isinstance(cycle, OneCycleLR) and is_resumed(trainer):
             check_cycle(cycle, total)
         elif isinstance(cycle, OneCycleLR):
             config.scheduler = begun_anew(cycle, total)
 
 
-def run_steps(trainer: Any) -> float:
-    """Optimiser steps of the whole run, without the epoch in which stochastic weight averaging learns nothing."""
+def run_steps(trainer: Any, a_batch: int = 1) -> float:
+    """Optimiser steps of the whole run, without the epoch in which stochastic weight averaging learns nothing.
+
+    Args:
+        trainer: Told how long the run is to be.
+        a_batch: Optimiser steps for each batch.
+    """
     total: float = trainer.estimated_stepping_batches
+    if a_batch > 1 and trainer.max_epochs not in (None, -1):  # max_steps are steps, epochs are so many of batches
+        epochs = float(trainer.num_training_batches * max(trainer.max_epochs, 1) * a_batch)
+        return epochs if trainer.max_steps == -1 else min(epochs, trainer.max_steps)
     epochs: list[float] = [
         one.swa_end + 1 for one in averaging(trainer) if hasattr(one, "swa_end")
     ]  # once it has begun

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, cast
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from smp_feedback.checks import check_choice, check_number, check_whole
 from smp_feedback.errors import InvalidType, InvalidValue
@@ -17,12 +16,14 @@ from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
 from smp_feedback.surgery.extension import CARRIERS, carried, looping_in
 from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.step_batchnorm import reset_statistics
-from smp_feedback.training.cycle import ScheduleCallable, averaging, fit_cycle, make_schedule
+from smp_feedback.training.by_hand import in_segments, look_by_look, looked_through
+from smp_feedback.training.cycle import ScheduleCallable, averaging, fit_cycle, make_schedule, run_steps
 from smp_feedback.training.looks_module import LooksModule
-from smp_feedback.training.loss_weights import Supervise, looks_of, step_weights, weighted
+from smp_feedback.training.loss_weights import looks_of
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.optim import OptimizerCallable, check_feedback_lr, make_optimizer
 from smp_feedback.training.scoring_module import PLATEAU, Batch
+from smp_feedback.training.unrolling import Looks, unrolling_of
 from smp_feedback.training.weight_average import AveragedWeights, check_decay
 
 
@@ -46,8 +47,18 @@ class FeedbackModule(LooksModule):
         loss_arguments: The named loss's own arguments, such as ``{weight: [1, 5]}``.
         class_weights: One number a class, for a loss that weighs classes; ``balanced`` counts them once in the training
             masks, see :func:`smp_feedback.training.class_weights.balanced_weights`; None weighs all alike.
-        supervise: Which looks carry the loss: ``last``, ``mean``, ``increasing`` or T numbers, see
-            :func:`smp_feedback.training.loss_weights.step_weights`; a feed-forward model has one look.
+        supervise: Which looks carry the loss: ``last``, ``mean``, ``increasing``, ``drawn`` (one, for each batch
+            another) or T numbers, see :func:`smp_feedback.training.loss_weights.step_weights`; a feed-forward model has
+            one look.
+        steps: T, the looks that learn: a number, or ``[low, high]``, of which one is drawn for each batch; None is the
+            loop's own. Scored are always the loop's own looks.
+        free_steps: Looks without gradient before those; a number, or ``[low, high]``. The state that the others begin
+            with is one that a longer run meets.
+        progressive: Share alpha of the progressive loss (Bansal et al., arXiv 2202.05826, section 3.2), which is added
+            to 1 - alpha of the usual: that of the last of k looks, which follow n without gradient, n drawn from
+            0 ... T - 1, k from 1 ... T - n. None is none.
+        segments: Optimiser steps for each batch, each over looks that go on from the state, without its gradient, that
+            the one before left (deep supervision, arXiv 2510.04871); for dynamics that carry. A run counts steps.
         backward: ``together`` is one backward pass over the weighted sum; ``per_step`` sends each look's loss back
             before the next look: the memory of one look for any T, no gradient from one look to the one before.
         lr: Peak learning rate of the default AdamW.
@@ -68,8 +79,8 @@ class FeedbackModule(LooksModule):
     torch.Size([])
     """
 
-    by_hand: ClassVar[str] = "backward='per_step'"
     averaged_by_lightning: ClassVar[bool] = True
+    clips: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -83,6 +94,10 @@ class FeedbackModule(LooksModule):
         class_weights: str | list[float] | None = None,
         supervise: str | list[float] = "last",
         backward: str = "together",
+        steps: int | list[int] | None = None,
+        free_steps: int | list[int] = 0,
+        progressive: float | None = None,
+        segments: int = 1,
         lr: float = 1e-3,
         weight_decay: float = 1e-2,
         optimizer: OptimizerCallable | None = None,
@@ -115,43 +130,48 @@ class FeedbackModule(LooksModule):
         self._weigh(class_weights)
         self._settle(None if task == CLASSIFICATION else channels_of(carried(model)[-1]), task or SEGMENTATION)
         self.steps = looks_of(model)
-        self.weights = step_weights(cast(Supervise, supervise), self.steps)
-        self.automatic_optimization = backward == "together" or not isinstance(self.opened, FeedbackModel)
+        asked = {"steps": steps, "free_steps": free_steps, "progressive": progressive, "segments": segments}
+        self.unrolling = unrolling_of(self.opened, supervise=supervise, backward=backward, **asked)
+        if isinstance(self.opened, FeedbackModel) and backward == "per_step":
+            self.by_hand = "backward='per_step'"
+        elif segments > 1:
+            self.by_hand, self.in_one_process = f"segments={segments}", False
         self.scores = None if task is None else self._metric(task)
         self.scored = None
 
-    def loss_of(self, batch: Batch) -> Tensor:
-        """The loss of one batch, weighted over the looks, ready for one backward pass."""
+    def loss_of(self, batch: Batch, passes: tuple[Looks, ...] | None = None) -> Tensor:
+        """The loss of one batch, weighted over the looks, ready for one backward pass; *passes* are what is drawn."""
         image, target = self.pair(batch)
-        if self.weights[-1] == 1:
-            return self.judge(self(image), target, self.steps - 1)
-        looks = zip(self.weights, cast(FeedbackModel, self.opened).iterate(image), strict=True)
-        share = weighted(self.weights, self.judge, target)
-        return torch.stack([share(step) for weight, step in looks if weight]).sum()
+        drawn = self.unrolling.passes(0, 0, 0) if passes is None else passes
+        return torch.stack([self._loss_of_pass(image, target, looks) for looks in drawn]).sum()
+
+    def _loss_of_pass(self, image: Tensor, target: Tensor, looks: Looks) -> Tensor:
+        if looks.only_last:
+            logits = self(image, **looks.call)
+            return looks.weights[-1] * self.judge(logits, target, len(looks.weights) - 1)
+        return looked_through(self, image, target, looks)[0]
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """One batch's loss; with ``backward="per_step"``, the whole optimiser step."""
+        """One batch's loss; stepped by hand, all its optimiser steps."""
         batch = self.ready(batch, index)
-        loss = self.loss_of(batch) if self.automatic_optimization else self._step_by_step(batch)
+        if self.by_hand is None:
+            loss = self.loss_of(batch, self.drawn(index))
+        else:
+            step = look_by_look if self.unrolling.segments == 1 else in_segments
+            loss = step(self, *self.pair(batch), index)
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
-    def _step_by_step(self, batch: Batch) -> Tensor:
-        image, target = self.pair(batch)
-        optimizer, model = cast(Any, self.optimizers()), cast(FeedbackModel, self.opened)
-        optimizer.zero_grad()
-        loss = model.backward_per_step(image, weighted(self.weights, self.judge, target)).sum()
-        optimizer.step()
-        schedule = cast(Any, self.lr_schedulers())
-        if not isinstance(schedule, ReduceLROnPlateau):
-            schedule.step()
-        return loss
+    def drawn(self, batch: int, segment: int = 0) -> tuple[Looks, ...]:
+        """What is drawn for *batch* of this epoch: with the seed of the data module, the same in all processes."""
+        seed = getattr(cast(Any, self.trainer).datamodule, "seed", 0)
+        return self.unrolling.passes(seed, self.current_epoch, batch, segment)
 
     def on_fit_start(self) -> None:
-        """Refuse what cannot learn, and what ``backward="per_step"`` cannot do.
+        """Refuse what cannot learn, and what stepping by hand cannot do.
 
         Raises:
-            InvalidValue: For a score loop of no update; with several processes, or 16-bit gradient scaling.
+            InvalidValue: For a score loop of no update; see :meth:`ScoringModule.on_fit_start`.
         """
         if isinstance(self.opened, FeedbackModel) and getattr(self.opened.loop_config, "steps", 1) == 0:
             raise InvalidValue("steps=0: the base answers, and nothing of the loop learns; give steps >= 1.")
@@ -160,7 +180,7 @@ class FeedbackModule(LooksModule):
     def on_train_start(self) -> None:
         """One cycle is as long as the run; refuse to go on with one in a run of another length."""
         if self.schedule is None:
-            fit_cycle(self.trainer)
+            fit_cycle(self.trainer, self.unrolling.segments)
 
     def on_train_epoch_start(self) -> None:
         """Where stochastic weight averaging has begun BatchNorm's statistics anew, begin those of later steps, too."""
@@ -169,10 +189,16 @@ class FeedbackModule(LooksModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """The moving average, if there is one."""
+        self.automatic_optimization = True  # until setup: Lightning looks now, and clips for nobody who steps by hand
         return [] if self.ema is None else [AveragedWeights(self.ema)]
+
+    def setup(self, stage: str) -> None:
+        """Weigh the classes, see :class:`JudgingModule`; who steps by hand does so from now on."""
+        super().setup(stage)
+        self.automatic_optimization = self.by_hand is None
 
     def configure_optimizers(self) -> Any:
         """See :mod:`smp_feedback.training.optim`."""
         optimizer = make_optimizer(self, self.optimizer, self.lr, self.weight_decay, self.feedback_lr)
-        total = self.trainer.estimated_stepping_batches
+        total = run_steps(self.trainer, self.unrolling.segments)
         return {"optimizer": optimizer, "lr_scheduler": make_schedule(optimizer, self.schedule, total, PLATEAU)}

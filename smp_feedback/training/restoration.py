@@ -65,7 +65,7 @@ class RestorationModule(ScoringModule):
     torch.Size([1, 3, 64, 64])
     """
 
-    by_hand: ClassVar[str] = "RestorationModule"
+    by_hand = "RestorationModule"
     unscaled: ClassVar[tuple[str, ...]] = ("16-mixed", "16-true")
     model: RestorationModel
     scores: LookMetric

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from smp_feedback.data.batch import check_whole_numbers, target_of
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
+from smp_feedback.training.by_hand import check_by_hand
 from smp_feedback.training.callbacks import check_averaging
 from smp_feedback.training.checkpoints import instead_of_loading
 from smp_feedback.training.feeds import Feeds
@@ -25,8 +26,12 @@ class ScoringModule(lightning.LightningModule):
     What its last scores were is *scored*.
     """
 
-    by_hand: ClassVar[str]
+    by_hand: str | None = None
     """What of the module steps its optimiser itself, where it does."""
+    clips: ClassVar[bool] = False
+    """Whether it clips its gradient where it steps its optimiser itself."""
+    in_one_process: bool = True
+    """Whether it trains in one process alone where it steps its optimiser itself."""
     averaged_by_lightning: ClassVar[bool] = False
     """Whether it takes Lightning's StochasticWeightAveraging; not what sets its learning rates itself."""
     feeds_itself: ClassVar[bool] = True
@@ -48,9 +53,9 @@ class ScoringModule(lightning.LightningModule):
             raise InvalidType(instead_of_loading(cls.__name__, checkpoint_path))
         return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """The model's logits (B, classes, H, W), the last if there are several."""
-        answer = self.model(image)
+    def forward(self, image: Tensor, **call: int) -> Tensor:
+        """The model's logits (B, classes, H, W), the last if there are several; *call* is what else it is told."""
+        answer = self.model(image, **call)
         return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)
 
     def __init__(self) -> None:
@@ -94,13 +99,14 @@ class ScoringModule(lightning.LightningModule):
         """Refuse what optimisers that are stepped by hand cannot do.
 
         Raises:
-            InvalidValue: For several processes, or a precision whose gradients would need scaling; for
-                Lightning's StochasticWeightAveraging, where it would do something else.
+            InvalidValue: For several processes, accumulated gradients, or a precision whose gradients would need
+                scaling; for Lightning's StochasticWeightAveraging, where it would do something else.
         """
         check_averaging(self)
         if self.automatic_optimization:
             return
-        if self.trainer.world_size > 1:
+        check_by_hand(self, None, self.trainer.accumulate_grad_batches)
+        if self.trainer.world_size > 1 and self.in_one_process:
             raise InvalidValue(f"{self.by_hand} runs in one process: DDP expects one backward pass a step.")
         if self.trainer.precision in self.unscaled:
             raise InvalidValue(f"{self.by_hand} does not scale gradients: use precision 'bf16-mixed' or '32'.")

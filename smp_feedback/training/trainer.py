@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, StochasticWeightAv
 
 from smp_feedback.checks import at_home, check_whole
 from smp_feedback.errors import FeedbackError, InvalidValue
+from smp_feedback.training.by_hand import check_by_hand
 from smp_feedback.training.callbacks import SeededSteps, StopsAtNaN
 from smp_feedback.training.checkpoints import (
     BEST,
@@ -101,18 +102,6 @@ def room_for(module: lightning.LightningModule, folder: Path) -> Path:
     """*folder*, with room for a new checkpoint beside the last and the best one."""
     averaged = getattr(module, "ema", None) is not None
     return check_room(folder, 3 * checkpoint_bytes(module, averaged=averaged))
-
-
-def check_by_hand(module: lightning.LightningModule, clip: float | None, accumulate: int = 1) -> None:
-    """A module that steps its optimiser itself is asked for nothing that only Lightning's stepping does.
-
-    Raises:
-        InvalidValue: For a clipped or accumulated gradient.
-    """
-    if not module.automatic_optimization and (clip is not None or accumulate != 1):
-        how = getattr(module, "by_hand", type(module).__name__)
-        other = ": use backward='together'" if how.startswith("backward") else ""
-        raise InvalidValue(f"{how} neither clips nor accumulates gradients{other}.")
 
 
 def last_checkpoint(folder: Path | None) -> Path | None:

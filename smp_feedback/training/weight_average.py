@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
@@ -33,6 +34,10 @@ class AveragedWeights(WeightAveraging):
 
     def __init__(self, decay: float) -> None:
         super().__init__(avg_fn=functools.partial(averaged, decay))
+
+    def see(self, trainer: Any, module: Any) -> None:
+        """Average the weights after a step inside a batch, which Lightning tells nobody of; once a step."""
+        self.on_train_batch_end(trainer, module, None, None, 0)
 
 
 def averaged(decay: float, average: Tensor, now: Tensor, updates: Tensor | int) -> Tensor:

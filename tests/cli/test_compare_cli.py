@@ -14,7 +14,7 @@ pytest.importorskip("matplotlib")
 import yaml
 
 from smp_feedback.cli.main import main
-from smp_feedback.experiments.comparison.settings import MODELS, ComparisonSettings
+from smp_feedback.experiments.comparison.settings import ComparisonSettings
 
 EVERY = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 STUDIES = [path for path in EVERY if path.stem not in ("score", "ablation")]  # of other verbs, and tested there
@@ -76,7 +76,7 @@ def test_a_comparison_prints_its_tables_the_answer_and_every_file_and_goes_on_wh
         ("--images 4", "images"),
         ("--images '[4, few]'", "images"),
         ("--train occlusion", "train"),
-        ("--config '{{trian: [clean]}}'", "does not accept option 'trian'. Did you mean 'train'?"),
+        ("--config '{{trian: [clean]}}'", "does not accept option 'trian'. Did you mean 'train' or"),
         ("--config {tmp}/none.yaml", "none.yaml"),
         ("--augment flop", "Did you mean 'flip'"),
         ("--split tset", "Did you mean 'test'"),
@@ -131,8 +131,12 @@ def test_help_describes_every_key_in_plain_words(verb, capsys):
     assert keys[verb] <= set(described)
 
 
-def test_the_demo_is_a_comparison_of_all_models():
+def test_the_demo_shows_larger_problems_and_a_twin_of_equal_inference():
     [demo] = (yaml.safe_load(path.read_text()) for path in STUDIES if path.stem == "demo")
-    assert ComparisonSettings(**demo).models == list(MODELS)
+    settings = ComparisonSettings(**demo)
+    assert {"feedback", "plain", "equal-inference"} <= {*settings.models}
+    assert max(settings.sizes) > 4 * settings.size
+    assert max(settings.looks) >= 10 * settings.trained_looks
+    assert settings.images[0] >= settings.batch_size * settings.train_steps, "no image is seen twice"
     rule = (Path(__file__).parents[2] / "Makefile").read_text()
     assert "compare --config studies/demo.yaml" in rule

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 pytest.importorskip("lightning")
@@ -203,6 +204,18 @@ def test_a_run_that_stopped_early_stays_so_until_it_is_asked_for_patience(config
     assert "workers: 1" in (tmp_path / "config.yaml").read_text(), "how a run is run may change"
 
 
+def test_looks_are_drawn_as_words_and_files_say(tmp_path):
+    settings = {**SMALL, "model": {**SMALL["model"], "steps": [1, 2], "feedback": {"steps": 2, "dynamics": "leaky"}}}
+    (tmp_path / "run.yaml").write_text(json.dumps({**settings, "trainer": {**settings["trainer"], "max_epochs": 2}}))
+    words = "--model.free_steps '[0, 3]' --model.segments 2 --model.supervise drawn --trainer.gradient_clip_val 1"
+    assert smp_feedback(f"fit --config {tmp_path}/run.yaml {words} --out {tmp_path}/out") == 0
+    kept = yaml.safe_load((tmp_path / "out/config.yaml").read_text())["model"]
+    assert (kept["steps"], kept["free_steps"], kept["segments"]) == ([1, 2], [0, 3], 2)
+    state = torch.load(tmp_path / "out/last.ckpt", weights_only=True)
+    assert state["global_step"] == 8, "two epochs of two batches, two steps each"
+    assert smp_feedback(f"fit --resume {tmp_path}/out --model.steps 2") == 2
+
+
 def test_what_a_killed_run_left_does_not_outlive_it(fitted, tmp_path):
     (tmp_path / "config.yaml").write_text((fitted / "config.yaml").read_text())
     for name in ("best.ckpt", ".last.ckpt.half"):  # killed after the first validation, in the first last.ckpt
@@ -297,7 +310,9 @@ def test_a_wrong_loss_is_told_before_the_base_is_built(training, error, monkeypa
         ("fit --save_every 0", "save_every=0"),
         ("fit --early_stopping 0", "early_stopping=0"),
         ("fit --seed -1", "seed=-1"),
-        ("fit --model.backward per_step --trainer.gradient_clip_val 1", "neither clips"),
+        ("fit --model.backward per_step --trainer.accumulate_grad_batches 2", "per_step' does not accumulate"),
+        ("fit --model.steps '[16, 8]'", "steps=[16, 8]: expected low <= high."),
+        ("fit --model.feedback false --model.free_steps 2", "free_steps=2 is for models that look again"),
         ("fit --resume {tmp}/none", "expected the folder of a run"),
         ("fit --model.arch timm/none", "No architecture is called 'timm/none'"),
         ("test", "Whose weights?"),

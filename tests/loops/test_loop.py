@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import smp_feedback as smpf
-from smp_feedback.loops.base import relative_change
+from smp_feedback.loops.steps import relative_change
 
 IMAGE = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 TINY = "tu-test_resnet.r160_in1k"

@@ -195,12 +195,6 @@ def test_losses_come_by_name_from_the_registry_smp_and_torch(name, arguments, ex
     assert loss.ignore_index == 255
 
 
-def test_per_step_refuses_what_only_lightnings_stepping_does():
-    module = FeedbackModule(tiny(), classes=3, backward="per_step")
-    with pytest.raises(InvalidValue, match="neither clips nor accumulates"):
-        fit(module, PairsModule(Shapes(4, size=32), batch_size=2), steps=1, clip=1.0, progress=False)
-
-
 def test_a_model_that_comes_evaluating_is_trained_training():
     module = FeedbackModule(tiny().eval(), classes=3)
     fit(module, PairsModule(Shapes(4, size=32), batch_size=2), steps=1, progress=False, accelerator="cpu")

@@ -12,18 +12,24 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.checks import check_steps
 from smp_feedback.config.base import GradientFlow, LoopConfig
 from smp_feedback.config.recurrent import Recurrent
+from smp_feedback.config.stopping import UntilSettled
 from smp_feedback.dynamics import Rule
+from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel, check_image
-from smp_feedback.loops.recurrent.early_stop import Settling
+from smp_feedback.loops.call import Told
+from smp_feedback.loops.recurrent.carrying import carried_state, check_carries
+from smp_feedback.loops.recurrent.early_stop import AnswersAlike, ComesToRest, Settling, StoppingRule
 from smp_feedback.loops.recurrent.state import RecurrentFeedback, look_once
 from smp_feedback.loops.recurrent.step import Recurrence
+from smp_feedback.loops.steps import Step
 from smp_feedback.loops.unroll import Share, Turn, Turned, unroll
 from smp_feedback.models.builder import check_reads_logits
+from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.dirichlet import log_concentration
 from smp_feedback.ops.maps import Size, as_map, filled, laid_out_as, size_of
+from smp_feedback.ops.reading import labels_of
 from smp_feedback.projections import View
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.cuts import Cut, cut_of
@@ -97,27 +103,58 @@ class RecurrentModel(FeedbackModel):
         """Where the base is opened."""
         return self.recurrent.cut
 
-    def _turns(
-        self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, share: Share | None = None
-    ) -> Iterator[tuple[int, Turned]]:
+    def _turns(self, image: Tensor, told: Told, share: Share | None = None) -> Iterator[tuple[int, Turned]]:
         check_image(image, self.recurrent.in_channels)
         if not torch.compiler.is_compiling():
             adopt(self, self.recurrent.statistics)
             self.cut.check(self, image)
-        count = self.recurrent.steps() if steps is None else check_steps(steps)
-        through = self.recurrent.config.flow if flow is None else flow
+        count, through = told.steps, told.flow
         once = self._once(image, through)
         if through.detach and share is not None:  # no convolution's answer is kept then
             image, *stages = share([image, *once.stages])
             once = once._replace(stages=tuple(stages))
-        tolerance = self.recurrent.config.tolerance
+        rules = self._rules(told, size_of(image))
         turn: Turn
-        if tolerance is None or self.recurrent.training:  # a loop around this one may train without it
-            turn = self._recurrence(image, once, count, through)
-        else:
-            turn = Settling(lambda x, seen: self._recurrence(x, seen, count, through), image, once, tolerance)
+        if rules:
+            turn = self._settling(image, once, told, rules)
             through = through._replace(recompute=False)  # run again, it would decide again which images are left
-        return unroll(turn, self.recurrent.first_state(image), steps=count, flow=through)
+        else:
+            turn = self._recurrence(image, once, count, through)
+        first = self.recurrent.first_state(image)
+        if told.before is not None:
+            first = carried_state(self.recurrent, told.before, image)
+        return unroll(turn, first, steps=count, flow=through, start=told.start)
+
+    def _check_before(self, before: Step, image: Tensor) -> None:
+        check_image(image, self.recurrent.in_channels)
+        check_carries(self.recurrent, before, image)
+
+    def _check_stops(self, steps: UntilSettled) -> None:
+        if self.recurrent.dynamics.knows_the_end:
+            raise InvalidValue(
+                f"steps={steps}: dynamics={self.recurrent.config.dynamics!r} weighs each look by how many there will "
+                f"be, so an image cannot stop by itself; give a number, such as steps={self._count(None)}."
+            )
+
+    def _rules(self, told: Told, size: Size) -> list[StoppingRule]:
+        """When an image of this call is done."""
+        rules: list[StoppingRule] = []
+        tolerance = self.recurrent.config.tolerance
+        if tolerance is not None and not self.recurrent.training:  # a loop around this one may train without it
+            rules.append(ComesToRest(tolerance))
+        if told.settled is not None:
+            task = given_config(self).config.task
+            rules.append(AnswersAlike(lambda state: labels_of(self._logits(state, size), task), told.settled))
+        return rules
+
+    def _settling(self, image: Tensor, once: Once, told: Told, rules: list[StoppingRule]) -> Settling:
+        def make(places: Tensor) -> Turn:
+            if len(places) == len(image):
+                return self._recurrence(image, once, told.steps, told.flow)
+            heard, stages = (tuple(x[places] for x in group) for group in (once.heard, once.stages))
+            return self._recurrence(image[places], Once(heard, stages), told.steps, told.flow)
+
+        return Settling(make, torch.arange(len(image), device=image.device), rules)
 
     def _once(self, image: Tensor, flow: GradientFlow) -> Once:
         entry = self.recurrent.entry

@@ -14,7 +14,7 @@ from smp_feedback.dynamics import Dynamics
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.recurrent.step import at_least_single
 from smp_feedback.ops.dirichlet import START, check_classes
-from smp_feedback.ops.maps import Mixture
+from smp_feedback.ops.maps import Mixture, Size
 from smp_feedback.ops.normalise import most_groups, normaliser
 from smp_feedback.projections import Projection
 from smp_feedback.registry.public import catalogue
@@ -84,14 +84,16 @@ class RecurrentFeedback(nn.Module):
         """(B, S, h, w) -> (B, S + K, h, w)."""
         return output if self.readout is None else torch.cat([output, self.readout(output)], 1)
 
+    def state_size(self, image: Tensor) -> Size:
+        """Height and width of the state that *image* leads to, to rounding; of tokens, how many, and 1."""
+        h, w = (max(1, math.ceil(s / stride)) for s, stride in zip(image.shape[-2:], self.stride, strict=True))
+        return (h, w) if self.placeless is None else (self.placeless + h * w, 1)
+
     def first_state(self, image: Tensor) -> Tensor | None:
         """h_0: None for where the loop starts, or N(start, init_std^2)."""
         if not self.config.init_std:
             return None
-        h, w = (max(1, math.ceil(s / stride)) for s, stride in zip(image.shape[-2:], self.stride, strict=True))
-        if self.placeless is not None:
-            h, w = self.placeless + h * w, 1
-        shape = (image.shape[0], self.dynamics.channels, h, w)
+        shape = (image.shape[0], self.dynamics.channels, *self.state_size(image))
         random = at_least_single(torch.randn(shape, dtype=image.dtype, device=image.device))
         return self.start + self.config.init_std * random
 

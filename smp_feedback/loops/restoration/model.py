@@ -13,13 +13,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.checks import check_steps
-from smp_feedback.config.base import GradientFlow, LoopConfig
+from smp_feedback.config.base import LoopConfig
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.errors import InvalidInput, InvalidType, SurgeryError
-from smp_feedback.loops.base import Answer, Step, check_image
+from smp_feedback.loops.base import check_image
+from smp_feedback.loops.call import Told
 from smp_feedback.loops.outer import OuterModel, opened
 from smp_feedback.loops.restoration.state import Pass, RestorationFeedback, RestorationStep
+from smp_feedback.loops.steps import Step
 from smp_feedback.loops.unroll import Share, Turned, reusable, unroll
 from smp_feedback.ops.maps import size_of
 from smp_feedback.restorers.base import Restored, Restorer, class_feedback
@@ -105,24 +106,18 @@ class RestorationModel(OuterModel):
         [32, 32, 32]
         """
         self._check_opened("passes")
-        first, turns = self._begun(image, steps, None, reusable)
+        first, turns = self._begun(image, self._told(steps), reusable)
         later = (cast(Pass, turned.more) for _, turned in turns)
         return itertools.chain([first], later if self.feedback.config.weight else [])
 
-    def _turns(
-        self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, share: Share | None = None
-    ) -> Iterator[tuple[int, Turned]]:
-        return self._begun(image, steps, flow, share)[1]
+    def _turns(self, image: Tensor, told: Told, share: Share | None = None) -> Iterator[tuple[int, Turned]]:
+        return self._begun(image, told, share)[1]
 
-    def _begun(
-        self, image: Tensor, steps: int | None, flow: GradientFlow | None, share: Share | None
-    ) -> tuple[Pass, Iterator[tuple[int, Turned]]]:
+    def _begun(self, image: Tensor, told: Told, share: Share | None) -> tuple[Pass, Iterator[tuple[int, Turned]]]:
         """The first pass, and the turns that follow it."""
-        config = self.feedback.config
+        config, count, flow = self.feedback.config, told.steps, told.flow
         check_image(image, self.feedback.in_channels)
-        count = config.steps if steps is None else check_steps(steps)
         config.check_hears(count)
-        flow = config.flow if flow is None else flow
         begun = self.restorer.begin(image)
         if flow.detach and share is not None:
             begun = tuple(share(begun))
@@ -149,8 +144,8 @@ class RestorationModel(OuterModel):
     def _answer(self, turned: Turned, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
         return cast(Pass, turned.more).logits, turned.features
 
-    def _step(self, t: int, turned: Turned, before: Tensor | None, answer: Answer) -> Step:
-        return RestorationStep(t, turned.state, before, answer, cast(Pass, turned.more))
+    def _step(self, t: int, size: tuple[int, int], turned: Turned, before: Tensor | None) -> Step:
+        return RestorationStep(t, size, turned, before, self._answer)
 
 
 class _Turn:

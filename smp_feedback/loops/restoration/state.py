@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import Tensor
 
 from smp_feedback.config.restoration import Restoration
-from smp_feedback.loops.base import Step, relative_change
 from smp_feedback.loops.outer import OuterFeedback
+from smp_feedback.loops.steps import Step, relative_change
 from smp_feedback.restorers.base import Restorer
 
 
@@ -38,7 +38,9 @@ class Pass(NamedTuple):
 class RestorationStep(Step):
     """One feedback iteration; ``state`` is [p_t, p_{t-1}, z_t] (B, 2 classes + C, H, W)."""
 
-    _pass: Pass
+    @property
+    def _pass(self) -> Pass:
+        return cast(Pass, self._turned.more)
 
     @property
     def restored(self) -> Tensor:

@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from smp_feedback.checks import check_number, check_whole
 from smp_feedback.config.base import GradientFlow, LoopConfig
 from smp_feedback.config.score import Score
-from smp_feedback.loops.base import Answer, Step, check_image
+from smp_feedback.loops.base import check_image
+from smp_feedback.loops.call import Looks, Told
 from smp_feedback.loops.outer import OuterModel, opened
 from smp_feedback.loops.recurrent.step import at_least_single
 from smp_feedback.loops.score.autoencoders import build_autoencoder
 from smp_feedback.loops.score.feature_geometry import facts_of
 from smp_feedback.loops.score.state import Begun, ScoreFeedback, ScoreStep, check_finite
 from smp_feedback.loops.score.update import Refinement, Update
+from smp_feedback.loops.steps import Step
 from smp_feedback.loops.unroll import Share, Turned, reusable, unroll
 from smp_feedback.ops.maps import size_of
 from smp_feedback.surgery.extension import evaluating, extend
@@ -123,22 +125,21 @@ class ScoreModel(OuterModel):
         self.feedback.config = replace(self.feedback.config, step=step, steps=steps)
         return self
 
-    def forward(self, x: Tensor, steps: int | None = None) -> Any:
+    def forward(self, x: Tensor, steps: Looks | None = None, *, grad_steps: int | None = None) -> Any:
         """The refined answer.
 
         Args:
             x: Image (B, C, H, W), finite.
-            steps: Updates, at most; 0 gives the base's own answer, None is the config's.
+            steps: Updates, at most: an image stops by the config's ``tolerance``, and by no other rule. 0 gives the
+                base's own answer, None is the config's.
+            grad_steps: As in every loop.
 
         Returns, raises: As every loop; :class:`~smp_feedback.errors.InvalidInput` for NaN or infinity in *x*, too.
         """
-        return super().forward(x, steps)
+        return super().forward(x, steps, grad_steps=grad_steps)
 
-    def _turns(
-        self, image: Tensor, steps: int | None, flow: GradientFlow | None = None, share: Share | None = None
-    ) -> Iterator[tuple[int, Turned]]:
-        count, config = self._count(steps), self.feedback.config
-        return self._refined(self._begin(image), config.step, count, config.flow if flow is None else flow, share)
+    def _turns(self, image: Tensor, told: Told, share: Share | None = None) -> Iterator[tuple[int, Turned]]:
+        return self._refined(self._begin(image), self.feedback.config.step, told.steps, told.flow, share)
 
     def _count(self, steps: int | None) -> int:
         return self.feedback.steps() if steps is None else check_whole("steps", steps, least=0)
@@ -168,9 +169,8 @@ class ScoreModel(OuterModel):
         logits = self.feedback.logits_of(turned.state) if more.logits is None else more.logits
         return logits, turned.features
 
-    def _step(self, t: int, turned: Turned, before: Tensor | None, answer: Answer) -> Step:
-        more = cast(Update, turned.more)
-        return ScoreStep(t, turned.state, more.before, answer, more)
+    def _step(self, t: int, size: tuple[int, int], turned: Turned, before: Tensor | None) -> Step:
+        return ScoreStep(t, size, turned, cast(Update, turned.more).before, self._answer)
 
 
 def _larger(model: ScoreModel, image: Tensor) -> Begun | None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import Tensor
 
 from smp_feedback.config.score import Score
 from smp_feedback.errors import InvalidInput
-from smp_feedback.loops.base import Step
 from smp_feedback.loops.outer import OuterFeedback
 from smp_feedback.loops.recurrent.state import RecurrentFeedback
 from smp_feedback.loops.recurrent.step import at_least_single
 from smp_feedback.loops.score.autoencoders import Autoencoder
 from smp_feedback.loops.score.update import Update
+from smp_feedback.loops.steps import Step
 from smp_feedback.ops.reading import per_class
 from smp_feedback.surgery.feature_capture import Taken
 from smp_feedback.surgery.probe import Probe
@@ -44,7 +44,9 @@ class Begun(NamedTuple):
 class ScoreStep(Step):
     """One update; ``state`` is the prediction y after it (B, K, H, W)."""
 
-    _update: Update
+    @property
+    def _update(self) -> Update:
+        return cast(Update, self._turned.more)
 
     @property
     def norm(self) -> Tensor:
