@@ -13,6 +13,7 @@ pytest.importorskip("lightning")
 pytest.importorskip("matplotlib")
 import yaml
 
+from smp_feedback.cli.experiments import _wrote
 from smp_feedback.cli.main import main
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
 
@@ -92,6 +93,23 @@ def test_what_is_wrong_is_one_line_before_any_work(line, says, config, tmp_path,
     assert err.count("\n") == 1
     assert says.format(tmp=tmp_path) in err
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_several_words_behind_an_option_are_a_list(config, monkeypatch):
+    asked = []
+    monkeypatch.setattr("smp_feedback.cli.experiments.aloud", lambda _, found, out, **__: asked.append(found))
+    words = "--sizes 32 48 --looks 8 --models feedback plain --corruptions '[]' --seeds 2 --images '[2]'"
+    assert compare(f"--config {config} {words}") == 0
+    [found] = asked
+    assert (found.sizes, found.looks, found.models, found.seeds) == ([32, 48], [8], ["feedback", "plain"], 2)
+    assert compare(f"--config {config} --sizes '[[16, 32], 48]' --corruptions '[]'") == 0
+    assert asked[1].sizes == [[16, 32], 48]
+
+
+def test_figures_are_counted_and_what_moves_is_named():
+    files = ["report.html", "results.json", "figures/a.svg", "figures/a.png", "figures/solving.webp"]
+    lines = [*_wrote([Path("out") / name for name in files])]
+    assert lines == ["out/report.html", "out/results.json", "out/figures/solving.webp", "out/figures (2 figures)"]
 
 
 def test_other_settings_do_not_enter_a_folder_that_is_taken(config, tmp_path, capsys):
