@@ -46,6 +46,9 @@ class PixelForBatch(nn.Module):
     What it makes of a pixel depends on no other, nor on the size of the image.
     """
 
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
     def __init__(self, norm: _BatchNorm) -> None:
         super().__init__()
         self.num_features, self.eps = norm.num_features, norm.eps
@@ -91,9 +94,8 @@ def with_base_norm(model: nn.Module, base_norm: str) -> nn.Module:
     for name, norm in norms.items():
         if type(norm) not in PLAIN and not {"drop", "act"} <= dict(norm.named_children()).keys():
             raise SurgeryError(f"{name} is a {type(norm).__name__}, a BatchNorm of a kind that is not known here.")
-    made = {
-        id(norm): NORMS[base_norm](norm).train(norm.training) for norm in norms.values()
-    }  # one that is used twice stays one
+    # by identity, so that one that is used twice stays one
+    made = {id(norm): NORMS[base_norm](norm).train(norm.training) for norm in norms.values()}
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
             if child is not None and id(child) in made:

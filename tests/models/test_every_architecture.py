@@ -7,7 +7,7 @@ import copy
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from conftest import SMPS, a_few
+from conftest import SMPS, a_few, pairs
 
 import smp_feedback as smpf
 from smp_feedback.registry.public import catalogue
@@ -91,8 +91,9 @@ def test_labels_are_given_where_smp_gives_them(arch):
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("dynamics", list(catalogue().dynamics))
-@pytest.mark.parametrize("projection", list(catalogue().projections))
+@pytest.mark.parametrize(
+    ("dynamics", "projection"), pairs(catalogue().dynamics, catalogue().projections, "gated", "softmax")
+)
 def test_every_dynamics_goes_with_every_projection(dynamics, projection):
     config = smpf.Recurrent(dynamics=dynamics, projection=projection, steps=3)
     model = smpf.create("Unet", **arguments("Unet", **SHALLOW), feedback=config)

@@ -19,8 +19,9 @@ from distributions import forget_modules_of, install, points_in, process, run
 
 import smp_feedback as smpf
 from smp_feedback.cli.main import main
+from smp_feedback.config.parse import as_config
 from smp_feedback.data import open_dataset
-from smp_feedback.errors import FeedbackError, InvalidValue, NameTaken, PluginWarning, UnknownName
+from smp_feedback.errors import FeedbackError, InvalidValue, NameTaken, PluginWarning, UnknownKeyword, UnknownName
 from smp_feedback.registry import public as plugins
 from smp_feedback.registry.plugins import DISABLE, Plugin
 from smp_feedback.registry.public import catalogue, open_catalogue
@@ -441,7 +442,7 @@ def test_a_plugins_preset_that_is_none_is_refused_when_it_is_asked_for_and_break
         with pytest.raises(UnknownKeyword, match="Recurrent has no field 'patience'") as caught:
             as_config(feedback)
         assert caught.value.__notes__ == ["(Raised by preset 'Hasty' of loops-by-name 2.0.)"]
-    with pytest.raises(FeedbackError, match="preset 'Gone' of loops-by-name 2.0 is not at 'no_such_module:preset'"):
+    with pytest.raises(FeedbackError, match=r"preset 'Gone' of loops-by-name 2\.0 is not at 'no_such_module:preset'"):
         as_config("gone")
     with pytest.raises(InvalidValue, match="steps=0") as blamed:
         as_config({"preset": "patient", "steps": 0})
