@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from smp_feedback.config.data import DataConfig
+from smp_feedback.config.stopping import until_settled
 from smp_feedback.errors import InvalidValue
 from smp_feedback.factory import from_pretrained
+from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.saving.saved import CONFIG as SAVED
 from smp_feedback.training.build import build_module, check_sizes
 from smp_feedback.training.datamodule import PairsModule
@@ -54,6 +56,24 @@ def of_saved(made: Any) -> Shown:
     check_sizes(model, facts)
     told: Any = {"classes": len(facts.classes), "ignore_index": facts.ignore_index, "task": facts.task}
     return Shown(FeedbackModule(model, **told), data, facts)
+
+
+def look_for(module: FeedbackModule, steps: int | None, settled: int | None, *, every: bool) -> None:
+    """Let *module* look *steps* times, or until *settled* answers in succession are equal, and show *every* look.
+
+    Raises:
+        InvalidValue: If its model does not loop, or cannot stop by its answer.
+    """
+    module.every_look = every
+    if steps is None and settled is None:
+        return
+    model = module.opened
+    if not isinstance(model, FeedbackModel):
+        said = f"--steps {steps}" if settled is None else f"--settled {settled}"
+        raise InvalidValue(f"{said}: a plain {type(model).__name__} looks once; leave it out.")
+    asked = steps if settled is None else until_settled(settled, **({} if steps is None else {"at_most": steps}))
+    model.eval()._told(asked)
+    module.asked = asked
 
 
 def is_saved(folder: str | None) -> bool:

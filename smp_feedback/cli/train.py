@@ -48,6 +48,10 @@ def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], None]:
         parser.add_argument("--weights", default="best", help="best, last or a checkpoint's path (default: best)")
     if verb == "predict":
         parser.add_argument("--images", type=str | None, metavar="PATH", help="an image or a folder of them")
+        most = "looks at each image, for --settled at most (default: the run's own; 640)"
+        parser.add_argument("--steps", type=int | None, metavar="N", help=most)
+        stops = "stop an image after so many equal answers in succession"
+        parser.add_argument("--settled", type=int | None, metavar="N", help=stops)
         parser.add_argument("--looks", type=bool, default=False, help="also the labels of every look")
         parser.add_argument("--uncertainty", type=bool, default=False, help="also how uncertain each pixel is")
     parser.add_function_arguments(build_module, "model", skip={"facts", "classes", "ignore_index", "task", "model"})
@@ -107,6 +111,7 @@ def learnt(run: Path) -> dict[str, Any]:
 def predict(verb: str, parser: ArgumentParser, args: Any) -> None:
     """Write a label map for each picture, or, of a classifier, all labels as one table."""
     module, data, facts, settings = answering(verb, parser, args)
+    predicting.look_for(module, args.steps, args.settled, every=args.looks)
     folder = check_room(free_folder(args.out, verb), 1 << 20)
     shown: dict[str, Any] = {"looks": args.looks, "uncertainty": args.uncertainty}
     kind: Any = LabelWriter if facts.task == CLASSIFICATION else partial(PredictionWriter, task=facts.task)

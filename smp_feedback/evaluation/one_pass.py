@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.checks import check_choice, check_steps, check_whole
+from smp_feedback.checks import check_choice, check_whole
+from smp_feedback.config.stopping import UntilSettled
 from smp_feedback.data.batch import pair_of
 from smp_feedback.data.feeding import Feed, feeding
 from smp_feedback.data.items import check_map_style, inherited
@@ -17,7 +19,9 @@ from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.batches import batches
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.scores import LookScores, score_of
-from smp_feedback.loops.base import FeedbackModel, Step
+from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.call import Looks, check_number_of_looks
+from smp_feedback.loops.steps import Step
 from smp_feedback.models.builder import check_reads_logits
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION, TASKS
 from smp_feedback.surgery.extension import evaluating, looping_in
@@ -27,6 +31,14 @@ Advance = Callable[[], object]
 K = TypeVar("K", bound=Hashable)
 
 
+@dataclass
+class _Count:
+    """What was counted after some number of looks: the answers, and the looks of all images together."""
+
+    tally: Tally
+    looks: Tensor
+
+
 def evaluate(
     model: nn.Module,
     data: Pairs,
@@ -34,7 +46,7 @@ def evaluate(
     classes: int,
     ignore_index: int | None = None,
     task: str | None = None,
-    looks: Sequence[int] | None = None,
+    looks: Sequence[Looks] | None = None,
     batch_size: int = 16,
     workers: int = 0,
     advance: Advance = lambda: None,
@@ -60,14 +72,16 @@ def evaluate(
             of the classes' intersections over union, as torchmetrics'
             ``MultilabelJaccardIndex`` has it, and all else is taken over pixels and classes.
         looks: Numbers of looks to score, each >= 1; None is the model's own. A loop runs once, to the largest,
-            or, with ``dynamics="fractional"``, whose weights know the last step, once for each. A feed-forward
-            model has one look, whatever is asked.
+            or, with ``dynamics="fractional"``, whose weights know the last step, once for each. Among them may be
+            :func:`smp_feedback.until_settled`, for which it runs once more. A feed-forward model has one look,
+            whatever is asked.
         batch_size: Images at a time.
         workers: Processes that load data.
         advance: Called after each batch (progress bars).
 
     Returns:
-        One `LookScore` for each number of looks, fewest first.
+        One `LookScore` for each number of looks, fewest first; ``mean_looks`` of one says how many images took on
+        average.
 
     Raises:
         InvalidValue, InvalidType: If an argument is out of its range, before any work.
@@ -91,7 +105,7 @@ def evaluate_all(
     classes: int,
     ignore_index: int | None = None,
     task: str | None = None,
-    looks: Sequence[int] | None = None,
+    looks: Sequence[Looks] | None = None,
     batch_size: int = 16,
     workers: int = 0,
     advance: Advance = lambda: None,
@@ -107,10 +121,12 @@ def evaluate_all(
     wanted = {name: looks_of(model, looks) for name, model in models.items()}
     if not len(data):
         raise InvalidValue("data is empty: expected at least one pair of image and target.")
-    tallies = {
-        (name, t): Tally(classes, ignore_index, device_of(model), task)
-        for name, model in models.items()
-        for t in wanted[name]
+    counts = {
+        name: {
+            t: _Count(Tally(classes, ignore_index, at, task), torch.zeros((), dtype=torch.long, device=at))
+            for t in wanted[name]
+        }
+        for name, at in ((name, device_of(model)) for name, model in models.items())
     }
     for model in models.values():
         check_reads_logits(model, "evaluate")
@@ -121,9 +137,12 @@ def evaluate_all(
         for batch in batches(data, batch_size, workers):
             image, target = pair_of(batch, task)
             for name, model in models.items():
-                _show(model, feeds[name], image, target, {t: tallies[name, t] for t in wanted[name]}, task)
+                _show(model, feeds[name], image, target, counts[name], task)
             advance()
-    return {name: LookScores(score_of(tallies[name, t], t, task) for t in wanted[name]) for name in models}
+    return {
+        name: LookScores(score_of(one.tally, t, task, float(one.looks) / len(data)) for t, one in counts[name].items())
+        for name in models
+    }
 
 
 def miou(
@@ -133,35 +152,56 @@ def miou(
     return evaluate(model, data, classes=classes, ignore_index=ignore_index, batch_size=batch_size).last.score
 
 
-def looks_of(model: nn.Module, looks: Sequence[int] | None) -> tuple[int, ...]:
-    """The numbers of looks to score, fewest first.
+def looks_of(model: nn.Module, looks: Sequence[Looks] | None) -> tuple[Looks, ...]:
+    """The numbers of looks to score, fewest first, and rules of stopping behind the numbers that they may reach.
 
     >>> looks_of(nn.Identity(), [1, 4])
     (1,)
     """
     if looks is not None:
-        if isinstance(looks, int) or not len(looks):
+        if isinstance(looks, (int, UntilSettled)) or not len(looks):
             raise InvalidType(f"looks={looks!r}: expected numbers of looks, such as [1, 2, 4], or None.")
-        looks = sorted({check_steps(t) for t in looks})
+        looks = sorted({t if isinstance(t, UntilSettled) else check_number_of_looks(t) for t in looks}, key=_most)
     if not isinstance(model, FeedbackModel):
         return (1,)
+    for rule in looks or ():
+        if isinstance(rule, UntilSettled):
+            model._check_stops(rule)
     return (int(cast(Any, model.feedback).steps()),) if looks is None else tuple(looks)
 
 
-def answers(model: nn.Module, image: Tensor, looks: Sequence[int], task: str) -> Iterator[tuple[int, Tensor]]:
-    """The logits after each of *looks* looks; a loop that came to rest before answers as it did last."""
+def _most(looks: Looks) -> tuple[int, int]:
+    return (looks.at_most, looks.looks) if isinstance(looks, UntilSettled) else (looks, 0)
+
+
+def answers(
+    model: nn.Module, image: Tensor, looks: Sequence[Looks], task: str
+) -> Iterator[tuple[Looks, Tensor, Tensor]]:
+    """The logits after each of *looks* looks, and how many each image had (B,).
+
+    A loop that came to rest before answers as it did last.
+    """
+    numbers = sorted(t for t in looks if not isinstance(t, UntilSettled))
     if not isinstance(model, FeedbackModel):
-        yield 1, _chosen(model(image), task)
+        yield 1, _chosen(model(image), task), _all_had(1, image)
         return
     if getattr(getattr(model.feedback, "dynamics", None), "knows_the_end", False):
-        yield from ((t, _chosen(model(image, steps=t), task)) for t in sorted(looks))
+        yield from ((t, _chosen(model(image, steps=t), task), _all_had(t, image)) for t in numbers)
         return
-    left = sorted(looks)
-    for step in model.iterate(image, steps=left[-1]):
-        if step.index + 1 == left[0]:
-            yield left.pop(0), _answer(step, task)
-    for t in left:
-        yield t, _answer(step, task)
+    for step in model.iterate(image, steps=numbers[-1]) if numbers else ():
+        if step.index + 1 == numbers[0]:
+            yield numbers.pop(0), _answer(step, task), step.looks
+    for t in numbers:
+        yield t, _answer(step, task), step.looks
+    for rule in looks:
+        if isinstance(rule, UntilSettled):
+            for step in model.iterate(image, rule):  # noqa: B007
+                pass
+            yield rule, _answer(step, task), step.looks
+
+
+def _all_had(looks: int, image: Tensor) -> Tensor:
+    return torch.full((len(image),), looks, device=image.device)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -171,15 +211,18 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 @torch.inference_mode()
-def _show(model: nn.Module, feed: Feed, image: Tensor, target: Tensor, tallies: Mapping[int, Tally], task: str) -> None:
+def _show(
+    model: nn.Module, feed: Feed, image: Tensor, target: Tensor, counts: Mapping[Looks, _Count], task: str
+) -> None:
     device = device_of(model)
     target = target.to(device, non_blocking=True)
     shown = feed(image.to(device, non_blocking=True))
     of = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
     if len(of) == 1 and shown.is_floating_point():  # a model in half precision takes images of it
         shown = shown.to(of.pop())
-    for t, logits in answers(model, shown, list(tallies), task):
-        tallies[t].add(logits, target)
+    for t, logits, looks in answers(model, shown, list(counts), task):
+        counts[t].tally.add(logits, target)
+        counts[t].looks += looks.sum()
 
 
 def _chosen(answer: Tensor | tuple[Tensor, Tensor], task: str) -> Tensor:

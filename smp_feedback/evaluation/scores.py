@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch  # noqa: F401  (doctests)
 from torch import Tensor
 
+from smp_feedback.config.stopping import UntilSettled
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.confusion import Reliability, Tally
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL
@@ -20,7 +21,7 @@ class LookScore:
     In ``multilabel`` an answer is one of yes or no, and there is one for each pixel and class.
 
     Attributes:
-        looks: How often it had looked.
+        looks: How often it had looked; at most, where images stop by themselves.
         score: Mean intersection over union, or, in classification, accuracy; in [0, 1].
         per_class: Intersection over union, or recall, of each class; None for one that is in neither
             prediction nor target (recall: not in the target), and does not count.
@@ -33,6 +34,8 @@ class LookScore:
         uncertainty_wrong: The same on wrong pixels.
         auroc: How well uncertainty tells wrong pixels from right ones, see :meth:`Tally.auroc`.
         reliability: Confidence against accuracy.
+        mean_looks: How often it had looked at an image on average.
+        settled: Equal answers in succession after which an image stopped; None where none was asked to.
     """
 
     looks: int
@@ -46,6 +49,8 @@ class LookScore:
     uncertainty_wrong: float | None
     auroc: float | None
     reliability: Reliability
+    mean_looks: float | None = None
+    settled: int | None = None
 
 
 class LookScores(tuple[LookScore, ...]):
@@ -56,25 +61,32 @@ class LookScores(tuple[LookScore, ...]):
         """The score after the most looks."""
         return self[-1]
 
-    def at(self, looks: int) -> LookScore:
-        """The score after *looks* looks.
+    def at(self, looks: int | UntilSettled) -> LookScore:
+        """The score after *looks* looks, or of that rule.
 
         Raises:
-            InvalidValue: If that number was not scored.
+            InvalidValue: If that was not scored.
         """
         for score in self:
-            if score.looks == looks:
+            if (score.looks, score.settled) == _numbers(looks):
                 return score
-        raise InvalidValue(f"looks={looks}: scored were {', '.join(str(score.looks) for score in self)}.")
+        scored = [score.looks if score.settled is None else UntilSettled(score.settled, score.looks) for score in self]
+        raise InvalidValue(f"looks={looks}: scored were {', '.join(map(str, scored))}.")
 
 
-def score_of(tally: Tally, looks: int, task: str) -> LookScore:
-    """What the counts say."""
+def _numbers(looks: int | UntilSettled) -> tuple[int, int | None]:
+    """The most looks, and equal answers in succession."""
+    return (looks.at_most, looks.looks) if isinstance(looks, UntilSettled) else (looks, None)
+
+
+def score_of(tally: Tally, looks: int | UntilSettled, task: str, mean_looks: float | None = None) -> LookScore:
+    """What the counts say; *mean_looks* is the mean over images."""
+    most, settled = _numbers(looks)
     table, reliability = tally.table(), tally.reliability()
     score, per_class = shares(table, task, tally.ignore_index)
     nll, of_right, of_wrong = tally.means()
     return LookScore(
-        looks=looks,
+        looks=most,
         score=score,
         per_class=per_class,
         accuracy=float(table.diagonal(dim1=-2, dim2=-1).sum() / table.sum()),
@@ -85,6 +97,8 @@ def score_of(tally: Tally, looks: int, task: str) -> LookScore:
         uncertainty_wrong=of_wrong,
         auroc=tally.auroc(),
         reliability=reliability,
+        mean_looks=mean_looks,
+        settled=settled,
     )
 
 

@@ -74,7 +74,8 @@ def export(
         path: Ends in ``.onnx`` or ``.pt2``.
         image: An image (B, C, H, W) of the shape to serve; its values do not matter. None picks a shape, and is an
             error where the size must be fixed and nothing says at what.
-        steps: T, fixed in the file; None is the model's own, ``"auto"`` resolved to its number.
+        steps: T, fixed in the file; None is the model's own, ``"auto"`` resolved to its number. A number, too, for a
+            model that is called with :func:`smp_feedback.until_settled`: no file stops by itself.
         outputs: ``last`` gives ``logits`` (B, classes, H, W), and ``labels`` (B, classes) of a model with
             ``aux_params``; ``all`` gives ``trajectory`` (T, B, classes, H, W).
         format: ``onnx`` or ``pt2``; None is the suffix's.

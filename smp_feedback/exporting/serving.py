@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from smp_feedback._version import __version__
 from smp_feedback.checks import check_choice, check_steps
+from smp_feedback.config.stopping import UntilSettled
 from smp_feedback.errors import ExportError, InvalidInput, InvalidType, InvalidValue
 from smp_feedback.exporting.formats import Session, answers
 from smp_feedback.loops.base import FeedbackModel, check_image
@@ -26,6 +27,10 @@ Shape = tuple[int, ...]
 ROOMY = 256  # px: from smaller images some decoders pool down to one pixel, which tracing takes for a constant
 DRAWN = "init_std={}: every call draws another first state, so no file answers as the model does. "
 SETTLES = "tolerance={}: each image stops when it has settled, and an exported graph always takes all its steps. "
+BY_ITSELF = (
+    "steps={}: each image stops by itself, and an exported graph always takes all its steps; give a number, such as "
+    "steps={}."
+)
 REPLACE = "Export it with model.feedback.config = dataclasses.replace(model.loop_config, {}) (config.json on disk)."
 
 
@@ -141,13 +146,16 @@ def looks_of(model: nn.Module, steps: int | None, outputs: str) -> int:
     """T of the exported graph; 1 for a plain model.
 
     Raises:
-        InvalidValue: If the model looks once and more is asked for, or its looks are no fixed graph.
+        InvalidValue: If the model looks once and more is asked for, or its looks are no fixed graph: by a rule of the
+            call, or by the config's tolerance, which would stop images under any number.
     """
     if not isinstance(model, FeedbackModel):
         if steps not in (None, 1) or outputs == "all":
             asked = "outputs='all'" if outputs == "all" else f"steps={steps}"
             raise InvalidValue(f"{asked}: a plain {type(model).__name__} looks once; close it into a loop with wrap().")
         return 1
+    if isinstance(steps, UntilSettled):
+        raise InvalidValue(BY_ITSELF.format(steps, steps.at_most))
     config: Any = model.loop_config
     if config.is_data_dependent:
         raise InvalidValue(SETTLES.format(config.tolerance) + REPLACE.format("tolerance=None"))

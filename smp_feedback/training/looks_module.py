@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from smp_feedback.data.batch import image_of, pair_of
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.call import Looks
 from smp_feedback.surgery.extension import looping_in
 from smp_feedback.training.judging import JudgingModule
 from smp_feedback.training.metric import SOLVED, LookMetric, task_of
@@ -20,6 +21,10 @@ class LooksModule(JudgingModule):
     """A module whose model looks *steps* times, once if it does not loop."""
 
     steps: int
+    asked: Looks | None = None
+    """How often to look where predictions are made; None is *steps*."""
+    every_look: bool = True
+    """Whether predictions are those of every look, or of the last alone."""
 
     @property
     def opened(self) -> nn.Module:
@@ -33,10 +38,11 @@ class LooksModule(JudgingModule):
             yield self(image)
             return
         seen = 0
-        for step in model.iterate(image):
+        for step in model.iterate(image, self.asked):
             yield step.logits
             seen += 1
-        for _ in range(seen, self.steps):
+        most = self.steps if self.asked is None else self.asked
+        for _ in range(seen, most if isinstance(most, int) else seen):
             yield step.logits
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -56,8 +62,14 @@ class LooksModule(JudgingModule):
         self._score("test", self.ready(batch, index))
 
     def predict_step(self, batch: Any, index: int) -> Tensor:
-        """The logits of every look (T, B, classes, H, W)."""
-        return torch.stack(list(self.looks(image_of(self.fed(batch)))))
+        """The logits of every look (T, B, classes, H, W), or (1, B, classes, H, W) of the last alone."""
+        image = image_of(self.fed(batch))
+        if self.every_look:
+            return torch.stack(list(self.looks(image)))
+        if self.asked is None:
+            return self(image)[None]
+        answer = cast(FeedbackModel, self.opened)(image, steps=self.asked)
+        return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)[None]
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores."""

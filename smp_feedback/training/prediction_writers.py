@@ -178,6 +178,7 @@ class LabelWriter(ItemWriter):
 
     def _write(self, draft: Path) -> None:
         with draft.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, list(self.rows[0]) if self.rows else [])
+            columns = max(self.rows, key=len, default={})  # images that stop by themselves have looks of their own
+            table = csv.DictWriter(file, list(columns))
             table.writeheader()
             table.writerows(self.rows)

@@ -191,6 +191,43 @@ def test_what_came_to_rest_answers_as_it_did_last():
     model = leaky(steps=2, tolerance=0.9)  # step 1 moves by 1, step 2 by 3 / 7: settled
     scores = evaluate(model, Shapes(2, size=32), classes=3, looks=[2, 9])
     assert scores.at(9).nll == scores.at(2).nll
+    assert scores.at(9).mean_looks == 2
+
+
+def test_images_that_stop_by_themselves_are_scored_beside_numbers_of_looks(looping):
+    data, rule = Shapes(5, size=32), smpf.until_settled(2, at_most=7)
+    scores = evaluate(looping, data, classes=3, looks=[rule, 7, 2], batch_size=2)
+    assert [(score.looks, score.settled) for score in scores] == [(2, None), (7, None), (7, 2)]
+    had, logits = [], []
+    with torch.no_grad():
+        for image, _ in data:
+            for step in looping.iterate(image[None], rule):  # noqa: B007
+                pass
+            had.append(step.looks)
+            logits.append(step.logits)
+    found = scores.at(rule)
+    assert found is scores.last
+    assert found.mean_looks == pytest.approx(float(torch.cat(had).float().mean()))
+    target = torch.stack([mask for _, mask in data])
+    assert found.nll == pytest.approx(float(F.cross_entropy(torch.cat(logits), target)), rel=1e-4)
+    assert (scores.at(7).mean_looks, scores.at(2).mean_looks) == (7, 2)
+    with pytest.raises(InvalidValue, match=r"looks=3: scored were 2, 7, until_settled\(2, at_most=7\)"):
+        scores.at(3)
+
+
+@pytest.mark.parametrize("loop", [smpf.Recurrent(dynamics="fractional"), smpf.Restoration(depth=2, filters=4)])
+def test_a_rule_that_a_loop_cannot_keep_is_refused_before_a_model_is_asked(loop, monkeypatch):
+    model = tiny(loop)
+    monkeypatch.setattr(type(model), "forward", None)
+    with pytest.raises(InvalidValue, match="give a number"):
+        evaluate(model, Shapes(2, size=32), classes=3, looks=[smpf.until_settled()])
+
+
+def test_a_rule_in_a_sweep_is_a_row_that_says_so(looping, tmp_path):
+    found = calibration({"loop": looping}, Shapes(2, size=32), classes=3, looks=[3, smpf.until_settled(2, at_most=7)])
+    assert [(row["looks"], row["settled"]) for row in found["rows"]] == [(3, None), (7, 2)]
+    again = load_result(save_result(found, tmp_path / "found.json"))
+    assert again["rows"][1]["mean_looks"] == found["rows"][1]["mean_looks"]
 
 
 def test_a_feed_forward_model_has_one_look_whatever_is_asked():

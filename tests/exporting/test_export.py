@@ -452,6 +452,20 @@ def test_a_loop_that_is_no_fixed_graph_is_refused_with_the_way_out(field, value,
     smpf.export(model, tmp_path / "model.pt2", image=SMALL, dynamic=False)
 
 
+@torch.no_grad()
+def test_a_rule_of_a_call_is_refused_and_its_model_served_at_a_number(tmp_path):
+    """The rule is the call's and not the model's: at as many looks as an image took, the graph answers as the rule."""
+    model, image = small(dynamics="leaky", tau=4.0), torch.rand(*SMALL.shape)
+    for step in model.iterate(image, rule := smpf.until_settled(2, at_most=9)):  # noqa: B007
+        pass
+    with pytest.raises(InvalidValue, match=r"steps=until_settled\(2, at_most=9\): each image stops.*steps=9"):
+        smpf.export(model, tmp_path / "model.pt2", image=SMALL, steps=rule)
+    assert list(tmp_path.iterdir()) == []
+    assert not model.loop_config.is_data_dependent
+    served = Served(model, steps=step.looks.item())
+    assert_close(served(image), model(image, steps=rule))
+
+
 @pytest.mark.parametrize("library", ["onnx", "onnxscript", "onnxruntime"])
 def test_a_missing_library_is_named_with_its_extra(library, tmp_path, monkeypatch):
     monkeypatch.setattr(errors, "find_spec", lambda name: None if name == library else name)
