@@ -76,17 +76,23 @@ def fit_cycle(trainer: Any, a_batch: int = 1) -> None:
             config.scheduler = begun_anew(cycle, total)
 
 
-def run_steps(trainer: Any, a_batch: int = 1) -> float:
-    """Optimiser steps of the whole run, without the epoch in which stochastic weight averaging learns nothing.
+def asked_steps(trainer: Any, a_batch: int = 1) -> float:
+    """Optimiser steps that the whole run is told to take.
 
     Args:
-        trainer: Told how long the run is to be.
+        trainer: Told how long the run is to be: so many steps, or epochs of so many batches.
         a_batch: Optimiser steps for each batch.
     """
     total: float = trainer.estimated_stepping_batches
-    if a_batch > 1 and trainer.max_epochs not in (None, -1):  # max_steps are steps, epochs are so many of batches
-        epochs = float(trainer.num_training_batches * max(trainer.max_epochs, 1) * a_batch)
-        return epochs if trainer.max_steps == -1 else min(epochs, trainer.max_steps)
+    if a_batch == 1 or trainer.max_epochs in (None, -1):
+        return total
+    epochs = float(trainer.num_training_batches * max(trainer.max_epochs, 1) * a_batch)
+    return epochs if trainer.max_steps == -1 else min(epochs, trainer.max_steps)
+
+
+def run_steps(trainer: Any, a_batch: int = 1) -> float:
+    """As :func:`asked_steps`, without the epoch in which stochastic weight averaging learns nothing."""
+    total = asked_steps(trainer, a_batch)
     epochs: list[float] = [
         one.swa_end + 1 for one in averaging(trainer) if hasattr(one, "swa_end")
     ]  # once it has begun

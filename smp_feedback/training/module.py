@@ -17,7 +17,7 @@ from smp_feedback.surgery.extension import CARRIERS, carried, looping_in
 from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.step_batchnorm import reset_statistics
 from smp_feedback.training.by_hand import in_segments, look_by_look, looked_through
-from smp_feedback.training.cycle import ScheduleCallable, averaging, fit_cycle, make_schedule, run_steps
+from smp_feedback.training.cycle import ScheduleCallable, asked_steps, averaging, fit_cycle, make_schedule
 from smp_feedback.training.looks_module import LooksModule
 from smp_feedback.training.loss_weights import looks_of
 from smp_feedback.training.metric import NAMES
@@ -200,5 +200,5 @@ class FeedbackModule(LooksModule):
     def configure_optimizers(self) -> Any:
         """See :mod:`smp_feedback.training.optim`."""
         optimizer = make_optimizer(self, self.optimizer, self.lr, self.weight_decay, self.feedback_lr)
-        total = run_steps(self.trainer, self.unrolling.segments)
+        total = asked_steps(self.trainer, self.unrolling.segments)
         return {"optimizer": optimizer, "lr_scheduler": make_schedule(optimizer, self.schedule, total, PLATEAU)}

@@ -124,7 +124,7 @@ class Unrolling:
         return self._progressive(weights, n, draw.randint(1, steps - n), self.progressive)
 
     def _progressive(self, weights: list[float], n: int, k: int, alpha: float) -> tuple[Looks, ...]:
-        """``(1 - alpha) L(all) + alpha L(n looks without gradient, then k with it)`` (arXiv 2202.05826, section 3.2)."""
+        """``(1 - alpha) L(all) + alpha L(n without gradient, then k with it)`` (arXiv 2202.05826, section 3.2)."""
         every = [(1 - alpha) * weight for weight in weights]
         if n == 0 and alpha < 1:  # the k looks are the first of them all: one pass does for both
             every[k - 1] += alpha
@@ -180,7 +180,7 @@ def unrolling_of(model: nn.Module, *, supervise: Any, backward: str, **asked: An
         if backward == "per_step" and not one:
             raise InvalidValue(f"{name}={asked[name]!r} is one backward pass over many looks: use backward='together'.")
     if how.segments > 1 and not carries(model):
-        fit = ", ".join(name for name, rule in catalogue().dynamics.items() if getattr(rule, "carries", False))
+        fit = ", ".join(name for name, rule in catalogue().dynamics.items() if rule.carries)
         raise InvalidValue(
             f"segments={how.segments} carries the state from one optimiser step to the next, and this "
             f"{type(model).__name__} begins anew with each call: take feedback.dynamics of {fit}."
@@ -190,4 +190,4 @@ def unrolling_of(model: nn.Module, *, supervise: Any, backward: str, **asked: An
 
 def carries(model: FeedbackModel) -> bool:
     """Whether *model* can go on from the state of an earlier call."""
-    return isinstance(model, RecurrentModel) and bool(getattr(model.recurrent.dynamics, "carries", False))
+    return isinstance(model, RecurrentModel) and model.recurrent.dynamics.carries
