@@ -56,7 +56,6 @@ FOLDED = {"sizes": ("size-differences", "Every difference"), "robustness": (DETA
 SECTIONS = {
     "sizes": ("Larger problems", ("sizes",), ("sizes",)),
     "answer": ("The answer in numbers", ("differences",), ("differences", "scores", "gains")),
-    "sizes": ("Larger problems", ("sizes",), ("sizes", "size-differences")),
     "robustness": ("Robustness", ("robustness", "train-noise"), ("robustness",)),
     "few-images": ("Few training images", ("few-shot",), ()),
     "looks": ("Look by look", ("looks",), ("looks",)),
