@@ -15,7 +15,7 @@ from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import InvalidType, InvalidValue, SurgeryError
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.models.assembly import assemble, close
-from smp_feedback.models.group_norm import base_norm_of
+from smp_feedback.models.base_norm import base_norm_of
 from smp_feedback.registry.public import catalogue
 from smp_feedback.saving import loading
 from smp_feedback.surgery.hooks import replaced_forward
@@ -55,7 +55,7 @@ def create(
     *,
     feedback: Feedback = ...,
     encoder: str | None = ...,
-    base_norm: Literal["group"] | None = ...,
+    base_norm: Literal["group", "pixel"] | None = ...,
     **kwargs: Any,
 ) -> FeedbackModel: ...
 
@@ -69,7 +69,7 @@ def create(
     *,
     feedback: Feedback = True,
     encoder: str | None = None,
-    base_norm: Literal["group"] | None = None,
+    base_norm: Literal["group", "pixel"] | None = None,
     **kwargs: Any,
 ) -> nn.Module:
     """A model that looks again: ``smp.create_model`` with one more keyword.
@@ -83,11 +83,13 @@ def create(
         in_channels: Channels of the image.
         classes: Channels of the logits.
         feedback: True (the architecture's usual loop: the recurrent one with its defaults, if it has no other), a
-            loop's name, a config such as :class:`Recurrent`, or its dict, which changes the fields it names; False
-            gives the plain model, for smp's architectures smp's own.
+            loop's or a preset's name (:func:`list_presets`: ``anytime`` is for any number of looks and images of any
+            size), a config such as :class:`Recurrent`, or its dict, which changes the fields it names, of a preset
+            ``{"preset": "anytime", "steps": 8}``; False gives the plain model, for smp's architectures smp's own.
         encoder: Alias of *encoder_name*.
         base_norm: ``group`` puts GroupNorm in the place of the base's BatchNorm, which needs no statistics per step
-            and takes small batches; for training from random weights. None leaves the base as it is made.
+            and takes small batches; ``pixel`` a normalisation over the channels of each pixel, which does not know how
+            large the image is, either. For training from random weights. None leaves the base as it is made.
         **kwargs: The architecture's own keywords.
 
     Returns:

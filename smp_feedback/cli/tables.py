@@ -23,22 +23,24 @@ from smp_feedback.training.run_folder import MODEL
 
 
 def score_table(scored: Scored, classes: Sequence[str], title: str) -> Table:
-    """One row a class, one column a look, in per cent; a class that never came up is left open.
+    """One row a class, the score, and images solved; one column a look, in per cent; what never came up is left open.
 
-    >>> from torch import tensor
-    >>> table = score_table(Scored("miou", tensor([0.5]), tensor([[0.5, float("nan")]])), ("sky", "car"), "val")
+    >>> from torch import nan, tensor
+    >>> table = score_table(Scored("miou", tensor([0.5]), tensor([[0.5, nan]]), tensor([0.0])), ("sky", "car"), "val")
     >>> [list(column.cells) for column in table.columns]
-    [['sky', 'car', 'mIoU'], ['50.0', '-', '50.0']]
+    [['sky', 'car', 'mIoU', 'solved'], ['50.0', '-', '50.0', '0.0']]
     """
     several = len(scored.looks) > 1
     heads = [f"look {t + 1}" if several else "score" for t in range(len(scored.looks))]
     table = _by_class(title, "per cent", heads, classes, scored.per_class.tolist())
     table.add_row("accuracy" if scored.name == ACCURACY else "mIoU", *map(per_cent, scored.looks.tolist()))
+    if scored.name != ACCURACY:  # of labels it is the same
+        table.add_row("solved", *map(per_cent, scored.solved.tolist()))
     return table
 
 
 def refined_table(refined: Refined, classes: Sequence[str], title: str) -> Table:
-    """One row a class, mIoU, accuracy over all pixels and calibration error; a column for each of the answers."""
+    """One row a class, mIoU, accuracy over pixels, images solved, calibration error; one column an answer."""
     updates = f"after at most {refined.steps} updates of step size {refined.step:g}"
     caption = f"per cent; {updates if refined.steps else 'after no update: as before'}"
     scores = [*refined.answers.values()]
@@ -46,6 +48,7 @@ def refined_table(refined: Refined, classes: Sequence[str], title: str) -> Table
     for name, values in (
         ("mIoU", [score.score for score in scores]),
         ("accuracy", [score.accuracy for score in scores]),
+        ("solved", [score.solved for score in scores]),
         ("calibration error", [score.ece for score in scores]),
     ):
         table.add_row(name, *map(per_cent, values))
@@ -53,12 +56,13 @@ def refined_table(refined: Refined, classes: Sequence[str], title: str) -> Table
 
 
 def restored_table(found: RestorationScores, classes: Sequence[str], title: str) -> Table:
-    """One row a class, mIoU and accuracy, and how close the image is to the clean one; a column for each image."""
+    """One row a class, mIoU, accuracy and images solved, and how close to the clean image; one column an image."""
     caption = "per cent; PSNR in dB and L1 against the clean image, whose values are 0 to 1"
     scores = [one.score for one in found.seen]
     table = _by_class(title, caption, [one.image for one in found.seen], classes, [one.per_class for one in scores])
     table.add_row("mIoU", *(per_cent(score.score) for score in scores))
-    table.add_row("accuracy", *(per_cent(score.accuracy) for score in scores), end_section=True)
+    table.add_row("accuracy", *(per_cent(score.accuracy) for score in scores))
+    table.add_row("solved", *(per_cent(score.solved) for score in scores), end_section=True)
     table.add_row("PSNR", *(f"{one.psnr:.1f}" if math.isfinite(one.psnr) else "-" for one in found.seen))
     table.add_row("L1", *(f"{one.l1:.4f}" for one in found.seen))
     return table

@@ -69,6 +69,7 @@ class Tally:
         self.confusion = torch.zeros(math.prod(shape_of(classes, task)), dtype=torch.long, device=device)
         self.bins = torch.zeros(3, BINS + 1, dtype=torch.long, device=device)  # pixels, right ones, confidence
         self.ranks = torch.zeros(2 * RANKS, dtype=torch.long, device=device)  # wrong pixels, then right ones
+        self.images = torch.zeros(2, dtype=torch.long, device=device)  # solved, and all that count
         self.strays = torch.zeros((), dtype=torch.long, device=device)
         self.edges = torch.linspace(0, 1, BINS + 1, device=device)
         self.sums: list[Tensor] = []
@@ -86,6 +87,7 @@ class Tally:
         logits = logits.float()
         cells = cells_of(logits, target, self.classes, self.ignore_index, self.task)
         self.strays += cells.strays
+        self.images += cells.images()
         count(self.confusion, cells.cell, cells.scored)
         confidence, entropy, surprise = _doubts(logits, cells.label, self.task)
         self._calibrate(confidence, cells.right, cells.scored)
@@ -106,6 +108,11 @@ class Tally:
         if not int(table.sum()):
             raise InvalidInput(f"target: every label is ignored (ignore_index={self.ignore_index}).")
         return table
+
+    def solved(self) -> float:
+        """The share of images in which all that is scored is right; NaN without any."""
+        solved, images = self.images.tolist()
+        return solved / images if images else math.nan
 
     def reliability(self) -> Reliability:
         """Confidence against accuracy."""
@@ -181,6 +188,11 @@ class Cells(NamedTuple):
     right: Tensor
     cell: Tensor
     strays: Tensor
+
+    def images(self) -> Tensor:
+        """How many images have all right that is scored, and in how many something is (2,)."""
+        scored, missed = (part[:, None].flatten(1).any(1) for part in (self.scored, self.scored & ~self.right))
+        return torch.stack([(scored & ~missed).sum(), scored.sum()])
 
 
 def cells_of(logits: Tensor, target: Tensor, classes: int, ignore_index: int | None, task: str = SEGMENTATION) -> Cells:

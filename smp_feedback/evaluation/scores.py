@@ -25,6 +25,8 @@ class LookScore:
         per_class: Intersection over union, or recall, of each class; None for one that is in neither
             prediction nor target (recall: not in the target), and does not count.
         accuracy: Share of pixels that are right.
+        solved: Share of images in which every pixel that is scored is right, of those that have one; in ``multilabel``
+            every pixel of every class.
         ece: Expected calibration error, 15 bins, mean of |accuracy - confidence|.
         nll: Negative log-likelihood in nats per pixel.
         uncertainty_right: Mean entropy of the prediction on right pixels, in nats; None without any.
@@ -37,6 +39,7 @@ class LookScore:
     score: float
     per_class: tuple[float | None, ...]
     accuracy: float
+    solved: float
     ece: float
     nll: float
     uncertainty_right: float | None
@@ -75,6 +78,7 @@ def score_of(tally: Tally, looks: int, task: str) -> LookScore:
         score=score,
         per_class=per_class,
         accuracy=float(table.diagonal(dim1=-2, dim2=-1).sum() / table.sum()),
+        solved=tally.solved(),
         ece=reliability.error,
         nll=nll,
         uncertainty_right=of_right,

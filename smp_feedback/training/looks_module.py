@@ -12,7 +12,7 @@ from smp_feedback.data.batch import image_of, pair_of
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.surgery.extension import looping_in
 from smp_feedback.training.judging import JudgingModule
-from smp_feedback.training.metric import LookMetric, task_of
+from smp_feedback.training.metric import SOLVED, LookMetric, task_of
 from smp_feedback.training.scoring_module import Batch, check_answer
 
 
@@ -79,10 +79,10 @@ class LooksModule(JudgingModule):
 
     def _conclude(self, stage: str) -> None:
         scored = self.conclude()
-        name = f"{stage}_{scored.name}"
-        self.log(name, scored.looks[-1], prog_bar=True, sync_dist=True)
-        if self.steps > 1:
-            self.log_dict({f"{name}/look_{t + 1}": look for t, look in enumerate(scored.looks)}, sync_dist=True)
+        for name, looks in ((scored.name, scored.looks), (SOLVED, scored.solved)):
+            self.log(f"{stage}_{name}", looks[-1], prog_bar=name != SOLVED, sync_dist=True)
+            if self.steps > 1:
+                self.log_dict({f"{stage}_{name}/look_{t + 1}": look for t, look in enumerate(looks)}, sync_dist=True)
 
     def _metric(self, task: str) -> LookMetric:
         return LookMetric(task, classes=self.classes, steps=self.steps, ignore_index=self.ignore_index)

@@ -14,7 +14,7 @@ from smp_feedback.evaluation.confusion import cells_of, check_strays, count, lab
 from smp_feedback.evaluation.scores import shares
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
 
-MIOU, ACCURACY = "miou", "accuracy"
+MIOU, ACCURACY, SOLVED = "miou", "accuracy", "solved"
 NAMES = {SEGMENTATION: MIOU, MULTILABEL: MIOU, CLASSIFICATION: ACCURACY}
 
 
@@ -25,18 +25,20 @@ class Scored(NamedTuple):
         name: ``miou`` or ``accuracy``.
         looks: The score of each look (T,), in [0, 1].
         per_class: IoU, or accuracy (recall), of each class (T, classes); NaN for a class that never came up.
+        solved: Share of images in which all that is scored is right, after each look (T,); NaN where there are none.
     """
 
     name: str
     looks: Tensor
     per_class: Tensor
+    solved: Tensor
 
 
 class LookMetric(Metric):
-    """MIoU of masks, or accuracy of labels (B,), for each of T looks, over all processes.
+    """MIoU of masks, or accuracy of labels (B,), and images solved, for each of T looks, over all processes.
 
     A confusion matrix for each look, of ``multilabel`` one for each class; that of torchmetrics asks the device, in
-    every batch, how many pixels are not ignored.
+    every batch, how many pixels are not ignored. Beside it a count of the images in which all is right.
 
     Args:
         task: ``segmentation``, ``multilabel`` or ``classification``.
@@ -53,6 +55,7 @@ class LookMetric(Metric):
     """
 
     tables: Tensor
+    images: Tensor
     strays: Tensor
 
     def __init__(
@@ -62,6 +65,7 @@ class LookMetric(Metric):
         self.task, self.classes, self.ignore_index = task, classes, ignore_index
         cells = math.prod(shape_of(classes, task))
         self.add_state("tables", torch.zeros(steps, cells, dtype=torch.long), "sum")
+        self.add_state("images", torch.zeros(steps, 2, dtype=torch.long), "sum")
         self.add_state("strays", torch.zeros((), dtype=torch.long), "sum")
 
     def update(self, t: int, logits: Tensor, target: Tensor) -> None:
@@ -72,6 +76,7 @@ class LookMetric(Metric):
         """
         cells = cells_of(logits, target, self.classes, self.ignore_index, self.task)
         count(self.tables[t], cells.cell, cells.scored)
+        self.images[t] += cells.images()
         self.strays += cells.strays
 
     def reset(self) -> None:
@@ -79,22 +84,25 @@ class LookMetric(Metric):
         with torch.inference_mode(False):
             super().reset()
 
-    def compute(self) -> Tensor:
-        """The matrices (T, classes, classes), rows targets, columns predictions; ``multilabel``: (T, classes, 2, 2).
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Confusion matrices, and images: how many were solved, and how many there are, (T, 2).
+
+        Matrices are (T, classes, classes), rows targets, columns predictions; ``multilabel``: (T, classes, 2, 2).
 
         Raises:
             InvalidInput: If labels were met that are neither a class nor ignored.
         """
         check_strays(self.strays, labels_in(self.classes, self.task), self.ignore_index)
-        return self.tables.view(-1, *shape_of(self.classes, self.task))
+        return self.tables.view(-1, *shape_of(self.classes, self.task)), self.images
 
     def scored(self) -> Scored:
         """The scores so far; as :meth:`compute`."""
-        tables = self.compute()
+        tables, images = self.compute()
         found = [shares(table, self.task, self.ignore_index) for table in tables.cpu()]
-        looks = [score for score, _ in found]
-        per_class = [[math.nan if one is None else one for one in each] for _, each in found]
-        return Scored(NAMES[self.task], *(torch.tensor(rows, device=tables.device) for rows in (looks, per_class)))
+        looks = torch.tensor([score for score, _ in found], device=tables.device)
+        rows = [[math.nan if one is None else one for one in each] for _, each in found]
+        per_class = torch.tensor(rows, device=tables.device)
+        return Scored(NAMES[self.task], looks, per_class, images[:, 0] / images[:, 1])
 
 
 def task_of(target: Tensor) -> str:

@@ -109,11 +109,13 @@ def test_validate_prints_a_table_of_classes_and_looks(fitted, tmp_path, capsys):
     assert smp_feedback(f"validate --run {fitted} --out {tmp_path}") == 0
     printed = capsys.readouterr().out
     rows = {line.split("│")[1].strip(): line.split("│")[2:-1] for line in printed.splitlines() if line.startswith("│")}
-    assert {"background", "mIoU"} <= rows.keys()
+    assert {"background", "mIoU", "solved"} <= rows.keys()
     found = json.loads((tmp_path / "scores.json").read_text())
     assert [float(cell) for cell in rows["mIoU"]] == pytest.approx([100 * look for look in found["looks"]], abs=0.06)
+    assert [float(cell) for cell in rows["solved"]] == pytest.approx([100 * part for part in found["solved"]], abs=0.06)
     row = logged(fitted)
     assert found["looks"] == pytest.approx([float(row[f"val_miou/look_{t}"]) for t in (1, 2)], abs=1e-6)
+    assert found["solved"] == [float(row[f"val_solved/look_{t}"]) for t in (1, 2)]
 
 
 def test_test_scores_other_images(fitted, tmp_path, capsys):
@@ -356,3 +358,4 @@ def test_two_processes_train_and_score_as_one(config, tmp_path):
     row = logged(tmp_path / "two")
     alone = json.loads((tmp_path / "one/scores.json").read_text())
     assert alone["looks"] == pytest.approx([float(row[f"val_miou/look_{t}"]) for t in (1, 2)], abs=1e-6)
+    assert alone["solved"] == pytest.approx([float(row[f"val_solved/look_{t}"]) for t in (1, 2)], abs=1e-6)

@@ -217,3 +217,14 @@ def test_a_mirrored_task_is_the_task_of_the_mirrored_image(name):
 
     plain, turned = (open_dataset(name, size=16, count=2, transform=how)[1] for how in (None, mirrored))
     assert all(torch.equal(a.flip(-1), b) for a, b in zip(plain, turned, strict=True))
+
+
+def test_the_tasks_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    from PIL import Image
+
+    from benchmarks import tasks_figure
+
+    tasks_figure.main([str(tmp_path / "tasks.png")])
+    pixels = np.asarray(Image.open(tmp_path / "tasks.png").convert("RGB"))
+    assert (pixels == (255, 0, 0)).all(-1).sum() > 100  # the marks are as red as in the images

@@ -127,7 +127,7 @@ def test_a_trained_model_wrapped_keeps_the_class_of_every_pixel(steps):
 @pytest.mark.parametrize("dynamics", list(catalogue().dynamics))
 @pytest.mark.parametrize("projection", [None, *catalogue().projections])
 def test_every_dynamics_and_projection_goes_with_it(dynamics, projection):
-    model = dirichlet(dynamics=dynamics, projection=projection, steps=3, tau=2.0)
+    model = dirichlet(dynamics=dynamics, projection=projection, steps=3)
     check_agreement(model, IMAGE)
     check_heard(model, IMAGE)
 

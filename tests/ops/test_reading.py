@@ -112,7 +112,9 @@ def test_several_labels_by_hand():
     target = torch.tensor([[[1, 0, 0, 1]], [[0, 0, 0, 1]]])[None]
     metric = LookMetric(MULTILABEL, classes=2, steps=1)
     metric.update(0, 9.0 * said - 4, target)
-    assert metric.compute().tolist() == [[[[1, 1], [1, 1]], [[3, 0], [0, 1]]]]
+    tables, images = metric.compute()
+    assert tables.tolist() == [[[[1, 1], [1, 1]], [[3, 0], [0, 1]]]]
+    assert images.tolist() == [[0, 1]]
     assert metric.scored().per_class[0].tolist() == pytest.approx([1 / 3, 1])
     assert metric.scored().looks.tolist() == pytest.approx([2 / 3])
 

@@ -142,7 +142,7 @@ def _scored(
             "score": score.score,
             "per_class": list(score.per_class),
             "ece": score.ece,
-            "solved": getattr(score, "solved", None),
+            "solved": score.solved,
         }
         yield {**where, **found}
 

@@ -127,6 +127,8 @@ class ComparisonSettings(ExperimentSettings):
             check_number("clip", self.clip, above=0)
         check_training(self.training or {})
         self._check_sizes()
+        if self.init is not None and (deeper := [name for name in self.models if name.startswith("equal-inference")]):
+            raise InvalidValue(f"init={self.init!r}: {deeper[0]} has other layers; leave one of the two out.")
         self.config, self.conditions, self.tests  # noqa: B018  (each raises)
 
     @property

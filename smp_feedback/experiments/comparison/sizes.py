@@ -113,11 +113,7 @@ def _conclusion(found: Comparison, every: Sequence[Gain], looks: int) -> str:
     best = [size for size, here in by_size.items() if all(one.beaten for one in here)]
     what = "solves more images" if found.measure == SOLVED else f"has more {found.measure}"
     more = f"after {looks} looks feedback {what} than {joined(dict.fromkeys(one.twin for one in every))}"
-    but = [
-        f"at {said(size)} {_unbeaten(one for one in every if one.size == size)}"
-        for size in found.sizes
-        if size not in best
-    ]
+    but = [_unbeaten(here) for size, here in by_size.items() if size not in best]
     if any(one.verdict == ONE_SEED for one in every):
         answer, but = "One seed, which shows no spread", [part.replace(" that is not shown", " not") for part in but]
     else:

@@ -48,7 +48,7 @@ class AnswersAlike:
     @torch.no_grad()
     def __call__(self, old: Tensor | None, new: Tensor) -> Tensor:
         """Count the looks that said the same."""
-        labels = self.labels(new).flatten(1)
+        labels = self.labels(new).reshape(len(new), -1)
         if self.last is None:
             self.alike = torch.ones(len(labels), dtype=torch.long, device=labels.device)
         else:
