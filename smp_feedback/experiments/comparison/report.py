@@ -54,7 +54,7 @@ SPREAD = (
 FOLDED = {"sizes": ("size-differences", "Every difference"), "robustness": (DETAIL, "Every condition")}
 # section: its title, its figures (by the beginning of their names) and its tables
 SECTIONS = {
-    "sizes": ("Larger problems", ("sizes",), ("sizes", "size-differences")),
+    "sizes": ("Larger problems", ("sizes",), ("sizes",)),
     "answer": ("The answer in numbers", ("differences",), ("differences", "scores", "gains")),
     "robustness": ("Robustness", ("robustness", "train-noise"), ("robustness",)),
     "few-images": ("Few training images", ("few-shot",), ()),
