@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("lightning")
 pytest.importorskip("matplotlib")
@@ -19,6 +20,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 REAL = Path(__file__).parents[1].parent / "shared" / "data" / "mnist"
 WORDS = {
     "mnist": "--arch timm/test_resnet.r160_in1k --epochs 1 --batch_size 4 --looks 3 --steps 2 --noise 3 --root {root}",
+    "solve_a_maze": "--size 2 --larger 3 --train_steps 1 --steps 1 2 --looks 1 2 --images 1",
     "wrap_smp": "--train_steps 2 --images 4",
     "wrap_torchvision": "--name lraspp_mobilenet_v3_large --size 64",
     "write_a_plugin": "--train_steps 2",
@@ -110,6 +112,18 @@ def test_the_table_of_digits_is_the_mean_over_seeds():
     rows += [{"model": "feed-forward", "seed": 0, "severity": 5, "looks": 1, "score": 0.5}]
     cells = [list(column.cells) for column in module.table(rows).columns]
     assert cells == [["feed-forward", "feedback"], ["5", "none"], ["50.0", "92.0"], ["", "93.0"]]
+
+
+def test_the_example_of_a_maze_scores_every_size_and_films_the_largest(tmp_path, capsys):
+    example("solve_a_maze").main(words("solve_a_maze", "", tmp_path))
+    printed = capsys.readouterr().out
+    for size in (2, 3):
+        line = next(line for line in printed.splitlines() if line.startswith(f"{size} x {size}, solved in per cent"))
+        assert [part.split()[1] for part in line.partition(": ")[2].split(", ")] == ["(1)", "(2)"]
+    assert f"wrote {tmp_path / 'maze.gif'}" in printed
+    with Image.open(tmp_path / "maze.gif") as film:
+        assert film.n_frames >= 2
+        assert film.width > 7 * 40, "pixels large enough to be counted"
 
 
 @pytest.mark.sweep

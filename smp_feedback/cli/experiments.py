@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +20,9 @@ from smp_feedback.experiments.base_settings import ExperimentSettings
 if TYPE_CHECKING:
     from smp_feedback.experiments.engine import Experiment
 
+FIGURES = "figures"
+MOVING = (".gif", ".webp")
+
 
 def add_arguments(parser: ArgumentParser, settings: type[ExperimentSettings], out: str, files: str) -> None:
     """What an experiment with *settings* can be told; *files* is what it leaves in ``--out``."""
@@ -29,6 +32,30 @@ def add_arguments(parser: ArgumentParser, settings: type[ExperimentSettings], ou
     parser.add_argument("--jobs", type=int, default=1, help="models trained at the same time")
     parser.add_argument("--accelerator", default="auto", help="Lightning's: auto, cpu, gpu")
     parser.add_argument("--executor", default="local", help="who trains: local, dask://HOST:PORT or slurm")
+
+
+def lists_of_words(words: Sequence[str], settings: type[ExperimentSettings], *, of_one: Collection[str]) -> list[str]:
+    """*words* where several behind an option that takes a list are that list; behind those *of_one*, one is, too.
+
+    >>> from smp_feedback.experiments.comparison.settings import ComparisonSettings
+    >>> lists_of_words(["--sizes", "5", "9", "--seeds", "3"], ComparisonSettings, of_one=["sizes"])
+    ['--sizes', '[5, 9]', '--seeds', '3']
+    """
+    lists = {f"--{f.name}" for f in fields(settings) if str(f.type).startswith("list[")}
+    joined: list[str] = []
+    for flag, behind in _by_option(words):
+        alone = behind[:1] if flag.removeprefix("--") in of_one and not behind[0].startswith("[") else []
+        if flag in lists and (len(behind) > 1 or alone):
+            behind = [f"[{', '.join(behind)}]"]
+        joined += [flag, *behind]
+    return joined
+
+
+def _by_option(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each option, or first word, with the words behind it."""
+    starts = [i for i, word in enumerate(words) if i == 0 or word.startswith("--")]
+    for begin, end in zip(starts, [*starts[1:], len(words)], strict=True):
+        yield words[begin], [*words[begin + 1 : end]]
 
 
 def conduct(experiment: Experiment[Any, Any], kind: type[ExperimentSettings], args: Any) -> None:
@@ -79,5 +106,16 @@ def aloud(experiment: Experiment[Any, Any], settings: Any, out: str, **how: Any)
         console.print(*table.within(console.width), sep="\n")
     for said in experiment.summary(results):
         console.print(said)
+    for line in _wrote(written):
+        console.print(f"wrote {line}", soft_wrap=True)
+
+
+def _wrote(written: Iterable[Path]) -> Iterator[str]:
+    """Every file, but of the figures, which the page shows, only what moves and how many there are."""
+    figures: dict[Path, int] = {}
     for path in written:
-        console.print(f"wrote {path}", soft_wrap=True)
+        if path.parent.name == FIGURES and path.suffix not in MOVING:
+            figures[path.parent] = figures.get(path.parent, 0) + 1
+        else:
+            yield str(path)
+    yield from (f"{folder} ({count} figure{'s' * (count > 1)})" for folder, count in figures.items())

@@ -138,7 +138,12 @@ def _interrupted() -> int:
 
 
 def _with_settings(verb: Verb | None, words: Sequence[str]) -> Sequence[str]:
-    """*words* after those of the run that they name."""
+    """*words* after those of the run that they name; of a comparison, with its lists put together."""
+    if verb is compare:
+        from smp_feedback.cli.experiments import lists_of_words
+        from smp_feedback.experiments.comparison.settings import ComparisonSettings
+
+        return lists_of_words(words, ComparisonSettings, of_one=("sizes", "looks"))
     if verb not in (*TRAINING, score, restore):
         return words
     from smp_feedback.cli.subcommands import with_settings_of_a_run

@@ -20,10 +20,11 @@ from smp_feedback.training.trainer import fit
 TEST_SEED = 2**32  # every run is scored on the same corrupted images; no run is trained under these
 
 
-def opened(settings: ExperimentSettings, split: str, seed: int = 0, count: int | None = None) -> Any:
-    """One split of the settings' data, clean."""
+def opened(settings: ExperimentSettings, split: str, seed: int = 0, count: int | None = None, size: Any = None) -> Any:
+    """One split of the settings' data, clean; of another *size* than theirs where one is given."""
     augment = settings.augment if split == "train" else "none"
-    options = {"root": settings.root, "size": settings.size, "seed": seed, "count": count, "transform": augment}
+    size = settings.size if size is None else size
+    options = {"root": settings.root, "size": size, "seed": seed, "count": count, "transform": augment}
     return open_dataset(settings.data, split, **options, **settings.data_options)
 
 
@@ -32,11 +33,11 @@ def facts(settings: ExperimentSettings) -> Facts:
     return facts_of(opened(settings, settings.split, count=1))
 
 
-def held_out(settings: ExperimentSettings) -> Subset[Any]:
-    """The images to score, clean, at most as many as are asked for."""
-    data = opened(settings, settings.split)
+def held_out(settings: ExperimentSettings, size: Any = None) -> Subset[Any]:
+    """The images to score, clean, at most as many as are asked for; of another *size* where one is given."""
+    data = opened(settings, settings.split, size=size)
     if 0 < settings.test_images < len(data):
-        data = opened(settings, settings.split, count=settings.test_images)
+        data = opened(settings, settings.split, count=settings.test_images, size=size)
     return Subset(data, range(len(data)))
 
 
@@ -46,7 +47,14 @@ def check_apart(settings: ExperimentSettings) -> None:
         check_shared({"train": opened(settings, "train")}, unused={settings.split: opened(settings, settings.split)})
 
 
-def train(key: Any, module: lightning.LightningModule, data: PairsModule, steps: int, accelerator: str) -> float:
+def train(
+    key: Any,
+    module: lightning.LightningModule,
+    data: PairsModule,
+    steps: int,
+    accelerator: str,
+    clip: float | None = None,
+) -> float:
     """The seconds that it takes to train *module* as the run of *key*; its seed is the key's.
 
     Raises:
@@ -55,7 +63,7 @@ def train(key: Any, module: lightning.LightningModule, data: PairsModule, steps:
     gc.collect()  # the run before left its model in cycles: few objects, so Python waits, and much memory
     begin = time.perf_counter()
     try:
-        fit(module, data, steps=steps, seed=key.seed, progress=False, accelerator=accelerator)
+        fit(module, data, steps=steps, seed=key.seed, progress=False, accelerator=accelerator, clip=clip)
     except NotFinite as error:
         raise NotFinite(f"{key}: {error}") from error
     return time.perf_counter() - begin

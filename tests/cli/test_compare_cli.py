@@ -13,8 +13,9 @@ pytest.importorskip("lightning")
 pytest.importorskip("matplotlib")
 import yaml
 
+from smp_feedback.cli.experiments import _wrote
 from smp_feedback.cli.main import main
-from smp_feedback.experiments.comparison.settings import MODELS, ComparisonSettings
+from smp_feedback.experiments.comparison.settings import ComparisonSettings
 
 EVERY = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 STUDIES = [path for path in EVERY if path.stem not in ("score", "ablation")]  # of other verbs, and tested there
@@ -76,7 +77,7 @@ def test_a_comparison_prints_its_tables_the_answer_and_every_file_and_goes_on_wh
         ("--images 4", "images"),
         ("--images '[4, few]'", "images"),
         ("--train occlusion", "train"),
-        ("--config '{{trian: [clean]}}'", "does not accept option 'trian'. Did you mean 'train'?"),
+        ("--config '{{trian: [clean]}}'", "does not accept option 'trian'. Did you mean 'train' or"),
         ("--config {tmp}/none.yaml", "none.yaml"),
         ("--augment flop", "Did you mean 'flip'"),
         ("--split tset", "Did you mean 'test'"),
@@ -92,6 +93,23 @@ def test_what_is_wrong_is_one_line_before_any_work(line, says, config, tmp_path,
     assert err.count("\n") == 1
     assert says.format(tmp=tmp_path) in err
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_several_words_behind_an_option_are_a_list(config, monkeypatch):
+    asked = []
+    monkeypatch.setattr("smp_feedback.cli.experiments.aloud", lambda _, found, out, **__: asked.append(found))
+    words = "--sizes 32 48 --looks 8 --models feedback plain --corruptions '[]' --seeds 2 --images '[2]'"
+    assert compare(f"--config {config} {words}") == 0
+    [found] = asked
+    assert (found.sizes, found.looks, found.models, found.seeds) == ([32, 48], [8], ["feedback", "plain"], 2)
+    assert compare(f"--config {config} --sizes '[[16, 32], 48]' --corruptions '[]'") == 0
+    assert asked[1].sizes == [[16, 32], 48]
+
+
+def test_figures_are_counted_and_what_moves_is_named():
+    files = ["report.html", "results.json", "figures/a.svg", "figures/a.png", "figures/solving.webp"]
+    lines = [*_wrote([Path("out") / name for name in files])]
+    assert lines == ["out/report.html", "out/results.json", "out/figures/solving.webp", "out/figures (2 figures)"]
 
 
 def test_other_settings_do_not_enter_a_folder_that_is_taken(config, tmp_path, capsys):
@@ -131,8 +149,12 @@ def test_help_describes_every_key_in_plain_words(verb, capsys):
     assert keys[verb] <= set(described)
 
 
-def test_the_demo_is_a_comparison_of_all_models():
+def test_the_demo_shows_larger_problems_and_a_twin_of_equal_inference():
     [demo] = (yaml.safe_load(path.read_text()) for path in STUDIES if path.stem == "demo")
-    assert ComparisonSettings(**demo).models == list(MODELS)
+    settings = ComparisonSettings(**demo)
+    assert {"feedback", "plain", "equal-inference"} <= {*settings.models}
+    assert max(settings.sizes) > 4 * settings.size
+    assert max(settings.looks) >= 10 * settings.trained_looks
+    assert settings.images[0] >= settings.batch_size * settings.train_steps, "no image is seen twice"
     rule = (Path(__file__).parents[2] / "Makefile").read_text()
     assert "compare --config studies/demo.yaml" in rule

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from smp_feedback.evaluation.statistics import AHEAD, BEHIND, LEVEL, ONE_SEED, Paired, chance, significance
+from smp_feedback.experiments.comparison import sizes
 from smp_feedback.experiments.comparison.results import (
     FEEDBACK,
-    MODELS,
     TWINS,
+    USUAL,
     Comparison,
     ComparisonRun,
     ScoreTable,
@@ -21,9 +22,10 @@ from smp_feedback.experiments.comparison.results import (
     paired,
 )
 from smp_feedback.experiments.comparison.schema import parse
+from smp_feedback.experiments.comparison.sizes import joined
 from smp_feedback.experiments.table import number
 
-NAMES = {"plain": "the plain model", "one-step": "one-step", "equal-compute": "equal-compute"}
+NAMES = {twin: twin for twin in TWINS} | {"plain": "the plain model"}
 LITTLE = 0.005  # half a point: a lead below it may be beyond the spread and still be of no use
 # what it means not to be ahead of a twin; the most telling twin first
 REASONS = {
@@ -37,6 +39,8 @@ REASONS = {
 def summary(results: Mapping[str, Any]) -> list[str]:
     """The conclusion, what the seeds can show, the range over conditions, the cost, and what is missing."""
     found = parse(results)
+    if found.sizes:
+        return [sizes.conclusion(found), *sizes.against(found), *gaps(results)]
     seeds = [len(gain.values) for gain in _against_twins(found.scores()).values()]
     lines = [conclusion(results), *_elsewhere(found), significance(min(seeds, default=0))]
     lines += [*_range(found), *_cost(found), *gaps(results)]
@@ -58,6 +62,8 @@ def conclusion(results: Mapping[str, Any]) -> str:
         InvalidInput: If *results* are no comparison.
     """
     found = parse(results)
+    if found.sizes:
+        return sizes.conclusion(found)
     every = kinds(found.scores())
     table = every.get("as trained", found.scores())
     gains = _against_twins(table)
@@ -73,13 +79,13 @@ def _said(table: ScoreTable, gains: Mapping[str, Paired], metric: str) -> str:
     over = (
         f"averaged over {' to '.join(map(str, counts))} conditions" if counts != [1] else "in the one condition tested"
     )
-    return f"{over}, feedback is {_joined([versus(NAMES[twin], gain, metric) for twin, gain in gains.items()])}"
+    return f"{over}, feedback is {joined([versus(NAMES[twin], gain, metric) for twin, gain in gains.items()])}"
 
 
 def _but(answer: str, otherwise: Mapping[str, Paired]) -> str:
     """A yes says in the same breath where it does not hold."""
     behind = [NAMES[twin] for twin, gain in otherwise.items() if gain.verdict == BEHIND]
-    return f"; on what it was not trained on it is behind {_joined(behind)}" if behind and answer != "No" else ""
+    return f"; on what it was not trained on it is behind {joined(behind)}" if behind and answer != "No" else ""
 
 
 def _elsewhere(found: Comparison) -> list[str]:
@@ -94,13 +100,14 @@ def _elsewhere(found: Comparison) -> list[str]:
 def gaps(results: Mapping[str, Any]) -> list[str]:
     """What the comparison lacks, a sentence each: models, scores, seeds."""
     found = parse(results)
-    said = [f"No {model} run: it was not trained, or not kept." for model in MODELS if model not in found.models]
-    unscored = [run for run in found.runs if not any(math.isfinite(score.score) for score in run.scores.values())]
+    wanted = found.settings.get("models", (FEEDBACK, *USUAL))
+    said = [f"No {model} run: it was not trained, or not kept." for model in wanted if model not in found.models]
+    unscored = [run for run in found.runs if not any(math.isfinite(score.score) for score in run.every_score)]
     said += [f"{_named(run)} has no scores." for run in unscored]
     for run in (run for run in found.runs if run not in unscored):
-        missing = sum(not math.isfinite(score.score) for score in run.scores.values())
+        missing = sum(not math.isfinite(score.score) for score in run.every_score)
         if missing:
-            said.append(f"{_named(run)}: {missing} of {len(run.scores)} scores are no numbers and are left out.")
+            said.append(f"{_named(run)}: {missing} of {len(run.every_score)} scores are no numbers and are left out.")
     seeds = {run.seed for run in found.runs}
     for group in found.groups:
         for model in found.models:
@@ -120,7 +127,7 @@ def _answer(gains: Mapping[str, Paired]) -> str:
     verdicts = {gain.verdict for gain in gains.values()}
     if verdicts & {LEVEL, BEHIND}:
         return "No"
-    if verdicts != {AHEAD} or set(gains) != set(TWINS):
+    if verdicts != {AHEAD} or not set(gains) >= set(USUAL):
         return "Undecided"
     return "Yes" if min(gain.mean for gain in gains.values()) >= LITTLE else "Yes, by little"
 
@@ -146,10 +153,10 @@ def _because(gains: Mapping[str, Paired]) -> str:
                 return f": {reason}"
     if _answer(gains) != "Undecided":
         return ""
-    absent = [twin for twin in TWINS if twin not in gains]
+    absent = [twin for twin in USUAL if twin not in gains]
     if any(gain.verdict == ONE_SEED for gain in gains.values()):
         return ": one seed cannot tell a difference from chance"
-    return f": {_joined(absent)} {'was' if len(absent) == 1 else 'were'} not compared, and may gain as much"
+    return f": {joined(absent)} {'was' if len(absent) == 1 else 'were'} not compared, and may gain as much"
 
 
 def _range(found: Comparison) -> list[str]:
@@ -206,7 +213,3 @@ def _cost(found: Comparison) -> list[str]:
 
 def _named(run: ComparisonRun) -> str:
     return f"{run.model}, seed {run.seed}, {run.train}, {run.images} images"
-
-
-def _joined(parts: list[str]) -> str:
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -10,7 +10,15 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.experiments.comparison.conclusion import summary
 from smp_feedback.experiments.comparison.pictures import draw_pictures
 from smp_feedback.experiments.comparison.report import write_report
-from smp_feedback.experiments.comparison.runs import ComparisonKey, keys, passes_of, run, training_data, untrained
+from smp_feedback.experiments.comparison.runs import (
+    ComparisonKey,
+    keys,
+    lesson,
+    passes_of,
+    run,
+    training_data,
+    untrained,
+)
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.experiments.comparison.tables import shown
 from smp_feedback.experiments.engine import Experiment
@@ -21,22 +29,35 @@ def plan(settings: ComparisonSettings) -> str:
     """What is about to be done, in a sentence."""
     return (
         f"{len([*keys(settings)])} models of {settings.arch} on {settings.data}: {', '.join(settings.models)}; "
-        f"{settings.train_steps} steps of {settings.batch_size} images each (T = {settings.looks}), "
+        f"{settings.train_steps} steps of {settings.batch_size} images each (T = {_looks(settings)}), "
         f"{settings.seeds} seed{'s' * (settings.seeds > 1)}, trained under {', '.join(settings.train)}, on "
-        f"{', '.join('all' if not n else str(n) for n in settings.images)} images."
+        f"{', '.join('all' if not n else str(n) for n in settings.images)} images{_tests(settings)}."
     )
+
+
+def _looks(settings: ComparisonSettings) -> str:
+    low, high = settings.unrolling.span
+    return str(high) if low == high else f"{low} to {high}"
+
+
+def _tests(settings: ComparisonSettings) -> str:
+    if settings.sizes is None:
+        return ""
+    looks = settings.looks or [settings.trained_looks]
+    return f"; tested at sizes {', '.join(map(str, settings.sizes))}, after {', '.join(map(str, looks))} looks"
 
 
 def check(settings: ComparisonSettings) -> None:
     """Open every split and build every model once, before hours are spent."""
-    held_out(settings)[0]
+    for size in settings.sizes or [None]:
+        held_out(settings, size)[0]
     check_apart(settings)
     wanted = [ComparisonKey("feedback", settings.conditions[0], n, 0) for n in settings.images]
     counts = [training_data(settings, key)[1] for key in wanted]
     if len(set(counts)) < len(counts):
         raise InvalidValue(f"images={settings.images}: 0 is all of them, {max(counts)}; expected each number once.")
-    for name in settings.models:
-        untrained(settings, wanted[0]._replace(model=name))
+    for key in (wanted[0]._replace(model=name) for name in settings.models):
+        lesson(settings, key, untrained(settings, key))
 
 
 def gather(settings: ComparisonSettings) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from smp_feedback.experiments.comparison.results import (
     CLEAN,
     FEEDBACK,
     MODELS,
+    SOLVED,
     TWINS,
     Comparison,
     ScoreTable,
@@ -21,6 +22,7 @@ from smp_feedback.experiments.comparison.results import (
     select,
 )
 from smp_feedback.experiments.comparison.schema import parse
+from smp_feedback.experiments.comparison.size_figures import at_sizes
 from smp_feedback.plotting.axes import bars, curve, legend, small_panels, whole_numbers
 from smp_feedback.plotting.style import LINES
 
@@ -33,8 +35,13 @@ LOOK: dict[str, dict[str, Any]] = {
     "plain": {"color": LINES[6], "marker": "s", "linestyle": "--"},
     "one-step": {"color": LINES[4], "marker": "^", "linestyle": "-."},
     "equal-compute": {"color": LINES[1], "marker": "D", "linestyle": ":", "markerfacecolor": "white"},
+    "equal-inference": {"color": LINES[2], "marker": "v", "linestyle": (0, (8, 2))},
+    "equal-inference-3x": {"color": LINES[3], "marker": "P", "linestyle": (0, (6, 1, 1, 1, 1, 1))},
 }
-HATCHES = {"feedback": "", "plain": "///", "one-step": "...", "equal-compute": "xxx"}
+HATCHES = {
+    **{"feedback": "", "plain": "///", "one-step": "...", "equal-compute": "xxx"},
+    **{"equal-inference": "---", "equal-inference-3x": "+++"},
+}
 SEED = "#777777"  # of the dots for one seed, and of what stands for a number of looks
 ACROSS = 4  # panels in a row
 MOST_CLASSES = 30  # more bars than that are no figure; the table has them all
@@ -44,13 +51,14 @@ def figures(results: Mapping[str, Any]) -> dict[str, Figure]:
     """Every figure that has something to show, by name, in the order of the report.
 
     ``differences`` always comes first; ``few-shot`` needs two numbers of training images, ``train-noise`` two
-    training conditions, ``looks`` a feedback model scored at several looks.
+    training conditions, ``looks`` a feedback model scored at several looks. ``sizes`` and ``sizes-looks`` are those
+    of test images of several sizes, and end in what was trained on where that is not always the same.
 
     Raises:
         InvalidInput: If *results* are no comparison.
     """
     found = parse(results)
-    made: dict[str, Figure | None] = {"differences": _differences(found)}
+    made: dict[str, Figure | None] = {"differences": _differences(found), **at_sizes(found, LOOK)}
     for train in dict.fromkeys(train for train, _ in found.groups):
         made[f"robustness-{train.replace(':', '-')}"] = _robustness(found, train)
     made |= {
@@ -63,9 +71,14 @@ def figures(results: Mapping[str, Any]) -> dict[str, Figure]:
     return {name: figure for name, figure in made.items() if figure is not None}
 
 
-def caption(name: str, metric: str) -> str:
-    """What the figure *name* shows, in a sentence or two."""
+def caption(name: str, metric: str, measure: str = SOLVED) -> str:
+    """What the figure *name* shows, in a sentence or two; *measure* is what sizes are compared by."""
+    what = "The share of images solved, every pixel right," if measure == SOLVED else f"The {metric} reached"
     texts = {
+        "sizes": f"{what} over the size of the test images, the mean over seeds, their range shaded. The mark is the "
+        "size in training.",
+        "sizes-looks": f"{what} by the feedback model over its looks when it is tested, a line a size: the mean over "
+        "seeds, their range shaded. The upright band is how often it looked in training.",
         "differences": f"Feedback minus each twin, in points of {metric}: a grey dot a seed, the mean over seeds with "
         "its 95 % t interval; right of the line feedback is ahead. As trained, otherwise: averaged over all conditions "
         "of the kind.",
@@ -81,7 +94,8 @@ def caption(name: str, metric: str) -> str:
         "cost": f"{metric}, averaged over the conditions, against what it cost: up and to the left is better. Bars are "
         "the standard deviation over seeds.",
     }
-    return texts.get(name) or texts.get(name.partition("-")[0], name)
+    begins = "sizes-looks" if name.startswith("sizes-looks") else name.partition("-")[0]
+    return texts.get(name) or texts.get(begins, name)
 
 
 def _differences(found: Comparison) -> Figure | None:

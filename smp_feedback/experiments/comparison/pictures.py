@@ -9,6 +9,7 @@ from torch import nn
 
 from smp_feedback.experiments.comparison.runs import ComparisonKey, restored
 from smp_feedback.experiments.comparison.settings import ComparisonSettings, Condition
+from smp_feedback.experiments.comparison.size_pictures import Shown, size_pictures
 from smp_feedback.experiments.runs import TEST_SEED, facts, held_out
 from smp_feedback.data.feeding import feeding
 from smp_feedback.data import Corrupted, Sample
@@ -24,6 +25,8 @@ LOOKS = 20  # many more than any was trained with
 def draw_pictures(settings: ComparisonSettings, folder: Path) -> dict[str, Path]:
     """Two pictures for each training condition, with the most training images; of a classifier, the second alone.
 
+    At several sizes it is a picture for each, and the loop at work on the largest.
+
     Args:
         settings: The comparison.
         folder: Where its models are, and the pictures go.
@@ -33,10 +36,14 @@ def draw_pictures(settings: ComparisonSettings, folder: Path) -> dict[str, Path]
     """
     test, about = held_out(settings), facts(settings)
     images = max(settings.images, key=lambda n: n or float("inf"))
-    drawn = {}
+    drawn: dict[str, Path] = {}
     for condition in settings.conditions:
         models = _models(settings, condition, images, folder)
         name = str(condition).replace(":", "")
+        if settings.sizes is not None:
+            if models and about.task == "segmentation":
+                drawn |= size_pictures(Shown(settings, condition, models, folder / "models"))
+            continue
         if models and about.task == "segmentation":
             path = folder / "models" / f"refinement-{name}.png"
             drawn[f"Held-out images under {condition}, models of seed 0"] = refinement(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 from collections.abc import Mapping
@@ -24,25 +25,36 @@ from smp_feedback.saving.files import replace_files
 require("jinja2", extra="plot")
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 QUESTION = "Does feedback help on my images?"
 FIGURES = "figures"
-TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
+TYPES = {
+    **{".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"},
+    **{".gif": "image/gif", ".webp": "image/webp"},
+}
+MOVING = (".gif", ".webp")
 FAIR = {
     "feedback": "the base model in a loop: it looks at the image T times, in training and when tested.",
     "plain": "the same base model without the loop, with the same normalisation, trained for as many optimiser steps.",
     "one-step": "the feedback model trained and run at T = 1: its extra weights, without looking again.",
     "equal-compute": "the plain model, trained for as many forward passes as the feedback model: T times the steps.",
+    "equal-inference": "a deeper feed-forward model of the multiply-adds of all T looks, no weight of which is used "
+    "twice, trained for as many optimiser steps as the feedback model: as much compute in training, too.",
+    "equal-inference-3x": "the same deeper model, trained for three times as many optimiser steps.",
 }
 SPREAD = (
     "A seed sets the first weights, the order of the data and the noise. The spread is over seeds alone: other test "
     "images, or another split, would add to it."
 )
+# what is folded away at the end of a section, and how it is called there
+FOLDED = {"sizes": ("size-differences", "Every difference"), "robustness": (DETAIL, "Every condition")}
 # section: its title, its figures (by the beginning of their names) and its tables
 SECTIONS = {
+    "sizes": ("Larger problems", ("sizes",), ("sizes",)),
     "answer": ("The answer in numbers", ("differences",), ("differences", "scores", "gains")),
     "robustness": ("Robustness", ("robustness", "train-noise"), ("robustness",)),
     "few-images": ("Few training images", ("few-shot",), ()),
@@ -70,7 +82,18 @@ class ReportPicture:
     @property
     def uri(self) -> str:
         """The picture itself, as a ``data:`` address."""
-        return f"data:{TYPES[self.shown]};base64,{base64.b64encode(self.files[self.shown]).decode()}"
+        return _address(self.files[self.shown], self.shown)
+
+    @property
+    def still(self) -> str:
+        """Of a moving picture its last frame, for paper and for readers who ask for less motion; else empty."""
+        if self.shown not in MOVING:
+            return ""
+        last = io.BytesIO()
+        with Image.open(io.BytesIO(self.files[self.shown])) as frames:
+            frames.seek(getattr(frames, "n_frames", 1) - 1)
+            frames.convert("RGB").save(last, format="PNG")
+        return _address(last.getvalue(), ".png")
 
     @property
     def alt(self) -> str:
@@ -80,13 +103,15 @@ class ReportPicture:
 
 @dataclass
 class ReportSection:
-    """One section of the page."""
+    """One section of the page: figures, tables, one of which is folded away, and pictures below them."""
 
     id: str
     title: str
     pictures: list[ReportPicture] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     detail: Table | None = None
+    folded: str = ""
+    below: list[ReportPicture] = field(default_factory=list)
 
 
 def write_report(results: Mapping[str, Any], folder: Path, pictures: Mapping[str, Path] | None = None) -> list[Path]:
@@ -98,7 +123,7 @@ def write_report(results: Mapping[str, Any], folder: Path, pictures: Mapping[str
     Args:
         results: A comparison's results, see :func:`smp_feedback.experiments.comparison.schema.parse`.
         folder: Where the files go; made if absent.
-        pictures: PNG, JPEG or SVG files by the words that stand under them, of the refinement, say.
+        pictures: PNG, JPEG, SVG, GIF or WebP files by the words that stand under them, of the refinement, say.
 
     Returns:
         The files' paths, the page first.
@@ -108,9 +133,11 @@ def write_report(results: Mapping[str, Any], folder: Path, pictures: Mapping[str
     """
     found = parse(results)
     given = [_read(text, Path(path)) for text, path in (pictures or {}).items()]
-    drawn = [_draw(name, figure, caption(name, found.metric)) for name, figure in figures(results).items()]
+    drawn = [
+        _draw(name, figure, caption(name, found.metric, found.measure)) for name, figure in figures(results).items()
+    ]
     clean: Any = plain(results)
-    page = _page(clean, found, _sections(results, drawn, given))
+    page = _page(clean, found, _sections(results, found, drawn, given))
     folder = Path(folder)
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     images = {f"{p.name}{suffix}": data for p in (*drawn, *given) for suffix, data in p.files.items()}
@@ -133,6 +160,10 @@ def _draw(name: str, figure: Figure, text: str) -> ReportPicture:
     return ReportPicture(name, for_page(figure, name), text)
 
 
+def _address(data: bytes, suffix: str) -> str:
+    return f"data:{TYPES[suffix]};base64,{base64.b64encode(data).decode()}"
+
+
 def _read(text: str, path: Path) -> ReportPicture:
     suffix = path.suffix.lower()
     if suffix not in TYPES:
@@ -145,15 +176,17 @@ def _read(text: str, path: Path) -> ReportPicture:
 
 
 def _sections(
-    results: Mapping[str, Any], drawn: list[ReportPicture], given: list[ReportPicture]
+    results: Mapping[str, Any], found: Comparison, drawn: list[ReportPicture], given: list[ReportPicture]
 ) -> list[ReportSection]:
-    """The sections that have something to show."""
+    """The sections that have something to show; given pictures are of larger problems, where there are some."""
     made, sections = tables(results), []
     for name, (title, starts, names) in SECTIONS.items():
-        own = given if name == "pictures" else [p for p in drawn if p.name.startswith(starts)]
+        own = [p for p in drawn if p.name.startswith(starts)] if starts else []
         section = ReportSection(name, title, own, [made[table] for table in names if table in made])
-        section.detail = made.get(DETAIL) if name == "robustness" else None
-        if own or section.tables:
+        section.below = given if name == ("sizes" if found.sizes else "pictures") else []
+        folded, section.folded = FOLDED.get(name, ("", ""))
+        section.detail = made.get(folded)
+        if own or section.tables or section.below:
             sections.append(section)
     return sections
 

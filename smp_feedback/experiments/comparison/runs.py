@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +15,16 @@ from smp_feedback.data import Corrupted
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation import evaluate, first_images
 from smp_feedback.experiments import store
+from smp_feedback.experiments.comparison import compute
+from smp_feedback.experiments.comparison.results import FEEDBACK
 from smp_feedback.experiments.comparison.settings import ComparisonSettings, Condition
+from smp_feedback.experiments.comparison.trained import told
 from smp_feedback.experiments.comparison.variants import Twin, make_twin
-from smp_feedback.experiments.cost import kept_for_backward, seconds_per_image
+from smp_feedback.experiments.cost import kept_for_backward, multiply_adds, seconds_per_image
 from smp_feedback.experiments.runs import TEST_SEED, facts, held_out, opened, train
-from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.training import FeedbackModule, PairsModule
+
+PIXELS = 2**19  # of the images that are scored at a time: so that memory does not grow with their size
 
 
 class ComparisonKey(NamedTuple):
@@ -53,19 +58,14 @@ def training_data(settings: ComparisonSettings, key: ComparisonKey) -> tuple[Any
     count = min(key.images or len(data), len(data))
     if key.images > len(data):
         raise InvalidValue(f"images={key.images}: {settings.data} has {len(data)} to train on.")
-    passes = -(-settings.batch_size * steps_of(settings, key) // count)
+    passes = -(-settings.batch_size * compute.steps_of(settings, key.model) // count)
     repeated = Subset(data, [*first_images(data, count, key.seed).indices] * passes)
     return Corrupted(repeated, key.train.corruption, key.train.severity, seed=key.seed), count
 
 
-def steps_of(settings: ComparisonSettings, key: ComparisonKey) -> int:
-    """Optimiser steps of a run."""
-    return settings.train_steps * (settings.looks if key.model == "equal-compute" else 1)
-
-
 def passes_of(settings: ComparisonSettings, key: ComparisonKey) -> int:
     """Forward passes of the base in training a run: what its time goes with."""
-    return steps_of(settings, key) * (settings.looks if key.model == "feedback" else 1)
+    return compute.passes_of(settings, key.model)
 
 
 def untrained(settings: ComparisonSettings, key: ComparisonKey) -> Twin:
@@ -86,12 +86,9 @@ def run(settings: ComparisonSettings, key: ComparisonKey, accelerator: str = "au
         A run as ``results.json`` holds it, and the weights.
     """
     data, count = training_data(settings, key)
-    test, twin, about = held_out(settings), untrained(settings, key), facts(settings)
-    supervise = settings.supervise if isinstance(twin.model, FeedbackModel) else "last"
-    how: Any = {"classes": len(about.classes), "ignore_index": about.ignore_index, "task": about.task}
-    module = FeedbackModule(twin.model, loss=settings.loss, supervise=supervise, lr=settings.lr, **how)
+    test, twin = held_out(settings), untrained(settings, key)
     pairs = PairsModule(data, batch_size=settings.batch_size)
-    seconds = train(key, module, pairs, twin.train_steps, accelerator)
+    seconds = train(key, lesson(settings, key, twin), pairs, twin.train_steps, accelerator, settings.clip)
     batch = [i % len(test) for i in range(settings.batch_size)]
     image = next(iter(DataLoader(Subset(test, batch), len(batch))))[0]
     found = {
@@ -102,25 +99,66 @@ def run(settings: ComparisonSettings, key: ComparisonKey, accelerator: str = "au
         "images": count,
         "steps": twin.train_steps,
         "looks": twin.looks,
+        "passes": passes_of(settings, key),
         "seconds_per_image": seconds_per_image(twin.model, image),
         "kept_mb": kept_for_backward(twin.model, image) / 2**20,
+        "macs": multiply_adds(twin.model, image[:1]),
         "parameters": sum(p.numel() for p in twin.model.parameters()),
         "scores": list(scores(settings, key, twin, test)),
     }
     return store.Trained.of(twin.model, found)
 
 
+def lesson(settings: ComparisonSettings, key: ComparisonKey, twin: Twin) -> FeedbackModule:
+    """What trains the model of *key*."""
+    supervise = settings.supervise if key.model == FEEDBACK else "last"
+    how: Any = {"loss": settings.loss, "supervise": supervise, "lr": settings.lr, **_task(settings)}
+    return FeedbackModule(twin.model, **how, **told(settings.training or {}, key.model))
+
+
 def scores(settings: ComparisonSettings, key: ComparisonKey, twin: Twin, test: Subset[Any]) -> Iterator[dict[str, Any]]:
-    """One entry for each condition; of the condition it was trained on, a loop's one for each look up to 2 T."""
-    about = facts(settings)
-    how: Any = {"classes": len(about.classes), "ignore_index": about.ignore_index, "task": about.task}
+    """One entry for each condition; of the one it was trained on, or at each size, a loop's one for each look."""
+    own = key.model == FEEDBACK and twin.looks > 1
+    if settings.sizes is not None:
+        for size in settings.sizes:
+            entries = _scored(settings, twin, held_out(settings, size), key.train, settings.looks if own else None)
+            yield from ({**entry, "size": size} for entry in entries)
+        return
+    every = settings.looks or range(1, 2 * twin.looks + 1)
     for condition in dict.fromkeys([*settings.tests, key.train]):
-        shown = Corrupted(test, condition.corruption, condition.severity, seed=TEST_SEED)
-        every = condition == key.train and twin.looks > 1
-        looks = tuple(range(1, 2 * twin.looks + 1)) if every else (twin.looks,)
-        for score in evaluate(twin.model, shown, looks=looks, **how):
-            where = {"corruption": condition.corruption, "severity": condition.severity, "looks": score.looks}
-            yield {**where, "score": score.score, "per_class": list(score.per_class), "ece": score.ece}
+        looks = sorted({*every, twin.looks}) if own and condition == key.train else None
+        yield from _scored(settings, twin, test, condition, looks)
+
+
+def _scored(
+    settings: ComparisonSettings, twin: Twin, test: Subset[Any], condition: Condition, looks: Sequence[int] | None
+) -> Iterator[dict[str, Any]]:
+    """One entry for each of *looks*, or for those that the model was trained with."""
+    shown = Corrupted(test, condition.corruption, condition.severity, seed=TEST_SEED)
+    how: Any = {**_task(settings), "batch_size": images_at_once(test[0][0].shape[-2:])}
+    for score in evaluate(twin.model, shown, looks=looks or (twin.looks,), **how):
+        where = {"corruption": condition.corruption, "severity": condition.severity, "looks": score.looks}
+        found = {
+            "score": score.score,
+            "per_class": list(score.per_class),
+            "ece": score.ece,
+            "solved": score.solved,
+        }
+        yield {**where, **found}
+
+
+def _task(settings: ComparisonSettings) -> dict[str, Any]:
+    about = facts(settings)
+    return {"classes": len(about.classes), "ignore_index": about.ignore_index, "task": about.task}
+
+
+def images_at_once(size: tuple[int, ...]) -> int:
+    """How many images of *size* are scored at a time: 16, fewer where they are large.
+
+    >>> images_at_once((64, 64)), images_at_once((512, 1024))
+    (16, 1)
+    """
+    return max(1, min(16, PIXELS // math.prod(size)))
 
 
 def restored(settings: ComparisonSettings, key: ComparisonKey, folder: Path) -> nn.Module | None:

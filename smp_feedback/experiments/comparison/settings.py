@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 
-from smp_feedback.checks import check_choice, check_number
+from smp_feedback.checks import check_choice, check_number, check_steps
 from smp_feedback.config.base import LoopConfig
 from smp_feedback.config.parse import as_config
+from smp_feedback.data.items import height_width
 from smp_feedback.errors import InvalidValue
 from smp_feedback.experiments.base_settings import ExperimentSettings, check_list
-from smp_feedback.experiments.comparison.results import MODELS
+from smp_feedback.experiments.comparison.results import FEEDBACK, MODELS, SOLVED, USUAL
+from smp_feedback.experiments.comparison.trained import check_training, unrolling_of
 from smp_feedback.registry.public import catalogue
 
+if TYPE_CHECKING:
+    from smp_feedback.training.unrolling import Unrolling
+
 CLEAN = "clean"
+CORRUPTIONS = ["rescaled_noise", "gaussian_blur", "occlusion"]
 LOOP = {"dynamics": "leaky", "tau": 1.0, "projection": "probabilities"}
 SYNTHETIC = {"size": 64, "images": [4, 64], "train": ["rescaled_noise:4"], "train_steps": 200}
 FILES = {"size": [96, 128], "images": [16, 0], "train": [CLEAN], "train_steps": 150}
@@ -57,75 +63,107 @@ class ComparisonSettings(ExperimentSettings):
             seeing the answer of the one before, did best in docs/comparison.md; ``Recurrent()`` is as published.
         init: Weights that every model begins with, in place of those that the seed draws: a plain model's, as a file, a
             directory or a hub repository; what a loop adds begins as it is made. None is the seed's.
-        models: Which of ``feedback``, ``plain``, ``one-step`` and ``equal-compute``.
+        models: Which of ``feedback``, ``plain``, ``one-step``, ``equal-compute``, ``equal-inference`` (a deeper model
+            of as many multiply-adds as the loop's looks, trained for as many steps) and ``equal-inference-3x`` (for
+            three times as many).
         images: Numbers of training images; 0 is all there are. None is 4 and 64 for synthetic data, 16 and all for
             files.
         train: Training conditions: ``clean``, or a corruption and its severity such as ``rescaled_noise:4``,
             drawn anew each time an image is shown. None is ``rescaled_noise:4`` for synthetic data, whose images are
             otherwise too easy, and ``clean`` for files.
-        train_steps: Optimiser steps (``equal-compute`` takes as many times more as the loop has looks). None is 200
-            for synthetic data, 150 for files.
+        train_steps: Optimiser steps (``equal-compute`` takes as many times more as the loop has looks, and
+            ``equal-inference-3x`` three times as many). None is 200 for synthetic data, 150 for files.
         lr: Peak learning rate of AdamW under a one-cycle schedule.
         loss: A loss by name.
         supervise: Which looks carry the loss: ``last`` (arXiv 2509.15905), ``mean`` (arXiv 2507.10143; it did best
-            with the default loop), ``increasing``.
+            with the default loop), ``increasing``, ``drawn``.
+        training: What else of `FeedbackModule` training is told, such as ``{steps: [8, 16], free_steps: [0, 8],
+            ema: 0.99}``; what only a loop has is left out for the others.
+        clip: Largest norm of the gradient; None leaves it.
         corruptions: What the trained models are scored under, besides the condition they were trained on; none of
-            them in training.
+            them in training. None is noise, blur and occlusion; with *sizes*, none.
         severities: Of each corruption, from 1 to 5.
+        sizes: Sizes of test images, such as ``[5, 9, 13, 21]``, at each of which every model is scored, on what it was
+            trained on; of files, what they are resized to. None is the size of the training images.
+        looks: Numbers of looks after which the loop is scored on what it was trained on. None is 1 to twice those of
+            its training, or, with *sizes*, those of its training.
+        score: What counts with *sizes*: ``solved``, the share of images with every pixel right, or ``miou``. None is
+            ``solved`` for synthetic data.
 
     >>> ComparisonSettings(seeds=2).twins
     ('plain', 'one-step', 'equal-compute')
+    >>> ComparisonSettings(training={"steps": [8, 16]}).trained_looks
+    16
     """
 
     kind = "comparison"
 
     feedback: bool | str | dict[str, Any] = field(default_factory=lambda: dict(LOOP))
     init: str | None = None
-    models: list[str] = field(default_factory=lambda: list(MODELS))
+    models: list[str] = field(default_factory=lambda: [FEEDBACK, *USUAL])
     images: list[int] = None  # type: ignore[assignment]
     train: list[str] = None  # type: ignore[assignment]
     train_steps: int = None  # type: ignore[assignment]
     loss: str = "cross_entropy"
     supervise: str = "mean"
-    corruptions: list[str] = field(default_factory=lambda: ["rescaled_noise", "gaussian_blur", "occlusion"])
+    training: dict[str, Any] | None = None
+    clip: float | None = None
+    corruptions: list[str] = None  # type: ignore[assignment]
     severities: list[int] = field(default_factory=lambda: [1, 3, 5])
+    sizes: list[int | list[int]] | None = None
+    looks: list[int] | None = None
+    score: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("supervise", self.supervise, ("last", "mean", "increasing"))
+        check_choice("supervise", self.supervise, ("last", "mean", "increasing", "drawn"))
         check_list("models", self.models, MODELS)
         check_list("images", self.images)
         check_list("train", self.train)
         for count in self.images:
             check_number("images", count, least=0)
         catalogue().losses.entry(self.loss)
-        self.looks, self.conditions, self.tests  # noqa: B018  (each raises)
+        if self.clip is not None:
+            check_number("clip", self.clip, above=0)
+        check_training(self.training or {})
+        self._check_sizes()
+        if self.init is not None and (deeper := [name for name in self.models if name.startswith("equal-inference")]):
+            raise InvalidValue(f"init={self.init!r}: {deeper[0]} has other layers; leave one of the two out.")
+        self.config, self.conditions, self.tests  # noqa: B018  (each raises)
 
     @property
     def usual(self) -> dict[str, Any]:
         """What takes the place of None."""
-        return SYNTHETIC if self.root is None else FILES
+        at_sizes = {"corruptions": [], "score": SOLVED if self.root is None else "miou"}
+        more = at_sizes if self.sizes is not None else {"corruptions": CORRUPTIONS}
+        return {**(SYNTHETIC if self.root is None else FILES), **more}
 
     @property
     def config(self) -> LoopConfig:
-        """The loop's config."""
+        """The loop's config, with as many steps as it is trained with."""
+        return cast(LoopConfig, replace(cast(Any, self._asked), steps=self.trained_looks))
+
+    @property
+    def trained_looks(self) -> int:
+        """T in training; where it is drawn, the most."""
+        return self.unrolling.span[1]
+
+    @property
+    def unrolling(self) -> Unrolling:
+        """How the loop is unrolled in training."""
+        return unrolling_of(self._asked, self.supervise, self.training or {})
+
+    @property
+    def _asked(self) -> LoopConfig:
         config = as_config(self.feedback, usual=catalogue().architectures.entry(self.arch).feedback)
         if config is None:
             raise InvalidValue(f"feedback={self.feedback!r}: there is nothing to compare; give True or a config.")
         return config
 
     @property
-    def looks(self) -> int:
-        """T in training."""
-        steps = getattr(self.config, "steps", None)
-        if not isinstance(steps, int):
-            raise InvalidValue(f"feedback with steps={steps!r}: twins are trained by a number of looks; give one.")
-        return steps
-
-    @property
     def twins(self) -> tuple[str, ...]:
         """The models that feedback is compared with."""
-        return tuple(name for name in MODELS[1:] if name in self.models)
+        return tuple(name for name in MODELS if name != FEEDBACK and name in self.models)
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
@@ -139,6 +177,25 @@ class ComparisonSettings(ExperimentSettings):
             _check_no_severity(str(text))
         wanted = [f"{name}:{severity}" for name in self.corruptions for severity in self.severities]
         return (Condition(), *(Condition.parse(text) for text in wanted))
+
+    def _check_sizes(self) -> None:
+        for name, values in (("sizes", self.sizes), ("looks", self.looks)):
+            if values is not None:
+                check_list(name, [tuple(v) if isinstance(v, list) else v for v in values])
+        for look in self.looks or ():
+            check_steps(look)
+        if self.sizes is None:
+            if self.score is not None:
+                raise InvalidValue(f"score={self.score!r} without sizes: expected None, the metric of the task.")
+            return
+        check_choice("score", self.score, (SOLVED, "miou"))
+        for size in self.sizes:
+            height_width(size, least=1)
+        if self.corruptions:
+            raise InvalidValue(
+                f"corruptions={self.corruptions} with sizes={self.sizes}: at several sizes models are scored on what "
+                "they were trained on; leave one of the two out."
+            )
 
 
 def _check_no_severity(text: str) -> None:

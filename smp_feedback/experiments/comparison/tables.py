@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from smp_feedback.evaluation.statistics import AHEAD, Paired
+from smp_feedback.experiments.comparison import sizes
 from smp_feedback.experiments.comparison.results import (
     FEEDBACK,
     TWINS,
@@ -25,6 +26,7 @@ from smp_feedback.experiments.comparison.schema import parse
 from smp_feedback.experiments.table import NONE, Table, gain_text, number, spread
 
 DETAIL = "detail"
+MORE = (DETAIL, "size-differences")  # what is shown when all is asked for
 TESTS = {"as trained": {"as_trained": True}, "clean": {"clean": True}, "corrupted": {"clean": False}}
 
 
@@ -36,6 +38,8 @@ def tables(results: Mapping[str, Any]) -> dict[str, Table]:
     """
     found = parse(results)
     made = {
+        "sizes": sizes.by_size(found),
+        "size-differences": sizes.differences(found),
         "differences": _differences(found),
         "scores": _scores(found),
         "gains": _gains(found),
@@ -50,8 +54,14 @@ def tables(results: Mapping[str, Any]) -> dict[str, Table]:
 
 
 def shown(results: Mapping[str, Any], *, detail: bool = False) -> list[Table]:
-    """The tables that are shown; *detail* adds the one with a row for every condition."""
-    return [table for name, table in tables(results).items() if detail or name != DETAIL]
+    """The tables that are shown; *detail* adds those with a row for every condition.
+
+    At several sizes that by size is all: it has the costs, too.
+    """
+    made = tables(results)
+    if "sizes" in made and not detail:
+        return [made["sizes"]]
+    return [table for name, table in made.items() if detail or name not in MORE]
 
 
 def _differences(found: Comparison) -> Table:

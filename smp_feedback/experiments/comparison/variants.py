@@ -10,9 +10,14 @@ from torch import Tensor, nn
 
 from smp_feedback.config.base import LoopConfig
 from smp_feedback.errors import FeedbackError
+from smp_feedback.experiments.comparison.compute import depth_for, steps_of
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
+from smp_feedback.experiments.comparison.stacked import Stacked
+from smp_feedback.experiments.cost import multiply_adds
 from smp_feedback.factory import create
+from smp_feedback.models.plain_conv import PlainConv
 from smp_feedback.ops.dirichlet import check_classes, log_concentration
+from smp_feedback.registry.public import catalogue
 from smp_feedback.training.build import shape_told
 from smp_feedback.training.init_weights import begin
 
@@ -36,10 +41,12 @@ def make_twin(name: str, settings: ComparisonSettings, classes: int, seed: int, 
 
     ``plain`` is the base; ``one-step`` the feedback model with a single look, which has all that it has beyond the
     base (what is normalised, what is read out) but the loop; ``equal-compute`` the base, trained for as many
-    forward passes as the feedback model. Where the loop's output is a Dirichlet distribution, every model's is.
+    forward passes as the feedback model. ``equal-inference`` has the multiply-adds of the loop's looks in layers of
+    their own, see :func:`deeper`, and ``equal-inference-3x`` is the same, trained three times as long. Where the loop's
+    output is a Dirichlet distribution, every model's is.
 
     Args:
-        name: ``feedback``, ``plain``, ``one-step`` or ``equal-compute``.
+        name: One of the models.
         settings: The comparison.
         classes: Number of classes.
         seed: Of the weights.
@@ -52,16 +59,39 @@ def make_twin(name: str, settings: ComparisonSettings, classes: int, seed: int, 
     (30, 1)
     """
     torch.manual_seed(seed)
-    looks = settings.looks
+    steps = steps_of(settings, name)
     if name == "feedback":
-        return Twin(make(settings, classes, settings.config, channels), settings.train_steps, looks)
+        return Twin(make(settings, classes, settings.config, channels), steps, settings.trained_looks)
     if name == "one-step":
-        return Twin(make(settings, classes, once(settings.config), channels), settings.train_steps, 1)
-    base = make(settings, classes, None, channels)
+        return Twin(make(settings, classes, once(settings.config), channels), steps, 1)
+    inference = name.startswith("equal-inference")
+    base = deeper(settings, classes, channels) if inference else make(settings, classes, None, channels)
     if getattr(settings.config, "output", "") == "dirichlet":  # the evidential loss means nothing to bare logits
         check_classes(classes)
         base.register_forward_hook(_as_dirichlet)
-    return Twin(base, settings.train_steps * (looks if name == "equal-compute" else 1), 1)
+    return Twin(base, steps, 1)
+
+
+def deeper(settings: ComparisonSettings, classes: int, channels: int = 3) -> nn.Module:
+    """A feed-forward model of the multiply-adds of all of the loop's looks, none of whose weights are used twice.
+
+    Of ``PlainConv`` a residual one of the same width, as deep as it takes to have as many; of any other base as many
+    copies as there are looks, each of which is shown what the one before made of the image.
+    """
+    if catalogue().architectures[settings.arch] is not PlainConv:
+        first = make(settings, classes, None, channels)
+        rest = [make(settings, classes, None, channels + classes) for _ in range(settings.trained_looks - 1)]
+        return Stacked([first, *rest])
+    image = torch.zeros(1, channels, 8, 8)  # every layer is as large as the image: the depth is the same for any
+    with torch.random.fork_rng(devices=[]):
+        loop = multiply_adds(make(settings, classes, settings.config, channels), image)
+        one, two = (multiply_adds(_residual(settings, classes, channels, depth), image) for depth in (1, 2))
+    return _residual(settings, classes, channels, depth_for(loop, one, two))
+
+
+def _residual(settings: ComparisonSettings, classes: int, channels: int, depth: int) -> nn.Module:
+    options = {**settings.arch_options, "depth": depth, "residual": True}
+    return make(dataclasses.replace(settings, arch_options=options), classes, None, channels)
 
 
 def _as_dirichlet(base: nn.Module, args: Any, answer: Any) -> Any:
