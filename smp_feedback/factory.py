@@ -89,7 +89,8 @@ def create(
         encoder: Alias of *encoder_name*.
         base_norm: ``group`` puts GroupNorm in the place of the base's BatchNorm, which needs no statistics per step
             and takes small batches; ``pixel`` a normalisation over the channels of each pixel, which does not know how
-            large the image is, either. For training from random weights. None leaves the base as it is made.
+            large the image is, either, in the place of every norm over space. For training from random weights. None
+            leaves the base as it is made.
         **kwargs: The architecture's own keywords.
 
     Returns:

@@ -2,7 +2,8 @@
 
 BatchNorm sees several looks where its twin sees one, and small batches hurt both unequally: much of what looks like
 the gain of feedback is then the gain of another normalisation (``docs/comparison.md``). GroupNorm in turn averages over
-the image, so that what a model learned of images of one size does not carry over to another: ``pixel`` does not.
+the image, so that what a model learned of images of one size does not carry over to another: ``pixel`` does not, and
+takes the place of every norm that does (the decoder of FPN has GroupNorms of its own).
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from torch import nn
+from timm.layers import GroupNorm, GroupNorm1
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from smp_feedback.checks import check_choice
 from smp_feedback.errors import InvalidValue, SurgeryError
@@ -21,7 +24,11 @@ from smp_feedback.ops.normalise import most_groups, per_pixel
 GROUPS = 8
 """Most groups of one normalisation, as in Deep Feedback Models (arXiv 2509.15905)."""
 
-PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+PLAIN = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+    *(nn.GroupNorm, GroupNorm, GroupNorm1),
+)
 
 
 class GroupForBatch(nn.GroupNorm):
@@ -40,8 +47,8 @@ class GroupForBatch(nn.GroupNorm):
         return self.after(torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps))
 
 
-class PixelForBatch(nn.Module):
-    """The norm of each pixel (:func:`per_pixel`) that took a BatchNorm's place, with what timm's does after it.
+class PixelForSpace(nn.Module):
+    """The norm of each pixel (:func:`per_pixel`) that took the place of one over space, with what timm's does after it.
 
     What it makes of a pixel depends on no other, nor on the size of the image.
     """
@@ -49,9 +56,10 @@ class PixelForBatch(nn.Module):
     weight: nn.Parameter | None
     bias: nn.Parameter | None
 
-    def __init__(self, norm: _BatchNorm) -> None:
+    def __init__(self, norm: Any) -> None:
         super().__init__()
-        self.num_features, self.eps = norm.num_features, norm.eps
+        self.num_features = norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
+        self.eps = norm.eps
         self.register_parameter("weight", norm.weight)
         self.register_parameter("bias", norm.bias)
         self.after = _after(norm)
@@ -65,23 +73,29 @@ class PixelForBatch(nn.Module):
         return f"{self.num_features}, eps={self.eps}, affine={self.weight is not None}"
 
 
-NORMS: dict[str, Callable[[_BatchNorm], nn.Module]] = {"group": GroupForBatch, "pixel": PixelForBatch}
-"""What ``base_norm=`` may put in a BatchNorm's place."""
+NORMS: dict[str, Callable[[Any], nn.Module]] = {"group": GroupForBatch, "pixel": PixelForSpace}
+"""What ``base_norm=`` may put in a norm's place."""
+
+REPLACED = {"group": (_BatchNorm,), "pixel": (_BatchNorm, nn.GroupNorm, _InstanceNorm)}
+"""In whose place each is put."""
 
 
 def with_base_norm(model: nn.Module, base_norm: str) -> nn.Module:
-    """Put another normalisation in the place of every BatchNorm of *model*, in place; returns it.
+    """Put another normalisation in the place of every BatchNorm of *model*, ``pixel`` of every norm over space.
 
-    Scales and shifts are kept, running statistics are not. Whatever was learned with BatchNorm has to be trained again.
+    In place; returns the model.
+
+    Scales and shifts are kept, running statistics are not. Whatever was learned with another norm has to be trained
+    again.
 
     Args:
         model: Any model.
         base_norm: ``group``, up to 8 groups, as many as divide the channels; or ``pixel``, over the channels of each
-            pixel on its own.
+            pixel on its own, in the place of GroupNorm and InstanceNorm, too. LayerNorm stays.
 
     Raises:
         InvalidValue: If there is no such normalisation.
-        SurgeryError: If a part is a BatchNorm of an unknown kind; nothing has been changed then.
+        SurgeryError: If a norm is of an unknown kind; nothing has been changed then.
 
     >>> net = with_base_norm(nn.Sequential(nn.Conv2d(3, 12, 3), nn.BatchNorm2d(12)), "group")
     >>> net[1].num_groups
@@ -90,10 +104,10 @@ def with_base_norm(model: nn.Module, base_norm: str) -> nn.Module:
     1.0
     """
     check_choice("base_norm", base_norm, tuple(NORMS))
-    norms = {name: norm for name, norm in model.named_modules() if isinstance(norm, _BatchNorm)}
+    norms = {name: norm for name, norm in model.named_modules() if isinstance(norm, REPLACED[base_norm])}
     for name, norm in norms.items():
         if type(norm) not in PLAIN and not {"drop", "act"} <= dict(norm.named_children()).keys():
-            raise SurgeryError(f"{name} is a {type(norm).__name__}, a BatchNorm of a kind that is not known here.")
+            raise SurgeryError(f"{name} is a {type(norm).__name__}, a norm of a kind that is not known here.")
     # by identity, so that one that is used twice stays one
     made = {id(norm): NORMS[base_norm](norm).train(norm.training) for norm in norms.values()}
     for parent in list(model.modules()):
@@ -122,8 +136,8 @@ def base_norm_of(model: nn.Module) -> str | None:
     return next((name for name, norm in NORMS.items() if norm in parts), None)
 
 
-def _after(norm: _BatchNorm) -> nn.Sequential:
-    """What timm's BatchNorm does after normalising."""
+def _after(norm: nn.Module) -> nn.Sequential:
+    """What timm's norms do after normalising."""
     return nn.Sequential(*(part for name, part in norm.named_children() if name in ("drop", "act")))
 
 

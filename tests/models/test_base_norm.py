@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import reference as ref
+import timm.layers
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -107,6 +108,32 @@ def test_what_a_pixel_gets_depends_on_no_size():
         model = with_base_norm(copy.deepcopy(body), norm)
         whole, part = model(image)[..., 3:11, 5:13], model(image[..., 3:15, 5:17])
         assert torch.allclose(whole, part, atol=1e-5) == same
+
+
+@pytest.mark.parametrize(("norm", "same"), [("pixel", True), ("group", False)])
+def test_an_unet_answers_inside_a_crop_as_in_the_whole_image(norm, same):
+    """Its look reaches 22 px to each side, so that 8 pixels in the middle of 64 see no border."""
+    shape = {"encoder_depth": 2, "decoder_channels": (16, 8)}
+    model = smpf.create("Unet", TINY, None, base_norm=norm, feedback=False, **shape).eval()
+    image = torch.rand(1, 3, 96, 96)
+    with torch.no_grad():
+        whole, part = model(image)[..., 44:52, 44:52], model(image[..., 16:80, 16:80])[..., 28:36, 28:36]
+    assert torch.allclose(whole, part, atol=1e-5) == same
+
+
+@pytest.mark.parametrize("kind", [nn.GroupNorm, timm.layers.GroupNorm, nn.InstanceNorm2d])
+def test_pixel_takes_the_place_of_every_norm_over_space(kind):
+    norm = kind(8, affine=True) if kind is nn.InstanceNorm2d else kind(4, 8) if kind is nn.GroupNorm else kind(8, 4)
+    nn.init.normal_(norm.weight)
+    x = torch.randn(2, 8, 5, 7)
+    torch.testing.assert_close(with_base_norm(norm, "pixel")(x), per_pixel(x, norm.eps, norm.weight, norm.bias))
+    assert with_base_norm(norm, "group") is norm
+
+
+def test_the_group_norms_of_an_fpn_are_left_to_group_alone():
+    for norm, left in (("pixel", 0), ("group", 7)):
+        model = smpf.create("FPN", TINY, None, encoder_depth=3, upsampling=1, base_norm=norm, feedback=False)
+        assert sum(type(part) is nn.GroupNorm for part in model.modules()) == left
 
 
 @every_norm
