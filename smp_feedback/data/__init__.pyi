@@ -18,6 +18,9 @@ from .items import item_name as item_name
 from .masks.reader import MaskReader as MaskReader
 from .stored_triplets import StoredTriplets as StoredTriplets
 from .synthetic.base import Synthetic as Synthetic
+from .synthetic.connected import Connected as Connected
+from .synthetic.curves import Curves as Curves
+from .synthetic.mazes import Mazes as Mazes
 from .synthetic.polygons import Circles as Circles
 from .synthetic.polygons import OnePolygon as OnePolygon
 from .synthetic.polygons import Polygons as Polygons

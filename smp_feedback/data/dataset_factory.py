@@ -27,6 +27,8 @@ def register_datasets(register: Register) -> None:
     register("circles", f"{DATA}.synthetic.polygons:Circles")
     register("shapes", f"{DATA}.synthetic.polygons:PolygonsAndCircles")
     register("one_polygon", f"{DATA}.synthetic.polygons:OnePolygon")
+    for name in ("Mazes", "Connected", "Curves"):
+        register(name.lower(), f"{DATA}.synthetic.{name.lower()}:{name}")
     for name in ("coloured_shapes", "camvid", "folder", "cityscapes"):
         register(name, f"{DATA}.by_name:{name}")
     for name in ("Coco", "LabelMe", "Voc"):

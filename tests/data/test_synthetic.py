@@ -14,7 +14,14 @@ from smp_feedback.data.synthetic import polygons
 from smp_feedback.data.synthetic.rasterise import fill_ellipse
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownKeyword, UnknownName
 
-DRAWN = ["polygons", "circles", "shapes", "one_polygon", "coloured_shapes"]
+FIGURES = ["polygons", "circles", "shapes", "one_polygon", "coloured_shapes"]
+DRAWN = [*FIGURES, "mazes", "connected", "curves"]
+CELLS = {"mazes"}  # whose size counts those, two pixels each and one more
+
+
+def of_side(name, pixels):
+    """The size that gives about so many pixels."""
+    return pixels // 2 if name in CELLS else pixels
 
 
 def same(a, b):
@@ -27,8 +34,8 @@ def same(a, b):
 @pytest.mark.parametrize("name", DRAWN)
 @pytest.mark.parametrize("split", SPLITS)
 def test_an_item_depends_on_split_seed_and_index_only(name, split):
-    few = open_dataset(name, split, seed=5, count=4, size=32, noise=0.5)
-    many = open_dataset(name, split, seed=5, count=50, size=32, noise=0.5)
+    few = open_dataset(name, split, seed=5, count=4, size=of_side(name, 32), noise=0.5)
+    many = open_dataset(name, split, seed=5, count=50, size=of_side(name, 32), noise=0.5)
     state = torch.get_rng_state()
     assert all(same(few[i], many[i]) for i in (3, 0, 2))
     assert torch.equal(torch.get_rng_state(), state)
@@ -45,7 +52,8 @@ def test_training_images_depend_on_the_seed_and_those_to_score_on_do_not(name):
 @pytest.mark.parametrize("name", DRAWN)
 def test_splits_share_no_item_and_no_noise(name):
     for noise in (0.0, 1.0):
-        opened = [open_dataset(name, split, seed=0, count=30, size=64, noise=noise) for split in SPLITS]
+        how = {"seed": 0, "count": 30, "size": of_side(name, 64 if name in FIGURES else 16), "noise": noise}
+        opened = [open_dataset(name, split, **how) for split in SPLITS]
         images = [image.numpy().tobytes() for data in opened for image, _ in data]
         assert len(set(images)) == 90
     assert len({noise_generator(0, i, split).initial_seed() for i in range(9) for split in SPLITS}) == 27
@@ -60,18 +68,19 @@ def test_workers_draw_what_one_process_draws():
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_items_are_as_promised(name):
-    data = open_dataset(name, size=(40, 56), count=30)
+    data = open_dataset(name, size=(of_side(name, 40), of_side(name, 56)), count=30)
+    size = (41, 57) if name in CELLS else (40, 56)
     assert data.classes[0] == "background"
     assert data.ignore_index is None
     assert data.name(-1) == f"{name}[29] of seed 0"
     assert open_dataset(name, "val", seed=4).name(3) == f"{name}[3] of val"
     for image, mask in data:
-        assert (image.dtype, image.shape) == (torch.float32, (3, 40, 56))
-        assert (mask.dtype, mask.shape) == (torch.int64, (40, 56))
+        assert (image.dtype, image.shape) == (torch.float32, (3, *size))
+        assert (mask.dtype, mask.shape) == (torch.int64, size)
         assert 0 <= image.min() <= image.max() <= 1
         assert 0 <= mask.min() <= mask.max() < len(data.classes)
     assert len(open_dataset(name)) == 1000
-    assert open_dataset(name)[0][0].shape == (3, 64, 64)
+    assert open_dataset(name)[0][0].shape == ((3, 19, 19) if name in CELLS else (3, 64, 64))
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -98,7 +107,8 @@ def test_augmentation_comes_before_the_noise():
         (InvalidValue, "root='here': .* is drawn, not read", {"root": "here"}),
         (InvalidValue, "count=0: expected an int >= 1", {"count": 0}),
         (InvalidValue, "split='tset': Did you mean 'test'", {"split": "tset"}),
-        (InvalidValue, "size=15", {"size": 15}),
+        (InvalidValue, "size=1: expected an int >= ", {"size": 1}),
+        (InvalidType, r"size=\(40,\): expected an int or a pair .* (pixels|cells)\.", {"size": (40,)}),
         (InvalidType, "noise='a'", {"noise": "a"}),
         (UnknownName, "No augmentation is called 'flp'. Did you mean 'flip'", {"transform": "flp"}),
     ],
@@ -106,6 +116,14 @@ def test_augmentation_comes_before_the_noise():
 def test_what_makes_no_sense_is_refused_before_anything_is_drawn(name, error, match, options):
     with pytest.raises(error, match=match):
         open_dataset(name, **options)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_smallest_size_is_drawn_and_a_smaller_one_refused(name):
+    least = 2 if name in CELLS else 16
+    assert len(open_dataset(name, size=least, count=3)[2]) == 2
+    with pytest.raises(InvalidValue, match=f"size={least - 1}: expected an int >= {least}"):
+        open_dataset(name, size=(least, least - 1))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 from .base import Scene as Scene
 from .base import Synthetic as Synthetic
+from .connected import Connected as Connected
+from .curves import Curves as Curves
+from .mazes import Mazes as Mazes
 from .polygons import Circles as Circles
 from .polygons import OnePolygon as OnePolygon
 from .polygons import Polygons as Polygons

@@ -49,6 +49,9 @@ class Synthetic(Dataset[Sample], ABC):
     """
 
     kind: ClassVar[str]
+    least: ClassVar[int] = SMALLEST
+    side: ClassVar[int] = SIDE
+    unit: ClassVar[str] = "pixels"  # what a size counts
     classes: tuple[str, ...]
     ignore_index: int | None = None
     normalised = False  # whoever shows images to a model normalises them
@@ -68,7 +71,7 @@ class Synthetic(Dataset[Sample], ABC):
         if root is not None:
             raise InvalidValue(f"root={root!r}: {self.kind} is drawn, not read; expected None.")
         self.split = split
-        self.size = height_width(SIDE if size is None else size, least=SMALLEST)
+        self.size = height_width(self.side if size is None else size, self.least, self.unit)
         self.seed = checked_int("seed", seed, least=0)
         self.count = COUNTS[split] if count is None else checked_int("count", count, least=1)
         self.noise = checked_sigma("noise", noise)
@@ -86,7 +89,9 @@ class Synthetic(Dataset[Sample], ABC):
         drawn, labels = self.scene(scene_generator(self.seed, i, self.split))
         image, mask = augmented(self.transform, torch.from_numpy(drawn), torch.from_numpy(labels))
         image = in_unit(image, self.name(i))
-        return add_noise(image, self.noise, noise_generator(self.seed, i, self.split)), mask
+        if self.noise:
+            image = add_noise(image, self.noise, noise_generator(self.seed, i, self.split))
+        return image, mask
 
     def name(self, index: SupportsIndex) -> str:
         """Such as ``polygons[3] of seed 0`` or ``polygons[3] of test``."""
