@@ -82,3 +82,37 @@ def fake_run(model, seed, train, images, corruptions, looks, shift, sway, gain, 
         "parameters": 14_330_000 if model in ("plain", "equal-compute") else 14_340_000,
         "scores": scores,
     }
+
+
+SOLVED = {  # of mazes of 5, 9, 13 and 21 cells: after each number of looks for the loop, and once for its twins
+    "feedback": {16: (0.97, 0.55, 0.10, 0.0), 64: (0.98, 0.90, 0.70, 0.2), 160: (0.98, 0.92, 0.80, 0.6)},
+    "plain": {1: (0.0, 0.0, 0.0, 0.0)},
+    "equal-compute": {1: (0.05, 0.0, 0.0, 0.0)},
+    "equal-inference": {1: (0.49, 0.0, 0.0, 0.0)},
+    "equal-inference-3x": {1: (0.99, 0.1, 0.0, 0.0)},
+}
+PARAMETERS = {"feedback": 30_000, "plain": 28_000, "equal-compute": 28_000}
+
+
+def fake_sizes(models=tuple(SOLVED), seeds=3, sizes=(5, 9, 13, 21), sway=0.01, solved=SOLVED):
+    """As `smp-feedback compare --sizes ... --looks ...` writes them."""
+    draw = np.random.default_rng(0)
+    runs = []
+    for model, seed in ((model, seed) for seed in range(seeds) for model in models):
+        looks = 16 if model == "feedback" else 1
+        steps = 800 * {"equal-compute": 12, "equal-inference-3x": 3}.get(model, 1)
+        scores = []
+        for t, size, share in ((t, *pair) for t, row in solved[model].items() for pair in zip(sizes, row, strict=True)):
+            share = float(np.clip(share + draw.normal(0, sway) * (0 < share < 1), 0, 1))
+            value = {"score": 0.5 + share / 2, "per_class": [0.5 + share / 2, None], "ece": 0.05, "solved": share}
+            scores.append({"corruption": "clean", "severity": 0, "looks": t, "size": size, **value})
+        how = {"seconds": 100.0, "seconds_per_image": 0.001 * looks, "kept_mb": 10.0, "scores": scores}
+        how |= {
+            "parameters": PARAMETERS.get(model, 340_000),
+            "macs": 57_000_000 if "inf" in model else 3_400_000 * looks,
+        }
+        how |= {"steps": steps, "looks": looks, "passes": 12 * steps if looks > 1 else steps}
+        runs.append({"model": model, "seed": seed, "train": "clean", "images": 100_000, **how})
+    results = fake_results(seeds=1, counts=(2,), trains=("clean",))
+    settings = {"data": "mazes", "sizes": [*sizes], "looks": [16, 64, 160], "score": "solved", "models": [*models]}
+    return {**results, "settings": settings, "classes": ["other", "path"], "runs": runs}

@@ -129,10 +129,11 @@ def list_encoders(pattern: str = "*") -> list[str]:
 
 @hookimpl
 def register_architectures(register: Register) -> None:
-    """Whatever smp has, found in smp: a thirteenth architecture appears by itself; and the families of others."""
+    """Whatever smp has, found in smp: a thirteenth architecture appears by itself; ours; and others' families."""
     for model in vars(smp).values():
         if isinstance(model, type) and issubclass(model, SegmentationModel):
             register(model.__name__, model)
+    register("PlainConv", "smp_feedback.models.plain_conv:PlainConv")
     register("timm/*", "smp_feedback.models.timm_torchvision:timm_classifier", members=timm.list_models)
     register("torchvision/*", "smp_feedback.models.timm_torchvision:torchvision_segmenter", members=torchvision_names)
 

@@ -33,7 +33,7 @@ from smp_feedback.evaluation.statistics import (
 from smp_feedback.experiments.comparison.conclusion import conclusion, gaps, summary
 from smp_feedback.experiments.comparison.figures import LOOK, caption, figures
 from smp_feedback.experiments.comparison.report import write_report
-from smp_feedback.experiments.comparison.results import TWINS, matched, means, only, paired
+from smp_feedback.experiments.comparison.results import USUAL, matched, means, only, paired
 from smp_feedback.experiments.comparison.schema import parse
 from smp_feedback.experiments.comparison.tables import settled, shown, tables
 
@@ -307,7 +307,7 @@ def test_the_answer_is_that_of_what_was_trained_on_and_says_where_it_does_not_ho
                     ("occlusion", 2): 0.5 + 0.1 * (model == "feedback") + 0.001 * seed * (model != "feedback"),
                     ("clean", 0): 0.7 + elsewhere * (model == "feedback") + 0.001 * seed * (model != "feedback"),
                 }
-                for model in ("feedback", *TWINS)
+                for model in ("feedback", *USUAL)
                 for seed in range(3)
             }
         )
@@ -338,7 +338,7 @@ def test_undecided_is_said_with_its_reason():
 @given(st.lists(st.integers(300, 700), min_size=12, max_size=12), st.integers(2, 3))
 @settings(max_examples=60, deadline=None)
 def test_the_answer_is_what_the_raw_numbers_say(scores, seeds):
-    models = ("feedback", *TWINS)
+    models = ("feedback", *USUAL)
     values = np.array(scores).reshape(4, 3)[:, :seeds] / 1000
     results = handmade(
         {
@@ -677,7 +677,7 @@ def test_a_missing_model_is_named(models, tmp_path):
     )
     said = " ".join(Page(write_report(results, tmp_path)[0].read_text()).text)
     assert "Undecided" in said
-    for model in {"feedback", *TWINS} - set(models):
+    for model in {"feedback", *USUAL} - set(models):
         assert f"No {model} run" in said
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from smp_feedback.evaluation.statistics import AHEAD, BEHIND, LEVEL, ONE_SEED, Paired, chance, significance
 from smp_feedback.experiments.comparison.results import (
     FEEDBACK,
-    MODELS,
     TWINS,
+    USUAL,
     Comparison,
     ComparisonRun,
     ScoreTable,
@@ -23,7 +23,7 @@ from smp_feedback.experiments.comparison.results import (
 from smp_feedback.experiments.comparison.schema import parse
 from smp_feedback.experiments.table import number
 
-NAMES = {"plain": "the plain model", "one-step": "one-step", "equal-compute": "equal-compute"}
+NAMES = {twin: twin for twin in TWINS} | {"plain": "the plain model"}
 LITTLE = 0.005  # half a point: a lead below it may be beyond the spread and still be of no use
 # what it means not to be ahead of a twin; the most telling twin first
 REASONS = {
@@ -94,13 +94,14 @@ def _elsewhere(found: Comparison) -> list[str]:
 def gaps(results: Mapping[str, Any]) -> list[str]:
     """What the comparison lacks, a sentence each: models, scores, seeds."""
     found = parse(results)
-    said = [f"No {model} run: it was not trained, or not kept." for model in MODELS if model not in found.models]
-    unscored = [run for run in found.runs if not any(math.isfinite(score.score) for score in run.scores.values())]
+    wanted = found.settings.get("models", (FEEDBACK, *USUAL))
+    said = [f"No {model} run: it was not trained, or not kept." for model in wanted if model not in found.models]
+    unscored = [run for run in found.runs if not any(math.isfinite(score.score) for score in run.every_score)]
     said += [f"{_named(run)} has no scores." for run in unscored]
     for run in (run for run in found.runs if run not in unscored):
-        missing = sum(not math.isfinite(score.score) for score in run.scores.values())
+        missing = sum(not math.isfinite(score.score) for score in run.every_score)
         if missing:
-            said.append(f"{_named(run)}: {missing} of {len(run.scores)} scores are no numbers and are left out.")
+            said.append(f"{_named(run)}: {missing} of {len(run.every_score)} scores are no numbers and are left out.")
     seeds = {run.seed for run in found.runs}
     for group in found.groups:
         for model in found.models:
@@ -120,7 +121,7 @@ def _answer(gains: Mapping[str, Paired]) -> str:
     verdicts = {gain.verdict for gain in gains.values()}
     if verdicts & {LEVEL, BEHIND}:
         return "No"
-    if verdicts != {AHEAD} or set(gains) != set(TWINS):
+    if verdicts != {AHEAD} or not set(gains) >= set(USUAL):
         return "Undecided"
     return "Yes" if min(gain.mean for gain in gains.values()) >= LITTLE else "Yes, by little"
 
@@ -146,7 +147,7 @@ def _because(gains: Mapping[str, Paired]) -> str:
                 return f": {reason}"
     if _answer(gains) != "Undecided":
         return ""
-    absent = [twin for twin in TWINS if twin not in gains]
+    absent = [twin for twin in USUAL if twin not in gains]
     if any(gain.verdict == ONE_SEED for gain in gains.values()):
         return ": one seed cannot tell a difference from chance"
     return f": {_joined(absent)} {'was' if len(absent) == 1 else 'were'} not compared, and may gain as much"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,9 +12,12 @@ from smp_feedback.evaluation.results import SCORES
 from smp_feedback.evaluation.statistics import Paired
 
 FEEDBACK = "feedback"
-TWINS = ("plain", "one-step", "equal-compute")
+USUAL = ("plain", "one-step", "equal-compute")  # the twins that are compared unless others are asked for
+TWINS = (*USUAL, "equal-inference", "equal-inference-3x")
 MODELS = (FEEDBACK, *TWINS)
 CLEAN = ("clean", 0)
+SOLVED = "solved"
+Size = int | tuple[int, int]
 
 
 class ScoredCondition(NamedTuple):
@@ -46,16 +49,32 @@ class ScoredCondition(NamedTuple):
 
 
 class ComparisonScore(NamedTuple):
-    """One evaluation: score and ECE in [0, 1] (NaN where there is none), a class's score None where it is absent."""
+    """One evaluation: score, ECE and the share of images solved, in [0, 1] (NaN where there is none).
+
+    A class's score is None where it is absent. An image is solved where every scored pixel is right.
+    """
 
     score: float
     ece: float
     per_class: tuple[float | None, ...]
+    solved: float = math.nan
 
 
 @dataclass(frozen=True)
 class ComparisonRun:
-    """One trained model: how, at what cost, and its scores by (corruption, severity, looks)."""
+    """One trained model: how, at what cost, and its scores.
+
+    Attributes:
+        model, seed, train, images: Which it is.
+        steps: Optimiser steps.
+        looks: How often it looks at an image unless it is told otherwise.
+        seconds: Of its training.
+        seconds_per_image, kept_mb, parameters: See :mod:`smp_feedback.experiments.cost`.
+        scores: By (corruption, severity, looks); empty where it was scored at several sizes.
+        passes: Forward passes of a batch in training, each followed by its backward pass; one without counts a third.
+        macs: Multiply-adds for an image as in training, after ``looks`` looks; NaN in older results.
+        by_size: Scores on what it was trained on, by the test images' size, as settings have it, and looks.
+    """
 
     model: str
     seed: int
@@ -68,15 +87,19 @@ class ComparisonRun:
     kept_mb: float
     parameters: int
     scores: Mapping[tuple[str, int, int], ComparisonScore]
+    passes: int
+    macs: float = math.nan
+    by_size: Mapping[Size, Mapping[int, ComparisonScore]] = field(default_factory=dict)
 
     @property
-    def passes(self) -> int:
-        """Forward passes of a batch in training."""
-        return self.steps * self.looks
+    def every_score(self) -> tuple[ComparisonScore, ...]:
+        """All of its scores."""
+        return (*self.scores.values(), *(score for looks in self.by_size.values() for score in looks.values()))
 
 
 ModelSeed = tuple[str, int]  # model, seed
 ScoreTable = dict[ScoredCondition, dict[ModelSeed, float]]
+SizeTable = dict[tuple[str, int], dict[Size, dict[int, float]]]  # (model, looks): size: seed
 Value = Callable[[ComparisonScore], float | None]
 
 
@@ -96,6 +119,16 @@ class Comparison:
     def metric(self) -> str:
         """``mIoU`` or ``accuracy``."""
         return SCORES[self.task]
+
+    @property
+    def measure(self) -> str:
+        """What models are compared by at several sizes: ``solved``, or the metric."""
+        return SOLVED if self.settings.get("score") == SOLVED else self.metric
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """The sizes of test images, smallest first; none where all are of one."""
+        return tuple(sorted({size for run in self.runs for size in run.by_size}, key=pixels))
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -128,6 +161,17 @@ class Comparison:
 
         return {name: self.scores(partial(part, i=i)) for i, name in enumerate(self.classes)}
 
+    def at_sizes(self, train: str, images: int) -> SizeTable:
+        """Every finite score by size of the models of one group, by (model, looks), size and seed; in MODELS' order."""
+        table: SizeTable = {}
+        for run in (run for run in self.runs if (run.train, run.images) == (train, images)):
+            for size in sorted(run.by_size, key=pixels):
+                for looks, score in sorted(run.by_size[size].items()):
+                    value = score.solved if self.measure == SOLVED else score.score
+                    if math.isfinite(value):
+                        table.setdefault((run.model, looks), {}).setdefault(size, {})[run.seed] = value
+        return dict(sorted(table.items(), key=lambda row: (MODELS.index(row[0][0]), row[0][1])))
+
     def looks(self) -> dict[tuple[str, int], dict[int, dict[int, float]]]:
         """The feedback model's scores on what it was trained on, by (train, images), looks and seed."""
         found: dict[tuple[str, int], dict[int, dict[int, float]]] = {}
@@ -141,6 +185,16 @@ class Comparison:
 def label(corruption: str, severity: int) -> str:
     """The name of a test condition, as the training conditions are named."""
     return "clean" if (corruption, severity) == CLEAN else f"{corruption}:{severity}"
+
+
+def pixels(size: Size) -> int:
+    """How large, by which sizes are ordered.
+
+    >>> pixels(4), pixels((3, 5))
+    (16, 15)
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    return height * width
 
 
 def select(table: ScoreTable, **fields: object) -> ScoreTable:

@@ -10,7 +10,7 @@ from smp_feedback.config.base import LoopConfig
 from smp_feedback.config.parse import as_config
 from smp_feedback.errors import InvalidValue
 from smp_feedback.experiments.base_settings import ExperimentSettings, check_list
-from smp_feedback.experiments.comparison.results import MODELS
+from smp_feedback.experiments.comparison.results import FEEDBACK, MODELS, USUAL
 from smp_feedback.registry.public import catalogue
 
 CLEAN = "clean"
@@ -81,7 +81,7 @@ class ComparisonSettings(ExperimentSettings):
 
     feedback: bool | str | dict[str, Any] = field(default_factory=lambda: dict(LOOP))
     init: str | None = None
-    models: list[str] = field(default_factory=lambda: list(MODELS))
+    models: list[str] = field(default_factory=lambda: [FEEDBACK, *USUAL])
     images: list[int] = None  # type: ignore[assignment]
     train: list[str] = None  # type: ignore[assignment]
     train_steps: int = None  # type: ignore[assignment]
@@ -125,7 +125,7 @@ class ComparisonSettings(ExperimentSettings):
     @property
     def twins(self) -> tuple[str, ...]:
         """The models that feedback is compared with."""
-        return tuple(name for name in MODELS[1:] if name in self.models)
+        return tuple(name for name in MODELS if name != FEEDBACK and name in self.models)
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
