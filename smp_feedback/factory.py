@@ -15,7 +15,7 @@ from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import InvalidType, InvalidValue, SurgeryError
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.models.assembly import assemble, close
-from smp_feedback.models.group_norm import base_norm_of
+from smp_feedback.models.base_norm import base_norm_of
 from smp_feedback.registry.public import catalogue
 from smp_feedback.saving import loading
 from smp_feedback.surgery.hooks import replaced_forward
@@ -55,7 +55,7 @@ def create(
     *,
     feedback: Feedback = ...,
     encoder: str | None = ...,
-    base_norm: Literal["group"] | None = ...,
+    base_norm: Literal["group", "pixel"] | None = ...,
     **kwargs: Any,
 ) -> FeedbackModel: ...
 
@@ -69,7 +69,7 @@ def create(
     *,
     feedback: Feedback = True,
     encoder: str | None = None,
-    base_norm: Literal["group"] | None = None,
+    base_norm: Literal["group", "pixel"] | None = None,
     **kwargs: Any,
 ) -> nn.Module:
     """A model that looks again: ``smp.create_model`` with one more keyword.
@@ -83,14 +83,16 @@ def create(
         in_channels: Channels of the image.
         classes: Channels of the logits.
         feedback: True (the architecture's usual loop: the recurrent one with its defaults, those of Deep Feedback
-            Models, arXiv 2509.15905, if it has no other), a loop's or a preset's name, a config such as
-            :class:`Recurrent`, or its dict, which changes the fields it names; False gives the plain model, for smp's
-            architectures smp's own. Where problems may be larger, or looks more, than in training, take ``"anytime"``:
-            the published loop's corrections fade from look to look and are normalised over the image, and neither
-            carries over. For a model that is trained already, :func:`wrap`, which keeps its outputs.
+            Models, arXiv 2509.15905, if it has no other), a loop's or a preset's name (:func:`list_presets`), a config
+            such as :class:`Recurrent`, or its dict, which changes the fields it names, of a preset
+            ``{"preset": "anytime", "steps": 8}``; False gives the plain model, for smp's architectures smp's own. Where
+            problems may be larger, or looks more, than in training, take ``"anytime"``: the published loop's
+            corrections fade from look to look and are normalised over the image, and neither carries over. For a model
+            that is trained already, :func:`wrap`, which keeps its outputs.
         encoder: Alias of *encoder_name*.
         base_norm: ``group`` puts GroupNorm in the place of the base's BatchNorm, which needs no statistics per step
-            and takes small batches; for training from random weights. None leaves the base as it is made.
+            and takes small batches; ``pixel`` a normalisation over the channels of each pixel, which does not know how
+            large the image is, either. For training from random weights. None leaves the base as it is made.
         **kwargs: The architecture's own keywords.
 
     Returns:

@@ -25,6 +25,12 @@ def a_few(names, *kept):
     return [name if name in kept else pytest.param(name, marks=pytest.mark.sweep) for name in names]
 
 
+def pairs(firsts, seconds, *kept):
+    """Parameters: every pair, those of neither a first nor a second of *kept* only in ``make test-all``."""
+    every = [(first, second) for first in firsts for second in seconds]
+    return [pair if {*pair} & {*kept} else pytest.param(*pair, marks=pytest.mark.sweep) for pair in every]
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread_per_worker():
     torch.set_num_threads(1)

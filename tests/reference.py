@@ -71,6 +71,13 @@ def instance_norm(x: Array, eps: float = 1e-5) -> Array:
     return group_norm(x, x.shape[1], eps)
 
 
+def pixel_norm(x: Array, eps: float = 1e-5) -> Array:
+    """Each vector of channels divided by its root mean square, nothing subtracted: (B, C, ...) -> same."""
+    vectors = np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+    each = np.stack([v / np.sqrt(v @ v / len(v) + eps) for v in vectors])
+    return np.moveaxis(each.reshape(len(x), *x.shape[2:], x.shape[1]), -1, 1)
+
+
 def layer_norm(x: Array, scale: Array, shift: Array) -> Array:
     """``instance_norm`` followed by the affine maps *scale* and *shift* (H, W): (B, C, H, W) -> same."""
     return instance_norm(x) * scale + shift
@@ -139,6 +146,12 @@ def fractional_weight(t: int, T: int, alpha: float) -> float:
 def leaky_closed_form(y: Array, h0: Array, tau: float, T: int) -> Array:
     """h(T) of ``h += (y - h) / tau`` from h(0) = h0 under a constant drive y, all of one shape."""
     return y + (1 - 1 / tau) ** T * (h0 - y)
+
+
+def gated(h: Array, e: Array, weight: Array, bias: Array) -> Array:
+    """A step of a state h that takes ``1 / (1 + exp(-(weight [h, e] + bias)))`` of e: weight (C, 2 C), bias (C,)."""
+    gate = 1 / (1 + np.exp(-(mix(weight, np.concatenate([h, e], 1)) + bias[:, None, None])))
+    return (1 - gate) * h + gate * e
 
 
 def bound(T: int, tau: float, s_min: float, weights: Sequence[float]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import reference as ref
 import torch
@@ -21,6 +22,7 @@ from smp_feedback.registry.public import catalogue
 
 CHANNELS = 6
 EVERY_RULE = list(catalogue().dynamics)
+BUILT_IN = [name for name in EVERY_RULE if catalogue().dynamics.origin(name) == "smp_feedback"]
 
 
 def rms(x):
@@ -70,6 +72,33 @@ def test_no_weights_and_no_number_of_steps_blow_the_state_up(name, steps, tau, n
     assert (rms(state) <= bound * (1 + 1e-4)).all()
 
 
+@given(
+    name=st.sampled_from(BUILT_IN),
+    steps=st.integers(1, 200),
+    scale=st.floats(1e-3, 1e3),
+    seed=st.integers(0, 2**16),
+)
+@settings(max_examples=40, deadline=None)
+def test_normalised_at_each_pixel_no_state_is_blown_up_at_any_pixel(name, steps, scale, seed):
+    """The bound of the state's rms, of each pixel on its own, above an output that it may begin with."""
+    torch.manual_seed(seed)
+    dynamics = made(name, norm_error="pixel")
+    for parameter in dynamics.parameters():
+        torch.nn.init.normal_(parameter, std=2)
+    drives = [scale * torch.randn(2, CHANNELS, 4, 4, dtype=torch.float64) for _ in range(3)]
+    with torch.no_grad():
+        rule, state = dynamics.double().begin(steps), torch.zeros_like(drives[0])
+        for t in range(steps):
+            first = t == 0 and dynamics.starts_from_output
+            state = drives[0] if first else rule(state, normaliser("pixel", CHANNELS)(drives[t % 3]), t)
+    if name == "gated":  # a mix of corrections, of which none has a channel above sqrt(C)
+        assert (state.abs() <= CHANNELS**0.5 + 1e-9).all()
+        return
+    begun = drives[0].square().mean(1).sqrt() if dynamics.starts_from_output else 0
+    bound = sum(dynamics.size(t, steps) for t in range(steps)) + begun
+    assert (state.square().mean(1).sqrt() <= bound * (1 + 1e-9)).all()
+
+
 @pytest.mark.parametrize("name", ["decay", "fractional"])
 def test_the_bound_is_the_one_of_the_design(name):
     dynamics = made(name, tau=2.0, learn_rates=True, rate_exponent=1.5)
@@ -102,6 +131,80 @@ def test_leaky_rests_at_its_fixed_point():
     drive = torch.randn(1, CHANNELS, 3, 3)
     (state,) = run(made("leaky", tau=3.0).begin(1), [drive], 1, h0=drive.clone(), norm="none")
     assert relative_change(drive, state) == 0
+
+
+def gate_of(seed=0, std=1.0):
+    """A gate with weights drawn at random, and those as arrays."""
+    torch.manual_seed(seed)
+    dynamics = made("gated").double()
+    for parameter in dynamics.parameters():
+        torch.nn.init.normal_(parameter, std=std)
+    return dynamics, dynamics.gate.weight.detach().numpy()[..., 0, 0], dynamics.gate.bias.detach().numpy()
+
+
+def test_a_gate_is_our_own_derivation():
+    dynamics, weight, bias = gate_of()
+    drives = torch.randn(4, 2, CHANNELS, 3, 4, dtype=torch.float64)
+    states = run(dynamics.begin(4), list(drives), 4, norm="none")
+    h = np.zeros(drives.shape[1:])
+    for drive, state in zip(drives, states, strict=True):
+        h = ref.gated(h, drive.numpy(), weight, bias)
+        torch.testing.assert_close(state.detach(), torch.from_numpy(h))
+
+
+@given(steps=st.integers(1, 30), std=st.floats(0, 20), scale=st.floats(1e-3, 1e3), seed=st.integers(0, 999))
+@settings(max_examples=40, deadline=None)
+def test_a_gate_mixes_what_it_was_told_and_no_value_exceeds_the_largest(steps, std, scale, seed):
+    dynamics, *_ = gate_of(seed, std)
+    drives = scale * torch.randn(steps, 2, CHANNELS, 3, 3, dtype=torch.float64)
+    *_, state = run(dynamics.begin(steps), list(drives), steps, norm="none")
+    with_h0 = torch.cat([drives, torch.zeros_like(drives[:1])])
+    assert (state <= with_h0.amax(0) + 1e-9 * scale).all()
+    assert (state >= with_h0.amin(0) - 1e-9 * scale).all()
+
+
+def test_an_open_gate_forgets_and_a_shut_one_keeps():
+    dynamics, *_ = gate_of()
+    h, e = torch.randn(2, 1, CHANNELS, 3, 3, dtype=torch.float64)
+    for bias, expected in ((60.0, e), (-60.0, h)):
+        torch.nn.init.zeros_(dynamics.gate.weight)
+        torch.nn.init.constant_(dynamics.gate.bias, bias)
+        torch.testing.assert_close(dynamics.begin(1)(h, e, 0).detach(), expected)
+
+
+def test_a_new_gate_takes_most_of_a_correction():
+    torch.testing.assert_close(made("gated").gate.bias.detach(), torch.ones(CHANNELS))
+
+
+def test_a_gate_reads_state_and_correction_at_its_own_pixel_alone():
+    dynamics, *_ = gate_of()
+    h, e = torch.randn(2, 1, CHANNELS, 3, 3, dtype=torch.float64)
+    before = dynamics.begin(1)(h, e, 0).detach()
+    other = h.clone()
+    other[..., 1, 2] += 1
+    moved = (dynamics.begin(1)(other, e, 0).detach() - before).abs().amax((0, 1)) > 0
+    assert moved.nonzero().tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_gate_in_half_precision_moves_a_state_in_single(dtype):
+    dynamics = made("gated").to(dtype)
+    h, e = torch.randn(2, 1, CHANNELS, 3, 3)
+    found = dynamics.begin(1)(h, e, 0)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, dynamics.float().begin(1)(h, e, 0))
+
+
+@pytest.mark.parametrize("name", EVERY_RULE)
+def test_a_rule_that_carries_answers_alike_at_every_step(name):
+    dynamics = made(name)
+    for parameter in dynamics.parameters():
+        torch.nn.init.normal_(parameter)
+    h, e = torch.randn(2, 1, CHANNELS, 2, 2)
+    answers = [dynamics.begin(steps)(h, e, t) for steps in (3, 7) for t in (0, 1, 2)]
+    alike = all(torch.equal(one, answers[0]) for one in answers)
+    assert alike or not dynamics.carries
+    assert name not in BUILT_IN or alike == dynamics.carries
 
 
 @pytest.mark.parametrize(("order", "steps"), [(1.5, 1), (1.5, 10), (0.5, 4), (1.0, 3)])

@@ -131,7 +131,8 @@ def build_restoring(
             and torchvision begin at random; null is random.
         feedback: A loop of the segmentation network's own: true (recurrent), a loop's name, or its config; false is
             none.
-        base_norm: ``group`` puts GroupNorm in the place of BatchNorm; null leaves the base as it is.
+        base_norm: ``group`` puts GroupNorm in the place of BatchNorm, ``pixel`` a normalisation of each pixel; null
+            leaves the base as it is.
         arguments: What else the architecture takes, such as ``{encoder_depth: 4}``.
     """
     base: dict[str, Any] = {"encoder_weights": encoder_weights, "base_norm": base_norm, "arguments": arguments}

@@ -81,9 +81,8 @@ def _of_preset(changes: Mapping[str, Any], usual: Mapping[str, Any] | None) -> L
         _of_loop(preset, None)
     if str(said := changes.get("loop", preset["loop"])).lower() != _loop_of(preset):
         raise InvalidValue(f"loop={said!r}: the preset {name!r} is of the loop {preset['loop']!r}; leave loop out.")
-    places = (
-        {key: usual[key] for key in PLACES if key in usual} if usual and _loop_of(usual) == _loop_of(preset) else {}
-    )
+    own = usual if usual is not None and _loop_of(usual) == _loop_of(preset) else {}
+    places = {key: own[key] for key in PLACES if key in own}
     return _of_loop({**places, **preset, **{k: v for k, v in changes.items() if k != "preset"}}, None)
 
 

@@ -12,8 +12,8 @@ from smp_feedback.checks import check_whole
 from smp_feedback.config.base import LoopConfig
 from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.errors import InvalidValue, SurgeryError
+from smp_feedback.models.base_norm import check_base_norm, with_base_norm
 from smp_feedback.models.builder import arguments_of, build_base
-from smp_feedback.models.group_norm import check_base_norm, with_group_norm
 from smp_feedback.models.normalisation import built_config
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.cuts import answering_logits
@@ -36,7 +36,7 @@ def assemble(arch: str, given: dict[str, Any], feedback: Feedback, base_norm: st
     base = build_base(arch, told)
     data = built_config(arch, base, told)
     if base_norm is not None:
-        base, told = with_group_norm(base), {**told, "base_norm": base_norm}
+        base, told = with_base_norm(base, base_norm), {**told, "base_norm": base_norm}
     vars(base)["data_config"] = data
     if config is None:
         return answering_logits(base)

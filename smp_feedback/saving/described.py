@@ -17,8 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from smp_feedback.errors import FeedbackError
 from smp_feedback.models.assembly import assemble
+from smp_feedback.models.base_norm import with_base_norm
 from smp_feedback.models.builder import arguments_of, build_base
-from smp_feedback.models.group_norm import with_group_norm
 from smp_feedback.saving.weights import PREFIX
 from smp_feedback.surgery.extension import plain_class
 
@@ -58,7 +58,7 @@ def fresh_base(origin: Mapping[str, Any]) -> nn.Module | None:
             with torch.device(device), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 base = build_base(origin["architecture"], arguments_of(origin["architecture"], arguments))
-                return base if base_norm is None else with_group_norm(base)
+                return base if base_norm is None else with_base_norm(base, base_norm)
         except Exception:  # a builder of somebody's own may need what is not here now
             continue
     return None

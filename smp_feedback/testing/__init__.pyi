@@ -11,6 +11,7 @@ from .handling import check_saved as check_saved
 from .losses import check_loss as check_loss
 from .memory import check_stateless as check_stateless
 from .plugins import check_plugin as check_plugin
+from .presets import check_preset as check_preset
 from .projections import check_projection as check_projection
 from .promises import check_agreement as check_agreement
 from .promises import check_heard as check_heard

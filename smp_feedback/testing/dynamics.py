@@ -44,6 +44,7 @@ def check_dynamics(name: str, **settings: Any) -> None:
         check_pure(trained(config))
         check_shapes(trained(config))
         check_horizon(trained(config))
+        check_carried(trained(config))
         check_gradients(trained(config))
         if has_tail(made(CHANNELS, config)):
             check_bound(trained(config))
@@ -119,6 +120,15 @@ def check_horizon(dynamics: Dynamics) -> None:
     long, short = run(dynamics, drives), run(dynamics, drives[:STEPS])
     same = all(torch.equal(a, b) for a, b in zip(long, short, strict=False))
     assert same or dynamics.knows_the_end, "a longer loop begins otherwise than a shorter: set knows_the_end = True"
+
+
+@torch.no_grad()
+def check_carried(dynamics: Dynamics) -> None:
+    """If it ``carries``: a state and a correction have one answer, whatever the step and however many there are."""
+    drives = corrections(2)
+    answers = [dynamics.begin(steps)(*drives, t) for steps in (STEPS, FAR) for t in (0, 1, STEPS - 1)]
+    same = all(torch.equal(answer, answers[0]) for answer in answers)
+    assert same or not dynamics.carries, "it answers otherwise at another step: leave carries = False"
 
 
 def check_gradients(dynamics: Dynamics) -> None:

@@ -15,6 +15,7 @@ from smp_feedback.testing.corruptions import check_corruption
 from smp_feedback.testing.datasets import check_dataset
 from smp_feedback.testing.dynamics import check_dynamics
 from smp_feedback.testing.losses import check_loss
+from smp_feedback.testing.presets import check_preset
 from smp_feedback.testing.projections import check_projection
 from smp_feedback.testing.restorers import check_restorer
 
@@ -89,6 +90,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     "loops": check_loop,
     "dynamics": check_dynamics,
     "projections": check_projection,
+    "presets": check_preset,
     "restorers": check_restorer,
     "losses": check_loss,
     "datasets": check_dataset,

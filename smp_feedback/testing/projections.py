@@ -52,7 +52,8 @@ def check_projection(name: str, **settings: Any) -> None:
     made = catalogue().projections[name]
     assert isinstance(made, type), f"{made!r} is no class"
     assert issubclass(made, Projection), f"{made.__name__} is no subclass of smp_feedback.projections.Projection"
-    projection = made(replace(config, norm_feedback=config.norm_feedback or "instance"), CLASSES)
+    settled = config.norm_feedback or ("instance" if config.normalises_feedback else "none")
+    projection = made(replace(config, norm_feedback=settled), CLASSES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         check_channels(projection)

@@ -45,7 +45,8 @@ def build_module(
             and torchvision begin at random; null is random.
         feedback: true (the architecture's usual loop), false, a loop's name, or its config such as
             ``{steps: 4, tau: 2.0}``.
-        base_norm: ``group`` puts GroupNorm in the place of BatchNorm; null leaves the base as it is.
+        base_norm: ``group`` puts GroupNorm in the place of BatchNorm, ``pixel`` a normalisation of each pixel; null
+            leaves the base as it is.
         arguments: What else the architecture takes, such as ``{encoder_depth: 4}``.
         init: Weights to begin with: a plain model's for the base, or a looping model's for all of it; a file (``.pth``,
             ``.ckpt``, ``.safetensors``), a directory of save_pretrained or a hub repository. No others are downloaded.

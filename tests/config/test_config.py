@@ -21,7 +21,8 @@ from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue, Unknow
 from smp_feedback.registry.public import catalogue
 
 FIELDS = [field.name for field in dataclasses.fields(Recurrent)]
-DYNAMICS = ["decay", "fractional", "leaky", "residual"]
+DYNAMICS = ["decay", "fractional", "leaky", "gated", "residual"]
+PROJECTIONS = ["softmax", "state", "answer+state", "probabilities", "entropy"]
 
 
 def refused(kind, words, **values):
@@ -129,26 +130,28 @@ def test_the_gradient_flow_is_one_value():
 def configs(draw):
     """Any valid config: the settings that exclude each other are drawn apart."""
     positive = st.floats(min_value=1e-3, max_value=1e6)
-    auto = draw(st.booleans())
     dynamics = draw(st.sampled_from(DYNAMICS))
-    norms = st.one_of(st.sampled_from(["layer", "instance"]), st.integers(1, 64))
+    gated = dynamics == "gated"
+    auto = not gated and draw(st.booleans())
+    norms = st.one_of(st.sampled_from(["layer", "instance", "pixel"]), st.integers(1, 64))
     loose = st.one_of(norms, st.just("none"))
-    bases = ["identity"] if dynamics == "leaky" else ["identity", "orthogonal"] if auto else None
+    projection = draw(st.none() | st.sampled_from(PROJECTIONS))
+    bases = ["identity"] if dynamics in ("leaky", "gated") else ["identity", "orthogonal"] if auto else None
     tau = draw(st.one_of(positive, st.integers(1, 100), *([] if auto else [st.just(math.inf)])))
     detach = draw(st.booleans())
     return Recurrent(
         steps="auto" if auto else draw(st.integers(1, 10**6)),
         channels=draw(st.integers(1, 64)),
-        tau=min(max(1.0, tau), 1e6) if dynamics == "leaky" else tau,
+        tau=1.0 if gated else min(max(1.0, tau), 1e6) if dynamics == "leaky" else tau,
         dynamics=dynamics,
         output=draw(st.sampled_from(["logits", "dirichlet"])),
-        projection=draw(st.none() | st.sampled_from(["softmax", "probabilities", "entropy"])),
-        order=draw(st.floats(min_value=1, max_value=10) if auto else positive),
-        learn_rates=dynamics != "leaky" and draw(st.booleans()),
-        rate_exponent=draw(positive),
+        projection=projection,
+        order=1.5 if gated else draw(st.floats(min_value=1, max_value=10) if auto else positive),
+        learn_rates=dynamics not in ("leaky", "gated") and draw(st.booleans()),
+        rate_exponent=1.0 if gated else draw(positive),
         basis=draw(st.sampled_from(bases or ["identity", "orthogonal", "free"])),
         norm_error=draw(norms if auto else loose),
-        norm_feedback=draw(loose),
+        norm_feedback=draw(st.sampled_from([None, "none"]) if "state" in str(projection) else loose),
         init_std=draw(st.floats(min_value=0, max_value=1e6)),
         feedback_init=draw(st.floats(min_value=0, max_value=1e6)),
         statistics=draw(st.sampled_from(["per_step", "shared"])),
@@ -333,9 +336,13 @@ BAD = [
     *[(InvalidValue, {"basis": v}, [f"basis={v!r}", "identity", "orthogonal", "free"]) for v in ("x", None, 1)],
     (InvalidValue, {"statistics": "per-step"}, ["statistics='per-step'", "'per_step'"]),
     *[(InvalidValue, {"statistics": v}, [f"statistics={v!r}", "per_step", "shared"]) for v in ("x", None, True)],
-    *[(InvalidValue, {field: "layr"}, [f"{field}='layr'", "'layer'"]) for field in ("norm_error", "norm_feedback")],
     *[
-        (InvalidValue, {field: v}, [f"{field}={v!r}", "layer", "instance", "none", "groups"])
+        (InvalidValue, {field: wrong}, [f"{field}={wrong!r}", repr(right)])
+        for wrong, right in (("layr", "layer"), ("pixl", "pixel"))
+        for field in ("norm_error", "norm_feedback")
+    ],
+    *[
+        (InvalidValue, {field: v}, [f"{field}={v!r}", "layer", "instance", "pixel", "none", "groups"])
         for field in ("norm_error", "norm_feedback")
         for v in ("batch", 2.0, True)
     ],
@@ -367,6 +374,23 @@ TOGETHER = [
     *[
         ({"steps": "auto", "tau": math.inf, "dynamics": dynamics}, ["steps='auto'", "tau=inf", "give a number"])
         for dynamics in DYNAMICS
+        if dynamics != "gated"
+    ],
+    ({"dynamics": "gated", "steps": "auto"}, ["steps='auto'", "dynamics='gated'", "give a number"]),
+    *[
+        ({"dynamics": "gated", field: value}, [f"{field}={value!r}", "dynamics='gated'", f"expected {field}={usual!r}"])
+        for field, value, usual in (
+            *(("tau", 2.0, 1.0), ("tau", math.inf, 1.0), ("order", 2.0, 1.5), ("learn_rates", True, False)),
+            *(("rate_exponent", 2.0, 1.0), ("basis", "orthogonal", "identity"), ("basis", "free", "identity")),
+        )
+    ],
+    *[
+        (
+            {"projection": projection, "norm_feedback": norm},
+            [f"norm_feedback={norm!r}", f"projection={projection!r}", "norm_feedback=None", "norm_error"],
+        )
+        for projection in ("state", "answer+state")
+        for norm in ("layer", "pixel", 2)
     ],
     ({"steps": "auto", "norm_error": "none"}, ["steps='auto'", "norm_error='none'", "give a number", "'instance'"]),
     ({"steps": "auto", "basis": "free"}, ["steps='auto'", "basis='free'", "give a number", "'orthogonal'"]),
@@ -409,6 +433,9 @@ def test_every_field_is_guarded():
         {"steps": "auto", "norm_error": 1, "basis": "orthogonal"},
         {"grad_steps": 9, "steps": 4},
         {"dynamics": "DECAY", "projection": "Entropy"},
+        {"dynamics": "gated", "projection": "Answer+State", "norm_error": "pixel", "norm_feedback": "none"},
+        {"dynamics": "gated", "tau": 1, "norm_error": "none", "init_std": 1.0},
+        {"steps": "auto", "norm_error": "pixel", "norm_feedback": "pixel"},
     ],
     ids=shown,
 )

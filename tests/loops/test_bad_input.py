@@ -244,7 +244,7 @@ def test_feedback_of_a_wrong_type_is_refused_by_create_and_wrap(feedback):
 @pytest.mark.parametrize(
     ("feedback", "kind", "words"),
     [
-        ("recurent", UnknownName, ["No loop is called 'recurent'", "'recurrent'"]),
+        ("recurent", UnknownName, ["No loop or preset is called 'recurent'", "'recurrent'"]),
         ({"loop": "scoer"}, UnknownName, ["No loop is called 'scoer'"]),
         ({"step": 3}, UnknownKeyword, ["no field 'step'", "'steps'"]),
         ({"steps": 0}, InvalidValue, ["steps=0", "whole number >= 1"]),

@@ -19,8 +19,9 @@ from distributions import forget_modules_of, install, points_in, process, run
 
 import smp_feedback as smpf
 from smp_feedback.cli.main import main
+from smp_feedback.config.parse import as_config
 from smp_feedback.data import open_dataset
-from smp_feedback.errors import FeedbackError, InvalidValue, NameTaken, PluginWarning, UnknownName
+from smp_feedback.errors import FeedbackError, InvalidValue, NameTaken, PluginWarning, UnknownKeyword, UnknownName
 from smp_feedback.registry import public as plugins
 from smp_feedback.registry.plugins import DISABLE, Plugin
 from smp_feedback.registry.public import catalogue, open_catalogue
@@ -419,6 +420,43 @@ def test_what_a_part_raises_is_noted_with_who_brought_it(site, kind):
         USES[kind]()
     singular = catalogue().registries()[kind].kind
     assert caught.value.__notes__ == [f"(Raised by {singular} 'Faulty' of faulty-parts 1.2.)"]
+
+
+PRESETS = """
+    from smp_feedback.hookspecs import hookimpl
+
+    @hookimpl
+    def register_presets(register):
+        register("Patient", {"loop": "recurrent", "steps": 32}, aliases=("slow",))
+        register("Hasty", {"steps": 2, "patience": 0})
+        register("Gone", "no_such_module:preset")
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="errors carry no notes")
+def test_a_plugins_preset_that_is_none_is_refused_when_it_is_asked_for_and_breaks_no_other(site):
+    install(site, "loops-by-name", "2.0", PRESETS)
+    assert smpf.list_presets() == ["anytime", "Gone", "Hasty", "Patient"]
+    assert as_config("SLOW") == as_config({"preset": "patient"}) == smpf.Recurrent(steps=32)
+    for feedback in ("hasty", {"preset": "hasty", "steps": 3}):
+        with pytest.raises(UnknownKeyword, match="Recurrent has no field 'patience'") as caught:
+            as_config(feedback)
+        assert caught.value.__notes__ == ["(Raised by preset 'Hasty' of loops-by-name 2.0.)"]
+    with pytest.raises(FeedbackError, match=r"preset 'Gone' of loops-by-name 2\.0 is not at 'no_such_module:preset'"):
+        as_config("gone")
+    with pytest.raises(InvalidValue, match="steps=0") as blamed:
+        as_config({"preset": "patient", "steps": 0})
+    assert not hasattr(blamed.value, "__notes__"), "the preset is right, its change is not"
+
+
+def test_a_model_closed_into_a_plugins_preset_comes_back_without_the_plugin(site, tmp_path, monkeypatch):
+    install(site, "loops-by-name", "2.0", PRESETS)
+    model = smpf.create("timm/test_resnet", classes=2, feedback={"preset": "slow", "norm_error": 1}).eval()
+    folder = model.save_pretrained(tmp_path / "kept")
+    monkeypatch.setattr(plugins, "_process", [])
+    monkeypatch.setenv(DISABLE, "1")
+    assert smpf.list_presets() == ["anytime"]
+    assert smpf.from_pretrained(folder).loop_config == smpf.Recurrent(steps=32, norm_error=1)
 
 
 def test_what_our_own_parts_raise_is_not_noted():

@@ -112,6 +112,41 @@ BROKEN = {
             registar("half", "json:dumps")
         """,
     ),
+    "brings a preset that is no dict": (
+        "preset 'half' of broken is 16: expected a loop's config as a dict",
+        """
+        from smp_feedback.hookspecs import hookimpl
+
+        @hookimpl
+        def register_losses(register):
+            register("half", "json:dumps", aliases=("demi",))
+
+        @hookimpl
+        def register_presets(register):
+            register("half", 16)
+        """,
+    ),
+    "calls a preset as a loop is called": (
+        "preset 'Score': a loop of smp_feedback is called so, and one name stands for both; broken needs another name",
+        """
+        from smp_feedback.hookspecs import hookimpl
+
+        @hookimpl
+        def register_presets(register):
+            register("half", {"steps": 3})
+            register("Score", {"steps": 3})
+        """,
+    ),
+    "calls a loop as a preset is called": (
+        "loop 'anytime': a preset of smp_feedback is called so, and one name stands for both; broken needs another",
+        """
+        from smp_feedback.hookspecs import hookimpl
+
+        @hookimpl
+        def register_loops(register):
+            register("half", "json:dumps", aliases=("anytime",))
+        """,
+    ),
     "registers under no name": (
         "non-empty string",
         """
@@ -218,7 +253,7 @@ def test_a_stranger_brings_parts_through_every_hook(plugin, hook):
         @hookimpl
         def {hook}(register):
             class Part:  # all that any kind of part needs to have
-                begin = body = head = before = check = close = config_class = None
+                begin = body = head = before = check = close = config_class = keys = None
 
                 def __call__(self):
                     return 7
@@ -569,9 +604,9 @@ def test_a_registered_dynamics_is_used_by_name(restored):
     torch.testing.assert_close(path, path[:1].expand_as(path))
 
 
-# a function is no rule, no loop; a dict can be none of them
+# a function is no rule, no loop, no preset; a dict can be none of them
 WRONG = {"architectures": {}, "restorers": {}, "losses": {}, "datasets": {}, "corruptions": {}}
-WRONG |= dict.fromkeys(("cuts", "loops", "dynamics", "projections"), json.loads)
+WRONG |= dict.fromkeys(("cuts", "loops", "dynamics", "projections", "presets"), json.loads)
 
 
 @pytest.mark.parametrize("kind", catalogue().registries())

@@ -134,9 +134,9 @@ def test_every_loop_passes(name):
     ],
 )
 def test_every_dynamics_passes(name, settings):
-    if settings and name == "leaky":
+    if settings and name in ("leaky", "gated"):
         settings = {"norm_error": "layer"}
-    testing.check_dynamics(name, tau=2.0, **settings)
+    testing.check_dynamics(name, **settings, **({} if name == "gated" else {"tau": 2.0}))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,14 @@ def test_every_dynamics_passes(name, settings):
     ],
 )
 def test_every_projection_passes(name, settings):
+    if not catalogue().projections[name].normalises:
+        settings = {**settings, "norm_feedback": None}
     testing.check_projection(name, **settings)
+
+
+@pytest.mark.parametrize("name", OURS["presets"])
+def test_every_preset_passes(name):
+    testing.check_preset(name, IMAGE, steps=3)
 
 
 @pytest.mark.parametrize("name", OURS["losses"])
