@@ -122,7 +122,8 @@ class Dynamics(nn.Module):
         """Refuse settings under which this rule makes no sense; called when the config is born."""
         if config.steps == "auto" and math.isinf(config.tau):
             raise InvalidValue("steps='auto': without decay (tau=inf) no correction is negligible; give a number.")
-        for field, loose, bounded in (("norm_error", "none", "instance"), ("basis", "free", "orthogonal")):
+        bounded_norm = "layer" if config.output == "dirichlet" else "instance"  # evidence without its level says little
+        for field, loose, bounded in (("norm_error", "none", bounded_norm), ("basis", "free", "orthogonal")):
             if config.steps == "auto" and getattr(config, field) == loose:
                 raise InvalidValue(
                     f"steps='auto': with {field}={loose!r} no correction has a size known beforehand; give a number, "

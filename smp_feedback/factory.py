@@ -82,10 +82,13 @@ def create(
             torchvision's models begin at random, as they do there; so with *classes*, 1000 and 21.
         in_channels: Channels of the image.
         classes: Channels of the logits.
-        feedback: True (the architecture's usual loop: the recurrent one with its defaults, if it has no other), a
-            loop's or a preset's name (:func:`list_presets`: ``anytime`` is for any number of looks and images of any
-            size), a config such as :class:`Recurrent`, or its dict, which changes the fields it names, of a preset
-            ``{"preset": "anytime", "steps": 8}``; False gives the plain model, for smp's architectures smp's own.
+        feedback: True (the architecture's usual loop: the recurrent one with its defaults, those of Deep Feedback
+            Models, arXiv 2509.15905, if it has no other), a loop's or a preset's name (:func:`list_presets`), a config
+            such as :class:`Recurrent`, or its dict, which changes the fields it names, of a preset
+            ``{"preset": "anytime", "steps": 8}``; False gives the plain model, for smp's architectures smp's own. Where
+            problems may be larger, or looks more, than in training, take ``"anytime"``: the published loop's
+            corrections fade from look to look and are normalised over the image, and neither carries over. For a model
+            that is trained already, :func:`wrap`, which keeps its outputs.
         encoder: Alias of *encoder_name*.
         base_norm: ``group`` puts GroupNorm in the place of the base's BatchNorm, which needs no statistics per step
             and takes small batches; ``pixel`` a normalisation over the channels of each pixel, which does not know how

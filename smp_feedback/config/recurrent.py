@@ -19,13 +19,17 @@ from smp_feedback.config.base import LoopConfig
 from smp_feedback.errors import InvalidValue
 from smp_feedback.registry.public import catalogue
 
+DIRICHLET_NORM = "none"
+"""How corrections of a Dirichlet output are normalised where nothing is said: see ``docs/defaults.md``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recurrent(LoopConfig):
     """The recurrent loop: part of a decaying state is fed back to the image (Deep Feedback Models).
 
     Defaults are the settings of arXiv 2509.15905, except where a measurement spoke for others
-    (``docs/defaults.md``).
+    (``docs/defaults.md``). They are for one size of images and a fixed number of looks: for problems that grow, and for
+    as many looks as they need, take ``feedback="anytime"``; around a trained model ``dynamics="residual"``.
 
     Args:
         steps: Looks at the image, T >= 1; ``"auto"`` takes the fewest after which all remaining corrections
@@ -50,9 +54,10 @@ class Recurrent(LoopConfig):
         norm_error: How a correction is normalised: ``instance`` (each channel over space, as in the papers),
             ``layer`` (over channels and space), a number of groups, ``pixel`` (the channels of each pixel to an rms of
             1, whatever lies around it: the one that carries over to images of other sizes than those trained on), or
-            ``none`` (no bound on the state then). None is
-            ``instance`` for segmentation and 8 groups for classification (as in arXiv 2509.15905; fewer where 8 do
-            not divide the state), for a head that averages over space would average every channel to zero.
+            ``none`` (no bound on the state then). None is ``instance`` for segmentation and 8 groups for
+            classification (as in arXiv 2509.15905; fewer where 8 do not divide the state), for a head that averages
+            over space would average every channel to zero. For a ``dirichlet`` output None is ``none``, and becomes
+            it: evidence says how much there is, which a normalisation over space takes away.
         norm_feedback: How the state is normalised before the softmax; same choices. None is ``instance`` for
             segmentation and ``layer`` for classification, which a state of 1 x 1 survives. Refused where what is
             fed back is the state as it is.
@@ -126,6 +131,8 @@ class Recurrent(LoopConfig):
         check_choice("basis", self.basis, ("identity", "orthogonal", "free"))
         check_choice("output", self.output, ("logits", "dirichlet"))
         check_choice("statistics", self.statistics, ("per_step", "shared"))
+        if self.norm_error is None and self.output == "dirichlet":  # said, and so saved: it once meant another
+            object.__setattr__(self, "norm_error", DIRICHLET_NORM)
         for name in ("norm_error", "norm_feedback"):
             if getattr(self, name) is not None:
                 check_norm(name, getattr(self, name))

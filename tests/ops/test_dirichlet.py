@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import smp_feedback as smpf
-from smp_feedback.config.recurrent import Recurrent
+from smp_feedback.config.recurrent import DIRICHLET_NORM, Recurrent
 from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.losses.evidential import Evidential
 from smp_feedback.ops.dirichlet import log_concentration, mean_entropy, uncertainty
@@ -65,8 +65,9 @@ def test_the_output_alone_is_the_papers_model():
 
 
 @torch.no_grad()
-def test_a_look_is_the_head_normalised_and_added_to_evidence_that_starts_at_one():
-    model = dirichlet(tau=2.0).eval()
+@pytest.mark.parametrize(("norm", "normalised"), [(None, lambda y: y), ("instance", F.instance_norm)])
+def test_a_look_is_what_the_head_says_added_to_evidence_that_starts_at_one(norm, normalised):
+    model = dirichlet(tau=2.0, norm_error=norm).eval()
     fed, given = [], []
     model.feedback.readers[0].register_forward_pre_hook(lambda m, args: fed.append(args[0]))
     model.segmentation_head.register_forward_hook(lambda m, args, y: given.append(y))
@@ -75,7 +76,7 @@ def test_a_look_is_the_head_normalised_and_added_to_evidence_that_starts_at_one(
     for t, look in enumerate(looks):
         p = (1 + F.softplus(h)) / (1 + F.softplus(h)).sum(1, keepdim=True)
         torch.testing.assert_close(fed[t], -(p * p.log()).sum(1, keepdim=True))
-        h = h + math.exp(-t / 2) * F.instance_norm(given[t])
+        h = h + math.exp(-t / 2) * normalised(given[t])
         torch.testing.assert_close(look.state, h)
         torch.testing.assert_close(look.logits.exp(), 1 + F.softplus(h))
     assert len(given) == 3, "the head runs inside the step, and not again for the answer"
@@ -95,11 +96,16 @@ def test_softmax_of_the_answer_is_the_mean_of_the_distribution():
 @torch.no_grad()
 @pytest.mark.parametrize("dynamics", ["decay", "fractional"])
 def test_the_evidence_cannot_run_away(dynamics):
-    model = dirichlet(dynamics=dynamics, tau=3.0, steps=12).eval()
+    model = dirichlet(dynamics=dynamics, tau=3.0, steps=12, norm_error="instance").eval()
     model.segmentation_head[0].weight.mul_(1e3)
     *_, last = model.iterate(IMAGE)
     moved = (last.state - 1).square().mean((2, 3)).sqrt()
     assert (moved <= sum(model.feedback.dynamics.size(t, 12) for t in range(12)) + 1e-4).all()
+
+
+def test_an_end_that_is_found_needs_corrections_of_a_known_size():
+    with pytest.raises(InvalidValue, match=r"steps='auto': with norm_error='none' .* norm_error='layer'"):
+        Recurrent(output="dirichlet", steps="auto")
 
 
 @torch.no_grad()
@@ -109,7 +115,7 @@ def test_leaky_evidence_comes_to_rest_where_the_head_says():
     *_, last = model.iterate(IMAGE)
     plain = smp.Unet(**SMALL).eval()
     plain.load_state_dict(model.feedforward_state_dict())
-    torch.testing.assert_close(last.state, F.instance_norm(plain(IMAGE)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(last.state, plain(IMAGE), atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -206,8 +212,31 @@ def test_a_config_from_before_there_were_outputs_is_loaded(tmp_path):
     assert torch.equal(again(IMAGE), model(IMAGE))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("around", [False, True], ids=["recurrent", "score around it"])
+def test_a_model_saved_before_its_normalisation_was_said_is_normalised_over_space(around, tmp_path):
+    """One correction of the loop, e, has no mean over space and a variance of 1."""
+    loop = Recurrent(output="dirichlet", steps=2)
+    model = build(smpf.Score(base=loop, filters=4, features=("stage:2",), additional_pools=1) if around else loop)
+    file = model.save_pretrained(tmp_path) / "config.json"
+    said = json.loads(file.read_text())
+    own = said["feedback"]["base"] if around else said["feedback"]
+    assert own["norm_error"] == DIRICHLET_NORM, "what is saved today says so itself"
+    own["norm_error"] = None
+    del said["save"]  # written by hand: else what lies beside the weights would count
+    file.write_text(json.dumps(said))
+    again = smpf.from_pretrained(tmp_path)
+    inner = again.loop_config.base if around else again.loop_config
+    assert inner.norm_error == "instance"
+    if not around:
+        moved = next(iter(again.iterate(IMAGE))).state - 1
+        torch.testing.assert_close(moved.mean((2, 3)), torch.zeros(2, 3), atol=1e-5, rtol=0)
+        torch.testing.assert_close(moved.var((2, 3), correction=0), torch.ones(2, 3), atol=1e-2, rtol=0)
+        assert smpf.from_pretrained(tmp_path, feedback={"norm_error": None}).loop_config.norm_error == DIRICHLET_NORM
+
+
 def test_steps_are_found_and_left_out_as_ever():
-    auto = dirichlet(steps="auto", tau=2.0).eval()
+    auto = dirichlet(steps="auto", tau=2.0, norm_error="layer").eval()
     with torch.no_grad():
         assert len(auto.trajectory(IMAGE)) == auto.feedback.dynamics.auto_steps(0.01)
         exact = dirichlet(steps=12, tau=1.0).eval()
