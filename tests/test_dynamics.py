@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import smp_feedback as smpf
 from smp_feedback.config.base import GradientFlow
 from smp_feedback.dynamics import Decay, Fractional, Leaky, decay, fractional_weight
-from smp_feedback.loops.steps import relative_change
 from smp_feedback.loops.recurrent.step import Recurrence
+from smp_feedback.loops.steps import relative_change
 from smp_feedback.loops.unroll import unroll
 from smp_feedback.ops.normalise import normaliser
 from smp_feedback.registry.public import catalogue

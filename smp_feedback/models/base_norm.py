@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 from timm.layers import GroupNorm, GroupNorm1
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 

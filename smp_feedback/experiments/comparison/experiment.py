@@ -49,7 +49,7 @@ def _tests(settings: ComparisonSettings) -> str:
 
 def check(settings: ComparisonSettings) -> None:
     """Open every split and build every model once, before hours are spent."""
-    for size in settings.sizes or [None]:
+    for size in [None] if settings.sizes is None else settings.sizes:
         held_out(settings, size)[0]
     check_apart(settings)
     wanted = [ComparisonKey("feedback", settings.conditions[0], n, 0) for n in settings.images]
