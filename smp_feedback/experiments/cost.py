@@ -67,7 +67,8 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
     """
     with torch.no_grad(), evaluating(model), FlopCounterMode(display=False) as counter:
         model(image)
-    return counter.get_total_flops() // 2 // len(image)  # torch counts a multiply-add as two
+    flops: int = counter.get_total_flops()
+    return flops // 2 // len(image)  # torch counts a multiply-add as two
 
 
 def hardware() -> str:
