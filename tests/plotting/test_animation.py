@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,6 @@ import smp_feedback as smpf
 
 pytest.importorskip("matplotlib")
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
-from smp_feedback.loops.base import Step
 from smp_feedback.ops.reading import labels_of
 from smp_feedback.plotting import animate, animation
 from smp_feedback.plotting.animation import answers_by_look, settled_at, shown_looks
@@ -42,7 +42,7 @@ def says(loop, monkeypatch):
             assert image.shape == (1, 3, *SIZE)
             for t, labels in enumerate(answers[:steps]):
                 logits = torch.stack([-labels.float(), labels.float()])[None]
-                yield Step(t, logits, None, lambda logits=logits: (logits, None))
+                yield SimpleNamespace(index=t, logits=logits)
 
         monkeypatch.setattr(type(loop), "iterate", iterate)
         return loop
