@@ -13,7 +13,7 @@ from smp_feedback.config.parse import as_config
 from smp_feedback.errors import InvalidType, InvalidValue, NameTaken, UnknownKeyword, UnknownName
 from smp_feedback.registry.public import catalogue
 
-ANYTIME = smpf.Recurrent(steps=16, channels=16, dynamics="gated", projection="state", norm_error="pixel")
+ANYTIME = smpf.Recurrent(steps=32, channels=8, dynamics="leaky", tau=2.0, projection="state", norm_error="pixel")
 TINY = {"encoder_name": "tu-test_resnet.r160_in1k", "encoder_weights": None, "classes": 2}
 TINY |= {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
 
@@ -54,7 +54,7 @@ def test_a_preset_may_be_of_any_loop(restored):
         ({"preset": None}, InvalidType, "preset None: expected a name"),
         ({"preset": "anytime", "loop": "score"}, InvalidValue, "'score'.*'anytime' is of the loop 'recurrent'"),
         ({"preset": "anytime", "stpes": 3}, UnknownKeyword, "no field 'stpes'. Did you mean 'steps'"),
-        ({"preset": "anytime", "steps": "auto"}, InvalidValue, "steps='auto': .*dynamics='gated'"),
+        ({"preset": "anytime", "tau": 0.5}, InvalidValue, "tau=0.5: .*dynamics=.leaky."),
         (3, InvalidType, "the name of a loop .*recurrent.* or of a preset .*anytime"),
     ],
 )

@@ -46,20 +46,21 @@ def array(x):
 
 
 @each_projection
-def test_the_whole_loop_is_our_own_derivation(projection):
-    model = looped(Plain(), projection=projection).double()
+@pytest.mark.parametrize("rule", [{}, {"dynamics": "gated", "tau": 1.0}], ids=["leaky", "gated"])
+def test_the_whole_loop_is_our_own_derivation(projection, rule):
+    model = looped(Plain(), projection=projection, **rule).double()
     image, own = torch.rand(2, 3, 6, 7, dtype=torch.float64), model.feedback
     x, both = array(image), projection == "answer+state"
     body, head = (array(model.body.weight), array(model.body.bias)), array(model.head.weight)[..., 0, 0]
     reader, readout = array(own.readers[0].weight), array(own.readout.weight)[..., 0, 0]
-    gate = array(own.dynamics.gate.weight)[..., 0, 0], array(own.dynamics.gate.bias)
+    gated = rule and (array(own.dynamics.gate.weight)[..., 0, 0], array(own.dynamics.gate.bias))
     h, u = np.zeros((2, 8, 6, 7)), np.zeros((2, 3, 6, 7))
     if both:
         u = np.concatenate([np.full((2, 2, 6, 7), 0.5), u], 1)
     for step in model.iterate(image):
         y = ref.conv2d(x, *body, padding=1) + ref.conv2d(u, reader, padding=1)
         e = ref.pixel_norm(np.concatenate([y, ref.mix(readout, y)], 1))
-        h = ref.gated(h, e, *gate)
+        h = ref.gated(h, e, *gated) if gated else h + (e - h) / 2
         logits = ref.mix(head, h[:, :5]) + array(model.head.bias)[:, None, None]
         np.testing.assert_allclose(array(step.state), h, atol=1e-12)
         np.testing.assert_allclose(array(step.logits), logits, atol=1e-12)

@@ -64,12 +64,15 @@ def depth_for(target: int, one: int, two: int) -> int:
 def steps_of(settings: ComparisonSettings, model: str) -> int:
     """Optimiser steps of *model*.
 
-    ``equal-compute`` has as many passes as the loop, ``equal-inference`` as many steps, for a pass of it costs what
-    the loop's looks do (those of the most, where they are drawn), and ``equal-inference-3x`` three times as many.
+    ``equal-compute`` has as many passes as the loop, and ``equal-inference`` as many looks' worth of them, a pass of it
+    being worth ``inference_looks``; ``equal-inference-3x`` has three times as many.
     """
     if model == "equal-compute":
         return passes_of(settings, FEEDBACK)
-    return settings.train_steps * (3 if model == "equal-inference-3x" else 1)
+    if model.startswith("equal-inference"):
+        steps = math.ceil(passes_of(settings, FEEDBACK) / settings.inference_looks)
+        return steps * (3 if model == "equal-inference-3x" else 1)
+    return settings.train_steps
 
 
 def passes_of(settings: ComparisonSettings, model: str) -> int:
@@ -77,4 +80,4 @@ def passes_of(settings: ComparisonSettings, model: str) -> int:
     if model == FEEDBACK:
         return math.ceil(settings.train_steps * passes_a_step(settings.unrolling))
     deeper = model.startswith("equal-inference")
-    return steps_of(settings, model) * (settings.trained_looks if deeper else 1)
+    return steps_of(settings, model) * (settings.inference_looks if deeper else 1)

@@ -42,9 +42,9 @@ FAIR = {
     "plain": "the same base model without the loop, with the same normalisation, trained for as many optimiser steps.",
     "one-step": "the feedback model trained and run at T = 1: its extra weights, without looking again.",
     "equal-compute": "the plain model, trained for as many forward passes as the feedback model: T times the steps.",
-    "equal-inference": "a deeper feed-forward model of the multiply-adds of all T looks, no weight of which is used "
-    "twice, trained for as many optimiser steps as the feedback model: as much compute in training, too.",
-    "equal-inference-3x": "the same deeper model, trained for three times as many optimiser steps.",
+    "equal-inference": "a deeper feed-forward model of the multiply-adds of several looks (inference_looks), no weight "
+    "of which is used twice, with as much compute in training as the feedback model.",
+    "equal-inference-3x": "the same deeper model, with three times as much compute in training.",
 }
 SPREAD = (
     "A seed sets the first weights, the order of the data and the noise. The spread is over seeds alone: other test "

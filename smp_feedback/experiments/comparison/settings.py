@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from smp_feedback.checks import check_choice, check_number, check_steps
+from smp_feedback.checks import check_choice, check_number, check_steps, check_whole
 from smp_feedback.config.base import LoopConfig
 from smp_feedback.config.parse import as_config
 from smp_feedback.data.items import height_width
@@ -64,15 +64,15 @@ class ComparisonSettings(ExperimentSettings):
         init: Weights that every model begins with, in place of those that the seed draws: a plain model's, as a file, a
             directory or a hub repository; what a loop adds begins as it is made. None is the seed's.
         models: Which of ``feedback``, ``plain``, ``one-step``, ``equal-compute``, ``equal-inference`` (a deeper model
-            of as many multiply-adds as the loop's looks, trained for as many steps) and ``equal-inference-3x`` (for
-            three times as many).
+            of as many multiply-adds as ``inference_looks`` looks, trained for as many passes) and
+            ``equal-inference-3x`` (for three times as many).
         images: Numbers of training images; 0 is all there are. None is 4 and 64 for synthetic data, 16 and all for
             files.
         train: Training conditions: ``clean``, or a corruption and its severity such as ``rescaled_noise:4``,
             drawn anew each time an image is shown. None is ``rescaled_noise:4`` for synthetic data, whose images are
             otherwise too easy, and ``clean`` for files.
-        train_steps: Optimiser steps (``equal-compute`` takes as many times more as the loop has looks, and
-            ``equal-inference-3x`` three times as many). None is 200 for synthetic data, 150 for files.
+        train_steps: Optimiser steps of the loop and of ``plain``; ``equal-compute`` and ``equal-inference`` take as many
+            as have the loop's forward passes. None is 200 for synthetic data, 150 for files.
         lr: Peak learning rate of AdamW under a one-cycle schedule.
         loss: A loss by name.
         supervise: Which looks carry the loss: ``last`` (arXiv 2509.15905), ``mean`` (arXiv 2507.10143; it did best
@@ -87,6 +87,8 @@ class ComparisonSettings(ExperimentSettings):
             trained on; of files, what they are resized to. None is the size of the training images.
         looks: Numbers of looks after which the loop is scored on what it was trained on. None is 1 to twice those of
             its training, or, with *sizes*, those of its training.
+        inference_looks: Looks whose multiply-adds ``equal-inference`` has; None is the most of the loop's training,
+            those without gradient left out.
         score: What counts with *sizes*: ``solved``, the share of images with every pixel right, or ``miou``. None is
             ``solved`` for synthetic data.
 
@@ -112,6 +114,7 @@ class ComparisonSettings(ExperimentSettings):
     severities: list[int] = field(default_factory=lambda: [1, 3, 5])
     sizes: list[int | list[int]] | None = None
     looks: list[int] | None = None
+    inference_looks: int = None  # type: ignore[assignment]
     score: str | None = None
 
     def __post_init__(self) -> None:
@@ -127,6 +130,8 @@ class ComparisonSettings(ExperimentSettings):
             check_number("clip", self.clip, above=0)
         check_training(self.training or {})
         self._check_sizes()
+        self._fill("inference_looks", self.trained_looks)
+        check_whole("inference_looks", self.inference_looks)
         if self.init is not None and (deeper := [name for name in self.models if name.startswith("equal-inference")]):
             raise InvalidValue(f"init={self.init!r}: {deeper[0]} has other layers; leave one of the two out.")
         self.config, self.conditions, self.tests  # noqa: B018  (each raises)

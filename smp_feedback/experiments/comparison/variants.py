@@ -73,18 +73,19 @@ def make_twin(name: str, settings: ComparisonSettings, classes: int, seed: int, 
 
 
 def deeper(settings: ComparisonSettings, classes: int, channels: int = 3) -> nn.Module:
-    """A feed-forward model of the multiply-adds of all of the loop's looks, none of whose weights are used twice.
+    """A feed-forward model of the multiply-adds of ``inference_looks`` looks, none of whose weights are used twice.
 
     Of ``PlainConv`` a residual one of the same width, as deep as it takes to have as many; of any other base as many
     copies as there are looks, each of which is shown what the one before made of the image.
     """
     if catalogue().architectures[settings.arch] is not PlainConv:
         first = make(settings, classes, None, channels)
-        rest = [make(settings, classes, None, channels + classes) for _ in range(settings.trained_looks - 1)]
+        rest = [make(settings, classes, None, channels + classes) for _ in range(settings.inference_looks - 1)]
         return Stacked([first, *rest])
     image = torch.zeros(1, channels, 8, 8)  # every layer is as large as the image: the depth is the same for any
     with torch.random.fork_rng(devices=[]):
-        loop = multiply_adds(make(settings, classes, settings.config, channels), image)
+        looks = dataclasses.replace(cast(Any, settings.config), steps=settings.inference_looks)
+        loop = multiply_adds(make(settings, classes, looks, channels), image)
         one, two = (multiply_adds(_residual(settings, classes, channels, depth), image) for depth in (1, 2))
     return _residual(settings, classes, channels, depth_for(loop, one, two))
 
