@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -34,18 +34,17 @@ def add_arguments(parser: ArgumentParser, settings: type[ExperimentSettings], ou
     parser.add_argument("--executor", default="local", help="who trains: local, dask://HOST:PORT or slurm")
 
 
-def lists_of_words(words: Sequence[str], settings: type[ExperimentSettings], *, of_one: Collection[str]) -> list[str]:
-    """*words* where several behind an option that takes a list are that list; behind those *of_one*, one is, too.
+def lists_of_words(words: Sequence[str], settings: type[ExperimentSettings]) -> list[str]:
+    """*words* where those behind an option that takes a list are that list.
 
     >>> from smp_feedback.experiments.comparison.settings import ComparisonSettings
-    >>> lists_of_words(["--sizes", "5", "9", "--seeds", "3"], ComparisonSettings, of_one=["sizes"])
+    >>> lists_of_words(["--sizes", "5", "9", "--seeds", "3"], ComparisonSettings)
     ['--sizes', '[5, 9]', '--seeds', '3']
     """
     lists = {f"--{f.name}" for f in fields(settings) if str(f.type).startswith("list[")}
     joined: list[str] = []
     for flag, behind in _by_option(words):
-        alone = behind[:1] if flag.removeprefix("--") in of_one and not behind[0].startswith("[") else []
-        if flag in lists and (len(behind) > 1 or alone):
+        if flag in lists and behind and not behind[0].startswith("["):
             behind = [f"[{', '.join(behind)}]"]
         joined += [flag, *behind]
     return joined

@@ -143,7 +143,7 @@ def _with_settings(verb: Verb | None, words: Sequence[str]) -> Sequence[str]:
         from smp_feedback.cli.experiments import lists_of_words
         from smp_feedback.experiments.comparison.settings import ComparisonSettings
 
-        return lists_of_words(words, ComparisonSettings, of_one=("sizes", "looks"))
+        return lists_of_words(words, ComparisonSettings)
     if verb not in (*TRAINING, score, restore):
         return words
     from smp_feedback.cli.subcommands import with_settings_of_a_run

@@ -71,8 +71,8 @@ class ComparisonSettings(ExperimentSettings):
         train: Training conditions: ``clean``, or a corruption and its severity such as ``rescaled_noise:4``,
             drawn anew each time an image is shown. None is ``rescaled_noise:4`` for synthetic data, whose images are
             otherwise too easy, and ``clean`` for files.
-        train_steps: Optimiser steps of the loop and of ``plain``; ``equal-compute`` and ``equal-inference`` take as many
-            as have the loop's forward passes. None is 200 for synthetic data, 150 for files.
+        train_steps: Optimiser steps of the loop and of ``plain``; ``equal-compute`` and ``equal-inference`` take as
+            many as have the loop's forward passes. None is 200 for synthetic data, 150 for files.
         lr: Peak learning rate of AdamW under a one-cycle schedule.
         loss: A loss by name.
         supervise: Which looks carry the loss: ``last`` (arXiv 2509.15905), ``mean`` (arXiv 2507.10143; it did best
