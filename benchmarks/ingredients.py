@@ -22,8 +22,8 @@ RECIPE = Path(__file__).parents[1] / "studies" / "mazes.yaml"
 LOOP: dict[str, dict[str, Any]] = {
     "no norm of the correction": {"norm_error": "none"},
     "norm over space (instance)": {"norm_error": "instance"},
-    "gated": {"dynamics": "gated", "tau": 1.0},
-    "no memory but what is fed back (tau 1)": {"tau": 1.0},
+    "gated": {"dynamics": "gated"},
+    "a state that decays (tau 2)": {"tau": 2.0},
     "answer fed back, as well": {"projection": "answer+state"},
     "answer fed back, alone": {"projection": "probabilities"},
     "32 channels fed back": {"channels": 32},
