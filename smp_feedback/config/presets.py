@@ -8,7 +8,7 @@ from smp_feedback.hookspecs import Register, hookimpl
 
 ANYTIME: dict[str, Any] = {
     **{"loop": "recurrent", "steps": 32, "channels": 8},
-    **{"dynamics": "leaky", "tau": 2.0, "projection": "state", "norm_error": "pixel"},
+    **{"dynamics": "leaky", "tau": 1.0, "projection": "state", "norm_error": "pixel"},
 }
 """For any number of looks and images of any size: nothing in it knows how many looks there are, or how many pixels."""
 

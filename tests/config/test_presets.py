@@ -13,7 +13,7 @@ from smp_feedback.config.parse import as_config
 from smp_feedback.errors import InvalidType, InvalidValue, NameTaken, UnknownKeyword, UnknownName
 from smp_feedback.registry.public import catalogue
 
-ANYTIME = smpf.Recurrent(steps=32, channels=8, dynamics="leaky", tau=2.0, projection="state", norm_error="pixel")
+ANYTIME = smpf.Recurrent(steps=32, channels=8, dynamics="leaky", tau=1.0, projection="state", norm_error="pixel")
 TINY = {"encoder_name": "tu-test_resnet.r160_in1k", "encoder_weights": None, "classes": 2}
 TINY |= {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
 
