@@ -228,3 +228,13 @@ def test_the_tasks_are_drawn(tmp_path):
     tasks_figure.main([str(tmp_path / "tasks.png")])
     pixels = np.asarray(Image.open(tmp_path / "tasks.png").convert("RGB"))
     assert (pixels == (255, 0, 0)).all(-1).sum() > 100  # the marks are as red as in the images
+
+
+def test_a_wide_maze_is_the_narrow_one_each_pixel_a_square():
+    narrow, wide = (Mazes("test", size=(3, 4), scale=scale)[2] for scale in (1, 3))
+    for small, large in zip(narrow, wide, strict=True):
+        assert large.shape[-2:] == (21, 27)
+        for y, x in itertools.product(range(3), repeat=2):
+            assert torch.equal(large[..., y::3, x::3], small)
+    with pytest.raises(InvalidValue, match="scale=0"):
+        Mazes(scale=0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smp_feedback.checks import check_number
 from smp_feedback.data.augment import Augmentation
+from smp_feedback.data.items import checked_int
 from smp_feedback.data.synthetic.base import Scene, Synthetic
 from smp_feedback.data.synthetic.grids import pixels_at, shortest_paths
 from smp_feedback.errors import InvalidValue
@@ -30,13 +32,15 @@ class Mazes(Synthetic):
         size: Cells to a side, or (rows, columns) of them, each >= 2; None is 9. Pixels are 2 * size + 1.
         loops: The share of the walls between two cells, of those that the search left, that is opened, in [0, 1). There
             are several ways then, and the class of every pixel on a shortest one is 1.
+        scale: Pixels that a wall or corridor is wide, >= 1: 2 or 4 for bases whose features are coarser than the image.
+            There are then (2 * size + 1) * scale pixels.
 
     Raises:
         InvalidType, InvalidValue: As `Synthetic`, and for *loops* out of its range.
 
     >>> image, mask = Mazes("test", size=5)[0]
-    >>> image.shape, mask.unique(), Mazes(size=(4, 6))[0][1].shape
-    (torch.Size([3, 11, 11]), tensor([0, 1]), torch.Size([9, 13]))
+    >>> image.shape, mask.unique(), Mazes(size=(4, 6), scale=2)[0][1].shape
+    (torch.Size([3, 11, 11]), tensor([0, 1]), torch.Size([18, 26]))
     """
 
     kind = "mazes"
@@ -50,6 +54,7 @@ class Mazes(Synthetic):
         split: str = "train",
         *,
         loops: float = 0.0,
+        scale: int = 1,
         root: object = None,
         size: int | Sequence[int] | None = None,
         seed: int = 0,
@@ -61,7 +66,7 @@ class Mazes(Synthetic):
         check_number("loops", loops, least=0)
         if loops >= 1:
             raise InvalidValue(f"loops={loops!r}: expected a share of the walls, >= 0 and below 1.")
-        self.loops = loops
+        self.loops, self.scale = loops, checked_int("scale", scale, least=1)
 
     def scene(self, rng: np.random.Generator) -> Scene:
         """A maze, and the way through it."""
@@ -78,7 +83,11 @@ class Mazes(Synthetic):
         image = np.repeat(grid[None], 3, axis=0).astype(np.float32)
         flat = image.reshape(3, -1)
         flat[:, start], flat[:, goal] = START, GOAL
-        return np.ascontiguousarray(image[:, 1:-1, 1:-1]), way.astype(np.int64)
+        return self._scaled(image[:, 1:-1, 1:-1]), self._scaled(way.astype(np.int64))
+
+    def _scaled(self, drawn: NDArray[Any]) -> NDArray[Any]:
+        """Each pixel of the last two axes as a square of *scale* to a side."""
+        return np.ascontiguousarray(drawn.repeat(self.scale, -2).repeat(self.scale, -1))
 
 
 def row_of(columns: int) -> int:
