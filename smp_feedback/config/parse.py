@@ -35,7 +35,7 @@ def as_config(
     >>> as_config({"steps": 3}, usual={"loop": "recurrent", "steps": 5, "tau": 2.0}).tau
     2.0
     >>> as_config("anytime").steps, as_config({"preset": "anytime", "steps": 8}).steps
-    (16, 8)
+    (32, 8)
     """
     if feedback is None or feedback is False:
         return None
@@ -54,6 +54,24 @@ def as_config(
         f"({', '.join(catalogue().loops)}) or of a preset ({', '.join(catalogue().presets)}), a config such as "
         "Recurrent(steps=4), or its dict."
     )
+
+
+def as_trained(loop: Mapping[str, Any], unsaid: object = "") -> dict[str, Any]:
+    """A *loop* that 0.1 kept: a Dirichlet output had ``instance`` where it said no normalisation; now one is said.
+
+    Args:
+        loop: Its config as a dict, whole or in part.
+        unsaid: What a part without a word of it means: None is that of its output.
+
+    >>> as_trained({"output": "dirichlet", "norm_error": None})["norm_error"]
+    'instance'
+    """
+    said = dict(loop)
+    if isinstance(inner := said.get("base"), Mapping):
+        said["base"] = as_trained(inner, unsaid)
+    if said.get("output") == "dirichlet" and said.get("norm_error", unsaid) is None:
+        said["norm_error"] = "instance"
+    return said
 
 
 def _kind_of(name: str) -> str:

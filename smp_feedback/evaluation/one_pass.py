@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -159,7 +159,7 @@ def looks_of(model: nn.Module, looks: Sequence[Looks] | None) -> tuple[Looks, ..
     (1,)
     """
     if looks is not None:
-        if isinstance(looks, (int, UntilSettled)) or not len(looks):
+        if isinstance(looks, str) or not isinstance(looks, Collection) or not len(looks):
             raise InvalidType(f"looks={looks!r}: expected numbers of looks, such as [1, 2, 4], or None.")
         looks = sorted({t if isinstance(t, UntilSettled) else check_number_of_looks(t) for t in looks}, key=_most)
     if not isinstance(model, FeedbackModel):

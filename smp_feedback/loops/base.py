@@ -80,8 +80,8 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
                 let no gradient through. Only where the dynamics carry a state on from call to call.
 
         Raises:
-            InvalidInput: If *before* is of another batch size or another model, too; if its image is of another size,
-                the state is resized, where it is a map.
+            InvalidInput: If *before* is of another batch size, or its state of other channels than this model's, too;
+                if its image is of another size, the state is resized, where it is a map.
             InvalidValue: If nothing can go on from *before*.
 
         Raises besides: As :meth:`forward`, bad input at once, not at the first look; and
@@ -192,6 +192,11 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
             value.backward()  # type: ignore[no-untyped-call]
             return value.detach()
 
+        if isinstance(steps, UntilSettled):
+            raise InvalidValue(
+                f"steps={steps}: backward_per_step trains, and so looks at all images of a batch equally often; give a "
+                f"number, such as steps={self._count(None)}."
+            )
         count = self._count(steps)
         told = Told(count, flow_of(GradientFlow(detach=True), grad_steps))
         free = 0 if grad_steps is None else count - grad_steps

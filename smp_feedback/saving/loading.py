@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 
 from smp_feedback.config.data import DataConfig
-from smp_feedback.config.parse import Feedback, as_config
+from smp_feedback.config.parse import PLACES, Feedback, as_config, as_trained
 from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.models.assembly import assemble
@@ -47,7 +47,8 @@ def from_pretrained(
         strict: Whether every weight must fit. False loads those that do and warns of the others, as smp does.
         map_location: The device the model is put on; None leaves it where it is made, the CPU by default.
         feedback: True keeps the saved loop; a dict changes the fields it names (BatchNorm's statistics follow the
-            number of steps); a loop's name or a config replaces it.
+            number of steps); a loop's or preset's name replaces it but for where the feedback enters, and a config
+            as a whole.
         **overrides: Arguments of the base that shall be others than the saved ones: ``classes=2, strict=False``.
 
     Raises:
@@ -74,7 +75,7 @@ def from_pretrained(
 
 
 def _build(saved: Mapping[str, Any], feedback: Feedback, overrides: dict[str, Any]) -> FeedforwardWeights:
-    wanted = {**saved, "feedback": _changed(_as_trained(saved["feedback"]), feedback)}
+    wanted = {**saved, "feedback": _changed(as_trained(saved["feedback"]), feedback)}
     check_plugins(wanted)
     arguments = _arguments(saved["arguments"], overrides)
     if "feedback_channels" not in overrides and arguments.get("feedback_channels"):
@@ -92,16 +93,6 @@ def _expect(model: FeedforwardWeights, said: Mapping[str, Any] | None) -> None:
     vars(model)["data_config"] = config  # as it was saved, whatever has become of its head
 
 
-def _as_trained(loop: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved *loop*: of a Dirichlet output 0.1 wrote no normalisation where it meant ``instance``; now one is said."""
-    said = dict(loop)
-    if isinstance(inner := said.get("base"), Mapping):
-        said["base"] = _as_trained(inner)
-    if said.get("output") == "dirichlet" and said.get("norm_error", "") is None:
-        said["norm_error"] = "instance"
-    return said
-
-
 def _changed(saved: Mapping[str, Any], feedback: Feedback) -> dict[str, Any]:
     """The loop's config as a dict, not yet checked: what it names may not be installed."""
     if feedback is True:
@@ -110,7 +101,8 @@ def _changed(saved: Mapping[str, Any], feedback: Feedback) -> dict[str, Any]:
     changes = feedback if isinstance(feedback, Mapping) and "preset" not in feedback else None
     if changes is not None and str(changes.get("loop", loop)).lower() == loop.lower():
         return {**saved, **changes}
-    config = as_config(feedback)
+    places = {key: saved[key] for key in PLACES if key in saved}
+    config = as_config(feedback, usual={"loop": loop, **places})
     if config is None:
         raise InvalidValue(f"feedback={feedback!r}: the saved model looks again; give True, a dict or a config.")
     return config.to_dict()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from smp_feedback.config.parse import as_trained
 from smp_feedback.errors import InvalidValue
+from smp_feedback.registry.public import catalogue
 
 CONFIG = "config.yaml"
 HOW = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "sync_batchnorm")
@@ -38,9 +40,10 @@ def _decisive(settings: dict[str, Any], learnt: Sequence[str]) -> dict[str, Any]
     trainer = settings["trainer"]
     cycle = "model" in learnt and settings["model"].get("schedule", "its own") is None
     keys = (*HOW, *LENGTH) if cycle else HOW
+    settings = of_any_version(settings)
     groups = {
         **{group: settings[group] for group in learnt},
-        "data": {key: value for key, value in of_any_version(settings)["data"].items() if key not in NEUTRAL},
+        "data": {key: value for key, value in settings["data"].items() if key not in NEUTRAL},
         "trainer": {key: trainer[key] for key in keys if key in trainer},
     }
     named = {f"{group}.{key}": value for group, of in groups.items() for key, value in of.items()}
@@ -48,5 +51,19 @@ def _decisive(settings: dict[str, Any], learnt: Sequence[str]) -> dict[str, Any]
 
 
 def of_any_version(settings: dict[str, Any]) -> dict[str, Any]:
-    """The *settings* of a run with what those of 0.1, which showed images as they are, could not say."""
-    return {**settings, "data": {"normalise": "none", **settings["data"]}} if "data" in settings else settings
+    """The *settings* of a run with what those of 0.1 could not say: its images were shown as they are."""
+    said = dict(settings)
+    if "data" in said:
+        said["data"] = {"normalise": "none", **said["data"]}
+    if "free_steps" not in said.get("model", {"free_steps": 0}):  # of 0.1
+        said["model"] = _model_of_0_1(said["model"])
+    return said
+
+
+def _model_of_0_1(model: dict[str, Any]) -> dict[str, Any]:
+    """A Dirichlet output's corrections were normalised over space where neither run nor architecture said how."""
+    loop = model.get("feedback")
+    if not isinstance(loop, Mapping) or "arch" not in model:
+        return model
+    usual = catalogue().architectures.entry(model["arch"]).feedback or {}
+    return {**model, "feedback": as_trained(loop, unsaid=usual.get("norm_error"))}

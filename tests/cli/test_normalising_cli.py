@@ -173,6 +173,28 @@ def test_a_run_of_0_1_goes_on_seeing_images_as_they_are(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("arch", "loop", "norm"),
+    [
+        ("Unet", {"output": "dirichlet"}, "instance"),
+        ("Unet", {"output": "dirichlet", "norm_error": None}, "instance"),
+        ("Unet", {"output": "dirichlet", "norm_error": "layer"}, "layer"),
+        ("DirichletUnet", {"output": "dirichlet", "steps": 3}, None),
+        ("Unet", {"steps": 2}, None),
+    ],
+)
+def test_evidence_of_a_run_of_0_1_is_normalised_as_it_was(arch, loop, norm, tmp_path):
+    """Nothing was said of ``norm_error``; a run that knows ``free_steps`` is of today, and says what it means."""
+    from smp_feedback.training.same_settings import check_same, of_any_version
+
+    settings = {"seed": 0, "model": {"arch": arch, "feedback": loop}, "data": {"normalise": "none"}, "trainer": {}}
+    read = of_any_version(settings)
+    assert read["model"]["feedback"].get("norm_error") == norm
+    assert "instance" not in str(of_any_version({**settings, "model": {**settings["model"], "free_steps": 0}}))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    check_same(yaml.safe_dump(read), tmp_path)
+
+
+@pytest.mark.parametrize(
     ("line", "words"),
     [
         ("--data.mean [0.5,0.5]", "expected one number a channel, 3 of them"),

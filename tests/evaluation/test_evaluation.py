@@ -288,6 +288,8 @@ def test_a_model_that_broke_is_scored_and_says_so():
         ({"task": "segmentaton"}, None, InvalidValue, "Did you mean 'segmentation'"),
         ({"looks": []}, None, InvalidType, r"looks=\[\]"),
         ({"looks": 3}, None, InvalidType, "looks=3"),
+        ({"looks": 3.0}, None, InvalidType, "looks=3.0"),
+        ({"looks": "3"}, None, InvalidType, "looks='3'"),
         ({"looks": [0]}, None, InvalidValue, "steps=0"),
         ({}, [], InvalidValue, "data is empty"),
         ({}, [(torch.zeros(3, 4, 4), torch.full((4, 4), 7))], InvalidInput, "16 labels .* 0 to 2"),

@@ -335,8 +335,15 @@ def test_a_rule_is_refused_in_training_and_by_passes_of_their_own():
     model = closed().train()
     with pytest.raises(InvalidValue, match=r"steps=until_settled\(3, at_most=40\) in training.*steps=40"):
         model(IMAGE, steps=RULE)
-    with pytest.raises(InvalidType, match="whole number >= 1"):
+    with pytest.raises(InvalidValue, match=r"until_settled\(3, at_most=40\): backward_per_step trains.*as steps=4"):
         model.backward_per_step(IMAGE, lambda step: step.logits.sum(), RULE)
+
+
+@torch.no_grad()
+def test_a_batch_without_images_settles_at_once():
+    (only,) = closed().iterate(IMAGE[:0], RULE)
+    assert only.logits.shape == (0, 3, 12, 10)
+    assert only.looks.shape == (0,)
 
 
 # --- a look to go on from
@@ -444,6 +451,24 @@ def test_a_look_of_another_batch_model_or_grid_is_refused():
     for loop in ("score", "restoration", "around"):
         with pytest.raises(InvalidValue, match="begins anew with every image"):
             made(LOOPS[loop]).iterate(IMAGE, before=step)
+
+
+@torch.no_grad()
+def test_a_look_is_carried_on_in_the_precision_of_the_image():
+    model = closed(dynamics="leaky")
+    *_, whole = model.iterate(IMAGE, 3)
+    step = next(copy.deepcopy(model).float().iterate(IMAGE.float()))
+    *_, last = model.iterate(IMAGE, 2, before=step)
+    torch.testing.assert_close(last.logits, whole.logits, atol=1e-4, rtol=1e-4)
+
+
+def test_a_look_to_go_on_from_draws_no_first_state():
+    model = closed(dynamics="leaky", init_std=0.5)
+    torch.manual_seed(0)
+    step = next(model.iterate(IMAGE))
+    drawn = torch.get_rng_state()
+    list(model.iterate(IMAGE, 2, before=step))
+    assert torch.equal(torch.get_rng_state(), drawn)
 
 
 def test_a_state_of_tokens_is_not_resized():

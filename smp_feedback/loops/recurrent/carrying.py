@@ -6,6 +6,7 @@ from torch import Tensor
 
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.loops.recurrent.state import RecurrentFeedback
+from smp_feedback.loops.recurrent.step import at_least_single
 from smp_feedback.loops.steps import Step
 from smp_feedback.ops.maps import resize, size_of
 from smp_feedback.registry.public import catalogue
@@ -17,8 +18,8 @@ def check_carries(recurrent: RecurrentFeedback, before: object, image: Tensor) -
     Raises:
         InvalidType: If that is no look.
         InvalidValue: If the dynamics answer a look by its place in the call, with those that do not.
-        InvalidInput: If it is of another batch size or another model, or its state is no map and the image of another
-            size.
+        InvalidInput: If it is of another batch size, or of a model whose state has other channels, or its state is no
+            map and the image of another size.
     """
     if not isinstance(before, Step):
         raise InvalidType(
@@ -45,7 +46,6 @@ def check_carries(recurrent: RecurrentFeedback, before: object, image: Tensor) -
 
 
 def carried_state(recurrent: RecurrentFeedback, before: Step, image: Tensor) -> Tensor:
-    """The state of *before* as *image* finds it: itself, or resized to the size that *image* leads to."""
-    if before.size == size_of(image):
-        return before.state
-    return resize(before.state, recurrent.state_size(image))
+    """The state of *before* as *image* finds it: in its precision, and resized where it leads to another size."""
+    state = before.state.to(at_least_single(image).dtype)
+    return state if before.size == size_of(image) else resize(state, recurrent.state_size(image))

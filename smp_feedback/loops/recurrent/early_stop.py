@@ -48,7 +48,7 @@ class AnswersAlike:
     @torch.no_grad()
     def __call__(self, old: Tensor | None, new: Tensor) -> Tensor:
         """Count the looks that said the same."""
-        labels = self.labels(new).reshape(len(new), -1)
+        labels = self.labels(new)[:, None].flatten(1)  # of a classifier (b, 1); a batch may be empty
         if self.last is None:
             self.alike = torch.ones(len(labels), dtype=torch.long, device=labels.device)
         else:
@@ -99,9 +99,10 @@ class Settling:
         return whole.index_copy(0, self.active, rows)
 
     def _keep(self, going: Tensor) -> None:
+        self.settled = not len(going)
         if len(going) == len(self.active):
             return
-        self.active, self.settled = self.active[going], not len(going)
+        self.active = self.active[going]
         if not self.settled:
             self.turn = self.make(self.active)
             for rule in self.rules:

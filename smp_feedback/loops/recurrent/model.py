@@ -120,8 +120,9 @@ class RecurrentModel(FeedbackModel):
             through = through._replace(recompute=False)  # run again, it would decide again which images are left
         else:
             turn = self._recurrence(image, once, count, through)
-        first = self.recurrent.first_state(image)
-        if told.before is not None:
+        if told.before is None:
+            first = self.recurrent.first_state(image)
+        else:
             first = carried_state(self.recurrent, told.before, image)
         return unroll(turn, first, steps=count, flow=through, start=told.start)
 
