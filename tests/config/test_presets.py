@@ -13,7 +13,10 @@ from smp_feedback.config.parse import as_config
 from smp_feedback.errors import InvalidType, InvalidValue, NameTaken, UnknownKeyword, UnknownName
 from smp_feedback.registry.public import catalogue
 
-ANYTIME = smpf.Recurrent(steps=32, channels=8, dynamics="leaky", tau=1.0, projection="state", norm_error="pixel")
+ANYTIME = smpf.Recurrent(
+    **{"steps": 32, "channels": 8, "dynamics": "leaky", "tau": 1.0, "projection": "state", "norm_error": "pixel"},
+    statistics="shared",
+)
 TINY = {"encoder_name": "tu-test_resnet.r160_in1k", "encoder_weights": None, "classes": 2}
 TINY |= {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
 
@@ -135,6 +138,14 @@ def test_a_trained_model_is_wrapped_into_it():
     model = smpf.wrap(base, "anytime")
     assert model.loop_config == ANYTIME
     assert model(torch.rand(1, 3, 32, 32), steps=2).shape == (1, 2, 32, 32)
+
+
+def test_no_look_has_statistics_that_training_did_not_come_to():
+    model = smpf.create("Unet", **TINY, feedback={"preset": "anytime", "steps": 6}).train()
+    model(torch.rand(2, 3, 32, 32), steps=2)
+    kept = {name: value for name, value in model.state_dict().items() if "running_var" in name}
+    assert kept
+    assert not [name for name, value in kept.items() if (value == 1).all(-1).any()]
 
 
 def test_its_state_knows_neither_the_number_of_looks_nor_a_bound_of_the_images_size():

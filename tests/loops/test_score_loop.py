@@ -656,6 +656,7 @@ def test_who_looks_again_is_refined_once():
 BASES = {  # where small needs other words: its arguments, and the side of its image
     "DPT": ({"encoder": "tu-test_vit", "dynamic_img_size": True, "decoder_fusion_channels": 16}, 64),
     "PAN": ({"encoder": "resnet18"}, 128),
+    "PlainConv": ({"width": 8}, 32),
     "DFMDeepLabV3Plus": ({"encoder": "resnet18"}, 64),
     "torchvision/lraspp_mobilenet_v3_large": ({}, 64),
     "torchvision/fcn_resnet50": ({}, 64),
