@@ -13,9 +13,9 @@ MOST = 600  # letters of a stranger's message: some list every weight of a model
 TRACEBACK = "Traceback (most recent call last)"
 EXPECTED = (ValueError, RuntimeError, TypeError, OSError, MemoryError)  # what data, settings and machines bring about
 ONE_OF_SEVERAL = re.compile(
-    r"Parser key \"([\w.]+)\": Does not validate against any of the Union subtypes Subtypes: \[(.*)\] Errors:"
-    r"(?: - Expected a (?:<class '[\w.]+'>|typing.Literal\[[^\]]*\]))+"
-    r" Given value type: \S+ '[\w.]+'> Given value: (.*)"
+    r"Parser key \"([\w.]+)\": Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] Errors:"
+    r"(?:(?: - Expected a (?:<class '[\w.]+'>|typing.Literal\[[^\]]*\]))+ Given value type: \S+ '[\w.]+'>"
+    r"|.* Given value type: <class 'list'>) Given value: (.*)"  # of a list, its items are wrong at length, too
 )
 SMALLER = (
     "give a smaller data.batch_size, data.crop or data.size, fewer steps (model.feedback.steps), "

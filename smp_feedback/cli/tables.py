@@ -17,6 +17,7 @@ from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.saving.weights import base_name
 from smp_feedback.training.facts import Facts
+from smp_feedback.training.looks_report import few_looks
 from smp_feedback.training.metric import ACCURACY, Scored
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.run_folder import MODEL
@@ -25,17 +26,21 @@ from smp_feedback.training.run_folder import MODEL
 def score_table(scored: Scored, classes: Sequence[str], title: str) -> Table:
     """One row a class, the score, and images solved; one column a look, in per cent; what never came up is left open.
 
+    Of many looks some, so that they fit a console.
+
     >>> from torch import nan, tensor
     >>> table = score_table(Scored("miou", tensor([0.5]), tensor([[0.5, nan]]), tensor([0.0])), ("sky", "car"), "val")
     >>> [list(column.cells) for column in table.columns]
     [['sky', 'car', 'mIoU', 'solved'], ['50.0', '-', '50.0', '0.0']]
     """
-    several = len(scored.looks) > 1
-    heads = [f"look {t + 1}" if several else "score" for t in range(len(scored.looks))]
-    table = _by_class(title, "per cent", heads, classes, scored.per_class.tolist())
-    table.add_row("accuracy" if scored.name == ACCURACY else "mIoU", *map(per_cent, scored.looks.tolist()))
+    count = len(scored.looks)
+    shown = [t - 1 for t in few_looks(count)]
+    heads = [f"look {t + 1}" if count > 1 else "score" for t in shown]
+    caption = "per cent" if len(shown) == count else f"per cent; {len(shown)} of {count} looks"
+    table = _by_class(title, caption, heads, classes, scored.per_class[shown].tolist())
+    table.add_row("accuracy" if scored.name == ACCURACY else "mIoU", *map(per_cent, scored.looks[shown].tolist()))
     if scored.name != ACCURACY:  # of labels it is the same
-        table.add_row("solved", *map(per_cent, scored.solved.tolist()))
+        table.add_row("solved", *map(per_cent, scored.solved[shown].tolist()))
     return table
 
 
@@ -111,7 +116,8 @@ def restoration_summary(model: RestorationModel, classes: Sequence[str]) -> str:
 
 
 def _size(model: nn.Module) -> str:
-    return f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
+    count = sum(p.numel() for p in model.parameters())
+    return f"{count / 1e6:.1f} M parameters" if count >= 50_000 else f"{count / 1e3:.1f} k parameters"
 
 
 def tell(folder: Path, more: list[Path], *, few: bool = False) -> None:

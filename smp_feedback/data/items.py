@@ -115,12 +115,12 @@ def check_map_style(dataset: object, name: str) -> None:
         )
 
 
-def height_width(size: int | Sequence[int], least: int, unit: str = "pixels") -> tuple[int, int]:
-    """A side, or a pair (H, W), as a pair; each at least *least* of a *unit*."""
+def height_width(size: int | Sequence[int], least: int, unit: str = "pixels", name: str = "size") -> tuple[int, int]:
+    """A side, or a pair (H, W), as a pair; each at least *least* of a *unit*; *name* is what asks for it."""
     sides = list(size) if isinstance(size, Sequence) and not isinstance(size, str) else [size, size]
     if len(sides) != 2:
-        raise InvalidType(f"size={size!r}: expected an int or a pair (H, W), each >= {least} {unit}.")
-    height, width = (checked_int("size", side, least) for side in sides)
+        raise InvalidType(f"{name}={size!r}: expected an int or a pair (H, W), each >= {least} {unit}.")
+    height, width = (checked_int(name, side, least) for side in sides)
     return height, width
 
 

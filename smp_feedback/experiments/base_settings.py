@@ -23,7 +23,8 @@ class ExperimentSettings:
         data: A dataset by name: ``polygons``, ``camvid``, ``folder``, ``torchvision/MNIST``, ...; all of them:
             ``smp_feedback.list_datasets()``.
         root: Its folder; synthetic datasets have none.
-        size: Side of the images in pixels, or height and width; None is 64 for synthetic data, 96 x 128 for files.
+        size: Side of the images in pixels, of mazes in cells, or height and width; None is 64 for synthetic data, 96 x
+            128 for files.
         data_options: The dataset's own options.
         arch: The base's architecture; ``timm/<name>`` for a classifier of timm.
         encoder: Its encoder. None is resnet18 for smp's architectures, and any other's own.
@@ -103,5 +104,5 @@ def check_list(name: str, values: Sequence[object], choices: Sequence[str] | Non
         raise InvalidType(f"{name}={values!r}: expected a list of at least one.")
     for value in values if choices else ():
         check_choice(name, value, choices)  # type: ignore[arg-type]
-    if len(set(values)) < len(values):
+    if any(value in values[:i] for i, value in enumerate(values)):
         raise InvalidValue(f"{name}={values!r}: expected each once.")

@@ -94,11 +94,11 @@ def _lines(lines: Mapping[str, Points], looks: Mapping[str, Look], measure: str)
 
 
 def _mark(axis: Axes, low: float, high: float) -> None:
-    """What was seen in training: a line, or a band from *low* to *high*."""
-    axis.axvspan(low / 1.02, high * 1.02, color=GREY, alpha=0.3, linewidth=0, zorder=0)
+    """What was seen in training: a line, or a band from *low* to *high*; the axis is as wide as it takes."""
     left, right = axis.get_xlim()
-    middle = (max(low, left) * min(high, right)) ** 0.5
-    axis.text(middle, 101, "trained", fontsize=LETTERS - 1, color="#555555", ha="center", va="bottom")
+    axis.set_xlim(min(left, low / 1.08), max(right, high * 1.08))
+    axis.axvspan(low / 1.02, high * 1.02, color=GREY, alpha=0.3, linewidth=0, zorder=0)
+    axis.text((low * high) ** 0.5, 101, "trained", fontsize=LETTERS - 1, color="#555555", ha="center", va="bottom")
 
 
 def _name_ends(axis: Axes) -> None:

@@ -114,17 +114,18 @@ def check_sizes(model: nn.Module, facts: Facts) -> None:
     Raises:
         InvalidInput: With the size to pad to, or in the model's own words.
     """
-    _check_size(model, facts.image, "data.size")
+    check_size(model, facts.image, "data.size")
     if facts.crop is not None:
-        _check_size(model, facts.crop, "data.crop")
+        check_size(model, facts.crop, "data.crop")
 
 
-def _check_size(model: nn.Module, image: tuple[int, ...], setting: str) -> None:
+def check_size(model: nn.Module, image: tuple[int, ...], setting: str) -> None:
+    """An *image* (C, H, W), as large as *setting* says, is one that *model* takes; raises as :func:`check_sizes`."""
     check: Any = getattr(model, "check_input_shape", None)
     if check is not None and not getattr(model, "requires_divisible_input_shape", True):
         return
     try:
-        with evaluating(model):
+        with evaluating(model), torch.no_grad():
             model(torch.zeros(1, *image)) if check is None else check(torch.empty(1, *image, device="meta"))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise InvalidInput(f"{error} Or set {setting}.") from None

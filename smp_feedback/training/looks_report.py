@@ -20,6 +20,8 @@ from smp_feedback.training.module import FeedbackModule
 
 NOTHING = 0.001
 """Share of labels below which the later looks are said to change nothing."""
+MOST = 6
+"""Looks that a line, or a table, of 80 columns holds."""
 
 
 class Looks(NamedTuple):
@@ -50,6 +52,17 @@ def looks_report(module: Any, data: PairsModule) -> list[str]:
     return [] if looks is None else report_lines(looks)
 
 
+def few_looks(count: int) -> list[int]:
+    """The looks to show of *count*, from 1: all of a few, else the first, the last, and halves of it.
+
+    >>> few_looks(4), few_looks(32), few_looks(100)
+    ([1, 2, 3, 4], [1, 2, 4, 8, 16, 32], [1, 6, 12, 25, 50, 100])
+    """
+    if count <= MOST:
+        return [*range(1, count + 1)]
+    return sorted({1, *(count >> i for i in range(MOST - 1))} - {0})
+
+
 def report_lines(looks: Looks) -> list[str]:
     """*looks* in words.
 
@@ -57,12 +70,16 @@ def report_lines(looks: Looks) -> list[str]:
     ...     print(line)
     looks 1-3: 61.2 61.9 62.0 mIoU
     looks 2-3 change 3.4 % of the pixels
+    >>> print(report_lines(Looks("miou", (0.5,) * 9, (0.1,) * 8, "segmentation"))[0])
+    looks 1, 2, 4, 9: 50.0 50.0 50.0 50.0 mIoU
     """
     count, most = len(looks.scores), 100 * max(looks.changed)
     unit = "accuracy" if looks.name == ACCURACY else "mIoU"
     later = "look 2 changes" if count == 2 else f"looks 2-{count} change"
     of = "images' labels" if looks.task == CLASSIFICATION else "pixels"
-    lines = [f"looks 1-{count}: {' '.join(f'{100 * score:.1f}' for score in looks.scores)} {unit}"]
+    shown = few_looks(count)
+    named = f"1-{count}" if len(shown) == count else ", ".join(map(str, shown))
+    lines = [f"looks {named}: {' '.join(f'{100 * looks.scores[t - 1]:.1f}' for t in shown)} {unit}"]
     said = f"{later} {most:.2g} % of the {of}"
     if most < 100 * NOTHING:
         said += ": the loop is hardly used; a rate of its own (--model.feedback_lr) lets what it added learn faster"

@@ -57,7 +57,7 @@ def open_pairs(
         seed: Seeds synthetic images, order, augmentation and noise.
         name: A dataset's name.
         root: Its folder.
-        size: Side, or [H, W], in pixels.
+        size: Side, or [H, W], in pixels (of mazes in cells).
         batch_size: Images per step and process.
         workers: Processes that load data.
         images: Train on so many images, drawn by the seed, fewer among more; None is all.

@@ -254,6 +254,7 @@ def test_evaluate_prints_and_keeps_what_the_library_scores(split, trained, tmp_p
     assert [row["psnr"] for row in rows] == [None, *(one.psnr for one in found.seen[1:])]
     table = {line.split("│")[1].strip(): line.split("│")[2:-1] for line in printed.splitlines() if line.startswith("│")}
     assert [float(cell) for cell in table["mIoU"]] == [round(100 * row["score"], 1) for row in rows]
+    assert [float(cell) for cell in table["solved"]] == [round(100 * one.score.solved, 1) for one in found.seen]
     assert [cell.strip() for cell in table["PSNR"]] == ["-", *(f"{row['psnr']:.1f}" for row in rows[1:])]
     for name in ("scores.json", "scores-classes.png", "pictures.png"):
         assert f"wrote {tmp_path / 'out' / name}" in " ".join(printed.split())

@@ -130,9 +130,10 @@ def test_the_table_says_what_was_counted():
     table = refined_table(found, ("none", "circle", "square"), "title")
     rows = list(zip(*(list(column.cells) for column in table.columns), strict=True))
     scores = found.before, found.once, found.after
-    assert [row[0] for row in rows] == ["none", "circle", "square", "mIoU", "accuracy", "calibration error"]
+    assert [row[0] for row in rows] == ["none", "circle", "square", "mIoU", "accuracy", "solved", "calibration error"]
     assert rows[3][1:] == tuple(f"{100 * score.score:.1f}" for score in scores)
     assert rows[4][1:] == tuple(f"{100 * score.accuracy:.1f}" for score in scores)
+    assert rows[5][1:] == tuple(f"{100 * score.solved:.1f}" for score in scores)
     for k in range(3):
         ious = [score.per_class[k] for score in scores]
         assert rows[k][1:] == tuple("-" if iou is None else f"{100 * iou:.1f}" for iou in ious)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -21,9 +22,10 @@ from smp_feedback.data import Corrupted
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownKeyword, UnknownName
 from smp_feedback.evaluation import evaluate
 from smp_feedback.evaluation.statistics import Paired
+from smp_feedback.experiments import store
 from smp_feedback.experiments.comparison.compute import passes_a_step, passes_of, steps_of
 from smp_feedback.experiments.comparison.conclusion import summary
-from smp_feedback.experiments.comparison.experiment import plan
+from smp_feedback.experiments.comparison.experiment import check, plan
 from smp_feedback.experiments.comparison.results import pixels
 from smp_feedback.experiments.comparison.runs import ComparisonKey, lesson, run, scores, untrained
 from smp_feedback.experiments.comparison.schema import parse
@@ -359,6 +361,18 @@ def test_the_gradient_is_clipped_where_it_is_asked_for(monkeypatch):
     assert seen["clip"] == 0.5
 
 
+def test_a_folder_of_before_there_were_sizes_goes_on(tmp_path):
+    mark = ComparisonSettings().to_dict()
+    for later in ("training", "clip", "sizes", "looks", "inference_looks", "score"):
+        assert mark.pop(later) is None
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/plain.json").write_text("{}")
+    (tmp_path / "settings.json").write_text(json.dumps(mark))
+    store.claim(tmp_path, ComparisonSettings().to_dict(), "a comparison")
+    with pytest.raises(InvalidValue, match="there clip=None, here 1"):
+        store.claim(tmp_path, ComparisonSettings(clip=1.0).to_dict(), "a comparison")
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
@@ -369,9 +383,14 @@ def test_the_gradient_is_clipped_where_it_is_asked_for(monkeypatch):
         ({"training": {"free_steps": -1}}, InvalidValue, "free_steps=-1"),
         ({"sizes": []}, InvalidType, "sizes"),
         ({"sizes": [5, 5]}, InvalidValue, "each once"),
-        ({"sizes": [0]}, InvalidValue, "size=0"),
+        ({"sizes": [0]}, InvalidValue, "sizes=0"),
         ({"sizes": [[1, 2, 3]]}, InvalidType, "size"),
-        ({"looks": [0]}, InvalidValue, "steps=0"),
+        ({"sizes": 5}, InvalidType, "sizes=5: expected a list"),
+        ({"sizes": [5, [5, 5]]}, InvalidValue, "each once"),
+        ({"sizes": [[5, [9]]]}, InvalidType, "size"),
+        ({"looks": [0]}, InvalidValue, "looks=0"),
+        ({"looks": 3}, InvalidType, "looks=3: expected a list"),
+        ({"looks": [[3]]}, InvalidType, "looks"),
         ({"looks": [2, 2]}, InvalidValue, "each once"),
         ({"clip": 0}, InvalidValue, "clip=0"),
         ({"score": "solve"}, InvalidValue, "Did you mean 'solved'"),
@@ -390,3 +409,14 @@ def test_the_gradient_is_clipped_where_it_is_asked_for(monkeypatch):
 def test_nonsense_about_sizes_and_training_is_refused_at_birth(changes, error, words):
     with pytest.raises(error, match=words):
         mazes(**changes)
+
+
+def test_a_size_that_a_model_does_not_take_is_refused_before_any_training():
+    told = {"data": "polygons", "arch": "Linknet", "encoder": "tu-test_resnet.r160_in1k"}
+    told["arch_options"] = {"encoder_depth": 3}
+    settings = mazes(**told, size=32, sizes=[32, 36], models=["plain", "equal-inference"], feedback={"steps": 2})
+    with pytest.raises(InvalidInput, match=r"36.*Or set sizes"):
+        check(settings)
+    check(dataclasses.replace(settings, sizes=[32, [40, 48]]))
+    with pytest.raises(InvalidValue, match=r"sizes=\[3, 1\]: size=1: expected an int >= 2"):
+        check(mazes(sizes=[3, 1]))

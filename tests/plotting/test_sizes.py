@@ -60,6 +60,14 @@ def test_what_was_trained_is_marked(figure, low, high):
     assert not sizes_figure(MODELS).axes[0].patches
 
 
+@pytest.mark.parametrize("trained", [2, 50])
+def test_what_was_trained_is_within_the_axis_where_nothing_was_tested_there(trained):
+    for figure in (sizes_figure(MODELS, trained=trained), looks_figure(SIZES, trained=(trained, trained + 1))):
+        low, high = figure.axes[0].get_xlim()
+        mark = next(text for text in figure.axes[0].texts if text.get_text() == "trained")
+        assert low < mark.get_position()[0] < high
+
+
 @pytest.mark.parametrize("figure", [sizes_figure(MODELS, trained=5), looks_figure(SIZES)])
 def test_every_line_is_named_at_its_end_and_no_name_covers_another_or_leaves_the_page(figure):
     figure.draw_without_rendering()

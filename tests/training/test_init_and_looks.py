@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import types
 
 import pytest
@@ -10,9 +11,11 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from PIL import Image
+from rich.console import Console
 from torch import nn
 
 import smp_feedback as smpf
+from smp_feedback.cli.tables import _size, score_table
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data import Shapes
 from smp_feedback.errors import FeedbackError, InvalidValue
@@ -24,7 +27,7 @@ from smp_feedback.training.build import build_module
 from smp_feedback.training.cycle import make_schedule
 from smp_feedback.training.facts import Facts
 from smp_feedback.training.looks_report import Looks, looks_report, measured, report_lines
-from smp_feedback.training.metric import LookMetric
+from smp_feedback.training.metric import LookMetric, Scored
 from smp_feedback.training.opening import open_pairs
 from smp_feedback.training.optim import make_optimizer
 
@@ -184,6 +187,27 @@ def test_the_lines_say_what_is_meant():
         "looks 2-4 change 0.02 % of the pixels: the loop is hardly used"
         in report_lines(Looks("miou", (0.6,) * 4, (0.0001, 0.0002, 0.0002), "segmentation"))[1]
     )
+
+
+@pytest.mark.parametrize(("count", "shown"), [(6, [1, 2, 3, 4, 5, 6]), (160, [1, 10, 20, 40, 80, 160])])
+def test_of_many_looks_those_are_shown_that_a_console_holds(count, shown):
+    shares = torch.arange(1, count + 1) / count
+    scored = Scored("miou", shares, torch.stack([shares, 1 - shares], 1), shares / 2)
+    console = Console(width=80, file=io.StringIO())
+    console.print(score_table(scored, ("background", "path"), "runs/a, validate"))
+    lines = console.file.getvalue().splitlines()
+    rows = {line[1:13].strip(): line[13:].strip("│").split("│") for line in lines if line.startswith("│")}
+    assert [float(cell) for cell in rows["path"]] == [round(100 * (1 - t / count), 1) for t in shown]
+    assert [float(cell) for cell in rows["mIoU"]] == [round(100 * t / count, 1) for t in shown]
+    assert [float(cell) for cell in rows["solved"]] == [round(50 * t / count, 1) for t in shown]
+    assert (f"{len(shown)} of {count} looks" in lines[-1]) == (count > 6)
+    line = report_lines(Looks("miou", tuple(shares.tolist()), (0.1,) * (count - 1), "segmentation"))[0]
+    assert line.split(": ")[1] == " ".join(f"{100 * t / count:.1f}" for t in shown) + " mIoU"
+
+
+def test_a_small_model_has_parameters_too():
+    assert _size(nn.Linear(99, 290)) == "29.0 k parameters"
+    assert _size(nn.Linear(999, 1250)) == "1.2 M parameters"
 
 
 def test_a_model_with_one_look_is_not_reported_on():

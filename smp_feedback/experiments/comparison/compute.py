@@ -70,7 +70,7 @@ def steps_of(settings: ComparisonSettings, model: str) -> int:
     if model == "equal-compute":
         return passes_of(settings, FEEDBACK)
     if model.startswith("equal-inference"):
-        steps = math.ceil(passes_of(settings, FEEDBACK) / settings.inference_looks)
+        steps = math.ceil(passes_of(settings, FEEDBACK) / settings.twin_looks)
         return steps * (3 if model == "equal-inference-3x" else 1)
     return settings.train_steps
 
@@ -80,4 +80,4 @@ def passes_of(settings: ComparisonSettings, model: str) -> int:
     if model == FEEDBACK:
         return math.ceil(settings.train_steps * passes_a_step(settings.unrolling))
     deeper = model.startswith("equal-inference")
-    return steps_of(settings, model) * (settings.inference_looks if deeper else 1)
+    return steps_of(settings, model) * (settings.twin_looks if deeper else 1)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from smp_feedback.errors import InvalidValue
+from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.experiments.comparison.conclusion import summary
 from smp_feedback.experiments.comparison.pictures import draw_pictures
 from smp_feedback.experiments.comparison.report import write_report
@@ -23,12 +23,14 @@ from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.experiments.comparison.tables import shown
 from smp_feedback.experiments.engine import Experiment
 from smp_feedback.experiments.runs import check_apart, facts, held_out
+from smp_feedback.training.build import check_size
 
 
 def plan(settings: ComparisonSettings) -> str:
     """What is about to be done, in a sentence."""
+    count = len([*keys(settings)])
     return (
-        f"{len([*keys(settings)])} models of {settings.arch} on {settings.data}: {', '.join(settings.models)}; "
+        f"{count} model{'s' * (count > 1)} of {settings.arch} on {settings.data}: {', '.join(settings.models)}; "
         f"{settings.train_steps} steps of {settings.batch_size} images each (T = {_looks(settings)}), "
         f"{settings.seeds} seed{'s' * (settings.seeds > 1)}, trained under {', '.join(settings.train)}, on "
         f"{', '.join('all' if not n else str(n) for n in settings.images)} images{_tests(settings)}."
@@ -49,15 +51,27 @@ def _tests(settings: ComparisonSettings) -> str:
 
 def check(settings: ComparisonSettings) -> None:
     """Open every split and build every model once, before hours are spent."""
-    for size in [None] if settings.sizes is None else settings.sizes:
-        held_out(settings, size)[0]
+    images = [_first_image(settings, size) for size in settings.sizes or [None]]
     check_apart(settings)
     wanted = [ComparisonKey("feedback", settings.conditions[0], n, 0) for n in settings.images]
     counts = [training_data(settings, key)[1] for key in wanted]
     if len(set(counts)) < len(counts):
         raise InvalidValue(f"images={settings.images}: 0 is all of them, {max(counts)}; expected each number once.")
     for key in (wanted[0]._replace(model=name) for name in settings.models):
-        lesson(settings, key, untrained(settings, key))
+        twin = untrained(settings, key)
+        lesson(settings, key, twin)
+        for image in images if settings.sizes else ():
+            check_size(twin.model, image, "sizes")
+
+
+def _first_image(settings: ComparisonSettings, size: Any) -> tuple[int, ...]:
+    """Its shape, at *size*."""
+    try:
+        return tuple(held_out(settings, size)[0][0].shape)
+    except (InvalidType, InvalidValue) as error:
+        if size is not None:  # of one of them, and not of the size of training
+            error.args = (f"sizes={settings.sizes}: {error}",)
+        raise
 
 
 def gather(settings: ComparisonSettings) -> dict[str, Any]:

@@ -236,4 +236,4 @@ def _markdown(results: Mapping[str, Any], found: Comparison, pictures: list[Repo
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "picture"
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].rstrip("-") or "picture"

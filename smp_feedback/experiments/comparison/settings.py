@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from smp_feedback.checks import check_choice, check_number, check_steps, check_whole
+from smp_feedback.checks import check_choice, check_number, check_whole
 from smp_feedback.config.base import LoopConfig
 from smp_feedback.config.parse import as_config
 from smp_feedback.data.items import height_width
-from smp_feedback.errors import InvalidValue
+from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.experiments.base_settings import ExperimentSettings, check_list
 from smp_feedback.experiments.comparison.results import FEEDBACK, MODELS, SOLVED, USUAL
 from smp_feedback.experiments.comparison.trained import check_training, unrolling_of
@@ -114,7 +114,7 @@ class ComparisonSettings(ExperimentSettings):
     severities: list[int] = field(default_factory=lambda: [1, 3, 5])
     sizes: list[int | list[int]] | None = None
     looks: list[int] | None = None
-    inference_looks: int = None  # type: ignore[assignment]
+    inference_looks: int | None = None
     score: str | None = None
 
     def __post_init__(self) -> None:
@@ -130,9 +130,11 @@ class ComparisonSettings(ExperimentSettings):
             check_number("clip", self.clip, above=0)
         check_training(self.training or {})
         self._check_sizes()
-        self._fill("inference_looks", self.trained_looks)
-        check_whole("inference_looks", self.inference_looks)
-        if self.init is not None and (deeper := [name for name in self.models if name.startswith("equal-inference")]):
+        check_whole("inference_looks", self.twin_looks)
+        deeper = [name for name in self.models if name.startswith("equal-inference")]
+        if deeper:  # else the settings are those of a comparison before there were such models, which goes on
+            self._fill("inference_looks", self.trained_looks)
+        if self.init is not None and deeper:
             raise InvalidValue(f"init={self.init!r}: {deeper[0]} has other layers; leave one of the two out.")
         self.config, self.conditions, self.tests  # noqa: B018  (each raises)
 
@@ -152,6 +154,11 @@ class ComparisonSettings(ExperimentSettings):
     def trained_looks(self) -> int:
         """T in training; where it is drawn, the most."""
         return self.unrolling.span[1]
+
+    @property
+    def twin_looks(self) -> int:
+        """Looks whose multiply-adds ``equal-inference`` has."""
+        return self.trained_looks if self.inference_looks is None else self.inference_looks
 
     @property
     def unrolling(self) -> Unrolling:
@@ -184,18 +191,18 @@ class ComparisonSettings(ExperimentSettings):
         return (Condition(), *(Condition.parse(text) for text in wanted))
 
     def _check_sizes(self) -> None:
-        for name, values in (("sizes", self.sizes), ("looks", self.looks)):
-            if values is not None:
-                check_list(name, [tuple(v) if isinstance(v, list) else v for v in values])
-        for look in self.looks or ():
-            check_steps(look)
+        if self.looks is not None:
+            check_list("looks", self.looks)
+            for look in self.looks:
+                check_whole("looks", look)
         if self.sizes is None:
             if self.score is not None:
                 raise InvalidValue(f"score={self.score!r} without sizes: expected None, the metric of the task.")
             return
         check_choice("score", self.score, (SOLVED, "miou"))
-        for size in self.sizes:
-            height_width(size, least=1)
+        if isinstance(self.sizes, (str, int)):
+            raise InvalidType(f"sizes={self.sizes!r}: expected a list, such as [5, 9, [9, 21]].")
+        check_list("sizes", [height_width(size, least=1, name="sizes") for size in self.sizes])
         if self.corruptions:
             raise InvalidValue(
                 f"corruptions={self.corruptions} with sizes={self.sizes}: at several sizes models are scored on what "

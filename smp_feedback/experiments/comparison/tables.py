@@ -214,14 +214,15 @@ def _cost(found: Comparison) -> Table:
                 spread((run.seconds for run in runs), scale=1),
                 number(1000 * inference, ".2f"),
                 number(inference / plain if plain else math.nan, ".2f"),
-                number(average(run.kept_mb for run in runs), ",.0f"),
+                number(kept := average(run.kept_mb for run in runs), ",.0f" if kept >= 10 else ".2g"),
             )
         )
     compute = ("parameters", "optimiser steps", "looks", "forward passes", "training (s)")
     columns = ("model", *compute, "ms an image", "times plain", "kept for backward (MB)")
     note = (
-        "Per run, mean ± standard deviation over runs; forward passes of a batch: optimiser steps x looks; "
-        "kept are the tensors of one batch."
+        "Per run, mean ± standard deviation over runs; forward passes of a batch: optimiser steps x looks, the mean "
+        "where looks are drawn, one without gradient a third, one of a deeper model its worth in looks; kept are the "
+        "tensors of one batch."
     )
     return Table("What it costs", columns, tuple(rows), note=note)
 

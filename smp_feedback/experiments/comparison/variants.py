@@ -80,11 +80,11 @@ def deeper(settings: ComparisonSettings, classes: int, channels: int = 3) -> nn.
     """
     if catalogue().architectures[settings.arch] is not PlainConv:
         first = make(settings, classes, None, channels)
-        rest = [make(settings, classes, None, channels + classes) for _ in range(settings.inference_looks - 1)]
+        rest = [make(settings, classes, None, channels + classes) for _ in range(settings.twin_looks - 1)]
         return Stacked([first, *rest])
     image = torch.zeros(1, channels, 8, 8)  # every layer is as large as the image: the depth is the same for any
     with torch.random.fork_rng(devices=[]):
-        looks = dataclasses.replace(cast(Any, settings.config), steps=settings.inference_looks)
+        looks = dataclasses.replace(cast(Any, settings.config), steps=settings.twin_looks)
         loop = multiply_adds(make(settings, classes, looks, channels), image)
         one, two = (multiply_adds(_residual(settings, classes, channels, depth), image) for depth in (1, 2))
     return _residual(settings, classes, channels, depth_for(loop, one, two))
