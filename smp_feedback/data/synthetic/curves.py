@@ -29,8 +29,9 @@ class Curves(Synthetic):
 
     Curves wind through the image, turn away from one another and from themselves, never cross, and end where they find
     no way. They are one pixel wide, broken every 4 to 9 pixels by a gap of 1 to *gap*; where two curves come closest
-    there are twice as many dark pixels between them, or more. So every image has one answer: drawn pixels with at most *gap* pixels
-    between them belong together. Beside the long curves there are short ones, down to a dot.
+    there are 2 *gap* + 1 dark pixels between them. So every image has one answer: drawn pixels with at most *gap*
+    pixels between them belong together, and no gap is as wide as the space between two curves by far. Beside the long
+    curves there are short ones, down to a dot.
 
     The marked curve is one of the two longest, or the longest if the second is less than half as long. At 20 to 120
     pixels a side it is 1.6 to 1.8 sides long in the median, while what is near each of its pixels looks alike: train
@@ -66,7 +67,7 @@ class Curves(Synthetic):
 
     def scene(self, rng: np.random.Generator) -> Scene:
         """Curves, two of them long, one of those marked."""
-        found = sorted(draw_curves(self.size, self.gap + 1, rng), key=len, reverse=True)
+        found = sorted(draw_curves(self.size, 2 * self.gap + 1, rng), key=len, reverse=True)
         which = int(rng.integers(sum(2 * len(curve) >= len(found[0]) for curve in found[:2])))
         marked = found[which][:: int(rng.choice((-1, 1)))]
         drawn = np.zeros(self.size, np.bool_)
