@@ -19,7 +19,7 @@ from smp_feedback.config.base import LoopConfig
 from smp_feedback.errors import InvalidValue
 from smp_feedback.registry.public import catalogue
 
-DIRICHLET_NORM = "none"
+DIRICHLET_NORM = "layer"
 """How corrections of a Dirichlet output are normalised where nothing is said: see ``docs/defaults.md``."""
 
 
@@ -29,7 +29,8 @@ class Recurrent(LoopConfig):
 
     Defaults are the settings of arXiv 2509.15905, except where a measurement spoke for others
     (``docs/defaults.md``). They are for one size of images and a fixed number of looks: for problems that grow, and for
-    as many looks as they need, take ``feedback="anytime"``; around a trained model ``dynamics="residual"``.
+    as many looks as they need, take ``feedback="anytime"`` (``docs/anytime.md``); around a trained model
+    ``dynamics="residual"``.
 
     Args:
         steps: Looks at the image, T >= 1; ``"auto"`` takes the fewest after which all remaining corrections
@@ -56,8 +57,8 @@ class Recurrent(LoopConfig):
             1, whatever lies around it: the one that carries over to images of other sizes than those trained on), or
             ``none`` (no bound on the state then). None is ``instance`` for segmentation and 8 groups for
             classification (as in arXiv 2509.15905; fewer where 8 do not divide the state), for a head that averages
-            over space would average every channel to zero. For a ``dirichlet`` output None is ``none``, and becomes
-            it: evidence says how much there is, which a normalisation over space takes away.
+            over space would average every channel to zero. For a ``dirichlet`` output None is ``layer``, and becomes
+            it: with every class normalised on its own, a rare one has as much evidence as a common one.
         norm_feedback: How the state is normalised before the softmax; same choices. None is ``instance`` for
             segmentation and ``layer`` for classification, which a state of 1 x 1 survives. Refused where what is
             fed back is the state as it is.

@@ -47,9 +47,9 @@ def until_settled(looks: int = 3, at_most: int = 640) -> UntilSettled:
     recorded all looks carry them, as nothing tells beforehand which are the last.
 
     Args:
-        looks: Equal answers in succession, >= 2. Three cost nothing on mazes (``docs/defaults.md``); a slow loop wants
-            more, for it may pause before it goes on.
-        at_most: Looks after which an image stops in any case; 640 is forty times what the ``anytime`` loop learns with.
+        looks: Equal answers in succession, >= 2. Three cost next to nothing on mazes (``docs/anytime.md``); a slow loop
+            wants more, for it may pause before it goes on.
+        at_most: Looks after which an image stops in any case; 640 is twenty times the ``anytime`` loop's own.
 
     >>> until_settled(3, at_most=160)
     until_settled(3, at_most=160)

@@ -30,8 +30,7 @@ class Curves(Synthetic):
     Curves wind through the image, turn away from one another and from themselves, never cross, and end where they find
     no way. They are one pixel wide, broken every 4 to 9 pixels by a gap of 1 to *gap*; where two curves come closest
     there are 2 *gap* + 1 dark pixels between them. So every image has one answer: drawn pixels with at most *gap*
-    pixels between them belong together, and no gap is as wide as the space between two curves by far. Beside the long
-    curves there are short ones, down to a dot.
+    pixels between them belong together. Beside the long curves there are short ones, down to a dot.
 
     The marked curve is one of the two longest, or the longest if the second is less than half as long. At 20 to 120
     pixels a side it is 1.6 to 1.8 sides long in the median, while what is near each of its pixels looks alike: train
