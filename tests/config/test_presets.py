@@ -129,10 +129,9 @@ def test_what_is_saved_is_the_config_and_not_its_name(tmp_path):
 
 def test_a_saved_model_hears_a_preset_where_it_was_trained_to(tmp_path):
     folder = smpf.create("Unet", **TINY, feedback={"preset": "anytime", "insert": "stem"}).save_pretrained(tmp_path)
+    expected = dataclasses.replace(ANYTIME, insert="stem")
     for feedback in ("anytime", {"preset": "anytime", "steps": 32}):
-        assert smpf.from_pretrained(folder, feedback=feedback).loop_config == dataclasses.replace(
-            ANYTIME, insert="stem"
-        )
+        assert smpf.from_pretrained(folder, feedback=feedback).loop_config == expected
 
 
 def test_a_trained_model_is_wrapped_into_it():
