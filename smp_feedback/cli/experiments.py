@@ -40,10 +40,15 @@ def lists_of_words(words: Sequence[str], settings: type[ExperimentSettings]) -> 
     >>> from smp_feedback.experiments.comparison.settings import ComparisonSettings
     >>> lists_of_words(["--sizes", "5", "9", "--seeds", "3"], ComparisonSettings)
     ['--sizes', '[5, 9]', '--seeds', '3']
+    >>> lists_of_words(["--sizes=5", "--looks=[2, 3]"], ComparisonSettings)
+    ['--sizes', '[5]', '--looks', '[2, 3]']
     """
     lists = {f"--{f.name}" for f in fields(settings) if str(f.type).startswith("list[")}
     joined: list[str] = []
     for flag, behind in _by_option(words):
+        name, _, first = flag.partition("=")
+        if name in lists and first:
+            flag, behind = name, [first, *behind]
         if flag in lists and behind and not behind[0].startswith("["):
             behind = [f"[{', '.join(behind)}]"]
         joined += [flag, *behind]

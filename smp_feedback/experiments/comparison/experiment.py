@@ -51,7 +51,7 @@ def _tests(settings: ComparisonSettings) -> str:
 
 def check(settings: ComparisonSettings) -> None:
     """Open every split and build every model once, before hours are spent."""
-    images = [_first_image(settings, size) for size in settings.sizes or [None]]
+    images = [_first_image(settings, size) for size in ([None] if settings.sizes is None else settings.sizes)]
     check_apart(settings)
     wanted = [ComparisonKey("feedback", settings.conditions[0], n, 0) for n in settings.images]
     counts = [training_data(settings, key)[1] for key in wanted]

@@ -70,7 +70,7 @@ def by_size(found: Comparison) -> Table:
             where = (train, str(images)) if several else ()
             rows.append((*where, _named(model, looks), *_costs(runs, looks), *cells))
     columns = (*(("trained on", "images") if several else ()), "model", "params", "MACs", "passes")
-    title = f"{found.measure[0].upper()}{found.measure[1:]}" if found.measure == SOLVED else found.measure
+    title = found.measure if found.measure == "mIoU" else found.measure.capitalize()
     columns = (*columns, *map(said, found.sizes))
     return Table(f"{title} (%) by size of the test images", columns, tuple(rows), labels=3 if several else 1)
 
