@@ -12,12 +12,12 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import Step
 from smp_feedback.training.loss_weights import weighted
-from smp_feedback.training.unrolling import Looks
+from smp_feedback.training.unrolling import LookPass
 from smp_feedback.training.weight_average import AveragedWeights
 
 
 def looked_through(
-    module: Any, image: Tensor, target: Tensor, looks: Looks, before: Step | None = None
+    module: Any, image: Tensor, target: Tensor, looks: LookPass, before: Step | None = None
 ) -> tuple[Tensor, Step]:
     """The weighted loss of *looks* in succession, which go on from *before*, and the last of them that was needed."""
     goes_on: dict[str, Any] = {} if before is None else {"before": before}

@@ -23,7 +23,7 @@ from smp_feedback.training.loss_weights import looks_of
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.optim import OptimizerCallable, check_feedback_lr, make_optimizer
 from smp_feedback.training.scoring_module import PLATEAU, Batch
-from smp_feedback.training.unrolling import Looks, unrolling_of
+from smp_feedback.training.unrolling import LookPass, unrolling_of
 from smp_feedback.training.weight_average import AveragedWeights, check_decay
 
 
@@ -139,13 +139,13 @@ class FeedbackModule(LooksModule):
         self.scores = None if task is None else self._metric(task)
         self.scored = None
 
-    def loss_of(self, batch: Batch, passes: tuple[Looks, ...] | None = None) -> Tensor:
+    def loss_of(self, batch: Batch, passes: tuple[LookPass, ...] | None = None) -> Tensor:
         """The loss of one batch, weighted over the looks, ready for one backward pass; *passes* are what is drawn."""
         image, target = self.pair(batch)
         drawn = self.unrolling.passes(0, 0, 0) if passes is None else passes
         return torch.stack([self._loss_of_pass(image, target, looks) for looks in drawn]).sum()
 
-    def _loss_of_pass(self, image: Tensor, target: Tensor, looks: Looks) -> Tensor:
+    def _loss_of_pass(self, image: Tensor, target: Tensor, looks: LookPass) -> Tensor:
         if looks.only_last:
             logits = self(image, **looks.call)
             return looks.weights[-1] * self.judge(logits, target, len(looks.weights) - 1)
@@ -162,7 +162,7 @@ class FeedbackModule(LooksModule):
         self.log("loss", loss.detach(), prog_bar=True)
         return loss
 
-    def drawn(self, batch: int, segment: int = 0) -> tuple[Looks, ...]:
+    def drawn(self, batch: int, segment: int = 0) -> tuple[LookPass, ...]:
         """What is drawn for *batch* of this epoch: with the seed of the data module, the same in all processes."""
         seed = getattr(cast(Any, self.trainer).datamodule, "seed", 0)
         return self.unrolling.passes(seed, self.current_epoch, batch, segment)

@@ -26,8 +26,8 @@ Span = int | list[int]
 """A whole number, or [low, high]: one of low ... high, each as likely, drawn for each batch."""
 
 
-class Looks(NamedTuple):
-    """Looks in succession, from the first.
+class LookPass(NamedTuple):
+    """One forward pass of several looks in succession, from the first.
 
     Attributes:
         weights: How much the loss of each counts.
@@ -41,7 +41,7 @@ class Looks(NamedTuple):
     def needed(self) -> int:
         """How many there are up to the last that counts.
 
-        >>> Looks((0, 1, 0), {}).needed
+        >>> LookPass((0, 1, 0), {}).needed
         2
         """
         return 1 + max(t for t, weight in enumerate(self.weights) if weight)
@@ -50,7 +50,7 @@ class Looks(NamedTuple):
     def only_last(self) -> bool:
         """Whether no other counts.
 
-        >>> Looks((0, 0, 1), {}).only_last, Looks((0, 1, 1), {}).only_last
+        >>> LookPass((0, 0, 1), {}).only_last, LookPass((0, 1, 1), {}).only_last
         (True, False)
         """
         return not any(self.weights[:-1])
@@ -73,7 +73,7 @@ class Unrolling:
         InvalidType, InvalidValue: Naming the argument.
 
     >>> Unrolling(usual=4, steps=2, free_steps=3).passes(seed=0, epoch=0, batch=0)
-    (Looks(weights=(0.0, 0.0, 0.0, 0.0, 1.0), call={'steps': 5, 'grad_steps': 2}),)
+    (LookPass(weights=(0.0, 0.0, 0.0, 0.0, 1.0), call={'steps': 5, 'grad_steps': 2}),)
     """
 
     usual: int
@@ -113,7 +113,7 @@ class Unrolling:
         """The fewest and the most looks with gradient."""
         return span("steps", self.usual if self.steps is None else self.steps, least=1)
 
-    def passes(self, seed: int, epoch: int, batch: int, segment: int = 0) -> tuple[Looks, ...]:
+    def passes(self, seed: int, epoch: int, batch: int, segment: int = 0) -> tuple[LookPass, ...]:
         """What the loss of one batch is summed over, a forward pass each: two with a progressive loss, else one."""
         draw = Random(derived(LOOKS, seed, epoch, batch, segment))
         steps, free = draw.randint(*self.span), draw.randint(*span("free_steps", self.free_steps, least=0))
@@ -123,7 +123,7 @@ class Unrolling:
         n = draw.randrange(steps)
         return self._progressive(weights, n, draw.randint(1, steps - n), self.progressive)
 
-    def _progressive(self, weights: list[float], n: int, k: int, alpha: float) -> tuple[Looks, ...]:
+    def _progressive(self, weights: list[float], n: int, k: int, alpha: float) -> tuple[LookPass, ...]:
         """``(1 - alpha) L(all) + alpha L(n without gradient, then k with it)`` (arXiv 2202.05826, section 3.2)."""
         every = [(1 - alpha) * weight for weight in weights]
         if n == 0 and alpha < 1:  # the k looks are the first of them all: one pass does for both
@@ -132,12 +132,12 @@ class Unrolling:
         later = self._looks([0.0] * (k - 1) + [alpha], n)
         return tuple(one for one in (self._looks(every), later) if any(one.weights))
 
-    def _looks(self, weights: list[float], free: int = 0) -> Looks:
+    def _looks(self, weights: list[float], free: int = 0) -> LookPass:
         steps = len(weights)
         if self.steps is None and not free and steps == self.usual:
-            return Looks(tuple(weights), {})
+            return LookPass(tuple(weights), {})
         grad = {"grad_steps": min(steps, self.carrying or steps)} if free else {}
-        return Looks((*[0.0] * free, *weights), {"steps": free + steps, **grad})
+        return LookPass((*[0.0] * free, *weights), {"steps": free + steps, **grad})
 
 
 def span(name: str, value: Any, *, least: int) -> tuple[int, int]:

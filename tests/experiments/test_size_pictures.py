@@ -14,7 +14,7 @@ import smp_feedback as smpf
 from smp_feedback.data import Corrupted, Mazes
 from smp_feedback.experiments.comparison import pictures, size_pictures
 from smp_feedback.experiments.comparison.settings import ComparisonSettings, Condition
-from smp_feedback.experiments.comparison.size_pictures import Shown
+from smp_feedback.experiments.comparison.size_pictures import ShownSizes
 from smp_feedback.experiments.comparison.size_pictures import size_pictures as drawn
 from smp_feedback.experiments.runs import TEST_SEED
 
@@ -49,7 +49,7 @@ def shown(tmp_path, monkeypatch):
     models = {"equal-inference": Says(0), "plain": Says(1), "feedback": Says(1)}
     settings = ComparisonSettings(**TOLD, sizes=[3, 2], looks=[4, 8, 16])
     (tmp_path / "models").mkdir()
-    return Shown(settings, Condition(), models, tmp_path / "models"), moved
+    return ShownSizes(settings, Condition(), models, tmp_path / "models"), moved
 
 
 def solves(monkeypatch, number):
@@ -139,12 +139,12 @@ def test_images_are_those_that_were_scored_under_the_condition_and_it_is_named(s
 @pytest.mark.parametrize(("looks", "kept"), [(None, [4]), ([3], [3]), ([1, 5, 9], [5, 9]), ([16, 64, 160], [16, 160])])
 def test_the_loop_is_shown_after_about_the_looks_of_its_training_and_the_most(looks, kept, tmp_path):
     settings = ComparisonSettings(**TOLD, sizes=[2], looks=looks)
-    assert Shown(settings, Condition(), {}, tmp_path).looks == kept
+    assert ShownSizes(settings, Condition(), {}, tmp_path).looks == kept
 
 
 def test_sizes_come_smallest_first_whatever_they_are(tmp_path):
     settings = ComparisonSettings(**TOLD, sizes=[5, [2, 8], 3])
-    assert Shown(settings, Condition(), {}, tmp_path).sizes == [3, (2, 8), 5]
+    assert ShownSizes(settings, Condition(), {}, tmp_path).sizes == [3, (2, 8), 5]
 
 
 def test_a_comparison_at_several_sizes_has_these_pictures_and_no_others(tmp_path, monkeypatch, shown):

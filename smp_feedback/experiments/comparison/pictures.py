@@ -9,7 +9,7 @@ from torch import nn
 
 from smp_feedback.experiments.comparison.runs import ComparisonKey, restored
 from smp_feedback.experiments.comparison.settings import ComparisonSettings, Condition
-from smp_feedback.experiments.comparison.size_pictures import Shown, size_pictures
+from smp_feedback.experiments.comparison.size_pictures import ShownSizes, size_pictures
 from smp_feedback.experiments.runs import TEST_SEED, facts, held_out
 from smp_feedback.data.feeding import feeding
 from smp_feedback.data import Corrupted, Sample
@@ -42,7 +42,7 @@ def draw_pictures(settings: ComparisonSettings, folder: Path) -> dict[str, Path]
         name = str(condition).replace(":", "")
         if settings.sizes is not None:
             if models and about.task == "segmentation":
-                drawn |= size_pictures(Shown(settings, condition, models, folder / "models"))
+                drawn |= size_pictures(ShownSizes(settings, condition, models, folder / "models"))
             continue
         if models and about.task == "segmentation":
             path = folder / "models" / f"refinement-{name}.png"

@@ -26,7 +26,7 @@ TRIED = 8  # images among which one that is solved is looked for
 TWINS = tuple(reversed(MODELS[1:]))  # those that come closest to the loop first
 
 
-class Shown(NamedTuple):
+class ShownSizes(NamedTuple):
     """What is pictured: models by name, of one training condition, and where to."""
 
     settings: ComparisonSettings
@@ -59,12 +59,12 @@ class Shown(NamedTuple):
         return self.folder / f"{name}-{str(self.condition).replace(':', '')}"
 
 
-def size_pictures(shown: Shown) -> dict[str, Path]:
+def size_pictures(shown: ShownSizes) -> dict[str, Path]:
     """An animation of the largest size, if there is a loop, and one picture for each size; by caption."""
     return {**_moving(shown), **dict(_at(shown, size) for size in shown.sizes)}
 
 
-def _at(shown: Shown, size: Size) -> tuple[str, Path]:
+def _at(shown: ShownSizes, size: Size) -> tuple[str, Path]:
     """The first test image of *size*, the truth, and every answer."""
     image, truth = shown.images(size, 1)[0]
     nothing = torch.zeros_like(truth)
@@ -79,7 +79,7 @@ def _at(shown: Shown, size: Size) -> tuple[str, Path]:
     return f"{words} Vermilion is wrong.", replace_file(path, lambda draft: picture.save(draft, format="PNG"))
 
 
-def _moving(shown: Shown) -> dict[str, Path]:
+def _moving(shown: ShownSizes) -> dict[str, Path]:
     """The loop at work on a problem of the largest size; beside it the answer of the twin that comes closest."""
     if FEEDBACK not in shown.models:
         return {}
@@ -97,7 +97,7 @@ def _moving(shown: Shown) -> dict[str, Path]:
     return {words: animate(loop, image, path, looks=looks, truth=truth, beside=beside)}
 
 
-def _answers(shown: Shown, image: Tensor) -> dict[str, Tensor]:
+def _answers(shown: ShownSizes, image: Tensor) -> dict[str, Tensor]:
     """Labels (H, W) by name: those of the twins, and the loop's after few and after many looks."""
     found = {name: answer(model, image) for name, model in shown.models.items() if name != FEEDBACK}
     if (loop := shown.models.get(FEEDBACK)) is not None:
@@ -117,5 +117,5 @@ def _named(size: Size, by: str = " x ") -> str:
     return str(size) if isinstance(size, int) else by.join(map(str, size))
 
 
-def _under(shown: Shown) -> str:
+def _under(shown: ShownSizes) -> str:
     return "" if str(shown.condition) == "clean" else f" under {shown.condition}"
