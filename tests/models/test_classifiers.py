@@ -120,7 +120,7 @@ def test_a_comparison_takes_a_small_encoder_where_there_is_one(told, encoder):
 
 def test_a_comparison_of_a_published_model_is_of_its_own_loop():
     settings = ComparisonSettings(arch="DFMResNet18", feedback={"steps": 2}, base_norm=None)
-    assert (settings.config.insert, settings.config.channels, settings.looks) == ("stem", 16, 2)
+    assert (settings.config.insert, settings.config.channels, settings.trained_looks) == ("stem", 16, 2)
     plain, feedback = (make_twin(name, settings, 3, seed=0).model for name in ("plain", "feedback"))
     assert plain.feedback_channels == 0
     assert feedback.feedback_channels == 16

@@ -36,6 +36,7 @@ ARCHITECTURES = {  # where small needs other words: its arguments, and the side 
         | {"decoder_fusion_channels": 16, "dynamic_img_size": True},
         64,
     ),
+    "PlainConv": ({}, 32),
     "PAN": (ENCODER | {"decoder_channels": 16}, 128),
     "FPN": (ENCODER | {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32}, 64),
     "PSPNet": (ENCODER | {"psp_out_channels": 16}, 64),
