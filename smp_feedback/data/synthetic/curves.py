@@ -32,9 +32,9 @@ class Curves(Synthetic):
     there are 2 *gap* + 1 dark pixels between them. So every image has one answer: drawn pixels with at most *gap*
     pixels between them belong together. Beside the long curves there are short ones, down to a dot.
 
-    The marked curve is one of the two longest, or the longest if the second is less than half as long. At 20 to 120
-    pixels a side it is 1.6 to 1.8 sides long in the median, while what is near each of its pixels looks alike: train
-    on small images, test on large ones.
+    The marked curve is one of the two longest, or the longest if the second is less than half as long. What is
+    drawn of it is 1.2 sides long in the median at 20 pixels a side, 1.5 to 1.6 from 40 to 120, while what is near each
+    of its pixels looks alike: train on small images, test on large ones.
 
     Args:
         split, root, size, seed, count, transform: See `Synthetic`.
