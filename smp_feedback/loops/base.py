@@ -228,8 +228,7 @@ class FeedbackModel(OnDisk, FeedforwardWeights, ClosedLoop):
             return Told(self._count(steps), flow)
         self._check_stops(steps)
         check_evaluating(steps, self.training, grad_steps)
-        # run again, the rule would decide again which images are left
-        return Told(steps.at_most, flow._replace(steps=None, recompute=False), steps.looks)
+        return Told(steps.at_most, flow._replace(steps=None), steps.looks)  # nothing tells which looks are the last
 
     def _count(self, steps: int | None) -> int:
         """T of a call that is told a number, or none."""
