@@ -83,6 +83,7 @@ def check_options(name: str, split: str, arguments: dict[str, Any]) -> None:
     asked = (16, 24) if getattr(dataset, "unit", "pixels") == "pixels" else image.shape[-2:]
     assert image.shape == (3, *asked), f"size=(16, 24) gives an image {tuple(image.shape)}"
     assert target.shape in ((), asked), f"size=(16, 24) gives a target {tuple(target.shape)}"
+    assert asked[0] < asked[1], f"size=(16, 24) gives an image of {asked[0]} x {asked[1]}, no wider than high"
     try:
         open_dataset(name, split, **arguments, no_such_option=1)
     except (UnknownKeyword, TypeError):
