@@ -23,7 +23,7 @@ from smp_feedback.training.loss_weights import looks_of
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.optim import OptimizerCallable, check_feedback_lr, make_optimizer
 from smp_feedback.training.scoring_module import PLATEAU, Batch
-from smp_feedback.training.unrolling import LookPass, unrolling_of
+from smp_feedback.training.unrolling import LookPass, unrolling_of, warn_of_untrained_statistics
 from smp_feedback.training.weight_average import AveragedWeights, check_decay
 
 
@@ -168,13 +168,15 @@ class FeedbackModule(LooksModule):
         return self.unrolling.passes(seed, self.current_epoch, batch, segment)
 
     def on_fit_start(self) -> None:
-        """Refuse what cannot learn, and what stepping by hand cannot do.
+        """Refuse what cannot learn, and what stepping by hand cannot do; warn of BatchNorm that stays untrained.
 
         Raises:
             InvalidValue: For a score loop of no update; see :meth:`ScoringModule.on_fit_start`.
         """
         if isinstance(self.opened, FeedbackModel) and getattr(self.opened.loop_config, "steps", 1) == 0:
             raise InvalidValue("steps=0: the base answers, and nothing of the loop learns; give steps >= 1.")
+        if self.trainer.is_global_zero:
+            warn_of_untrained_statistics(self.opened, self.unrolling)
         super().on_fit_start()
 
     def on_train_start(self) -> None:
