@@ -85,11 +85,12 @@ class Step:
         Raises:
             InvalidValue: If *where* is a dtype of whole numbers.
         """
-        if isinstance(where, torch.dtype) and not where.is_floating_point:
+        if not isinstance(where, torch.dtype):
+            began = None if self.beginnings is None else self.beginnings.to(where)
+            return replace(self._map(lambda x: x.to(where)), beginnings=began)
+        if not where.is_floating_point:
             raise InvalidValue(f"{where}: a state holds real numbers; expected a floating-point dtype or a device.")
-        precision = isinstance(where, torch.dtype)
-        moved = self._map(lambda x: x if precision and not x.is_floating_point() else x.to(where))
-        return moved if precision or self.beginnings is None else replace(moved, beginnings=self.beginnings.to(where))
+        return self._map(lambda x: x.to(where) if x.is_floating_point() else x)
 
     def reset(self, mask: Tensor) -> Self:
         """The same look, after which some streams of the batch begin anew: as if the next one were their first.

@@ -48,7 +48,7 @@ def test_a_film_is_its_frames_one_look_each():
 @torch.no_grad()
 def test_steps_are_taken_when_they_are_asked_for():
     module, looked = film(), []
-    module.model.conv.register_forward_hook(lambda *call: looked.append(len(call[-1])))
+    module.model.more.register_forward_hook(lambda *call: looked.append(len(call[-1])))
     steps = module.steps(CLIP)
     assert not looked
     next(steps)
@@ -93,9 +93,10 @@ def test_labels_come_with_the_masks():
 def test_compiled_whole_it_answers_as_it_does(backend):
     torch._dynamo.reset()
     module = film()
-    expected = module(CLIP)
+    clip = CLIP[:, :2]
+    expected = module(clip)
     compiled = torch.compile(module, backend=backend, fullgraph=True)
-    torch.testing.assert_close(compiled(CLIP), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(compiled(clip), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.sweep

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from small_base import SmallBase
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 import smp_feedback as smpf
 from smp_feedback.config.recurrent import carrying
@@ -128,6 +130,19 @@ def test_a_map_is_resized_to_another_image_and_its_change_is_counted_from_there(
     found = F.interpolate(first.state, (16, 12), mode="bilinear", align_corners=False)
     torch.testing.assert_close(step.change, relative_change(found, step.state))
     assert step.logits.shape[-2:] == (16, 12)
+
+
+@torch.no_grad()
+def test_a_frame_costs_hardly_more_products_than_one_plain_forward():
+    plain = smp.Unet("resnet18", encoder_weights=None).eval()
+    model = smpf.wrap(plain, smpf.Recurrent(dynamics="gated", projection="state", channels=8)).eval()
+    image = torch.rand(1, 3, 64, 64)
+    before, counted = model.look(image), []
+    for run in (lambda: plain(image), lambda: model.look(image, before).logits):
+        with FlopCounterMode(display=False) as flops:
+            run()
+        counted.append(flops.get_total_flops())
+    assert counted[0] < counted[1] <= 1.05 * counted[0]
 
 
 # --- what cannot look
