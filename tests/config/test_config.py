@@ -61,6 +61,7 @@ def test_the_defaults_are_those_of_the_documentation():
         "detach": False,
         "recompute": False,
         "tolerance": None,
+        "cut": None,
         "insert": "input",
         "stem": None,
     }
@@ -93,10 +94,12 @@ def test_every_field_is_given_by_keyword_kept_and_frozen(field):
         "detach": True,
         "recompute": True,
         "tolerance": 0.5,
+        "cut": 0.5,
         "insert": "stage:2",
         "stem": "encoder.conv1",
     }[field]
-    usual = Recurrent(norm_error="layer") if field == "output" else Recurrent()  # each output has a norm of its own
+    needs = {"output": {"norm_error": "layer"}, "cut": {"dynamics": "gated"}}  # each output has a norm of its own
+    usual = Recurrent(**needs.get(field, {}))
     config = dataclasses.replace(usual, **{field: other})
     assert getattr(config, field) == other
     assert config != usual
@@ -160,6 +163,7 @@ def configs(draw):
         detach=detach,
         recompute=draw(st.booleans()),
         tolerance=draw(st.none() | positive),
+        cut=draw(st.none() | positive) if dynamics in ("leaky", "gated") else None,
         stem=draw(st.none() | st.sampled_from(["encoder.conv1", "inf", "auto", "True"])),
     )
 
@@ -311,16 +315,16 @@ BAD = [
     *[(InvalidType, {"tau": v}, [f"tau={v!r}", "expected a number > 0 (steps)"]) for v in ("1", None, True, 1j, "inf")],
     *[
         (InvalidValue, {field: v}, [f"{field}={v}", "expected a number > 0"])
-        for field in ("order", "rate_exponent", "tolerance")
+        for field in ("order", "rate_exponent", "tolerance", "cut")
         for v in (0, -1, math.nan)
     ],
     *[
         (InvalidValue, {field: math.inf}, [f"{field}=inf", "finite"])
-        for field in ("order", "rate_exponent", "tolerance", "init_std", "feedback_init")
+        for field in ("order", "rate_exponent", "tolerance", "cut", "init_std", "feedback_init")
     ],
     *[
         (InvalidType, {field: v}, [f"{field}={v!r}", "expected a number"])
-        for field in ("order", "rate_exponent", "tolerance", "init_std", "feedback_init")
+        for field in ("order", "rate_exponent", "tolerance", "cut", "init_std", "feedback_init")
         for v in ("1", True)
     ],
     *[
