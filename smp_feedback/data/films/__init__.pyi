@@ -1,0 +1,2 @@
+from .clips import Clips as Clips
+from .moving import MovingShapes as MovingShapes
