@@ -63,7 +63,10 @@ def drawn(seed, lengths, void=0.2, cuts=True):
 
 def miou(said, target):
     """By sets of pixels, class by class; None where nothing counts."""
-    said, target = np.concatenate([s.ravel() for s in said] or [[]]), np.concatenate([t.ravel() for t in target] or [[]])
+    said, target = (
+        np.concatenate([s.ravel() for s in said] or [[]]),
+        np.concatenate([t.ravel() for t in target] or [[]]),
+    )
     said, target = said[target != VOID], target[target != VOID]
     shares = []
     for k in range(CLASSES):

@@ -134,7 +134,11 @@ def test_a_comparison_is_made_kept_and_reported(tmp_path):
     assert found.models == ["carried", "averaged", "stacked-4"]
     own = found.scores("carried", FilmTest("rescaled_noise:4"))[0]
     assert len(own.by_frame) == 6
-    assert {(test.joined, test.reset) for _, test in found.runs[0].scores} == {(False, False), (True, False), (True, True)}
+    assert {(test.joined, test.reset) for _, test in found.runs[0].scores} == {
+        (False, False),
+        (True, False),
+        (True, True),
+    }
     assert 0 < found.scores("averaged", FilmTest("rescaled_noise:4"))[0].rate <= 1
     assert found.runs[0].cut["auc"] >= 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
@@ -146,7 +150,9 @@ def test_a_comparison_is_made_kept_and_reported(tmp_path):
 
 def score(miou, model, test="rescaled_noise:4", joined=False, reset=False, flicker=0.05):
     curve = [miou] * 40
-    cut = {"after_cut": [miou - 0.1, miou, miou], "before_cut": miou} if joined else {"after_cut": [], "before_cut": None}
+    cut = (
+        {"after_cut": [miou - 0.1, miou, miou], "before_cut": miou} if joined else {"after_cut": [], "before_cut": None}
+    )
     facts = {"model": model, "test": test, "joined": joined, "reset": reset, "rate": None, "per_class": [miou, None]}
     return {**facts, "miou": miou, "flicker": flicker, "hidden": None, "by_frame": curve, **cut}
 
@@ -158,7 +164,9 @@ def made(gains, models=("plain", "averaged", "stacked-4", "stacked-8", "looks-4"
         for model in trained(["carried", *models]):
             read = [name for name in ("carried", *models) if RIVALS[name].trained == model]
             scores = [score(0.6 + gain * (n == "carried"), n, test) for n in read for test in tests]
-            scores += [score(0.6, name, joined=True, reset=reset) for name in read for reset in (False, name == "carried")]
+            scores += [
+                score(0.6, name, joined=True, reset=reset) for name in read for reset in (False, name == "carried")
+            ]
             cut = {"auc": 0.9} if model == "carried" else None
             took = {"seconds": 1.0, "steps": 2, "passes": 8, "parameters": 10, "macs": 5, "seconds_per_frame": 0.1}
             runs.append({"model": model, "seed": seed, **took, "cut": cut, "scores": scores})

@@ -123,5 +123,3 @@ def _finite(value: float) -> float | None:
 
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-

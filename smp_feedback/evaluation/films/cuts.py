@@ -90,11 +90,13 @@ def _are_cuts(frame: FrameBatch, cuts: tuple[tuple[int, ...], ...]) -> list[bool
 def youden(changes: Tensor, cuts: Tensor) -> LearnedCut:
     """The threshold of *changes* (n,) that tells *cuts* (n,), bool, from the others best; of equals the highest.
 
+    Where nothing tells them it is the largest change, which none exceeds.
+
     Raises:
         InvalidInput: If all are cuts, or none is, or a change is no number.
 
-    >>> youden(torch.tensor([0.1, 0.2, 0.5, 0.9]), torch.tensor([False, False, True, True]))
-    LearnedCut(threshold=0.35..., auc=1.0, found=1.0, false=0.0, cuts=2, others=2)
+    >>> youden(torch.tensor([0.1, 0.2, 0.5, 0.9]), torch.tensor([False, False, True, True])).threshold
+    0.35...
     """
     require("torchmetrics", extra="train")
     from torchmetrics.functional.classification import binary_auroc, binary_roc
@@ -105,10 +107,15 @@ def youden(changes: Tensor, cuts: Tensor) -> LearnedCut:
     values, rank = changes.double().unique(return_inverse=True)  # what is no chance would be taken for a logit
     chance = rank.double() / len(values)
     false, found, _ = binary_roc(chance, cuts.long())
-    places = [0, *chance.unique().mul(len(values)).round().long().flip(0).tolist()]
-    best = max(range(1, len(places)), key=lambda i: (float(found[i] - false[i]), -i))
-    above = places[best]
-    below = float(values[above - 1]) if above else 0.0
+    lowest = chance.unique().mul(len(values)).round().long().flip(0).tolist()  # above each threshold of the curve
+    best = max(range(len(lowest) + 1), key=lambda i: (float(found[i] - false[i]), -i))
+    threshold = float(values[-1]) if best == 0 else _below(values, lowest[best - 1])
     auc = float(binary_auroc(chance, cuts.long()))
-    middle = (float(values[above]) + below) / 2
-    return LearnedCut(middle, auc, float(found[best]), float(false[best]), count, others)
+    above = [float((changes[which] > threshold).double().mean()) for which in (cuts, ~cuts)]
+    return LearnedCut(threshold, auc, above[0], above[1], count, others)
+
+
+def _below(values: Tensor, place: int) -> float:
+    """Half way from *values*' one at *place*, all > 0, to the one below it, or to nothing."""
+    middle = (float(values[place]) + (float(values[place - 1]) if place else 0.0)) / 2
+    return max(middle, torch.finfo(torch.float32).tiny)

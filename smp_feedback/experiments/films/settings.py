@@ -83,7 +83,9 @@ class FilmSettings(ExperimentSettings):
         catalogue().losses.entry(self.loss)
         for name in ("train_options", "test_options"):
             if own := (OWN - {"count"}) & getattr(self, name).keys():
-                raise InvalidValue(f"{name}={getattr(self, name)}: {', '.join(sorted(own))} belongs to the {self.kind}.")
+                raise InvalidValue(
+                    f"{name}={getattr(self, name)}: {', '.join(sorted(own))} belongs to the {self.kind}."
+                )
         frames = self.batch_size * self.clip
         if "looks-4" in self.models and frames % RIVALS["looks-4"].looks:
             raise InvalidValue(

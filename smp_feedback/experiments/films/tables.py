@@ -167,5 +167,7 @@ def _cost(found: FilmComparison) -> Table:
             )
         )
     columns = ("model", "params", "MACs a frame", "passes", "training (s)", "ms a frame")
-    note = "Passes are forward passes of a training batch, each with its backward pass, of as many frames in all models."
+    note = (
+        "Passes are forward passes of a training batch, each with its backward pass, of as many frames in all models."
+    )
     return Table("What it costs", columns, tuple(rows), note=note)
