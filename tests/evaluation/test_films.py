@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,7 @@ from smp_feedback.evaluation.films import (
 from smp_feedback.evaluation.films.counts import SPAN, FilmTally
 from smp_feedback.evaluation.films.cuts import youden
 from smp_feedback.evaluation.films.evaluating import count_frames
-from smp_feedback.evaluation.films.order import FrameBatch, Films, films_in, frames_of
+from smp_feedback.evaluation.films.order import Films, FrameBatch, films_in, frames_of
 
 VOID, CLASSES, SIDE = 9, 3, 3
 
@@ -49,7 +51,7 @@ def drawn(seed, lengths, void=0.2, cuts=True):
     rng = np.random.default_rng(seed)
     count = sum(lengths)
     begins = np.cumsum([0, *lengths])
-    films = tuple(range(a, b) for a, b in zip(begins, begins[1:], strict=False))
+    films = tuple(range(a, b) for a, b in itertools.pairwise(begins))
     target = rng.integers(0, CLASSES, (count, SIDE, SIDE))
     for film in films:  # the truth stays now and then, so that there is something to flicker
         for i in film[1:]:

@@ -26,9 +26,10 @@ def plan(settings: FilmSettings) -> str:
     """What is about to be done, in a sentence."""
     count = len([*keys(settings)])
     return (
-        f"{count} trainings of {settings.arch} on {settings.data}: {', '.join(settings.models)}; {settings.train_steps} "
-        f"batches of {settings.batch_size} clips of {settings.clip} frames, {settings.seeds} "
-        f"seed{'s' * (settings.seeds > 1)}, under {', '.join(settings.train)}; tested under {', '.join(settings.tests)}."
+        f"{count} trainings of {settings.arch} on {settings.data}: {', '.join(settings.models)}; "
+        f"{settings.train_steps} batches of {settings.batch_size} clips of {settings.clip} frames, {settings.seeds} "
+        f"seed{'s' * (settings.seeds > 1)}, under {', '.join(settings.train)}; tested under "
+        f"{', '.join(settings.tests)}."
     )
 
 

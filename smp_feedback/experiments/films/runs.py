@@ -156,7 +156,7 @@ def _joined(
 def reading(
     settings: FilmSettings, name: str, model: nn.Module, condition: Condition, about: Facts
 ) -> tuple[Predictor, float | None]:
-    """How *name* reads films with *model*; of averaged answers the rate, tuned on validation films under *condition*."""
+    """How *name* reads films with *model*, and the rate of averaging, tuned on validation films under *condition*."""
     rival = RIVALS[name]
     if rival.averages:
         rates = tune_rate(model, scored_frames(settings, condition, "val"), **_task(about))
