@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -79,7 +79,7 @@ def learn_cut(model: nn.Module, data: Any, *, keep: bool = False, batch_size: in
                 cuts += _are_cuts(frame, films.cuts)
     learned = youden(torch.cat(changes).cpu() if changes else torch.zeros(0), torch.tensor(cuts, dtype=torch.bool))
     if keep:
-        looking.model.feedback.config = replace(looking.model.feedback.config, cut=learned.threshold)
+        looking.model.choose_cut(learned.threshold)
     return learned
 
 
