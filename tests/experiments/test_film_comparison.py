@@ -17,13 +17,14 @@ from rich.console import Console
 from smp_feedback.cli.films import is_on_films
 from smp_feedback.data import MovingShapes
 from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.evaluation.films.order import films_in
 from smp_feedback.evaluation.films.scores import FilmScores, films_result
 from smp_feedback.evaluation.results import save_result
 from smp_feedback.evaluation.statistics import Paired
 from smp_feedback.experiments.films.conclusion import conclusion, summary
 from smp_feedback.experiments.films.experiment import check, compare_films
 from smp_feedback.experiments.films.figures import figures
-from smp_feedback.experiments.films.frames import Mixed, StackedFrames, training_frames
+from smp_feedback.experiments.films.frames import LONG, Mixed, StackedFrames, training_frames, validation_frames
 from smp_feedback.experiments.films.results import FilmTest, parse
 from smp_feedback.experiments.films.rivals import RIVALS, trained
 from smp_feedback.experiments.films.runs import FilmKey, batch_of, facts, keys, untrained
@@ -101,9 +102,23 @@ def test_a_clip_and_a_stack_are_seen_under_one_corruption_drawn_anew():
     assert not noisy[0][0].equal(noisy[1][0]), "drawn anew"
 
 
+def test_a_camera_over_stills_trains_beside_the_films_and_tunes_in_their_place():
+    settings = tiny(camera={"least": 0.5})
+    frames = training_frames(settings, RIVALS["plain"], 0)
+    films = films_in(frames).places
+    assert len(films) == 32 + 4, "each still, and films of 8 frames"
+    assert {len(film) for film in films} == {4, 8}
+    assert frames[0][0].shape == (3, 16, 16)
+    assert set(frames[0][1].unique().tolist()) <= {*range(5)}
+    tuned = films_in(validation_frames(settings)).places
+    assert len(tuned) == 8 * 3, "each still of val, under each condition"
+    assert {len(film) for film in tuned} == {LONG}
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "match"),
     [
+        ({"tuned": "test"}, InvalidValue, "expected another split"),
         ({"models": ["plane"]}, InvalidValue, "plain"),
         ({"feedback": {"dynamics": "decay"}}, InvalidValue, "carries no state from frame to frame"),
         ({"feedback": False}, InvalidValue, "expected a loop that carries a state"),

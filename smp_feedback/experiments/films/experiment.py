@@ -10,7 +10,7 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.results import save_result
 from smp_feedback.experiments.engine import Experiment
 from smp_feedback.experiments.films.conclusion import summary
-from smp_feedback.experiments.films.frames import opened_films, scored_frames, training_frames
+from smp_feedback.experiments.films.frames import scored_frames, training_frames, validation_frames
 from smp_feedback.experiments.films.rivals import RIVALS, trained
 from smp_feedback.experiments.films.runs import FilmKey, batch_of, facts, keys, lesson, run, untrained
 from smp_feedback.experiments.films.settings import FilmSettings
@@ -40,7 +40,7 @@ def check(settings: FilmSettings) -> None:
         raise InvalidValue(f"data={settings.data}: expected frames with masks of labels, not {about.task}.")
     for condition in (*settings.tested, *filter(None, [settings.joined])):
         scored_frames(settings, condition)[0]
-    opened_films(settings, "val")
+    validation_frames(settings)[0]
     for name in trained(settings.models):
         frames = training_frames(settings, RIVALS[name], 0)
         if len(frames) < batch_of(settings, name):

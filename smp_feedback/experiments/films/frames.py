@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
-from smp_feedback.data import Clips, Corrupted, open_dataset
+from smp_feedback.data import Clips, Corrupted, SyntheticCamera, open_dataset
 from smp_feedback.data.draws import clip_seed, one_clip
-from smp_feedback.data.items import Sample, checked_index
+from smp_feedback.data.items import Sample, checked_index, height_width
 from smp_feedback.data.wrapped import WrappedDataset
 from smp_feedback.errors import InvalidInput
 from smp_feedback.evaluation.films.order import films_in
@@ -20,47 +20,63 @@ from smp_feedback.experiments.films.settings import FilmSettings
 from smp_feedback.experiments.runs import TEST_SEED
 
 VAL_SEED = TEST_SEED + 1  # as that: nothing is trained under it
+CLOSEST = 0.6  # the smallest window of the camera, over the still's sides
+LONG = 32  # frames of a still's film to tune on
 
 
-def opened_films(settings: FilmSettings, split: str, seed: int = 0) -> Any:
-    """The frames of one split, clean.
+def opened_films(settings: FilmSettings, split: str, seed: int = 0, size: Any = None) -> Any:
+    """The frames of one split, clean; of another *size* than the settings' where one is given.
 
     Raises:
         InvalidInput: If they say nothing of films.
     """
     trains = split == "train"
     most = settings.images if trains else settings.test_images if split == settings.split else settings.val_images
-    how: dict[str, Any] = {"root": settings.root, "size": settings.size, "seed": seed}
+    how: dict[str, Any] = {"root": settings.root, "size": size or settings.size, "seed": seed}
     how |= {"transform": settings.augment if trains else "none"} | settings.data_options
     how |= settings.train_options if trains else settings.test_options
-    data: Any = None
-    if most and "count" not in how:
-        data = open_dataset(settings.data, split, **how)
-        if settings.root is None or most < len(data):  # what is drawn has no end, files have
-            data = open_dataset(settings.data, split, count=most, **how)
-    data = open_dataset(settings.data, split, **how) if data is None else data
-    films_in(data)
+    data: Any = open_dataset(settings.data, split, **how)
+    if most and "count" not in how and (settings.root is None or most < len(data)):  # what is drawn has no end
+        data = open_dataset(settings.data, split, count=most, **how)
+    if size is None:  # else of stills
+        films_in(data)
     return data
 
 
 def training_frames(settings: FilmSettings, rival: Rival, seed: int) -> Any:
     """What *rival* is trained on: clips, frames on their own, or stacks of frames; corrupted anew each time."""
-    frames = Mixed(opened_films(settings, "train", seed), settings.conditions)
+    films = opened_films(settings, "train", seed)
+    if settings.camera is not None:
+        films = ConcatDataset([filmed(settings, "train", seed, settings.clip), films])
+    frames = Mixed(films, settings.conditions)
     if rival.loops and rival.looks == 1:
         return Clips(frames, settings.clip)
     return frames if rival.stack == 1 else StackedFrames(frames, rival.stack)
 
 
-def scored_frames(settings: FilmSettings, condition: Condition, split: str = "") -> Corrupted:
-    """The frames of *split*, the test split if none is given, the same for every model and seed."""
-    split = split or settings.split
-    seed = TEST_SEED if split == settings.split else VAL_SEED
-    return Corrupted(opened_films(settings, split), condition.corruption, condition.severity, seed=seed)
+def filmed(settings: FilmSettings, split: str, seed: int, frames: int) -> SyntheticCamera:
+    """The stills of *split* as a moving camera sees them: opened so large that its closest view is sharp."""
+    how = dict(settings.camera or {})
+    larger = [round(side / how.get("least", CLOSEST)) for side in height_width(settings.size, least=1)]
+    stills = opened_films(settings, split, seed, larger)
+    told = {"frames": frames, "size": settings.size, "seed": seed, "least": CLOSEST, **how}
+    return SyntheticCamera(stills, fresh=split == "train", **told)
 
 
-def validation_frames(settings: FilmSettings) -> ConcatDataset[Sample]:
-    """The validation films under all that is trained on, one after the other."""
-    return ConcatDataset([scored_frames(settings, condition, "val") for condition in settings.conditions])
+def scored_frames(settings: FilmSettings, condition: Condition) -> Corrupted:
+    """The frames of the test split, the same for every model and seed."""
+    data = opened_films(settings, settings.split)
+    return Corrupted(data, condition.corruption, condition.severity, seed=TEST_SEED)
+
+
+def validation_frames(settings: FilmSettings, *conditions: Condition) -> ConcatDataset[Sample]:
+    """The validation films under each of *conditions*, one after the other; under all that is trained on if none."""
+    if settings.camera is None:
+        data = opened_films(settings, settings.tuned)
+    else:
+        data = filmed(settings, settings.tuned, VAL_SEED, LONG)
+    under = conditions or settings.conditions
+    return ConcatDataset([Corrupted(data, one.corruption, one.severity, seed=VAL_SEED) for one in under])
 
 
 class Mixed(WrappedDataset[Sample]):

@@ -159,7 +159,7 @@ def reading(
     """How *name* reads films with *model*, and the rate of averaging, tuned on validation films under *condition*."""
     rival = RIVALS[name]
     if rival.averages:
-        rates = tune_rate(model, scored_frames(settings, condition, "val"), **_task(about))
+        rates = tune_rate(model, validation_frames(settings, condition), **_task(about))
         rate = next(iter(rates))
         return Averaged(model, rate), rate
     if rival.stack > 1:

@@ -45,6 +45,10 @@ class FilmSettings(ExperimentSettings):
             learned; 0 is all there are.
         train_options: Options of the dataset in training alone, such as ``{frames: 16}`` of ``moving``.
         test_options: The same for validation and test.
+        camera: Of `SyntheticCamera`, such as ``{least: 0.6, pan: 0.02}``: what is trained on is then each still of the
+            training split as it moves over it, beside the films of that split; and validation films are those of
+            stills, too. None is the films alone.
+        tuned: The split of the validation films.
 
     >>> FilmSettings(models=["averaged"]).passes
     1600
@@ -67,6 +71,8 @@ class FilmSettings(ExperimentSettings):
     val_images: int = 320
     train_options: dict[str, Any] = field(default_factory=dict)
     test_options: dict[str, Any] = field(default_factory=dict)
+    camera: dict[str, Any] | None = None
+    tuned: str = "val"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,6 +92,8 @@ class FilmSettings(ExperimentSettings):
                 raise InvalidValue(
                     f"{name}={getattr(self, name)}: {', '.join(sorted(own))} belongs to the {self.kind}."
                 )
+        if self.tuned == self.split:
+            raise InvalidValue(f"tuned={self.tuned!r} is what is reported on (split): expected another split.")
         frames = self.batch_size * self.clip
         if "looks-4" in self.models and frames % RIVALS["looks-4"].looks:
             raise InvalidValue(
