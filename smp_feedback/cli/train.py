@@ -14,13 +14,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from smp_feedback.cli import predicting
+from smp_feedback.cli.film_scores import has_films, tell_films
 from smp_feedback.cli.lessons import Lesson, begun_already, seeded, train
 from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
 from smp_feedback.cli.tables import score_table, summary, tell
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.data.inspection.summary import data_summary
-from smp_feedback.ops.reading import CLASSIFICATION
+from smp_feedback.ops.reading import CLASSIFICATION, SEGMENTATION
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.build import build_module
 from smp_feedback.training.checkpoints import check_room
@@ -107,6 +108,8 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
         written = {"score": module.scored.name, "classes": facts.classes, **found}
         text = json.dumps(written, indent=2).replace("NaN", "null")
         replace_file(folder / "scores.json", lambda draft: draft.write_text(text))
+        if facts.task == SEGMENTATION and has_films(scored := data.val if verb == "validate" else data.test):
+            tell_films(module.opened, scored, facts, folder, f"{path}, {verb}, one answer a frame")
         tell(folder, [])
 
 
