@@ -45,6 +45,7 @@ class PairsModule(lightning.LightningDataModule):
         clip: Train on clips of so many frames, see :class:`smp_feedback.data.Clips`, of datasets with ``films``:
             *batch_size* clips a step. Validated and tested is on whole films, *clip* frames of *batch_size* films at a
             time (films of one length go side by side), the state going on; so are predictions made. None is images.
+            Where *train* is `Clips` already, theirs count.
         clip_stride: Frames from the start of a clip to that of the next; *clip* is clips that share none.
 
     Raises:
@@ -86,6 +87,8 @@ class PairsModule(lightning.LightningDataModule):
             check_alike(train, batch_size)
         self.train, self.val, self.test, self._batch_size = train, val, test, batch_size
         self.workers, self.seed = checked_int("workers", workers, least=0), checked_int("seed", seed, least=0)
+        if isinstance(train, Clips):
+            clip, clip_stride = train.length, train.stride
         self.clip, self.clip_stride = clip, clip_stride
         self._begin = (0, 0)  # epoch, and how many of its batches are over
         self._feeds = Feeds()

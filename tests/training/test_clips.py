@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,13 +18,19 @@ import smp_feedback as smpf
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 pytest.importorskip("lightning")
-from smp_feedback.data import MovingShapes
+from smp_feedback.data import Clips, MovingShapes
+from smp_feedback.evaluation.films import evaluate_films
+from smp_feedback.registry.public import catalogue
 from smp_feedback.training import FeedbackModule, PairsModule, fit
+from smp_feedback.training.clip_loss import check_sends_back
 from smp_feedback.training.film_parts import FilmParts
 from smp_feedback.training.quiet import quiet
 from smp_feedback.training.trainer import build_trainer
+from smp_feedback.training.unrolling import Unrolling
 
 VOID = 255
+CARRYING = [name for name, rule in catalogue().dynamics.items() if rule.carries]
+OTHERS = [name for name in catalogue().dynamics if name not in CARRYING]
 QUICK = {"progress": False, "accelerator": "cpu"}
 SGD = functools.partial(torch.optim.SGD, lr=0.5)
 
@@ -124,6 +131,18 @@ def test_the_gradient_is_that_of_truncated_back_propagation_written_out(frames, 
     (3 * loss).backward()  # as a scaler, or accumulation, would
     torch.testing.assert_close(loss.detach(), expected)
     same(gradients(model), {name: 3 * value for name, value in theirs.items()})
+
+
+@pytest.mark.parametrize("dynamics", CARRYING)
+def test_every_dynamics_that_carries_learns_from_clips(dynamics):
+    model = tiny(dynamics=dynamics).double()
+    image, target = clip(4)
+    expected, theirs = written_out(model, image, target, truncate=2)
+    model.zero_grad()
+    loss = FeedbackModule(model, classes=2, truncate=2).loss_of((image, target))
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), expected)
+    same(gradients(model), theirs)
 
 
 def test_what_is_detached_makes_a_difference():
@@ -228,18 +247,19 @@ def test_a_run_takes_the_steps_that_are_written_out_and_clips_their_gradient():
     same(dict(module.model.named_parameters()), expected)
 
 
-@pytest.mark.parametrize("truncate", [1, None])
-def test_a_run_on_clips_that_was_killed_goes_on_to_the_same_weights(tmp_path, truncate):
+def test_clips_that_somebody_made_are_taken_as_they_are():
+    data = PairsModule(Clips(Films(6), 3, 2), Films(4), batch_size=1)
+    assert (data.clip, data.clip_stride, len(data.train)) == (3, 2, 2)
+    assert next(iter(data.val_dataloader()))[0].shape == (1, 3, 3, 8, 8)
+
+
+def test_a_run_on_clips_that_was_killed_goes_on_to_the_same_weights(tmp_path):
     def train(steps, out, **how):
         data = PairsModule(Films(6, 5, labelled=lambda index: index % 3), Films(3), batch_size=2, clip=3)
-        module = FeedbackModule(tiny(), classes=2, ignore_index=VOID, truncate=truncate, free_steps=[0, 1], ema=0.5)
+        module = FeedbackModule(tiny(), classes=2, ignore_index=VOID, free_steps=[0, 1], ema=0.5, schedule=constant)
         told = {"seed": 4, "out": out, "save_every": 1, **how}
-        with_schedule(module)
         fit(module, data, steps=steps, **told, **QUICK)
         return dict(module.model.named_parameters())
-
-    def with_schedule(module):
-        module.schedule = constant
 
     whole = train(5, tmp_path / "whole")
     train(3, tmp_path / "killed")
@@ -296,7 +316,21 @@ def test_what_is_said_of_one_images_looks_is_refused_before_any_work(how, words)
         module.loss_of(tuple(part.float() if part.is_floating_point() else part for part in clip(3)))
 
 
-@pytest.mark.parametrize("dynamics", ["decay", "fractional", "residual"])
+def test_what_needs_whole_and_scaled_gradients_is_refused_unless_one_backward_pass_does():
+    from lightning.pytorch.strategies import FSDPStrategy
+
+    how, plain = Unrolling(usual=1, truncate=2), object()
+    scaled = SimpleNamespace(precision="16-mixed", strategy=plain)
+    spread = SimpleNamespace(precision="32-true", strategy=object.__new__(FSDPStrategy))
+    with pytest.raises(InvalidValue, match=r"truncate=2 .* does not scale gradients: use precision 'bf16-mixed'"):
+        check_sends_back(scaled, how, ("16-mixed",))
+    with pytest.raises(InvalidValue, match=r"truncate=2 .* needs whole parameters: use strategy 'ddp'"):
+        check_sends_back(spread, how, ("16-mixed",))
+    for trainer in (scaled, spread):
+        check_sends_back(trainer, Unrolling(usual=1, truncate=None), ("16-mixed",))
+
+
+@pytest.mark.parametrize("dynamics", OTHERS)
 def test_a_loop_that_begins_anew_with_each_frame_is_refused_clips(dynamics):
     module = FeedbackModule(tiny(dynamics=dynamics), classes=2)
     with pytest.raises(InvalidValue, match=r"clips .* carry the state .* take feedback.dynamics of .*leaky"):
@@ -389,6 +423,8 @@ def test_validation_is_of_whole_films_one_look_a_frame(batch_size):
         assert found["val_loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert found["val_miou"] == tested["test_miou"] == pytest.approx(miou.item(), rel=1e-6)
     assert not any("look_" in name for name in found), "a frame has one look"
+    scores = evaluate_films(module.model, data, classes=2, ignore_index=VOID)
+    assert found["val_miou"] == pytest.approx(scores.miou, rel=1e-6)
     assert module.seen is None, "nothing of the films is left"
 
 
