@@ -19,9 +19,9 @@ from smp_feedback.evaluation.films import (
     Averaged,
     FilmScores,
     FrameByFrame,
+    FrameStack,
     JoinedFilms,
     LookByLook,
-    Stacked,
     evaluate_films,
     learn_cut,
     tune_rate,
@@ -29,7 +29,7 @@ from smp_feedback.evaluation.films import (
 from smp_feedback.evaluation.films.counts import SPAN, FilmTally
 from smp_feedback.evaluation.films.cuts import youden
 from smp_feedback.evaluation.films.evaluating import count_frames
-from smp_feedback.evaluation.films.order import Films, FrameBatch, films_in, frames_of
+from smp_feedback.evaluation.films.order import FilmIndex, FrameBatch, films_in, frames_of
 
 VOID, CLASSES, SIDE = 9, 3, 3
 
@@ -150,7 +150,7 @@ def test_wrappers_and_parts_put_together_say_the_same_films():
 
 
 def test_nothing_leaves_the_device_while_frames_are_counted(monkeypatch):
-    films = Films(((0, 1), (2, 3)), ((1,), ()))
+    films = FilmIndex(((0, 1), (2, 3)), ((1,), ()))
     tally = FilmTally(films, 2, None, torch.device("cpu"))
 
     def refused(*args):
@@ -196,7 +196,7 @@ class Noted(nn.Module):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 7))
 def test_a_stack_holds_the_last_frames_and_repeats_the_first(count, length):
-    stack = Stacked(Noted(), count)
+    stack = FrameStack(Noted(), count)
     for _ in range(2):  # a film begun again remembers nothing of the one before
         stack.begin()
         for t in range(length):
