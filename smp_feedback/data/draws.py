@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-_CLIP: ContextVar[list[int] | None] = ContextVar("clip", default=None)
-"""Of the clip that is being put together: nothing, or its seed once somebody has asked for it."""
+Made = TypeVar("Made")
+_CLIP: ContextVar[dict[Any, Any] | None] = ContextVar("clip", default=None)
+"""What the frames of the clip that is being put together have in common so far; None outside."""
 
 
 @contextmanager
@@ -45,21 +47,29 @@ def one_clip() -> Iterator[None]:
     >>> first == second, clip_seed()
     (True, None)
     """
-    token = _CLIP.set([])
+    token = _CLIP.set({})
     try:
         yield
     finally:
         _CLIP.reset(token)
 
 
+def once_a_clip(key: Hashable, make: Callable[[], Made]) -> Made:
+    """What *make* gives, made once for all frames of a clip under *key*; each time outside `one_clip`."""
+    common = _CLIP.get()
+    if common is None:
+        return make()
+    if key not in common:
+        common[key] = make()
+    made: Made = common[key]
+    return made
+
+
 def clip_seed() -> int | None:
     """The seed that all frames of this clip share, drawn from torch's global generator; None outside `one_clip`."""
-    clip = _CLIP.get()
-    if clip is None:
+    if _CLIP.get() is None:
         return None
-    if not clip:
-        clip.append(int(torch.randint(2**63 - 1, ())))
-    return clip[0]
+    return once_a_clip("seed", lambda: int(torch.randint(2**63 - 1, ())))
 
 
 @contextmanager

@@ -155,7 +155,8 @@ def _reader(dataset: Any) -> Callable[[int], Tensor] | None:
         return None
 
     def read(index: int) -> Tensor:
-        mask = base.labels(files_of(dataset, index)[1])
+        files = files_of(dataset, index)
+        mask = base.labels(files[1]) if files[1:] else dataset[index][1]  # a frame without a mask
         return mask if mask.numel() else dataset[index][1]  # one file a class, and of none of them: the image's size
 
     return read
