@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from smp_feedback.checks import check_whole
 from smp_feedback.data.feeding import feeding
+from smp_feedback.data.items import inherited
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.films.counts import FilmTally
 from smp_feedback.evaluation.films.order import FilmIndex, FrameBatch, films_in, frames_of, side_by_side
@@ -17,6 +18,7 @@ from smp_feedback.evaluation.films.predictors import Predictor, as_predictor
 from smp_feedback.evaluation.films.scores import FilmScores
 from smp_feedback.evaluation.one_pass import Advance, as_shown, device_of
 from smp_feedback.models.builder import check_reads_logits
+from smp_feedback.ops.reading import SEGMENTATION
 from smp_feedback.surgery.extension import evaluating
 
 
@@ -88,9 +90,11 @@ def check_films(data: Any, classes: int) -> FilmIndex:
     """The films of *data*, to be scored with *classes* classes.
 
     Raises:
-        InvalidValue, InvalidType: If there are fewer than two classes.
+        InvalidValue, InvalidType: If there are fewer than two classes, or its targets are no masks of labels.
         InvalidInput: If *data* says nothing of films.
     """
+    if (task := inherited(data, "task") or SEGMENTATION) != SEGMENTATION:
+        raise InvalidValue(f"data is for {task!r}: films are scored by masks of labels, task='segmentation'.")
     if check_whole("classes", classes) < 2:
         raise InvalidValue("classes=1: expected >= 2; a mask of one class has two, background and foreground.")
     return films_in(data)
