@@ -50,7 +50,8 @@ def test_the_comparison_on_films_is_asked_for_by_its_task(tmp_path, capsys):
     with pytest.raises(SystemExit):
         smp_feedback("compare --task film --help")
     assert "--truncate" in capsys.readouterr().out
-    assert smp_feedback(f"compare --task film --models [carried] --feedback.dynamics decay --out {tmp_path}") == 2
+    decays = "--feedback '{dynamics: decay}'"
+    assert smp_feedback(f"compare --task film --models [carried] {decays} --out {tmp_path}") == 2
     assert "carries no state from frame to frame" in capsys.readouterr().err
     assert smp_feedback(f"compare --task film --data polygons --size 16 --out {tmp_path}") == 2
     assert "does not say which frames are a film" in capsys.readouterr().err
