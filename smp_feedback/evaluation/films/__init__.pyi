@@ -4,8 +4,8 @@ from .evaluating import evaluate_films as evaluate_films
 from .joined import JoinedFilms as JoinedFilms
 from .predictors import Averaged as Averaged
 from .predictors import FrameByFrame as FrameByFrame
+from .predictors import FrameStack as FrameStack
 from .predictors import LookByLook as LookByLook
 from .predictors import Predictor as Predictor
-from .predictors import Stacked as Stacked
 from .rate import tune_rate as tune_rate
 from .scores import FilmScores as FilmScores

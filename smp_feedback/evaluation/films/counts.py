@@ -10,7 +10,7 @@ from torch import Tensor
 
 from smp_feedback.errors import InvalidInput
 from smp_feedback.evaluation.confusion import cells_of, check_strays, count
-from smp_feedback.evaluation.films.order import Films, FrameBatch
+from smp_feedback.evaluation.films.order import FilmIndex, FrameBatch
 from smp_feedback.evaluation.films.scores import FilmScores
 from smp_feedback.evaluation.scores import shares
 from smp_feedback.ops.reading import SEGMENTATION, labels_of
@@ -37,7 +37,7 @@ class FilmTally:
         device: Where to count.
     """
 
-    def __init__(self, films: Films, classes: int, ignore_index: int | None, device: torch.device) -> None:
+    def __init__(self, films: FilmIndex, classes: int, ignore_index: int | None, device: torch.device) -> None:
         self.films, self.classes, self.ignore_index = films, classes, ignore_index
         longest, cells = max(map(len, films.places)), classes * classes
         self.at = torch.zeros(longest * cells, dtype=torch.long, device=device)

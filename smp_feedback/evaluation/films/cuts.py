@@ -13,6 +13,7 @@ from smp_feedback.evaluation.films.evaluating import shown_to
 from smp_feedback.evaluation.films.joined import JoinedFilms
 from smp_feedback.evaluation.films.order import FrameBatch, films_in
 from smp_feedback.evaluation.films.predictors import LookByLook
+from smp_feedback.loops.looking import SETTLED_IN
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ def learn_cut(model: nn.Module, data: Any, *, keep: bool = False, batch_size: in
     """The change of *model*'s state that tells cuts best: the threshold of largest Youden's J.
 
     J is the share of cuts above the threshold less that of other frames. Between two changes that were seen, the
-    threshold is in the middle. The first frame of a film, of which there is no change, does not count; those right
-    after a cut do, as frames that are none.
+    threshold is in the middle. The first two frames of a film, which ``look`` takes for no cut, do not count; those
+    right after a cut do, as frames that are none.
 
     Args:
         model: A looping model whose state can be carried on.
@@ -74,7 +75,7 @@ def learn_cut(model: nn.Module, data: Any, *, keep: bool = False, batch_size: in
             if frame.index == 0:
                 looking.begin()
             looking.see(shown)
-            if frame.index and looking.step is not None:
+            if frame.index >= SETTLED_IN and looking.step is not None:
                 changes.append(looking.step.change)
                 cuts += _are_cuts(frame, films.cuts)
     learned = youden(torch.cat(changes).cpu() if changes else torch.zeros(0), torch.tensor(cuts, dtype=torch.bool))

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from smp_feedback.checks import check_whole
 from smp_feedback.data.feeding import feeding
+from smp_feedback.data.items import inherited
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.films.counts import FilmTally
-from smp_feedback.evaluation.films.order import Films, FrameBatch, films_in, frames_of, side_by_side
+from smp_feedback.evaluation.films.order import FilmIndex, FrameBatch, films_in, frames_of, side_by_side
 from smp_feedback.evaluation.films.predictors import Predictor, as_predictor
 from smp_feedback.evaluation.films.scores import FilmScores
 from smp_feedback.evaluation.one_pass import Advance, as_shown, device_of
 from smp_feedback.models.builder import check_reads_logits
+from smp_feedback.ops.reading import SEGMENTATION
 from smp_feedback.surgery.extension import evaluating
 
 
@@ -35,7 +37,7 @@ def evaluate_films(
 
     Args:
         model: A looping model whose state can be carried on has one look a frame; any other sees each frame on its own.
-            Or a predictor, such as :class:`Averaged` or :class:`Stacked`. Evaluated where its weights are; every
+            Or a predictor, such as :class:`Averaged` or :class:`FrameStack`. Evaluated where its weights are; every
             module's mode is left as it was.
         data: Map-style pairs of a frame and its mask, with ``films``: the places of each film's frames, in order. It
             may say ``cuts``, the frames of each film with which another scene begins, and ``hidden(i)``, the object
@@ -75,7 +77,7 @@ def evaluate_films(
 
 
 def shown_to(
-    model: nn.Module, data: Any, films: Films, batch_size: int, workers: int
+    model: nn.Module, data: Any, films: FilmIndex, batch_size: int, workers: int
 ) -> Iterator[tuple[FrameBatch, Tensor]]:
     """Every frame of *films*, and its image as *model* is shown it, which evaluates meanwhile."""
     feed = feeding(model, data)
@@ -84,13 +86,15 @@ def shown_to(
             yield frame, as_shown(model, feed, frame.image)
 
 
-def check_films(data: Any, classes: int) -> Films:
+def check_films(data: Any, classes: int) -> FilmIndex:
     """The films of *data*, to be scored with *classes* classes.
 
     Raises:
-        InvalidValue, InvalidType: If there are fewer than two classes.
+        InvalidValue, InvalidType: If there are fewer than two classes, or its targets are no masks of labels.
         InvalidInput: If *data* says nothing of films.
     """
+    if (task := inherited(data, "task") or SEGMENTATION) != SEGMENTATION:
+        raise InvalidValue(f"data is for {task!r}: films are scored by masks of labels, task='segmentation'.")
     if check_whole("classes", classes) < 2:
         raise InvalidValue("classes=1: expected >= 2; a mask of one class has two, background and foreground.")
     return films_in(data)

@@ -19,7 +19,7 @@ from smp_feedback.evaluation.batches import batches_of
 Hidden = Callable[[int], Tensor]
 
 
-class Films(NamedTuple):
+class FilmIndex(NamedTuple):
     """What a dataset of frames says of its films.
 
     Attributes:
@@ -33,7 +33,7 @@ class Films(NamedTuple):
     hidden: Hidden | None = None
 
 
-def films_in(data: Any) -> Films:
+def films_in(data: Any) -> FilmIndex:
     """The films of *data*, also behind wrappers that keep it as ``.dataset``, and behind ``Subset``.
 
     Raises:
@@ -42,7 +42,7 @@ def films_in(data: Any) -> Films:
     >>> class Frames(list):
     ...     films, cuts = (range(0, 3), range(3, 5)), (2,)
     >>> films_in(torch.utils.data.Subset(Frames("abcde"), [1, 2, 4]))
-    Films(places=((0, 1), (2,)), cuts=((1,), ()), hidden=None)
+    FilmIndex(places=((0, 1), (2,)), cuts=((1,), ()), hidden=None)
     """
     check_map_style(data, "data")
     films = films_of(data)
@@ -56,7 +56,7 @@ def films_in(data: Any) -> Films:
         raise InvalidInput(f"films of {type(data).__name__}: expected at least one, each with at least one frame.")
     is_cut = _Cuts(data)
     cuts = tuple(tuple(t for t, place in enumerate(film) if t and is_cut(place)) for film in places)
-    return Films(places, cuts, _hidden(data, places[0][0]))
+    return FilmIndex(places, cuts, _hidden(data, places[0][0]))
 
 
 class _Cuts:
@@ -106,7 +106,7 @@ class FrameBatch(NamedTuple):
     films: tuple[int, ...]
 
 
-def frames_of(data: Any, films: Films, batch_size: int = 8, workers: int = 0) -> Iterator[FrameBatch]:
+def frames_of(data: Any, films: FilmIndex, batch_size: int = 8, workers: int = 0) -> Iterator[FrameBatch]:
     """Every frame of every film, in order; up to *batch_size* films of one length side by side.
 
     Args:

@@ -122,14 +122,14 @@ class Averaged:
         return self.mean
 
 
-class Stacked:
+class FrameStack:
     """The last *frames* frames as the channels of one image, oldest first; before the first there is that again.
 
     Args:
         model: A feed-forward model of C times *frames* channels.
         frames: How many, k >= 1.
 
-    >>> stack = Stacked(nn.Identity(), 3)
+    >>> stack = FrameStack(nn.Identity(), 3)
     >>> [stack.see(torch.full((1, 1, 1, 1), float(t))).argmax().item() for t in range(2)]  # of 0 0 0, then of 0 0 1
     [0, 2]
     """

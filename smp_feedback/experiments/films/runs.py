@@ -13,10 +13,10 @@ from torch import nn
 from smp_feedback.evaluation.films import (
     Averaged,
     FrameByFrame,
+    FrameStack,
     JoinedFilms,
     LookByLook,
     Predictor,
-    Stacked,
     evaluate_films,
     learn_cut,
     tune_rate,
@@ -163,7 +163,7 @@ def reading(
         rate = next(iter(rates))
         return Averaged(model, rate), rate
     if rival.stack > 1:
-        return Stacked(model, rival.stack), None
+        return FrameStack(model, rival.stack), None
     return (LookByLook(model) if name == CARRIED else FrameByFrame(model)), None
 
 
