@@ -17,7 +17,7 @@ from smp_feedback.training.by_hand import check_by_hand
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.looks_report import looks_report
 from smp_feedback.training.run_folder import fresh_folder, kept_data, save_model, train_in
-from smp_feedback.training.same_settings import check_same
+from smp_feedback.training.same_settings import check_same, resolved_loop
 from smp_feedback.training.scoring_module import ScoringModule
 from smp_feedback.training.trainer import room_for
 
@@ -103,8 +103,13 @@ def seeded(parser: ArgumentParser, args: Any) -> Any:
 
 
 def settings_text(parser: ArgumentParser, args: Any) -> str:
-    """All that is told, but for where it is kept, as YAML that ``--config`` takes to do all this again, elsewhere."""
+    """All that is told, but for where it is kept, as YAML that ``--config`` takes to do all this again, elsewhere.
+
+    A loop is all that its name means now.
+    """
     kept = args.clone()
+    if {"model.arch", "model.feedback"} <= {*kept.keys()}:
+        kept["model.feedback"] = resolved_loop(kept["model.arch"], kept["model.feedback"])
     for key in ("config", "resume", "out"):
         kept.pop(key, None)
     return str(parser.dump(kept, format="yaml", skip_unset=False, skip_validation=True))

@@ -67,7 +67,7 @@ class Experiment(Generic[S, K]):
         """Train and score every model of *settings*, and write the report.
 
         A run that is finished is kept in ``out/runs``, and its weights in ``out/models``; when an experiment with the
-        same settings is started again, only what is missing is trained.
+        same settings, or more seeds, is started again, only what is missing is trained.
 
         Args:
             settings: What is trained and scored.
@@ -86,8 +86,8 @@ class Experiment(Generic[S, K]):
             The files written.
 
         Raises:
-            InvalidValue: If *out* holds other settings, or somebody is at work there; if *accelerator* or *executor* is
-                not there.
+            InvalidValue: If *out* holds other settings or more seeds, or somebody is at work there; if *accelerator* or
+                *executor* is not there.
             FeedbackError: If the data, a model or the folder cannot be had; before any training.
         """
         check_whole("jobs", jobs)

@@ -15,6 +15,9 @@ from torch import nn
 from smp_feedback.errors import InvalidValue
 from smp_feedback.saving.files import replace_file
 
+SEEDS = "seeds"
+"""The setting that may grow: a run knows its own seed alone, so more of them leave those that are kept as they are."""
+
 
 class Trained(NamedTuple):
     """What a run brings: its numbers, as the results hold them, and its model's weights, as safetensors does."""
@@ -48,10 +51,10 @@ def alone(folder: Path, what: str) -> Iterator[None]:
 
 
 def claim(folder: Path, settings: Mapping[str, Any], what: str) -> None:
-    """Make *folder* the experiment's own, or see that it is.
+    """Make *folder* the experiment's own, or see that it is; it may have more seeds than were asked for there.
 
     Raises:
-        InvalidValue: If runs with other settings are kept there.
+        InvalidValue: If runs with other settings are kept there, or of more seeds.
     """
     mark, text = folder / "settings.json", json.dumps(settings, indent=2)
     taken = mark.is_file() and any((folder / "runs").glob("*.json"))
@@ -68,9 +71,13 @@ def _differences(mark: str, now: Mapping[str, Any]) -> str:
         there = dict(json.loads(mark))
     except (ValueError, TypeError):
         return "Its settings.json cannot be read."
-    return "; ".join(
-        f"there {k}={there.get(k)}, here {now.get(k)}" for k in {**there, **now} if there.get(k) != now.get(k)
-    )
+    differing = [k for k in {**there, **now} if there.get(k) != now.get(k) and not (k == SEEDS and _grows(there, now))]
+    return "; ".join(f"there {k}={there.get(k)}, here {now.get(k)}" for k in differing)
+
+
+def _grows(there: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    asked, kept = now.get(SEEDS), there.get(SEEDS)
+    return isinstance(kept, int) and isinstance(asked, int) and kept < asked
 
 
 def run_path(folder: Path, key: object) -> Path:

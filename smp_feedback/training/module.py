@@ -25,7 +25,7 @@ from smp_feedback.training.loss_weights import looks_of
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.optim import OptimizerCallable, check_feedback_lr, make_optimizer
 from smp_feedback.training.scoring_module import PLATEAU, Batch
-from smp_feedback.training.unrolling import LookPass, unrolling_of
+from smp_feedback.training.unrolling import LookPass, unrolling_of, warn_of_untrained_statistics
 from smp_feedback.training.weight_average import AveragedWeights, check_decay
 
 
@@ -199,7 +199,7 @@ class FeedbackModule(LooksModule):
         return self.unrolling.passes(seed, self.current_epoch, batch, segment)
 
     def on_fit_start(self) -> None:
-        """Refuse what cannot learn, and what stepping by hand cannot do.
+        """Refuse what cannot learn, and what stepping by hand cannot do; warn of BatchNorm that stays untrained.
 
         Raises:
             InvalidValue: For a score loop of no update; see :meth:`ScoringModule.on_fit_start`.
@@ -210,6 +210,8 @@ class FeedbackModule(LooksModule):
         self.check_frames(clip)
         if clip is not None and isinstance(self.opened, FeedbackModel):
             check_sends_back(self.trainer, self.unrolling, self.unscaled)
+        if self.trainer.is_global_zero:
+            warn_of_untrained_statistics(self.opened, self.unrolling.furthest if clip is None else clip)
         super().on_fit_start()
 
     def on_train_start(self) -> None:

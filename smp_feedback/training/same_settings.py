@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from smp_feedback.config.parse import as_trained
+from smp_feedback.config.parse import as_config, as_trained
 from smp_feedback.errors import InvalidValue
 from smp_feedback.registry.public import catalogue
 
@@ -32,7 +32,26 @@ def check_same(config: str, folder: Path, learnt: Sequence[str] = ("model",)) ->
     begun = _decisive(yaml.safe_load((folder / CONFIG).read_text()), learnt)
     for key, now in _decisive(yaml.safe_load(config), learnt).items():
         if begun.get(key, now) != now:
-            raise InvalidValue(f"{key}={now}: the run to resume has {key}={begun[key]}; it takes the same.")
+            where, here, there = _differing(key, now, begun[key])
+            raise InvalidValue(f"{where}={here}: the run to resume has {where}={there}; it takes the same.")
+
+
+def _differing(key: str, now: Any, begun: Any) -> tuple[str, Any, Any]:
+    """What is another, as deep as it can be named."""
+    if not isinstance(now, Mapping) or not isinstance(begun, Mapping):
+        return key, now, begun
+    name = next(name for name in {**now, **begun} if now.get(name) != begun.get(name))
+    return f"{key}.{name}", now.get(name), begun.get(name)
+
+
+def resolved_loop(arch: str, feedback: Any) -> Any:
+    """The *feedback* of an *arch* as all that it means; a name would mean another loop once its preset changes.
+
+    >>> resolved_loop("Unet", "anytime")["steps"], resolved_loop("Unet", False)
+    (32, False)
+    """
+    config = as_config(feedback, usual=catalogue().architectures.entry(arch).feedback)
+    return feedback if config is None else config.to_dict()
 
 
 def _decisive(settings: dict[str, Any], learnt: Sequence[str]) -> dict[str, Any]:
@@ -42,12 +61,19 @@ def _decisive(settings: dict[str, Any], learnt: Sequence[str]) -> dict[str, Any]
     keys = (*HOW, *LENGTH) if cycle else HOW
     settings = of_any_version(settings)
     groups = {
-        **{group: settings[group] for group in learnt},
+        **{group: _spelt_out(settings[group]) for group in learnt},
         "data": {key: value for key, value in settings["data"].items() if key not in NEUTRAL},
         "trainer": {key: trainer[key] for key in keys if key in trainer},
     }
     named = {f"{group}.{key}": value for group, of in groups.items() for key, value in of.items()}
     return {"seed": settings["seed"], **named}
+
+
+def _spelt_out(group: dict[str, Any]) -> dict[str, Any]:
+    """A *group* of settings with its loop, if it has one, as all that it means."""
+    if not {"arch", "feedback"} <= group.keys():
+        return group
+    return {**group, "feedback": resolved_loop(group["arch"], group["feedback"])}
 
 
 def of_any_version(settings: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ So all processes of a run draw the same, and a run that was killed goes on as if
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple
@@ -119,6 +120,15 @@ class Unrolling:
         """The fewest and the most looks with gradient."""
         return span("steps", self.usual if self.steps is None else self.steps, least=1)
 
+    @property
+    def furthest(self) -> int:
+        """The most looks that a batch comes to, those without gradient and of all segments counted.
+
+        >>> Unrolling(usual=9, steps=[2, 4], free_steps=[0, 3]).furthest
+        7
+        """
+        return self.segments * (self.span[1] + span("free_steps", self.free_steps, least=0)[1])
+
     def passes(self, seed: int, epoch: int, batch: int, segment: int = 0) -> tuple[LookPass, ...]:
         """What the loss of one batch is summed over, a forward pass each: two with a progressive loss, else one."""
         draw = Random(derived(LOOKS, seed, epoch, batch, segment))
@@ -197,3 +207,22 @@ def unrolling_of(model: nn.Module, *, supervise: Any, backward: str, **asked: An
 def carries(model: FeedbackModel) -> bool:
     """Whether *model* can go on from the state of an earlier call."""
     return isinstance(model, RecurrentModel) and model.recurrent.dynamics.carries
+
+
+def warn_of_untrained_statistics(model: nn.Module, furthest: int) -> None:
+    """Warn where BatchNorm has running statistics of looks that are scored and that training, *furthest*, never is at.
+
+    Of clips, *furthest* is their frames.
+    """
+    if not isinstance(model, RecurrentModel) or not len(model.recurrent.statistics):
+        return
+    first, last = furthest + 1, 1 + model.recurrent.statistics_rows()
+    if first <= last:
+        which = f"look {last} stay" if first == last else f"looks {first} to {last} stay"
+        warnings.warn(
+            f"training comes to {furthest} look{'s' * (furthest > 1)} of the loop's {last}, so BatchNorm's "
+            f"statistics of {which} untrained: take feedback.statistics='shared', one set for all looks, or "
+            f"steps={last}.",
+            UserWarning,
+            stacklevel=3,
+        )

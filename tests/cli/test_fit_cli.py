@@ -218,6 +218,28 @@ def test_looks_are_drawn_as_words_and_files_say(tmp_path):
     assert smp_feedback(f"fit --resume {tmp_path}/out --model.steps 2") == 2
 
 
+def test_a_run_goes_on_with_what_its_preset_meant_when_it_began(restored, tmp_path, capsys):
+    told = {**SMALL, "model": {**SMALL["model"], "feedback": "mine"}, "data": {**SMALL["data"], "images": 4}}
+    (tmp_path / "run.yaml").write_text(json.dumps(told))
+    before = restored.presets.copy()
+    smpf.register_preset("mine", {"steps": 2, "dynamics": "leaky", "tau": 4.0})
+    assert smp_feedback(f"fit --config {tmp_path}/run.yaml --out {tmp_path}/out") == 0
+    whole = torch.load(tmp_path / "out/last.ckpt", weights_only=True)["state_dict"]
+    for name in ("last.ckpt", "best.ckpt"):  # killed before the first
+        (tmp_path / "out" / name).unlink()
+    restored.presets.replace(before)
+    smpf.register_preset("mine", {"steps": 3, "tau": 2.0})
+    assert smp_feedback(f"fit --resume {tmp_path}/out") == 0
+    again = torch.load(tmp_path / "out/last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, again[key]) for key, value in whole.items())
+    loop = smpf.Recurrent(steps=2, dynamics="leaky", tau=4.0)
+    assert smpf.from_pretrained(tmp_path / "out/model").loop_config == loop
+    assert yaml.safe_load((tmp_path / "out/config.yaml").read_text())["model"]["feedback"] == loop.to_dict()
+    capsys.readouterr()
+    assert smp_feedback(f"fit --resume {tmp_path}/out --model.feedback mine") == 2
+    assert "model.feedback.steps=3: the run to resume has model.feedback.steps=2" in capsys.readouterr().err
+
+
 def test_what_a_killed_run_left_does_not_outlive_it(fitted, tmp_path):
     (tmp_path / "config.yaml").write_text((fitted / "config.yaml").read_text())
     for name in ("best.ckpt", ".last.ckpt.half"):  # killed after the first validation, in the first last.ckpt

@@ -163,6 +163,32 @@ def test_a_comparison_is_reported_kept_and_taken_up_again(tmp_path, monkeypatch)
         compare(tiny(lr=0.1), tmp_path, accelerator="cpu")
 
 
+def test_more_seeds_are_trained_beside_those_that_are_there_and_fewer_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("smp_feedback.experiments.comparison.experiment.draw_pictures", lambda *_: {})
+
+    def trained(seeds, **changes):
+        begun = []
+        how = {"accelerator": "cpu", "advance": lambda key, there: there is None and begun.append(key)}
+        compare(tiny(models=["plain"], train_steps=1, seeds=seeds, **changes), tmp_path, **how)
+        return [key.seed for key in begun]
+
+    def runs():
+        return json.loads((tmp_path / "results.json").read_text())["runs"]
+
+    assert trained(1) == [0]
+    [first] = runs()
+    assert trained(3) == [1, 2]
+    assert [run["seed"] for run in runs()] == [0, 1, 2]
+    assert runs()[0] == first
+    assert json.loads((tmp_path / "settings.json").read_text())["seeds"] == 3
+    assert trained(3) == []
+    with pytest.raises(InvalidValue, match=r"other settings: .* there seeds=3, here 2$"):
+        trained(2)
+    with pytest.raises(InvalidValue, match=r"other settings: .* there test_images=4, here 3$"):
+        trained(4, test_images=3)
+    assert len(runs()) == 3
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [

@@ -325,6 +325,24 @@ def test_the_answer_is_that_of_what_was_trained_on_and_says_where_it_does_not_ho
     assert kinds == ["as trained"] * 3 + ["otherwise"] * 3
 
 
+@pytest.mark.parametrize(
+    ("theirs", "says"),
+    [
+        (
+            0.9,
+            "level with equal-inference within the spread (+0.0 ± 0.0 points, 0 of 3 seeds): a deeper plain model may",
+        ),
+        (0.95, "behind equal-inference by 5.0 points of mIoU (3 of 3 seeds): a deeper plain model does better"),
+    ],
+)
+def test_a_deeper_twin_that_does_as_well_is_the_answer(theirs, says):
+    scores = {"feedback": 0.9, "plain": 0.5, "one-step": 0.5, "equal-compute": 0.6, "equal-inference": theirs}
+    told = {(model, seed, "clean", 4): {("clean", 0): x} for model, x in scores.items() for seed in range(3)}
+    answer = conclusion(handmade(told))
+    assert answer.startswith("No: ")
+    assert says in answer
+
+
 def test_undecided_is_said_with_its_reason():
     assert answered(0.03, 0.02, 0.01, seeds=1).startswith("Undecided: ")
     assert answered(0.03, 0.02, 0.01, seeds=1).endswith(": one seed cannot tell a difference from chance.")

@@ -6,11 +6,14 @@ import dataclasses
 import io
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 from fake_comparison import SOLVED, fake_results, fake_sizes
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
@@ -132,6 +135,46 @@ def test_a_loop_that_is_behind_is_said_to_be():
     words = said(fake_sizes(solved={**SOLVED, "feedback": {16: (0.4, 0.0, 0.0, 0.0)}}))[1]
     assert words[0].startswith("No: at no size is it shown that after 16 looks feedback solves more images than plain")
     assert "ahead of feedback at 5 and 9 (-" in words[4]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "own", "theirs", "says"),
+    [
+        (3, 1.0, 1.0, "; at 5 that is not shown against equal-inference."),
+        (3, 0.9, 1.0, "; at 5 equal-inference is ahead of feedback."),
+        (1, 1.0, 1.0, "; at 5 not against equal-inference."),
+        (1, 0.9, 1.0, "; at 5 equal-inference is ahead of feedback."),
+    ],
+)
+def test_where_a_twin_solves_as_many_no_lead_is_claimed_and_where_more_the_twins(seeds, own, theirs, says):
+    """As measured: a deeper model solves every maze of the trained size, and none of the larger ones."""
+    solved = {
+        "feedback": {160: (own, 0.99, 0.94, 0.76)},
+        "plain": {1: (0.0, 0.0, 0.0, 0.0)},
+        "equal-inference": {1: (theirs, 0.02, 0.0, 0.0)},
+    }
+    first = said(fake_sizes(models=tuple(solved), seeds=seeds, sway=0.0, solved=solved))[1][0]
+    answer = "Yes" if seeds > 1 else "One seed, which shows no spread"
+    more = "after 160 looks feedback solves more images than plain and equal-inference"
+    assert first == f"{answer}: at 9, 13 and 21 {more}{says}"
+
+
+@given(st.lists(st.integers(0, 50), min_size=9, max_size=9))
+@settings(max_examples=60, deadline=None)
+def test_the_sentence_about_a_size_is_what_the_raw_numbers_say(counts):
+    shares = dict(zip(("feedback", "plain", "equal-inference"), np.array(counts).reshape(3, 3) / 50, strict=True))
+    solved = {model: {160 if model == "feedback" else 1: (0.0,)} for model in shares}
+    results = fake_sizes(models=tuple(shares), sizes=(5,), solved=solved)
+    for one in results["runs"]:
+        one["scores"][0]["solved"] = float(shares[one["model"]][one["seed"]])
+    leads = {twin: shares["feedback"] - shares[twin] for twin in ("plain", "equal-inference")}
+    ends = {twin: (d.mean(), 4.3027 * d.std(ddof=1) / math.sqrt(3)) for twin, d in leads.items()}
+    assume(all(abs(abs(mean) - half) > 1e-4 or (mean, half) == (0, 0) for mean, half in ends.values()))
+    first = summary(results)[0]
+    assert first.startswith("Yes: at 5") == all(mean - half > 0 for mean, half in ends.values())
+    ahead = [twin for twin, (mean, half) in ends.items() if mean + half < 0]
+    claims = re.findall(r"at 5 ([\w, -]+) (?:is|are) ahead of feedback", first)
+    assert claims == ([" and ".join(ahead)] if ahead else [])
 
 
 def test_what_is_not_compared_by_equal_inference_says_so():

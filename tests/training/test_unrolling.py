@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import functools
 
@@ -30,10 +31,10 @@ SGD = functools.partial(torch.optim.SGD, lr=0.5)
 SPANS = st.tuples(st.integers(1, 9), st.integers(0, 9)).map(lambda pair: [pair[0], pair[0] + pair[1]])
 
 
-def tiny(**loop):
+def tiny(base_norm="group", **loop):
     torch.manual_seed(0)
     config = smpf.Recurrent(**{"steps": 3, "dynamics": "gated", "feedback_init": 0.3} | loop)
-    base = {"encoder_depth": 3, "decoder_channels": (8, 8, 8), "base_norm": "group"}
+    base = {"encoder_depth": 3, "decoder_channels": (8, 8, 8), "base_norm": base_norm}
     return smpf.create("Unet", "tu-test_resnet.r160_in1k", None, classes=3, feedback=config, **base)
 
 
@@ -313,7 +314,44 @@ def test_the_loops_own_looks_are_scored_whatever_is_drawn():
     ]
 
 
-# --- what is refused
+# --- what is refused, and what is warned of
+
+
+@pytest.mark.parametrize(
+    ("training", "loop", "norm", "words"),
+    [
+        (
+            {"steps": 1},
+            {},
+            None,
+            r"comes to 1 look of the loop's 3, .* looks 2 to 3 stay .*statistics='shared'.*steps=3",
+        ),
+        ({"steps": [1, 2]}, {}, None, "comes to 2 looks of the loop's 3, .* look 3 stay"),
+        ({"steps": 1, "progressive": 0.5}, {}, None, "comes to 1 look"),
+        ({}, {}, None, None),
+        ({"steps": 3}, {}, None, None),
+        ({"steps": 1, "free_steps": [0, 2]}, {}, None, None),
+        ({"steps": 1, "segments": 3}, {}, None, None),
+        ({"steps": 1}, {"statistics": "shared"}, None, None),
+        ({"steps": 1}, {}, "group", None),
+    ],
+)
+def test_statistics_of_looks_that_training_never_comes_to_are_warned_of(training, loop, norm, words):
+    model = tiny(**loop, base_norm=norm)
+    module = FeedbackModule(model, classes=3, optimizer=SGD, schedule=constant, **training)
+    expected = contextlib.nullcontext() if words is None else pytest.warns(UserWarning, match=words)
+    with expected:
+        fit(module, PairsModule(Shapes(4, 32), batch_size=2), steps=12, **QUICK)
+    rows = [statistics.num_batches_tracked for statistics in model.recurrent.statistics]
+    untrained = any((counts == 0).any() for counts in rows)
+    assert untrained == (words is not None), "what is said is what there is"
+
+
+def test_a_preset_of_any_number_of_looks_has_one_set_of_statistics():
+    base = {"encoder_depth": 3, "decoder_channels": (8, 8, 8)}
+    model = smpf.create("Unet", "tu-test_resnet.r160_in1k", None, classes=3, feedback="anytime", **base)
+    module = FeedbackModule(model, classes=3, steps=1, optimizer=SGD, schedule=constant)
+    fit(module, PairsModule(Shapes(2, 32), batch_size=2), steps=1, **QUICK)
 
 
 @pytest.mark.parametrize(

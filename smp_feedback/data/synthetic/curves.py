@@ -18,6 +18,8 @@ PIECES = (4, 9)  # pixels from one gap to the next
 BEND, KEEP, SHAKE = 0.3, 0.9, 0.09  # radians a pixel: the most a curve turns, what it keeps of it, what is new
 SIGHT = 4  # pixels that a curve looks ahead
 BEHIND = 12  # pixels of its trail that a curve does not meet: it could not turn as sharply
+RADII = (3.0, 8.0)  # pixels, of the closed curve: it bends no more than the others do
+CLOSED_TRIES = 10  # places for it
 TRIES = 15  # pixels of the image for each attempt to begin a curve
 
 Draw = Callable[[], float]
@@ -28,13 +30,15 @@ class Curves(Synthetic):
     """Bright curves with gaps on a noisy ground, the end of one of them red; the class of what is drawn of it is 1.
 
     Curves wind through the image, turn away from one another and from themselves, never cross, and end where they find
-    no way. They are one pixel wide, broken every 4 to 9 pixels by a gap of 1 to *gap*; where two curves come closest
-    there are 2 *gap* + 1 dark pixels between them. So every image has one answer: drawn pixels with at most *gap*
-    pixels between them belong together. Beside the long curves there are short ones, down to a dot.
+    no way; one is closed, an ellipse with radii of 3 to 8 pixels. They are one pixel wide, broken every 4 to 9 pixels
+    by a gap of 1 to *gap*; where two curves come closest there are 2 *gap* + 1 dark pixels between them. So every image
+    has one answer: drawn pixels with at most *gap* pixels between them belong together. Beside the long curves there
+    are short ones, down to a dot.
 
-    The marked curve is one of the two longest, or the longest if the second is less than half as long. What is
-    drawn of it is 1.2 sides long in the median at 20 pixels a side, 1.5 to 1.6 from 40 to 120, while what is near each
-    of its pixels looks alike: train on small images, test on large ones.
+    The marked curve is one of the two longest, or the longest if the second is less than half as long. What is drawn of
+    it grows with the image, while what is near each of its pixels looks alike: train on small images, test on large
+    ones. The closed curve is there for the rule that is learnt: where all curves have ends, taking away from loose ends
+    what is not marked solves small images, but in large ones some long curve is always left.
 
     Args:
         split, root, size, seed, count, transform: See `Synthetic`.
@@ -65,7 +69,7 @@ class Curves(Synthetic):
         self.gap = checked_int("gap", gap, least=0)
 
     def scene(self, rng: np.random.Generator) -> Scene:
-        """Curves, two of them long, one of those marked."""
+        """Curves, one of the long ones marked."""
         found = sorted(draw_curves(self.size, 2 * self.gap + 1, rng), key=len, reverse=True)
         which = int(rng.integers(sum(2 * len(curve) >= len(found[0]) for curve in found[:2])))
         marked = found[which][:: int(rng.choice((-1, 1)))]
@@ -82,7 +86,7 @@ class Curves(Synthetic):
 
 
 def draw_curves(size: tuple[int, int], apart: int, rng: np.random.Generator) -> list[Curve]:
-    """Curves that keep *apart* pixels from one another, begun at random places until few are free.
+    """Curves that keep *apart* pixels from one another: a closed one, then others, until few places are free.
 
     The plane is kept flat, with a border in which nothing is free, so that no step need be checked for leading out.
     """
@@ -92,13 +96,28 @@ def draw_curves(size: tuple[int, int], apart: int, rng: np.random.Generator) -> 
     rows = b"\1" * border + bytes(width) + b"\1" * border
     taken = bytearray(b"\1" * (border * row) + rows * height + b"\1" * (border * row))
     normal = stream(rng.standard_normal).__next__
-    found = []
+    paths = []
+    if closed := next((found for shape in rng.random((CLOSED_TRIES, 5)) if (found := ellipse(size, shape))), []):
+        paths.append([(border + y) * row + border + x for y, x in closed])
+        block(taken, row, paths[0], apart)
     for y, x, turn in rng.random((1 + height * width // TRIES, 3)).tolist():
         begin = border + y * height, border + x * width, 2 * pi * turn
         if not taken[int(begin[0]) * row + int(begin[1])]:
-            curve = grown(taken, row, begin, apart, normal)
-            found.append([(p // row - border, p % row - border) for p in curve])
-    return found
+            paths.append(grown(taken, row, begin, apart, normal))
+    return [[(place // row - border, place % row - border) for place in path] for path in paths]
+
+
+def ellipse(size: tuple[int, int], shape: NDArray[np.float64]) -> Curve:
+    """The pixels of an ellipse, or none where it leaves the image; five numbers in [0, 1) say place, radii and turn."""
+    a, b = RADII[0] + (RADII[1] - RADII[0]) * shape[2:4]
+    turn = pi * shape[4]
+    around = np.arange(0, 2 * pi, 1 / (4 * RADII[1]))  # a pixel is met more than once
+    along, across = a * np.cos(around), b * np.sin(around)
+    ys = shape[0] * size[0] + along * sin(turn) + across * cos(turn)
+    xs = shape[1] * size[1] + along * cos(turn) - across * sin(turn)
+    if min(ys.min(), xs.min()) < 0 or ys.max() >= size[0] or xs.max() >= size[1]:
+        return []
+    return list(dict.fromkeys(zip(ys.astype(int).tolist(), xs.astype(int).tolist(), strict=True)))
 
 
 def grown(taken: bytearray, row: int, begin: tuple[float, float, float], apart: int, normal: Draw) -> list[int]:

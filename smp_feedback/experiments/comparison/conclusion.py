@@ -31,6 +31,10 @@ LITTLE = 0.005  # half a point: a lead below it may be beyond the spread and sti
 REASONS = {
     ("equal-compute", LEVEL): "longer training of the plain model may gain as much",
     ("equal-compute", BEHIND): "longer training of the plain model gains more",
+    ("equal-inference", LEVEL): "a deeper plain model may do as well",
+    ("equal-inference", BEHIND): "a deeper plain model does better",
+    ("equal-inference-3x", LEVEL): "a deeper plain model, trained for longer, may do as well",
+    ("equal-inference-3x", BEHIND): "a deeper plain model, trained for longer, does better",
     ("one-step", LEVEL): "a single look may do as well",
     ("one-step", BEHIND): "a single look does better",
 }

@@ -45,6 +45,11 @@ class Gain(NamedTuple):
         """Whether the twin is beaten, or, with one seed, has less."""
         return self.verdict == BEATEN or (self.verdict == ONE_SEED and self.gain.mean > 0)
 
+    @property
+    def better(self) -> bool:
+        """Whether the twin is ahead, or, with one seed, has more."""
+        return self.verdict == AHEAD or (self.verdict == ONE_SEED and self.gain.mean < 0)
+
 
 def gains(table: SizeTable) -> list[Gain]:
     """Every twin at every size that the loop and it were scored at, over the seeds that both have."""
@@ -113,18 +118,27 @@ def _conclusion(found: Comparison, every: Sequence[Gain], looks: int) -> str:
     best = [size for size, here in by_size.items() if all(one.beaten for one in here)]
     what = "solves more images" if found.measure == SOLVED else f"has more {found.measure}"
     more = f"after {looks} looks feedback {what} than {joined(dict.fromkeys(one.twin for one in every))}"
-    but = [_unbeaten(here) for size, here in by_size.items() if size not in best]
+    but = [part for size, here in by_size.items() if size not in best for part in _unbeaten(here)]
     if any(one.verdict == ONE_SEED for one in every):
         answer, but = "One seed, which shows no spread", [part.replace(" that is not shown", " not") for part in but]
     else:
         answer = "Yes" if best else "No"
     if not best:
-        return f"{answer}: at no size is it shown that {more}."
+        but = [part for size, here in by_size.items() for part in _ahead(here)]
+        return "; ".join([f"{answer}: at no size is it shown that {more}", *but]) + "."
     return "; ".join([f"{answer}: at {joined(map(said, best))} {more}", *but]) + "."
 
 
-def _unbeaten(here: Sequence[Gain]) -> str:
-    return f"at {said(here[0].size)} that is not shown against {joined(one.twin for one in here if not one.beaten)}"
+def _unbeaten(here: Sequence[Gain]) -> Iterator[str]:
+    """Against which twins of one size nothing is shown, and which do better."""
+    if level := [one.twin for one in here if not one.beaten and not one.better]:
+        yield f"at {said(here[0].size)} that is not shown against {joined(level)}"
+    yield from _ahead(here)
+
+
+def _ahead(here: Sequence[Gain]) -> Iterator[str]:
+    if better := [one.twin for one in here if one.better]:
+        yield f"at {said(here[0].size)} {joined(better)} {'is' if len(better) == 1 else 'are'} ahead of feedback"
 
 
 def against(found: Comparison) -> Iterator[str]:
