@@ -211,7 +211,8 @@ class FeedbackModule(LooksModule):
         if clip is not None and isinstance(self.opened, FeedbackModel):
             check_sends_back(self.trainer, self.unrolling, self.unscaled)
         if self.trainer.is_global_zero:
-            warn_of_untrained_statistics(self.opened, self.unrolling.furthest if clip is None else clip)
+            furthest = self.unrolling.furthest if clip is None else clip
+            warn_of_untrained_statistics(self.opened, furthest, clips=clip is not None)
         super().on_fit_start()
 
     def on_train_start(self) -> None:

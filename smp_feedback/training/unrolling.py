@@ -209,20 +209,24 @@ def carries(model: FeedbackModel) -> bool:
     return isinstance(model, RecurrentModel) and model.recurrent.dynamics.carries
 
 
-def warn_of_untrained_statistics(model: nn.Module, furthest: int) -> None:
-    """Warn where BatchNorm has running statistics of looks that are scored and that training, *furthest*, never is at.
+def warn_of_untrained_statistics(model: nn.Module, furthest: int, *, clips: bool = False) -> None:
+    """Warn where BatchNorm has running statistics of looks that are scored, and that training never comes to.
 
-    Of clips, *furthest* is their frames.
+    Args:
+        model: What is trained.
+        furthest: The most looks that a batch comes to; of *clips*, their frames.
+        clips: Whether it is trained on clips.
     """
     if not isinstance(model, RecurrentModel) or not len(model.recurrent.statistics):
         return
     first, last = furthest + 1, 1 + model.recurrent.statistics_rows()
     if first <= last:
+        more = f"clips of {last} frames" if clips else f"steps={last}"
         which = f"look {last} stay" if first == last else f"looks {first} to {last} stay"
         warnings.warn(
             f"training comes to {furthest} look{'s' * (furthest > 1)} of the loop's {last}, so BatchNorm's "
             f"statistics of {which} untrained: take feedback.statistics='shared', one set for all looks, or "
-            f"steps={last}.",
+            f"{more}.",
             UserWarning,
             stacklevel=3,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ from smp_feedback.training.clip_loss import check_sends_back
 from smp_feedback.training.film_parts import FilmParts
 from smp_feedback.training.quiet import quiet
 from smp_feedback.training.trainer import build_trainer
-from smp_feedback.training.unrolling import Unrolling
+from smp_feedback.training.unrolling import Unrolling, warn_of_untrained_statistics
 
 VOID = 255
 CARRYING = [name for name, rule in catalogue().dynamics.items() if rule.carries]
@@ -245,6 +246,15 @@ def test_a_run_takes_the_steps_that_are_written_out_and_clips_their_gradient():
     module = FeedbackModule(tiny(), classes=2, optimizer=SGD, schedule=constant)
     fit(module, PairsModule(films, batch_size=1, clip=4), steps=3, clip=0.1, **QUICK)
     same(dict(module.model.named_parameters()), expected)
+
+
+@pytest.mark.parametrize(("steps", "clip", "words"), [(3, 2, "statistics of look 3 stay .* clips of 3"), (2, 2, None)])
+def test_statistics_of_frames_that_no_clip_has_are_warned_of(steps, clip, words):
+    film = {"preset": "film", "steps": steps}
+    base = {"encoder_depth": 3, "decoder_channels": (8, 8, 8)}
+    model = smpf.create("Unet", "tu-test_resnet.r160_in1k", None, classes=2, feedback=film, **base)
+    with pytest.warns(UserWarning, match=words) if words else contextlib.nullcontext():
+        warn_of_untrained_statistics(model, clip, clips=True)
 
 
 def test_clips_that_somebody_made_are_taken_as_they_are():
