@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from argparse import SUPPRESS
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rich.console import Console
 
 from smp_feedback.cli.data_screen import show, verdict
 from smp_feedback.cli.first_run import run_file, write_run_file
+from smp_feedback.cli.tables import say
 from smp_feedback.cli.train import add_arguments as add_those_of_fit
 from smp_feedback.data.dataset_factory import open_dataset
 from smp_feedback.data.inspection.checking import check_dataset
@@ -24,7 +25,8 @@ from smp_feedback.data.inspection.problems import TRAIN, worst_first
 from smp_feedback.data.inspection.report import ERROR, WARNING, DataReport, Problem
 from smp_feedback.data.inspection.suggestions import suggestions
 from smp_feedback.errors import InvalidInput, InvalidValue, one_line
-from smp_feedback.training.data_settings import check_data_settings
+from smp_feedback.training.clips_told import clips_told
+from smp_feedback.training.data_settings import check_data_settings, check_films
 from smp_feedback.training.told import told_of
 
 SPLITS = (TRAIN, "val", "test")
@@ -56,11 +58,14 @@ def check(parser: ArgumentParser, args: Any) -> int:
     how = {"batch_size": data.batch_size, "crop": data.crop, "shared": data.shared}
     report = check_dataset(opened, progress=Console(stderr=True), strict=False, **how)
     unfit = [] if data.mean is None else unlike_mean(report, len(data.mean))
+    unfit += without_films(opened, data.clip)
     report = replace(report, problems=worst_first([*refused, *unfit, *report.problems]))
     if args.json:
         print(json.dumps(report.to_dict(), indent=2))
     else:
         show(report)
+        for line in clips_told(opened, data.clip, data.clip_stride):
+            say(line)
     for line in (_written(parser, args, report), verdict(report)):
         print(line, file=sys.stderr if args.json else sys.stdout)
     return 2 if report.errors else 0
@@ -97,6 +102,17 @@ def unlike_mean(report: DataReport, numbers: int) -> list[Problem]:
         for channels in split.channels
         if channels != numbers
     ]
+
+
+def without_films(opened: Mapping[str, Any], clip: int | None) -> list[Problem]:
+    """Splits of which no clips can be made, where clips are asked for."""
+    found: list[Problem] = []
+    for split, dataset in opened.items() if clip is not None else ():
+        try:
+            check_films(dataset, split, clip, training=split == TRAIN)
+        except InvalidValue as error:
+            found.append(Problem(severity=ERROR, split=split, item=None, words=one_line(error)))
+    return found
 
 
 def _unopened(split: str, error: Exception) -> Problem:

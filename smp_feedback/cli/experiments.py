@@ -34,6 +34,11 @@ def add_arguments(parser: ArgumentParser, settings: type[ExperimentSettings], ou
     parser.add_argument("--executor", default="local", help="who trains: local, dask://HOST:PORT or slurm")
 
 
+def add_task(parser: ArgumentParser, usual: str) -> None:
+    """What is compared on: images, or films."""
+    parser.add_argument("--task", choices=("image", "film"), default=usual, help="single images, or frames of films")
+
+
 def lists_of_words(words: Sequence[str], settings: type[ExperimentSettings]) -> list[str]:
     """*words* where those behind an option that takes a list are that list.
 

@@ -23,12 +23,16 @@ from smp_feedback.training.trainer import room_for
 
 
 class Lesson(NamedTuple):
-    """What learns, what from, the score that its best weights have, and what is said before."""
+    """What learns, what from, the score that its best weights have, what is said before, and what is done after.
+
+    *after* is called once the best weights are there, before the model is saved, and returns lines to say.
+    """
 
     module: ScoringModule
     data: PairsModule
     monitor: str
     about: str
+    after: Callable[[], list[str]] = list[str]
 
 
 def train(
@@ -52,7 +56,7 @@ def train(
     made = seeded(parser, args)
     if args.resume is not None:
         begun_already(made)
-    module, data, monitor, about = prepare(made)
+    module, data, monitor, about, after = prepare(made)
     if args.resume is not None and (kept := kept_data(Path(args.resume))) is not None:
         cast(Any, module.model).data_config = kept
     settings = vars(made.trainer)
@@ -62,7 +66,7 @@ def train(
     run: Any = {**how, "monitor": monitor, "config": config, "resume": args.resume is not None}
     lines = [about, *images_told(module.model)]
     if train_in(folder, module, data, settings, **run, begin=lambda: say("\n".join(lines))):
-        for line in looks_report(module, data):
+        for line in (*looks_report(module, data), *after()):
             say(line)
         tell(folder, save_model(module, folder, args.data.name))
 

@@ -13,7 +13,9 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from smp_feedback.cli import films
 from smp_feedback.cli.failures import DEBUG, in_fewer_words, status, told
+from smp_feedback.cli.films import is_on_films
 from smp_feedback.cli.listing import list, plugins, warnings_on_a_line
 from smp_feedback.cli.saved_models import export, info, plot
 from smp_feedback.errors import did_you_mean, require, suggestion
@@ -27,9 +29,10 @@ Verb = Callable[["ArgumentParser"], Run]
 
 def compare(parser: ArgumentParser) -> Run:
     """Does feedback help on my images? Train a feedback model and its feed-forward twins alike, and report."""
-    from smp_feedback.cli.experiments import add_arguments, conduct
+    from smp_feedback.cli.experiments import add_arguments, add_task, conduct
     from smp_feedback.experiments.comparison.settings import ComparisonSettings
 
+    add_task(parser, "image")
     add_arguments(parser, ComparisonSettings, "runs/compare", "the report")
 
     def run(args: Any) -> None:
@@ -98,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = [*(sys.argv[1:] if argv is None else argv)]
     verb = next((one for one in VERBS if words and one.__name__ == words[0]), None)
+    if verb is compare and is_on_films(words):
+        verb = films.compare
     try:
         ended = _run(verb, words)
     except KeyboardInterrupt:
@@ -144,6 +149,8 @@ def _with_settings(verb: Verb | None, words: Sequence[str]) -> Sequence[str]:
         from smp_feedback.experiments.comparison.settings import ComparisonSettings
 
         return lists_of_words(words, ComparisonSettings)
+    if verb is films.compare:
+        return films.words_of(words)
     if verb not in (*TRAINING, score, restore):
         return words
     from smp_feedback.cli.subcommands import with_settings_of_a_run
@@ -162,8 +169,8 @@ def _parser(chosen: Verb | None) -> tuple[ArgumentParser, Run | None]:
     for verb in VERBS:
         own = new_parser(verb.__doc__)
         verbs.add_subcommand(verb.__name__, own, help=first_line(verb))  # first: it may get some of its own
-        if verb is chosen:
-            run = verb(own)
+        if chosen is not None and verb.__name__ == chosen.__name__:
+            run = chosen(own)
             own.usage = usage(own, verb.__name__)
     return parser, run
 

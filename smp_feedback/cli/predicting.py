@@ -76,6 +76,19 @@ def look_for(module: FeedbackModule, steps: int | None, settled: int | None, *, 
     module.asked = asked
 
 
+def check_one_look(steps: int | None, settled: int | None, *, every: bool) -> None:
+    """Nothing is asked of the looks at a frame, of which there is one.
+
+    Raises:
+        InvalidValue: If something is.
+    """
+    for name, asked in (("--steps", steps), ("--settled", settled), ("--looks", every or None)):
+        if asked is not None:
+            raise InvalidValue(
+                f"{name} {asked}: a film (data.clip) has one look a frame; leave it out, or give single --images."
+            )
+
+
 def is_saved(folder: str | None) -> bool:
     """Whether *folder* is one that ``save_pretrained`` wrote, and no run."""
     return folder is not None and (Path(folder) / SAVED).is_file() and not (Path(folder) / CONFIG).is_file()

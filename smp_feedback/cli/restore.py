@@ -27,6 +27,7 @@ from smp_feedback.training.facts import AUTO, Facts
 from smp_feedback.training.opening import open_pairs
 from smp_feedback.training.restoration import RestorationModule
 from smp_feedback.training.step_loss import StepLoss
+from smp_feedback.training.told import OF_FILMS
 from smp_feedback.training.trained_base import closed_base
 
 LEARNT = ("model", "restoration", "training", "distortion")
@@ -37,7 +38,8 @@ TITLES = {
     "training": "How the two learn",
     "distortion": "What is wrong with the images",
 }
-OWN_DATA: set[str | int] = {"verb", "seed", "corruption", "severity"}  # what is wrong with the images is --distortion
+# what is wrong with the images is --distortion
+OWN_DATA: set[str | int] = {"verb", "seed", "corruption", "severity", *OF_FILMS}
 
 
 def add_arguments(parser: ArgumentParser) -> Callable[[Any], None]:

@@ -27,6 +27,7 @@ from smp_feedback.training.denoising import DenoisingModule
 from smp_feedback.training.facts import Facts
 from smp_feedback.training.opening import open_pairs
 from smp_feedback.training.run_folder import MODEL
+from smp_feedback.training.told import OF_FILMS
 from smp_feedback.training.trained_base import check_data, closed_base
 
 PUBLISHED = {"data.batch_size": 10, "data.augment": "flip", "data.crop": 224, "trainer.max_epochs": 500}
@@ -48,7 +49,7 @@ def train_settings(parser: ArgumentParser) -> None:
     parser.add_class_arguments(Score, "score", skip={"base"}, instantiate=False)
     skip = {"model", "classes", "ignore_index"}
     parser.add_class_arguments(DenoisingModule, "training", skip=skip, instantiate=False)
-    parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed"})
+    parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed", *OF_FILMS})
     add_trainer(parser, {"score": "The loop, and its autoencoder", "training": "How the autoencoder learns"})
     parser.set_defaults(PUBLISHED)
 
@@ -74,7 +75,7 @@ def tune_settings(parser: ArgumentParser) -> None:
     sizes = "step sizes to try (default: the published ones)"
     parser.add_argument("--step_sizes", type=list[float], default=list(STEP_SIZES), metavar="[S, ...]", help=sizes)
     parser.add_argument("--most", type=int, default=MOST, metavar="N", help="numbers of updates to try: 0 to N")
-    parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed"})
+    parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed", *OF_FILMS})
 
 
 def score_tune(parser: ArgumentParser, args: Any) -> None:
@@ -108,7 +109,7 @@ def evaluate_settings(parser: ArgumentParser) -> None:
     add_whose(parser, RUN)
     parser.add_argument("--split", default="test", help="test or val")
     parser.add_argument("--crf", type=bool, default=False, help="also a dense CRF on the base's answer (extra crf)")
-    parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed"})
+    parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed", *OF_FILMS})
 
 
 def score_evaluate(parser: ArgumentParser, args: Any) -> None:

@@ -16,6 +16,7 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.saving.saved import CONFIG as SAVED
 from smp_feedback.training.quiet import quiet
 from smp_feedback.training.same_settings import CONFIG, of_any_version
+from smp_feedback.training.told import OF_FILMS
 
 Stage = Callable[[ArgumentParser, Any], None]
 Told = dict[str, Any]
@@ -28,8 +29,8 @@ INSTEAD = {
     "restore": "is no run of restore train: begin with smp-feedback restore train.",
 }
 AS_LEARNT = {
-    "score": ("batch_size", "augment", "crop"),
-    "restore": ("batch_size", "augment", "crop", "corruption", "severity"),
+    "score": ("batch_size", "augment", "crop", *OF_FILMS),
+    "restore": ("batch_size", "augment", "crop", "corruption", "severity", *OF_FILMS),
 }  # of a base's data: how it learnt is its own affair
 OUTRANKED = {
     "name": ("turbulence", "folder"),

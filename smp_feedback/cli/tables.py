@@ -90,10 +90,10 @@ def per_cent(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
 
 
-def summary(module: FeedbackModule, facts: Facts) -> str:
-    """The model in one line."""
-    model = module.model
-    loop = f"{model.loop_config.loop} loop, T = {module.steps}" if isinstance(model, FeedbackModel) else "feed-forward"
+def summary(module: FeedbackModule, facts: Facts, *, films: bool = False) -> str:
+    """The model in one line; of *films* it has one look a frame."""
+    model, looks = module.model, "one look a frame" if films else f"T = {module.steps}"
+    loop = f"{model.loop_config.loop} loop, {looks}" if isinstance(model, FeedbackModel) else "feed-forward"
     theirs = (cls.__name__ for cls in type(model).__mro__ if "smp" in cls.__module__ or "segm" in cls.__module__)
     return f"{next(theirs, type(model).__name__)}, {loop}, {_size(model)}, {len(facts.classes)} classes"
 

@@ -14,16 +14,19 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from smp_feedback.cli import predicting
+from smp_feedback.cli.film_scores import has_films, tell_films
 from smp_feedback.cli.lessons import Lesson, begun_already, seeded, train
 from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
 from smp_feedback.cli.tables import score_table, summary, tell
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.data.inspection.summary import data_summary
-from smp_feedback.ops.reading import CLASSIFICATION
+from smp_feedback.ops.reading import CLASSIFICATION, SEGMENTATION
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.build import build_module
 from smp_feedback.training.checkpoints import check_room
+from smp_feedback.training.clips_told import clips_told, frames_of
+from smp_feedback.training.cutting import check_learns_cut, cut_learned
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.facts import Facts, check_as_learnt
 from smp_feedback.training.metric import NAMES
@@ -41,6 +44,8 @@ def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], None]:
     add_shared(parser, f"runs/{verb}/TIME")
     if verb == "fit":
         add_run(parser, None)
+        words = "then learn which change of the state is a cut, on the films of val; saved with the model"
+        parser.add_argument("--learn_cut", type=bool, default=False, help=words)
     else:
         also = "; or a saved model, for --images" if verb == "predict" else ""
         whose = f"the --out of fit: its settings and weights{also}"
@@ -71,8 +76,12 @@ def fit(verb: str, parser: ArgumentParser, args: Any) -> None:
 
     def prepare(made: Any) -> Lesson:
         module, data, facts = built(verb, made)
-        about = [summary(module, facts), *in_short(data)]
-        return Lesson(module, data, f"val_{NAMES[facts.task]}", "\n".join(about))
+        module.check_frames(data.clip)
+        if made.learn_cut:
+            check_learns_cut(module, data)
+        about = [summary(module, facts, films=data.clip is not None), *in_short(data)]
+        after = partial(cut_learned, module, data) if made.learn_cut else list[str]
+        return Lesson(module, data, f"val_{NAMES[facts.task]}", "\n".join(about), after)
 
     train(parser, args, verb, prepare)
 
@@ -81,7 +90,8 @@ def in_short(data: PairsModule) -> list[str]:
     """What is trained on and scored, in lines; said, and so looked at, by one process alone."""
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return []
-    return data_summary({"train": data.train, "val": data.val})
+    frames = {"train": frames_of(data.train), "val": data.val}
+    return [*data_summary(frames), *clips_told(frames, data.clip, data.clip_stride)]
 
 
 def score(verb: str, parser: ArgumentParser, args: Any) -> None:
@@ -98,6 +108,8 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
         written = {"score": module.scored.name, "classes": facts.classes, **found}
         text = json.dumps(written, indent=2).replace("NaN", "null")
         replace_file(folder / "scores.json", lambda draft: draft.write_text(text))
+        if facts.task == SEGMENTATION and has_films(scored := data.val if verb == "validate" else data.test):
+            tell_films(module.opened, scored, facts, folder, f"{path}, {verb}, one answer a frame")
         tell(folder, [])
 
 
@@ -111,6 +123,8 @@ def learnt(run: Path) -> dict[str, Any]:
 def predict(verb: str, parser: ArgumentParser, args: Any) -> None:
     """Write a label map for each picture, or, of a classifier, all labels as one table."""
     module, data, facts, settings = answering(verb, parser, args)
+    if data.clip is not None:
+        predicting.check_one_look(args.steps, args.settled, every=args.looks)
     predicting.look_for(module, args.steps, args.settled, every=args.looks)
     folder = check_room(free_folder(args.out, verb), 1 << 20)
     shown: dict[str, Any] = {"looks": args.looks, "uncertainty": args.uncertainty}

@@ -17,8 +17,20 @@ Nor which look it is: where a base has BatchNorm, statistics of looks that train
 none.
 """
 
+FILM: dict[str, Any] = {
+    **{"loop": "recurrent", "steps": 2, "channels": 8},
+    **{"dynamics": "gated", "projection": "state", "norm_error": "pixel"},
+    "statistics": "per_step",
+}
+"""For films, streams and clicks, one look a frame (``model.look``): a gate says how much of a frame is taken up.
+
+Two looks make two rows of BatchNorm's statistics: the first frame's, of which nothing is known yet, and that of all
+later ones.
+"""
+
 
 @hookimpl
 def register_presets(register: Register) -> None:
-    """What ``feedback="anytime"`` means."""
+    """What ``feedback="anytime"`` and ``feedback="film"`` mean."""
     register("anytime", ANYTIME)
+    register("film", FILM)

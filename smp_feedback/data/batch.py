@@ -14,6 +14,7 @@ from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
 IMAGE = "image"
 MASK, LABEL, TARGET, INDEX = "mask", "label", "target", "index"
 MOST = 5  # values that an error names
+OF_CLIPS = 5  # axes of clips: (B, T, C, H, W)
 EXPECTED = "expected (image, target, ...), or a dictionary of 'image' and one of 'mask', 'label', 'target'"
 
 
@@ -22,7 +23,7 @@ def pair_of(batch: Any, task: str | None = None) -> tuple[Tensor, Tensor]:
 
     Args:
         batch: (image, target, ...), or a dictionary with ``image`` and ``mask``, ``label`` or ``target``; of both a
-            mask and a label, the one that the task asks for.
+            mask and a label, the one that the task asks for. Of clips (B, T, C, H, W) targets have the axis T, too.
         task: ``segmentation``, ``multilabel`` or ``classification``; None where nobody knows yet.
 
     Raises:
@@ -33,7 +34,30 @@ def pair_of(batch: Any, task: str | None = None) -> tuple[Tensor, Tensor]:
     tensor([[[1, 1],
              [1, 1]]])
     """
-    return image_of(batch), read_target(target_of(batch, task), task)
+    image, target = image_of(batch), target_of(batch, task)
+    if not is_clips(image):
+        return image, read_target(target, task)
+    frames = torch.as_tensor(target)
+    if frames.shape[:2] != image.shape[:2]:
+        raise InvalidInput(
+            f"clips of shape {tuple(image.shape)} and target of shape {tuple(frames.shape)}: expected a target for "
+            f"each frame, {tuple(image.shape[:2])} of them; one that nobody labelled is all ignore_index."
+        )
+    return image, read_target(frames.flatten(0, 1), task).unflatten(0, image.shape[:2])
+
+
+def is_clips(image: Any) -> bool:
+    """Whether *image* holds clips (B, T, C, H, W), and not images (B, C, H, W)."""
+    return isinstance(image, Tensor) and image.ndim == OF_CLIPS
+
+
+def place_of(batch: Any) -> int:
+    """How many frames of its films went before *batch*, in others; 0 where it does not say so, before its indices.
+
+    >>> place_of((torch.zeros(1, 2, 3, 4, 4), torch.zeros(1, 2, 4, 4), 8, torch.tensor([[8, 9]])))
+    8
+    """
+    return batch[2] if isinstance(batch, Sequence) and len(batch) > 3 and isinstance(batch[2], int) else 0
 
 
 def image_of(batch: Any) -> Tensor:

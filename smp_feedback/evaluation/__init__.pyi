@@ -1,3 +1,6 @@
+from .films.cuts import learn_cut as learn_cut
+from .films.evaluating import evaluate_films as evaluate_films
+from .films.scores import FilmScores as FilmScores
 from .one_pass import evaluate as evaluate
 from .one_pass import evaluate_all as evaluate_all
 from .one_pass import miou as miou

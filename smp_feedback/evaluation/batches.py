@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import BatchSampler, DataLoader, Dataset, default_collate
 
 from smp_feedback.data.files import by
 from smp_feedback.data.items import item_name
@@ -22,8 +22,17 @@ def batches(data: Any, batch_size: int, workers: int = 0) -> Iterator[Any]:
     >>> [len(images) for images, _ in batches([(torch.zeros(3, 4, 4), 0)] * 3, 2)]
     [2, 1]
     """
+    yield from batches_of(data, BatchSampler(range(len(data)), batch_size, drop_last=False), workers)
+
+
+def batches_of(data: Any, places: Iterable[Sequence[int]], workers: int = 0) -> Iterator[Any]:
+    """The items of *data* at *places*, a batch for each of those; see `batches`.
+
+    >>> [images.tolist() for images, _ in batches_of([(torch.tensor(i), 0) for i in range(4)], [(3, 0), (2,)])]
+    [[3, 0], [2]]
+    """
     how: dict[str, Any] = {"num_workers": workers, "generator": torch.Generator(), "collate_fn": Alike(data)}
-    for batch in DataLoader(Placed(data), batch_size, **how):
+    for batch in DataLoader(Placed(data), batch_sampler=places, **how):
         if isinstance(batch, InvalidInput):  # raised here: what a worker raises comes with its traceback
             raise batch
         yield batch

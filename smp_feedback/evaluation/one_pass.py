@@ -214,15 +214,20 @@ def device_of(model: nn.Module) -> torch.device:
 def _show(
     model: nn.Module, feed: Feed, image: Tensor, target: Tensor, counts: Mapping[Looks, _Count], task: str
 ) -> None:
-    device = device_of(model)
-    target = target.to(device, non_blocking=True)
-    shown = feed(image.to(device, non_blocking=True))
-    of = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
-    if len(of) == 1 and shown.is_floating_point():  # a model in half precision takes images of it
-        shown = shown.to(of.pop())
+    target = target.to(device_of(model), non_blocking=True)
+    shown = as_shown(model, feed, image)
     for t, logits, looks in answers(model, shown, list(counts), task):
         counts[t].tally.add(logits, target)
         counts[t].looks += looks.sum()
+
+
+def as_shown(model: nn.Module, feed: Feed, image: Tensor) -> Tensor:
+    """Images (B, C, H, W) as *model* is shown them: on its device, normalised, in its precision."""
+    shown = feed(image.to(device_of(model), non_blocking=True))
+    of = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
+    if len(of) == 1 and shown.is_floating_point():  # a model in half precision takes images of it
+        shown = shown.to(of.pop())
+    return shown
 
 
 def _chosen(answer: Tensor | tuple[Tensor, Tensor], task: str) -> Tensor:

@@ -18,6 +18,8 @@ KINDS = {
     "ablation": "smp_feedback.experiments.ablation.figures:figures",
     "calibration": "smp_feedback.plotting.figures:calibration",
     "comparison": "smp_feedback.experiments.comparison.figures:figures",
+    "film comparison": "smp_feedback.experiments.films.figures:figures",
+    "films": "smp_feedback.plotting.films:figures",
     "few_shot": "smp_feedback.plotting.figures:few_shot",
     "refined": "smp_feedback.plotting.figures:before_and_after",
     "restored": "smp_feedback.plotting.figures:before_and_after",

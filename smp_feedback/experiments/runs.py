@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import gc
 import time
-from typing import Any
+from typing import Any, cast
 
 import lightning
+from torch import nn
 from torch.utils.data import Subset
 
+from smp_feedback.config.base import LoopConfig
 from smp_feedback.data import open_dataset
 from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.experiments.base_settings import ExperimentSettings
+from smp_feedback.factory import create
+from smp_feedback.training.build import shape_told
 from smp_feedback.training.callbacks import NotFinite
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.facts import Facts, facts_of
@@ -45,6 +49,20 @@ def check_apart(settings: ExperimentSettings) -> None:
     """Warn of images to score that are among those to train on."""
     if settings.root is not None and settings.split != "train":
         check_shared({"train": opened(settings, "train")}, unused={settings.split: opened(settings, settings.split)})
+
+
+def built(settings: ExperimentSettings, classes: int, config: LoopConfig | None, channels: int = 3) -> nn.Module:
+    """The settings' architecture, closed into *config*'s loop, or as it is."""
+    told: dict[str, Any] = {**shape_told(settings.arch, channels, classes), **settings.arch_options}
+    told |= {} if settings.encoder is None else {"encoder_name": settings.encoder}
+    model: nn.Module = create(
+        settings.arch,
+        encoder_weights=settings.encoder_weights,
+        feedback=cast(Any, config),
+        base_norm=cast(Any, settings.base_norm),
+        **told,
+    )
+    return model
 
 
 def train(

@@ -99,8 +99,8 @@ def list_corruptions(pattern: str = "*") -> list[str]:
 def list_presets(pattern: str = "*") -> list[str]:
     """The loops to be had by a name of their own that match *pattern*, as ``create(..., feedback=name)``.
 
-    >>> list_presets("any*")
-    ['anytime']
+    >>> list_presets()
+    ['anytime', 'film']
     """
     return catalogue().presets.names(pattern)
 

@@ -8,6 +8,7 @@ from typing import Any
 from smp_feedback.checks import check_choice, check_whole
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.items import checked_int
+from smp_feedback.data.wrapped import films_of
 from smp_feedback.errors import InvalidValue
 from smp_feedback.training.facts import AUTO
 
@@ -25,6 +26,8 @@ def check_data_settings(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     shared: str = "warn",
+    clip: int | None = None,
+    clip_stride: int = 1,
     **more: Any,
 ) -> None:
     """See that these settings can be, whatever the data are; see `open_pairs` for each.
@@ -44,6 +47,7 @@ def check_data_settings(
 
     check_whole("batch_size", batch_size)
     checked_int("workers", workers, least=0)
+    check_clip(clip, clip_stride)
     for name, value in (("images", images), ("crop", crop)):
         if value is not None:
             check_whole(name, value)
@@ -53,6 +57,37 @@ def check_data_settings(
     check_choice("normalise", normalise, (AUTO, "none"))
     check_choice("shared", shared, SHARED)
     _check_normalisation(normalise, mean, std)
+
+
+def check_clip(clip: int | None, clip_stride: int = 1) -> None:
+    """*clip* and *clip_stride* are numbers of frames.
+
+    Raises:
+        InvalidType, InvalidValue: If they are not, or a stride is said of no clips.
+    """
+    check_whole("clip_stride", clip_stride)
+    if clip is not None:
+        check_whole("clip", clip)
+    elif clip_stride != 1:
+        raise InvalidValue(f"clip_stride={clip_stride} without clip: say how many frames a clip has, or leave it out.")
+
+
+def check_films(dataset: Any, name: str, clip: int, *, training: bool = False) -> None:
+    """*dataset* has films, or is None; where it is for *training*, one at least is as long as a clip.
+
+    Raises:
+        InvalidValue: If it has none, with what has.
+    """
+    if dataset is None:
+        return
+    if (films := films_of(dataset)) is None:
+        raise InvalidValue(
+            f"clip={clip}: {name} is a {type(dataset).__name__} of images that belong to no films; expected a dataset "
+            "with films, such as data.name=moving, or frames in folders (data.options {films: folder}); without clip "
+            "a model is trained on images."
+        )
+    if training and (longest := max(map(len, films), default=0)) < clip:
+        raise InvalidValue(f"clip={clip}: the longest film of {name} has {longest} frames: expected at most so many.")
 
 
 def _check_normalisation(normalise: str, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:

@@ -12,11 +12,15 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from smp_feedback.checks import check_whole
 from smp_feedback.data.batching import Together
+from smp_feedback.data.films.clips import Clips
 from smp_feedback.data.inspection.alike import check_alike, unlike
 from smp_feedback.data.items import checked_int
+from smp_feedback.data.wrapped import films_of
 from smp_feedback.errors import InvalidValue
 from smp_feedback.training.checkpoints import is_resumed
+from smp_feedback.training.data_settings import check_clip, check_films
 from smp_feedback.training.feeds import Feeds
+from smp_feedback.training.film_parts import FilmParts, only
 from smp_feedback.training.sampling import Numbered, Shuffled
 
 Pairs = Any  # a map-style Dataset[Sample], or any list of samples
@@ -38,9 +42,14 @@ class PairsModule(lightning.LightningDataModule):
             of training images at most.
         workers: Processes that load data.
         seed: Another seed, another order and other draws.
+        clip: Train on clips of so many frames, see :class:`smp_feedback.data.Clips`, of datasets with ``films``:
+            *batch_size* clips a step. Validated and tested is on whole films, *clip* frames of *batch_size* films at a
+            time (films of one length go side by side), the state going on; so are predictions made. None is images.
+            Where *train* is `Clips` already, theirs count.
+        clip_stride: Frames from the start of a clip to that of the next; *clip* is clips that share none.
 
     Raises:
-        InvalidValue: If there are fewer training pairs than make one batch.
+        InvalidValue: If there are fewer training pairs than make one batch; for clips of what has no films.
         InvalidInput: If training images of several sizes are to make one.
 
     >>> from smp_feedback.data import Shapes
@@ -61,15 +70,26 @@ class PairsModule(lightning.LightningDataModule):
         batch_size: int = 8,
         workers: int = 0,
         seed: int = 0,
+        clip: int | None = None,
+        clip_stride: int = 1,
     ) -> None:
         super().__init__()
         check_whole("batch_size", batch_size)
+        check_clip(clip, clip_stride)
+        if clip is not None:
+            for name, dataset in (("train", train), ("val", val), ("test", test)):
+                check_films(dataset, name, clip, training=name == "train")
+            train = train if train is None else Clips(train, clip, clip_stride)
         if train is not None and len(cast(Sized, train)) < batch_size:
-            raise InvalidValue(f"batch_size={batch_size}: expected at most the {len(train)} training images there are.")
+            what = "images" if clip is None else f"clips of {clip} frames"
+            raise InvalidValue(f"batch_size={batch_size}: expected at most the {len(train)} training {what} there are.")
         if train is not None:
             check_alike(train, batch_size)
         self.train, self.val, self.test, self._batch_size = train, val, test, batch_size
         self.workers, self.seed = checked_int("workers", workers, least=0), checked_int("seed", seed, least=0)
+        if isinstance(train, Clips):
+            clip, clip_stride = train.length, train.stride
+        self.clip, self.clip_stride = clip, clip_stride
         self._begin = (0, 0)  # epoch, and how many of its batches are over
         self._feeds = Feeds()
 
@@ -102,19 +122,19 @@ class PairsModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> Batches:
         """All validation pairs, in order."""
-        return self._in_order(self.val, *self._processes())
+        return self._scored(self.val, *self._processes())
 
     def whole_val_dataloader(self) -> Batches:
         """All validation pairs, in order, also where several processes have trained and one is left."""
-        return self._in_order(self.val, replicas=1, rank=0)
+        return self._scored(self.val, replicas=1, rank=0)
 
     def test_dataloader(self) -> Batches:
         """All test pairs, in order."""
-        return self._in_order(self.test, *self._processes())
+        return self._scored(self.test, *self._processes())
 
     def predict_dataloader(self) -> Batches:
         """As :meth:`test_dataloader`."""
-        return self._in_order(self.test, *self._processes())
+        return self._scored(self.test, *self._processes())
 
     def state_dict(self) -> dict[str, int]:
         """How far training is, in batches of this epoch, and whose batches they are."""
@@ -128,17 +148,19 @@ class PairsModule(lightning.LightningDataModule):
         """
         same = self.trainer is None or is_resumed(self.trainer)  # a finder has tried other batches since
         for name, now in self._identity().items():
-            if same and state_dict[name] != now:
+            if same and state_dict.get(name, now) != now:
                 raise InvalidValue(f"{name}={now}: the run to resume has {name}={state_dict[name]}; it takes the same.")
         self._begin = state_dict["epoch"], state_dict["batches"]
 
     def _identity(self) -> dict[str, int]:
         count = len(self.train or ())
+        clips = {} if self.clip is None else {"clip": self.clip, "clip_stride": self.clip_stride}
         return {
             "images": count,
             "batch_size": self.batch_size,
             "seed": self.seed,
             "processes": self._processes()[0],
+            **clips,
         }
 
     def _processes(self) -> tuple[int, int]:
@@ -158,6 +180,20 @@ class PairsModule(lightning.LightningDataModule):
         epoch: Any = loop.epoch_progress.current
         inside = epoch.processed < epoch.ready
         return epoch.processed, loop.epoch_loop.batch_progress.current.ready if inside else 0
+
+    def _scored(self, dataset: Pairs | None, replicas: int, rank: int) -> Batches:
+        """*dataset* in order; its films, so many frames at a time, where clips are trained on."""
+        films = None if self.clip is None or dataset is None else films_of(dataset)
+        if self.clip is None or films is None:
+            return self._in_order(dataset, replicas, rank)
+        if 0 < len(films) < replicas:
+            raise InvalidValue(
+                f"{replicas} processes: expected at least as many films to score, there are {len(films)}."
+            )
+        at_once = 1 if unlike(dataset) is not None else self.batch_size
+        parts = FilmParts(Numbered(dataset, self.seed, self.parts), films[rank::replicas], self.clip, at_once)
+        how: dict[str, Any] = {"num_workers": self.workers, "persistent_workers": self.workers > 0}
+        return DataLoader(parts, batch_size=1, sampler=InOrder(range(len(parts))), collate_fn=only, **how)
 
     def _in_order(self, dataset: Pairs | None, replicas: int, rank: int) -> Batches:
         count = len(dataset or ())

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from smp_feedback.data.batch import check_labels, pair_of
+from smp_feedback.data.films.clips import Clips
 from smp_feedback.errors import InvalidValue
 from smp_feedback.ops.reading import SEGMENTATION, answers_classes
 from smp_feedback.training.apply_loss import is_smps, loss_of_look
@@ -94,6 +95,7 @@ class JudgingModule(ScoringModule):
                     f"class_weights={BALANCED!r} counts the training pairs of a PairsModule: train with one, or give "
                     "a list, such as class_balanced_weights(count_classes(data))."
                 )
+            pairs = pairs.dataset if isinstance(pairs, Clips) else pairs  # each frame counts once
             task = self.task or task_of(pair_of(default_collate([pairs[0]]))[1])
             counted = balanced_weights(pairs, self.classes, self.ignore_index, task, normalise=True)
             self.class_weights.copy_(torch.tensor(counted))

@@ -8,13 +8,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.data.batch import image_of, pair_of
-from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.data.batch import image_of, is_clips, pair_of, place_of
+from smp_feedback.loops.base import FeedbackModel, Step
 from smp_feedback.loops.call import Looks
 from smp_feedback.surgery.extension import looping_in
+from smp_feedback.training.clip_loss import has_labels, ignored_by
 from smp_feedback.training.judging import JudgingModule
 from smp_feedback.training.metric import SOLVED, LookMetric, task_of
 from smp_feedback.training.scoring_module import Batch, check_answer
+from smp_feedback.training.unrolling import carries
 
 
 class LooksModule(JudgingModule):
@@ -25,6 +27,8 @@ class LooksModule(JudgingModule):
     """How often to look where predictions are made; None is *steps*."""
     every_look: bool = True
     """Whether predictions are those of every look, or of the last alone."""
+    seen: Step | None = None
+    """Of films that come in parts, the last look at those that are being gone through."""
 
     @property
     def opened(self) -> nn.Module:
@@ -45,11 +49,25 @@ class LooksModule(JudgingModule):
         for _ in range(seen, most if isinstance(most, int) else seen):
             yield step.logits
 
+    def frames(self, films: Tensor, place: int = 0) -> Iterator[Tensor]:
+        """The logits of each frame of *films* (B, T, C, H, W), one look a frame where the state is carried on.
+
+        A model that carries none answers each frame on its own. *place* is how many frames of these films went before,
+        in the call before this one; the films begin with 0.
+        """
+        model = self.opened
+        film = isinstance(model, FeedbackModel) and carries(model)
+        self.seen = self.seen if place else None
+        for frame in films.unbind(1):
+            if film:
+                self.seen = model.look(frame, self.seen).detach()
+            yield self(frame) if self.seen is None else self.seen.logits
+
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The images and targets of *batch*; the first targets tell the task, where nobody did."""
         image, target = pair_of(batch, self.task)
         if self.task is None:
-            self.task = task_of(target)
+            self.task = task_of(target.flatten(0, 1) if is_clips(image) else target)
             self._settle(self.channels, self.task)
         return image, target
 
@@ -62,14 +80,23 @@ class LooksModule(JudgingModule):
         self._score("test", self.ready(batch, index))
 
     def predict_step(self, batch: Any, index: int) -> Tensor:
-        """The logits of every look (T, B, classes, H, W), or (1, B, classes, H, W) of the last alone."""
+        """The logits of every look (T, B, classes, H, W), or (1, B, classes, H, W) of the last alone.
+
+        Of films, each frame's, those of a film in succession: (1, B * T, classes, H, W).
+        """
         image = image_of(self.fed(batch))
+        if is_clips(image):
+            return torch.stack(list(self.frames(image, place_of(batch))), 1).flatten(0, 1)[None]
         if self.every_look:
             return torch.stack(list(self.looks(image)))
         if self.asked is None:
             return cast(Tensor, self(image)[None])
         answer = cast(FeedbackModel, self.opened)(image, steps=self.asked)
         return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)[None]
+
+    def on_predict_epoch_end(self) -> None:
+        """Let go of the films."""
+        self.seen = None
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores."""
@@ -81,20 +108,41 @@ class LooksModule(JudgingModule):
 
     def _score(self, stage: str, batch: Batch) -> None:
         image, target = self.pair(batch)
-        if self.scores is None:
-            with torch.inference_mode(False):  # else only what validates could count with it
-                self.scores = self._metric(cast(str, self.task)).to(self.device)
+        if is_clips(image):
+            self._score_films(stage, image, target, place_of(batch))
+            return
+        scores = self._counting(self.steps)
         for t, logits in enumerate(self.looks(image)):
             check_answer(logits, target)
-            self.scores.update(t, logits, target)
+            scores.update(t, logits, target)
         self.log(f"{stage}_loss", self.judge(logits, target, t), sync_dist=True, batch_size=len(image))
 
+    def _score_films(self, stage: str, films: Tensor, target: Tensor, place: int) -> None:
+        """As a film has one look a frame, all of them count alike."""
+        scores, losses = self._counting(1), []
+        labelled = has_labels(target, ignored_by(self))
+        for t, logits in enumerate(self.frames(films, place)):
+            if labelled[t]:
+                check_answer(logits, target[:, t])
+                scores.update(0, logits, target[:, t])
+                losses.append(self.judge(logits, target[:, t], place + t))
+        loss = torch.stack(losses).mean() if losses else films.new_zeros(())
+        self.log(f"{stage}_loss", loss, sync_dist=True, batch_size=len(losses) * len(films))
+
+    def _counting(self, looks: int) -> LookMetric:
+        """The scores of so many looks; begun anew, where they were those of others."""
+        if self.scores is None or len(self.scores.images) != looks:
+            with torch.inference_mode(False):  # else only what validates could count with it
+                self.scores = self._metric(cast(str, self.task), looks).to(self.device)
+        return self.scores
+
     def _conclude(self, stage: str) -> None:
+        self.seen = None
         scored = self.conclude()
         for name, looks in ((scored.name, scored.looks), (SOLVED, scored.solved)):
             self.log(f"{stage}_{name}", looks[-1], prog_bar=name != SOLVED, sync_dist=True)
-            if self.steps > 1:
+            if len(looks) > 1:
                 self.log_dict({f"{stage}_{name}/look_{t + 1}": look for t, look in enumerate(looks)}, sync_dist=True)
 
-    def _metric(self, task: str) -> LookMetric:
-        return LookMetric(task, classes=self.classes, steps=self.steps, ignore_index=self.ignore_index)
+    def _metric(self, task: str, looks: int) -> LookMetric:
+        return LookMetric(task, classes=self.classes, steps=looks, ignore_index=self.ignore_index)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from smp_feedback.data.batch import pair_of
+from smp_feedback.data.batch import pair_of, place_of
 from smp_feedback.data.feeding import feeding
+from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.ops.reading import CLASSIFICATION, SEGMENTATION, labels_of
 from smp_feedback.surgery.extension import evaluating
 from smp_feedback.training.datamodule import PairsModule
@@ -46,7 +47,12 @@ def looks_report(module: Any, data: PairsModule) -> list[str]:
     One pass over the validation images of *data*, where training left the module's trainer, and none while it trained;
     in this process alone, as others that trained with it may have ended.
     """
-    if not isinstance(module, FeedbackModule) or module.steps < 2 or not data.val:
+    if not isinstance(module, FeedbackModule) or not data.val:
+        return []
+    if data.clip is not None and isinstance(module.opened, FeedbackModel):
+        found = measured(module, data)
+        return [] if found is None else film_lines(found)
+    if module.steps < 2:
         return []
     looks = measured(module, data)
     return [] if looks is None else report_lines(looks)
@@ -80,10 +86,28 @@ def report_lines(looks: Looks) -> list[str]:
     shown = few_looks(count)
     named = f"1-{count}" if len(shown) == count else ", ".join(map(str, shown))
     lines = [f"looks {named}: {' '.join(f'{100 * looks.scores[t - 1]:.1f}' for t in shown)} {unit}"]
-    said = f"{later} {most:.2g} % of the {of}"
-    if most < 100 * NOTHING:
-        said += ": the loop is hardly used; a rate of its own (--model.feedback_lr) lets what it added learn faster"
-    return [*lines, said]
+    return [*lines, f"{later} {most:.2g} % of the {of}{_unused(looks)}"]
+
+
+def film_lines(looks: Looks) -> list[str]:
+    """*looks*, of which the first is at each frame on its own and the second goes on from the frame before, in words.
+
+    >>> for line in film_lines(Looks("miou", (0.612, 0.701), (0.134,), "segmentation")):
+    ...     print(line)
+    frames on their own: 61.2 mIoU; one look a frame, carried on: 70.1 mIoU
+    what is carried on changes 13 % of the pixels
+    """
+    unit = "accuracy" if looks.name == ACCURACY else "mIoU"
+    alone, carried = (f"{100 * score:.1f} {unit}" for score in looks.scores)
+    of = "frames' labels" if looks.task == CLASSIFICATION else "pixels"
+    said = f"what is carried on changes {100 * looks.changed[0]:.2g} % of the {of}"
+    return [f"frames on their own: {alone}; one look a frame, carried on: {carried}", said + _unused(looks)]
+
+
+def _unused(looks: Looks) -> str:
+    if max(looks.changed) >= NOTHING:
+        return ""
+    return ": the loop is hardly used; a rate of its own (--model.feedback_lr) lets what it added learn faster"
 
 
 def measured(module: FeedbackModule, data: PairsModule) -> Looks | None:
@@ -100,34 +124,52 @@ def measured(module: FeedbackModule, data: PairsModule) -> Looks | None:
     home, device = module.device, module.device if trainer is None else trainer.strategy.root_device
     module.to(device)
     with evaluating(module.model), torch.inference_mode():
-        found = _counted(module, _batches(module, data, device), device)
+        seen = _of_films(module, data, device) if data.clip is not None else _of_images(module, data, device)
+        found = _counted(module, seen, 2 if data.clip is not None else module.steps, device)
+    module.seen = None
     module.to(home)
     return found
 
 
-def _counted(module: FeedbackModule, batches: Iterator[tuple[Tensor, Tensor]], device: torch.device) -> Looks | None:
+def _counted(
+    module: FeedbackModule, seen: Iterator[tuple[Iterable[Tensor], Tensor]], count: int, device: torch.device
+) -> Looks | None:
+    """The scores of the logits of *count* looks at what is *seen*, and the target that each is held to."""
     task = module.task or SEGMENTATION
-    how: dict[str, Any] = {"classes": module.classes, "steps": module.steps, "ignore_index": module.ignore_index}
+    how: dict[str, Any] = {"classes": module.classes, "steps": count, "ignore_index": module.ignore_index}
     metric = LookMetric(task, **how, alone=True).to(device)
-    moved, seen = torch.zeros(module.steps, dtype=torch.long, device=device), 0
-    for image, target in batches:
+    moved, labelled = torch.zeros(count, dtype=torch.long, device=device), 0
+    for looks, target in seen:
         first = torch.zeros(0)
-        for t, logits in enumerate(module.looks(image)):
+        for t, logits in enumerate(looks):
             labels = labels_of(logits, task)
             first = labels if t == 0 else first
             moved[t] += (labels != first).sum()
             metric.update(t, logits, target)
-        seen += first.numel()
-    if not seen:
+        labelled += first.numel()
+    if not labelled:
         return None
     scored = metric.scored()
-    return Looks(scored.name, tuple(scored.looks.tolist()), tuple((moved[1:] / seen).tolist()), task)
+    return Looks(scored.name, tuple(scored.looks.tolist()), tuple((moved[1:] / labelled).tolist()), task)
 
 
-def _batches(module: FeedbackModule, data: PairsModule, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def _of_images(module: FeedbackModule, data: PairsModule, device: torch.device) -> Iterator[tuple[Any, Tensor]]:
+    for image, target, _ in _batches(module, data, device):
+        yield module.looks(image), target
+
+
+def _of_films(module: FeedbackModule, data: PairsModule, device: torch.device) -> Iterator[tuple[Any, Tensor]]:
+    """Of each frame what it says on its own, and what the frames before it lead to."""
+    for films, target, place in _batches(module, data, device):
+        for t, carried in enumerate(module.frames(films, place)):
+            yield (cast(FeedbackModel, module.opened).look(films[:, t]).logits, carried), target[:, t]
+
+
+def _batches(module: FeedbackModule, data: PairsModule, device: torch.device) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Images, targets, and how many frames of their films went before."""
     trainer: Any = module._trainer
     most = trainer.world_size * sum(trainer.num_val_batches) if trainer is not None else math.inf
     feed, loader = feeding(module.model, data.val), data.whole_val_dataloader()
     for batch in itertools.islice(loader, None if math.isinf(most) else int(most)):
         image, target = pair_of(batch, module.task)
-        yield feed(image.to(device)), target.to(device)
+        yield feed(image.to(device)), target.to(device), place_of(batch)

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from smp_feedback.checks import check_choice, check_number, check_whole
+from smp_feedback.data.batch import image_of, is_clips
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.models.builder import check_reads_logits
@@ -17,6 +18,7 @@ from smp_feedback.surgery.extension import CARRIERS, carried, looping_in
 from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.step_batchnorm import reset_statistics
 from smp_feedback.training.by_hand import in_segments, look_by_look, looked_through
+from smp_feedback.training.clip_loss import check_clips, check_sends_back, clip_loss
 from smp_feedback.training.cycle import ScheduleCallable, asked_steps, averaging, fit_cycle, make_schedule
 from smp_feedback.training.looks_module import LooksModule
 from smp_feedback.training.loss_weights import looks_of
@@ -34,6 +36,10 @@ class FeedbackModule(LooksModule):
     ``target``: images (B, C, H, W), and masks (B, H, W) or (B, 1, H, W) for segmentation, (B, classes, H, W) of 0 and 1
     for multilabel, or labels (B,) for classification, scored by ``val_accuracy``. Targets are of any type that holds
     whole numbers. A batch of void alone has the loss 0.
+
+    Clips (B, T, C, H, W), with a target for each frame, are looked at once a frame, the state going on from frame to
+    frame (dynamics that carry); the loss is the mean over the frames that have a label other than *ignore_index*. A
+    model that does not loop sees all frames as one batch. Films are scored so, too, whole, by one ``val_miou``.
 
     Args:
         model: Anything that maps images (B, C, H, W) to logits (B, classes, H, W), or (B, classes). One channel, smp's
@@ -53,7 +59,7 @@ class FeedbackModule(LooksModule):
         steps: T, the looks that learn: a number, or ``[low, high]``, of which one is drawn for each batch; None is the
             loop's own. Scored are always the loop's own looks.
         free_steps: Looks without gradient before those; a number, or ``[low, high]``. The state that the others begin
-            with is one that a longer run meets.
+            with is one that a longer run meets. Of clips, frames without loss at the beginning.
         progressive: Share alpha of the progressive loss (Bansal et al., arXiv 2202.05826, section 3.2), which is added
             to 1 - alpha of the usual: that of the last of k looks, which follow n without gradient, n drawn from
             0 ... T - 1, k from 1 ... T - n. None is none.
@@ -61,6 +67,9 @@ class FeedbackModule(LooksModule):
             the one before left (deep supervision, arXiv 2510.04871); for dynamics that carry. A run counts steps.
         backward: ``together`` is one backward pass over the weighted sum; ``per_step`` sends each look's loss back
             before the next look: the memory of one look for any T, no gradient from one look to the one before.
+        truncate: Frames of a clip after which the state is detached (truncated back-propagation through time), and
+            their loss sent back: the memory of so many frames for clips of any length. None lets gradients through the
+            whole clip. The gradient goes through any optimiser, precision and DDP as that of one backward pass.
         lr: Peak learning rate of the default AdamW.
         weight_decay: That AdamW's.
         feedback_lr: Peak learning rate of what the loop added to the base, which begins at nothing where a trained
@@ -98,6 +107,7 @@ class FeedbackModule(LooksModule):
         free_steps: int | list[int] = 0,
         progressive: float | None = None,
         segments: int = 1,
+        truncate: int | None = 1,
         lr: float = 1e-3,
         weight_decay: float = 1e-2,
         optimizer: OptimizerCallable | None = None,
@@ -130,20 +140,41 @@ class FeedbackModule(LooksModule):
         self._weigh(class_weights)
         self._settle(None if task == CLASSIFICATION else channels_of(carried(model)[-1]), task or SEGMENTATION)
         self.steps = looks_of(model)
-        asked = {"steps": steps, "free_steps": free_steps, "progressive": progressive, "segments": segments}
+        asked: dict[str, Any] = {"steps": steps, "free_steps": free_steps, "progressive": progressive}
+        asked |= {"segments": segments, "truncate": truncate}
         self.unrolling = unrolling_of(self.opened, supervise=supervise, backward=backward, **asked)
         if isinstance(self.opened, FeedbackModel) and backward == "per_step":
             self.by_hand = "backward='per_step'"
         elif segments > 1:
             self.by_hand, self.in_one_process = f"segments={segments}", False
-        self.scores = None if task is None else self._metric(task)
+        self.scores = None if task is None else self._metric(task, self.steps)
         self.scored = None
 
     def loss_of(self, batch: Batch, passes: tuple[LookPass, ...] | None = None) -> Tensor:
         """The loss of one batch, weighted over the looks, ready for one backward pass; *passes* are what is drawn."""
         image, target = self.pair(batch)
         drawn = self.unrolling.passes(0, 0, 0) if passes is None else passes
+        if is_clips(image):
+            return self._loss_of_clips(image, target, drawn[0].free)
         return torch.stack([self._loss_of_pass(image, target, looks) for looks in drawn]).sum()
+
+    def _loss_of_clips(self, clip: Tensor, target: Tensor, free: int) -> Tensor:
+        self.check_frames(clip.shape[1])
+        if isinstance(self.opened, FeedbackModel):
+            return clip_loss(self, clip, target, free)
+        return self.judge(self(clip.flatten(0, 1)), target.flatten(0, 1), 0)
+
+    def check_frames(self, clip: int | None) -> None:
+        """This can be trained on clips of so many frames, or on images, if that is None.
+
+        Raises:
+            InvalidValue: For what is said of an image's looks where there are clips, and the other way round; for a
+                loop that begins anew with each frame.
+        """
+        if clip is not None:
+            check_clips(self.opened, self.unrolling, self.by_hand, clip)
+        elif (truncate := self.unrolling.truncate) != 1:
+            raise InvalidValue(f"truncate={truncate} is for clips, and an image has one frame: say data.clip, too.")
 
     def _loss_of_pass(self, image: Tensor, target: Tensor, looks: LookPass) -> Tensor:
         if looks.only_last:
@@ -154,7 +185,7 @@ class FeedbackModule(LooksModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One batch's loss; stepped by hand, all its optimiser steps."""
         batch = self.ready(batch, index)
-        if self.by_hand is None:
+        if self.by_hand is None or is_clips(image_of(batch)):  # which then are refused
             loss = self.loss_of(batch, self.drawn(index))
         else:
             step = look_by_look if self.unrolling.segments == 1 else in_segments
@@ -175,8 +206,13 @@ class FeedbackModule(LooksModule):
         """
         if isinstance(self.opened, FeedbackModel) and getattr(self.opened.loop_config, "steps", 1) == 0:
             raise InvalidValue("steps=0: the base answers, and nothing of the loop learns; give steps >= 1.")
+        clip = getattr(cast(Any, self.trainer).datamodule, "clip", None)
+        self.check_frames(clip)
+        if clip is not None and isinstance(self.opened, FeedbackModel):
+            check_sends_back(self.trainer, self.unrolling, self.unscaled)
         if self.trainer.is_global_zero:
-            warn_of_untrained_statistics(self.opened, self.unrolling)
+            furthest = self.unrolling.furthest if clip is None else clip
+            warn_of_untrained_statistics(self.opened, furthest, clips=clip is not None)
         super().on_fit_start()
 
     def on_train_start(self) -> None:

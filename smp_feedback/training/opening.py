@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from smp_feedback.data.items import inherited
 from smp_feedback.errors import DataWarning, FeedbackError, InvalidValue
-from smp_feedback.training.data_settings import check_data_settings
+from smp_feedback.training.data_settings import check_data_settings, check_films
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.facts import AUTO, Facts, facts_of
 from smp_feedback.training.told import told_of
@@ -35,6 +35,8 @@ def open_pairs(
     mean: list[float] | None = None,
     std: list[float] | None = None,
     shared: str = "warn",
+    clip: int | None = None,
+    clip_stride: int = 1,
     bands: list[int] | None = None,
     channels: int | None = None,
     scale: str | list[Any] | None = None,
@@ -58,7 +60,7 @@ def open_pairs(
         name: A dataset's name.
         root: Its folder.
         size: Side, or [H, W], in pixels (of mazes in cells).
-        batch_size: Images per step and process.
+        batch_size: Images, or clips, per step and process.
         workers: Processes that load data.
         images: Train on so many images, drawn by the seed, fewer among more; None is all.
         augment: none, flip, flips (up and down too), crop_flip or colour.
@@ -70,6 +72,9 @@ def open_pairs(
         mean: Taken off each channel of an image in [0, 1], in place of the encoder's own.
         std: Of each channel, by which it is then divided; given together with *mean*.
         shared: Of images that two splits have in common: ``warn``, ``refuse`` or ``allow``.
+        clip: Train on clips of so many frames of a dataset with films, and score whole films, one look a frame; null is
+            images.
+        clip_stride: Frames from the start of a clip to that of the next.
         bands: Of each file, the bands that are read, counted from 1; null is all.
         channels: Of an image, such as 1 for grey ones; null is as its file has them, one band as three.
         scale: What of a file's values becomes 0 and 1: [low, high], one such pair a band, or ``percentile``; null is
@@ -99,7 +104,8 @@ def open_pairs(
 
     how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "images": images, "augment": augment}
     how |= {"crop": crop, "corruption": corruption, "severity": severity, "shared": shared}
-    check_data_settings(**how, normalise=normalise, mean=mean, std=std)
+    clips: dict[str, Any] = {"clip": clip, "clip_stride": clip_stride}
+    check_data_settings(**how, **clips, normalise=normalise, mean=mean, std=std)
     settings: dict[str, Any] = {"root": root, "size": size, "bands": bands, "channels": channels, "scale": scale}
     settings |= {"values": values, "colours": colours, "offset": offset, "empty_masks": empty_masks}
     settings |= {"val_share": val_share, "test_share": test_share, "split_file": split_file}
@@ -110,6 +116,8 @@ def open_pairs(
     for split in SPLITS[verb]:
         opened[split] = _few(name, told | training, images) if split == "train" else open_dataset(name, split, **told)
     check_agreement(opened)
+    for split, pairs in opened.items() if clip is not None else ():
+        check_films(pairs, split, cast(int, clip), training=split == "train")
     later = _of_files("test", told, lambda: open_dataset(name, "test", **told)) if "train" in opened else {}
     check_shared(opened, shared, unused=later)
     first = next(iter(opened.values()))
@@ -121,7 +129,7 @@ def open_pairs(
     if corruption is not None:
         worse = corruption, severity
         opened = {split: Corrupted(pairs, *worse, fresh=split == "train") for split, pairs in opened.items()}
-    return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed), facts
+    return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed, **clips), facts
 
 
 def learnt_from(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:

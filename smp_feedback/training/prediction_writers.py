@@ -41,8 +41,8 @@ class ItemWriter(BasePredictionWriter, ABC):
     def write_on_batch_end(
         self, trainer: Any, pl_module: Any, prediction: Tensor, batch_indices: Any, batch: Any, *where: int
     ) -> None:
-        """Called by Lightning; a batch is (images, targets, indices)."""
-        self.write(prediction, cast(Tensor, indices_of(batch)).tolist())
+        """Called by Lightning; a batch is (images, targets, indices), of films these are (B, T)."""
+        self.write(prediction, cast(Tensor, indices_of(batch)).flatten().tolist())
 
     @abstractmethod
     def write(self, prediction: Tensor, indices: list[int]) -> None:

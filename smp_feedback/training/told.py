@@ -7,9 +7,11 @@ from typing import Any
 
 from smp_feedback.errors import InvalidValue
 
+OF_FILMS = ("clip", "clip_stride")
+"""Settings of the data that make films of them, which other verbs than fit and those of its runs do not take."""
 OF_FIT = (  # settings of the data that say how fit shows them, which a dataset is not told
     *("name", "batch_size", "workers", "images", "augment", "crop", "corruption", "severity", "options"),
-    *("normalise", "mean", "std", "shared"),
+    *("normalise", "mean", "std", "shared", *OF_FILMS),
 )
 INSTEAD = {
     "split": "each verb opens its own splits",

@@ -20,7 +20,7 @@ from smp_feedback.registry.public import catalogue
 from smp_feedback.training.loss_weights import Supervise, looks_of, step_weights
 from smp_feedback.training.sampling import LOOKS, derived
 
-LOOP_ONLY = ("steps", "free_steps", "progressive", "segments", "supervise", "backward", "feedback_lr")
+LOOP_ONLY = ("steps", "free_steps", "progressive", "segments", "supervise", "backward", "truncate", "feedback_lr")
 """What :class:`FeedbackModule` takes for models that look again, and for no others."""
 
 Span = int | list[int]
@@ -33,10 +33,12 @@ class LookPass(NamedTuple):
     Attributes:
         weights: How much the loss of each counts.
         call: What the model is told, beside the image: ``steps``, and ``grad_steps`` where not all carry gradient.
+        free: Looks without gradient, or frames without loss, that were drawn to go before.
     """
 
     weights: tuple[float, ...]
     call: dict[str, int]
+    free: int = 0
 
     @property
     def needed(self) -> int:
@@ -69,12 +71,13 @@ class Unrolling:
         supervise: Which looks with gradient carry the loss.
         segments: Optimiser steps for each batch.
         carrying: The last looks that carry gradient at most, where the loop's config says so (``grad_steps``).
+        truncate: Of a clip, frames after which the state is detached; None is never.
 
     Raises:
         InvalidType, InvalidValue: Naming the argument.
 
     >>> Unrolling(usual=4, steps=2, free_steps=3).passes(seed=0, epoch=0, batch=0)
-    (LookPass(weights=(0.0, 0.0, 0.0, 0.0, 1.0), call={'steps': 5, 'grad_steps': 2}),)
+    (LookPass(weights=(0.0, 0.0, 0.0, 0.0, 1.0), call={'steps': 5, 'grad_steps': 2}, free=3),)
     """
 
     usual: int
@@ -84,11 +87,14 @@ class Unrolling:
     supervise: Supervise = "last"
     segments: int = 1
     carrying: int | None = None
+    truncate: int | None = 1
 
     def __post_init__(self) -> None:
         low, high = self.span
         span("free_steps", self.free_steps, least=0)
         check_whole("segments", self.segments)
+        if self.truncate is not None:
+            check_whole("truncate", self.truncate, ", or None")
         if not isinstance(self.supervise, str) and low < high:
             raise InvalidValue(
                 f"supervise={self.supervise!r}: one number a look, and steps={[low, high]} draws how many there are; "
@@ -147,7 +153,7 @@ class Unrolling:
         if self.steps is None and not free and steps == self.usual:
             return LookPass(tuple(weights), {})
         grad = {"grad_steps": min(steps, self.carrying or steps)} if free else {}
-        return LookPass((*[0.0] * free, *weights), {"steps": free + steps, **grad})
+        return LookPass((*[0.0] * free, *weights), {"steps": free + steps, **grad}, free)
 
 
 def span(name: str, value: Any, *, least: int) -> tuple[int, int]:
@@ -170,7 +176,7 @@ def span(name: str, value: Any, *, least: int) -> tuple[int, int]:
 
 
 def unrolling_of(model: nn.Module, *, supervise: Any, backward: str, **asked: Any) -> Unrolling:
-    """How *model* is trained: *asked* are `steps`, `free_steps`, `progressive` and `segments`.
+    """How *model* is trained: *asked* are `steps`, `free_steps`, `progressive`, `segments` and `truncate`.
 
     Raises:
         InvalidType, InvalidValue: As :class:`Unrolling`; for what asks more looks of a model that looks once, carries
@@ -203,17 +209,24 @@ def carries(model: FeedbackModel) -> bool:
     return isinstance(model, RecurrentModel) and model.recurrent.dynamics.carries
 
 
-def warn_of_untrained_statistics(model: nn.Module, how: Unrolling) -> None:
-    """Warn where BatchNorm has running statistics of looks that are scored and that training never comes to."""
+def warn_of_untrained_statistics(model: nn.Module, furthest: int, *, clips: bool = False) -> None:
+    """Warn where BatchNorm has running statistics of looks that are scored, and that training never comes to.
+
+    Args:
+        model: What is trained.
+        furthest: The most looks that a batch comes to; of *clips*, their frames.
+        clips: Whether it is trained on clips.
+    """
     if not isinstance(model, RecurrentModel) or not len(model.recurrent.statistics):
         return
-    first, last = how.furthest + 1, 1 + model.recurrent.statistics_rows()
+    first, last = furthest + 1, 1 + model.recurrent.statistics_rows()
     if first <= last:
+        more = f"clips of {last} frames" if clips else f"steps={last}"
         which = f"look {last} stay" if first == last else f"looks {first} to {last} stay"
         warnings.warn(
-            f"training comes to {how.furthest} look{'s' * (how.furthest > 1)} of the loop's {last}, so BatchNorm's "
+            f"training comes to {furthest} look{'s' * (furthest > 1)} of the loop's {last}, so BatchNorm's "
             f"statistics of {which} untrained: take feedback.statistics='shared', one set for all looks, or "
-            f"steps={last}.",
+            f"{more}.",
             UserWarning,
             stacklevel=3,
         )

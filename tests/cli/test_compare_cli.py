@@ -16,6 +16,7 @@ import yaml
 from smp_feedback.cli.experiments import _wrote
 from smp_feedback.cli.main import main
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
+from smp_feedback.experiments.films.settings import FilmSettings
 
 EVERY = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 STUDIES = [path for path in EVERY if path.stem not in ("score", "ablation")]  # of other verbs, and tested there
@@ -130,6 +131,7 @@ def test_every_study_is_a_comparison_that_can_be_asked_for(path, monkeypatch):
     assert f"--config studies/{path.name}" in command, "the file says how it is run"
     assert compare(command.replace("studies/", f"{path.parent}/")) == 0
     own = yaml.safe_load(path.read_text())
+    assert own.pop("task", "image") == ("film" if isinstance(asked[0], FilmSettings) else "image")
     assert own.keys() <= asked[0].to_dict().keys()
     assert all(asked[0].to_dict()[key] == value for key, value in own.items())
 

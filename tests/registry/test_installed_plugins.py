@@ -436,7 +436,7 @@ PRESETS = """
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="errors carry no notes")
 def test_a_plugins_preset_that_is_none_is_refused_when_it_is_asked_for_and_breaks_no_other(site):
     install(site, "loops-by-name", "2.0", PRESETS)
-    assert smpf.list_presets() == ["anytime", "Gone", "Hasty", "Patient"]
+    assert smpf.list_presets() == ["anytime", "film", "Gone", "Hasty", "Patient"]
     assert as_config("SLOW") == as_config({"preset": "patient"}) == smpf.Recurrent(steps=32)
     for feedback in ("hasty", {"preset": "hasty", "steps": 3}):
         with pytest.raises(UnknownKeyword, match="Recurrent has no field 'patience'") as caught:
@@ -455,7 +455,7 @@ def test_a_model_closed_into_a_plugins_preset_comes_back_without_the_plugin(site
     folder = model.save_pretrained(tmp_path / "kept")
     monkeypatch.setattr(plugins, "_process", [])
     monkeypatch.setenv(DISABLE, "1")
-    assert smpf.list_presets() == ["anytime"]
+    assert smpf.list_presets() == ["anytime", "film"]
     assert smpf.from_pretrained(folder).loop_config == smpf.Recurrent(steps=32, norm_error=1)
 
 

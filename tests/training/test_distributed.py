@@ -82,6 +82,36 @@ def in_one(**loop):
     return gradients(model)
 
 
+class Learns(nn.Module):
+    """A clip's loss as a forward pass, as Lightning has it."""
+
+    def __init__(self, truncate):
+        super().__init__()
+        from smp_feedback.training import FeedbackModule
+
+        model = build(dynamics="gated", projection="state", norm_error="pixel").eval()
+        self.lesson = FeedbackModule(model, classes=3, truncate=truncate)
+
+    def forward(self, clips):
+        target = (clips.mean(2) > 0.5).long()
+        return self.lesson.loss_of((clips, target))
+
+
+def learnt_in_two(rank, truncate):
+    """Gradients of this rank's clip, each turn from zero."""
+    model = DistributedDataParallel(Learns(truncate))
+    for _ in range(2):
+        model.zero_grad(set_to_none=True)
+        model(half(rank)[None]).backward()
+    return gradients(model)
+
+
+def learnt_in_one(truncate):
+    model = Learns(truncate)
+    model(BATCH.unflatten(0, (WORLD, 2))).backward()
+    return gradients(model)
+
+
 def train_twice(rank, recompute):
     """Two steps of SGD with BatchNorm in training; the buffers after each, and the weights at the end."""
     model = DistributedDataParallel(build(recompute=recompute).train())
@@ -134,6 +164,7 @@ SCENARIOS |= {
     "ddp labels": functools.partial(in_two, aux=True),
     "ddp residual one look": functools.partial(in_two, dynamics="residual", steps=1),
 }
+SCENARIOS |= {f"clips {truncate}": functools.partial(learnt_in_two, truncate=truncate) for truncate in (1, None)}
 SCENARIOS |= {
     f"train {name}": functools.partial(train_twice, recompute=name == "recompute") for name in ("keep", "recompute")
 }
@@ -188,6 +219,15 @@ def test_two_processes_find_the_gradient_of_one(told, flow):
     expected = in_one(**FLOWS[flow])
     assert any(name.startswith("feedback.") for name in expected)
     for found in told(f"ddp {flow}"):
+        close(found, expected)
+
+
+@pytest.mark.parametrize("truncate", [1, None])
+def test_two_processes_learn_from_clips_what_one_would(told, truncate):
+    pytest.importorskip("lightning")
+    expected = learnt_in_one(truncate)
+    assert any(name.startswith("lesson.model.feedback.readers") for name in expected)
+    for found in told(f"clips {truncate}"):
         close(found, expected)
 
 

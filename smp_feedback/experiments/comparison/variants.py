@@ -14,11 +14,10 @@ from smp_feedback.experiments.comparison.compute import depth_for, steps_of
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.experiments.comparison.stacked import Stacked
 from smp_feedback.experiments.cost import multiply_adds
-from smp_feedback.factory import create
+from smp_feedback.experiments.runs import built
 from smp_feedback.models.plain_conv import PlainConv
 from smp_feedback.ops.dirichlet import check_classes, log_concentration
 from smp_feedback.registry.public import catalogue
-from smp_feedback.training.build import shape_told
 from smp_feedback.training.init_weights import begin
 
 
@@ -104,15 +103,7 @@ def _as_dirichlet(base: nn.Module, args: Any, answer: Any) -> Any:
 
 def make(settings: ComparisonSettings, classes: int, config: LoopConfig | None, channels: int = 3) -> nn.Module:
     """The architecture of the comparison, closed into *config*'s loop, or as it is."""
-    told: dict[str, Any] = {**shape_told(settings.arch, channels, classes), **settings.arch_options}
-    told |= {} if settings.encoder is None else {"encoder_name": settings.encoder}
-    model: nn.Module = create(
-        settings.arch,
-        encoder_weights=settings.encoder_weights,
-        feedback=cast(Any, config),
-        base_norm=cast(Any, settings.base_norm),
-        **told,
-    )
+    model = built(settings, classes, config, channels)
     if settings.init is not None:
         _begin(model, settings)
     return model

@@ -1,0 +1,11 @@
+from .cuts import LearnedCut as LearnedCut
+from .cuts import learn_cut as learn_cut
+from .evaluating import evaluate_films as evaluate_films
+from .joined import JoinedFilms as JoinedFilms
+from .predictors import Averaged as Averaged
+from .predictors import FrameByFrame as FrameByFrame
+from .predictors import FrameStack as FrameStack
+from .predictors import LookByLook as LookByLook
+from .predictors import Predictor as Predictor
+from .rate import tune_rate as tune_rate
+from .scores import FilmScores as FilmScores
