@@ -13,6 +13,7 @@ from .factory import from_pretrained as from_pretrained
 from .factory import wrap as wrap
 from .loops.base import FeedbackModel as FeedbackModel
 from .loops.base import Step as Step
+from .loops.film import Film as Film
 from .models.builder import list_encoders as list_encoders
 from .models.preprocess import preprocess_of as preprocess_of
 from .registry.public import list_architectures as list_architectures

@@ -73,6 +73,9 @@ class Recurrent(LoopConfig):
             outside any step, with the first step's BatchNorm statistics.
         tolerance: In evaluation, an image stops when its state moves by less than this part of its norm;
             None never stops early. Costs one host synchronisation a step.
+        cut: The relative change of a stream's state above which :meth:`FeedbackModel.look` with ``reset="auto"`` takes
+            a frame for a cut in a film and begins anew, > 0; None where no film has taught one. Only with dynamics
+            that carry a state from call to call (``leaky``, ``gated``).
         insert: Where the feedback enters. ``input``: beside the image. ``stem``: after the first block of
             convolutions, through its pooling, beside what the next convolutions read (Deep Feedback Models).
             ``stage:k``: added to the encoder's k-th feature (of stride 2^k, where it is not dilated) through a
@@ -115,6 +118,7 @@ class Recurrent(LoopConfig):
     detach: bool = False
     recompute: bool = False
     tolerance: float | None = None
+    cut: float | None = None
     insert: str = "input"
     stem: str | None = None
 
@@ -140,6 +144,13 @@ class Recurrent(LoopConfig):
         check_gradients(self.grad_steps, self.detach)
         if self.tolerance is not None:
             check_number("tolerance", self.tolerance, above=0)
+        if self.cut is not None:
+            check_number("cut", self.cut, above=0)
+            if not catalogue().dynamics[self.dynamics].carries:
+                raise InvalidValue(
+                    f"cut={self.cut!r}: dynamics={self.dynamics!r} carries no state that a cut in a film could end; "
+                    f"take dynamics={' or '.join(map(repr, carrying()))}, or leave cut=None."
+                )
         check_insert(self.insert, self.stem)
         if not self.normalises_feedback and self.norm_feedback not in (None, "none"):
             raise InvalidValue(
@@ -178,3 +189,13 @@ class Recurrent(LoopConfig):
         if self.output == "dirichlet":  # its state is the classes' evidence, and a read-out is made of that
             return 0
         return int(catalogue().projections.make(self.fed_back, replace(self, norm_feedback="none"), 2).readout)
+
+
+def carrying() -> list[str]:
+    """The dynamics whose state may be carried on from one call to the next.
+
+    >>> carrying()
+    ['leaky', 'gated']
+    """
+    known = catalogue().dynamics
+    return [name for name in known if known[name].carries]

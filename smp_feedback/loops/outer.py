@@ -59,7 +59,8 @@ class OuterModel(FeedbackModel):
 
     # not those of a recurrent base, which this loop goes around
     _check_stops = FeedbackModel._check_stops
-    _check_before = FeedbackModel._check_before
+    check_carries = FeedbackModel.check_carries
+    _found = FeedbackModel._found
 
     def asked(self, image: Tensor) -> Asked:
         """One pass of the base, or all looks of its own loop."""

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
+from smp_feedback.loops.beginnings import Beginnings, check_mask
 from smp_feedback.loops.unroll import Turned
-from smp_feedback.ops.maps import Size
+from smp_feedback.ops.maps import Size, resize
 
 Answer = Callable[[Turned, Size], tuple[Tensor, Tensor | None]]
 """Computes the logits for an image of this size, and the labels of a model that has some."""
+
+SAVED = "state", "looks", "index", "size"
+"""What is saved of every look."""
+SAVED_WHERE_MADE = "before", "features", "began"
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Step:
     _turned: Turned
     _before: Tensor | None
     _answer: Answer
+    _began: Beginnings | None = None
 
     @property
     def state(self) -> Tensor:
@@ -39,6 +46,10 @@ class Step:
 
     @functools.cached_property
     def _answers(self) -> tuple[Tensor, Tensor | None]:
+        return self.answer()
+
+    def answer(self) -> tuple[Tensor, Tensor | None]:
+        """Logits and labels, computed with every call; the properties keep them."""
         return self._answer(self._turned, self.size)
 
     @property
@@ -51,7 +62,7 @@ class Step:
         """The image labels (B, classes) of a model with ``aux_params``, else None."""
         return self._answers[1]
 
-    @functools.cached_property
+    @property
     def looks(self) -> Tensor:
         """How many looks each image has had (B,), int64: ``index + 1`` of one that has not stopped by itself."""
         looks = self._turned.looks
@@ -66,9 +77,121 @@ class Step:
 
     def detach(self) -> Self:
         """The same look without what led to it: no gradient goes through it, and no graph is kept for one."""
+        return self._map(torch.Tensor.detach)
+
+    def to(self, where: torch.device | str | torch.dtype) -> Self:
+        """The same look on another device, or in another precision: the next one casts it to its image's.
+
+        Its logits are the model's, so they are there for a model that is there, too.
+
+        Raises:
+            InvalidValue: If *where* is a dtype of whole numbers.
+        """
+        if isinstance(where, torch.dtype) and not where.is_floating_point:
+            raise InvalidValue(f"{where}: a state holds real numbers; expected a floating-point dtype or a device.")
+        precision = isinstance(where, torch.dtype)
+        moved = self._map(lambda x: x if precision and not x.is_floating_point() else x.to(where))
+        return moved if precision or self._began is None else replace(moved, _began=self._began.to(where))
+
+    def reset(self, mask: Tensor) -> Self:
+        """The same look, after which some streams of the batch begin anew: as if the next one were their first.
+
+        The others go on, and the look itself says what it said. Nothing waits for the device here; the next look does,
+        once, where BatchNorm's statistics belong to the step.
+
+        Args:
+            mask: Which streams (B,), bool.
+
+        Raises:
+            InvalidType, InvalidInput: If *mask* is another thing, or of another shape.
+
+        >>> import smp_feedback as smpf
+        >>> model = smpf.create("PlainConv", feedback=smpf.Recurrent(dynamics="gated")).eval()
+        >>> with torch.no_grad():
+        ...     step = model.look(torch.rand(2, 3, 16, 16))
+        ...     model.look(torch.rand(2, 3, 16, 16), step.reset(torch.tensor([True, False]))).looks
+        tensor([1, 2])
+        """
+        check_mask(mask, len(self.state))
+        mask = mask.to(self.state.device)
+        began = torch.zeros_like(mask, dtype=torch.long) if self._began is None else self._began.looks
+        return replace(self, _began=Beginnings(torch.where(mask, self.index + 1, began)))
+
+    def resized(self, size: Size, grid: Size) -> Self:
+        """The same look for an image of another *size*, whose state is a map on *grid*."""
+        return replace(self, size=size, _turned=self._turned._replace(state=resize(self.state, grid)))
+
+    @property
+    def beginnings(self) -> Beginnings | None:
+        """When each stream began; None where all did with the first look."""
+        return self._began
+
+    def found(self) -> tuple[Tensor, Tensor]:
+        """What the next look counts from: the state, zero where a stream begins anew, and how many looks each had."""
+        if self._began is None:
+            return self.state, self.looks
+        fresh = self._began.at(self.index + 1)
+        return self.state.masked_fill(fresh, 0.0), self.looks.masked_fill(fresh.flatten(), 0)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The look as tensors, for ``torch.save`` or ``safetensors``; ``model.step_from`` makes it one again.
+
+        Raises:
+            InvalidValue: If it is of a loop that begins anew with every image.
+
+        >>> import smp_feedback as smpf
+        >>> model = smpf.create("PlainConv", feedback=smpf.Recurrent(dynamics="gated")).eval()
+        >>> with torch.no_grad():
+        ...     sorted(model.look(torch.rand(2, 3, 16, 16)).state_dict())
+        ['index', 'looks', 'size', 'state']
+        """
+        if self._turned.more is not None:
+            raise InvalidValue(f"A {type(self).__name__} is no look that another goes on from: there is none to save.")
+        device = self.state.device
+        parts = {
+            "state": self.state,
+            "before": self._before,
+            "features": self._turned.features,
+            "looks": self.looks,
+            "began": None if self._began is None else self._began.looks,
+            "index": torch.tensor(self.index, device=device),
+            "size": torch.tensor(self.size, device=device),
+        }
+        return {name: x.detach().contiguous() for name, x in parts.items() if x is not None}
+
+    @classmethod
+    def from_state_dict(cls, saved: Mapping[str, Tensor], answer: Answer) -> Self:
+        """The inverse of :meth:`state_dict`, answered by *answer*.
+
+        Raises:
+            InvalidType, InvalidInput: If *saved* is no saved look.
+        """
+        _check_saved(saved)
+        h, w = (int(side) for side in saved["size"])
+        turned = Turned(saved["state"], saved.get("features"), looks=saved["looks"])
+        began = None if "began" not in saved else Beginnings(saved["began"])
+        return cls(int(saved["index"]), (h, w), turned, saved.get("before"), answer, began)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         return replace(
-            self, _turned=self._turned.detach(), _before=None if self._before is None else self._before.detach()
+            self,
+            _turned=self._turned.map(change),
+            _before=None if self._before is None else change(self._before),
         )
+
+
+def _check_saved(saved: object) -> None:
+    """*saved* is what :meth:`Step.state_dict` gives."""
+    if not isinstance(saved, Mapping) or not all(isinstance(x, Tensor) for x in saved.values()):
+        raise InvalidType(f"{type(saved).__name__}: expected the tensors by name that step.state_dict() gave.")
+    missing, unknown = [name for name in SAVED if name not in saved], sorted(saved.keys() - {*SAVED, *SAVED_WHERE_MADE})
+    if missing or unknown:
+        said = f"has no {missing[0]!r}" if missing else f"has {unknown[0]!r}"
+        raise InvalidInput(f"A saved look has {', '.join(SAVED)}, and this one {said}; expected step.state_dict().")
+    state, looks = saved["state"], saved["looks"]
+    if state.ndim != 4 or looks.shape != state.shape[:1] or saved["size"].shape != (2,):
+        shapes = ", ".join(f"{name} {tuple(saved[name].shape)}" for name in SAVED)
+        raise InvalidInput(f"A saved look of {shapes}: expected (B, C, h, w), (B,), () and (2,).")
 
 
 def relative_change(old: Tensor | None, new: Tensor) -> Tensor:

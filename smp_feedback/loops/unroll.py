@@ -32,15 +32,15 @@ class Turned(NamedTuple):
     more: Any = None
     looks: Tensor | None = None
 
-    def detach(self) -> Turned:
-        """The same, without what it was made from."""
-        return cast(Turned, _detached(self))
+    def map(self, change: Callable[[Tensor], Tensor]) -> Turned:
+        """The same of other tensors: what *change* makes of each."""
+        return cast(Turned, _mapped(self, change))
 
 
-def _detached(x: Any) -> Any:
+def _mapped(x: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(x, tuple):
-        return type(x)(*map(_detached, x))
-    return None if x is None else x.detach()
+        return type(x)(*(_mapped(part, change) for part in x))
+    return None if x is None else change(x)
 
 
 class Turn(Protocol):

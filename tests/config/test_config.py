@@ -61,6 +61,7 @@ def test_the_defaults_are_those_of_the_documentation():
         "detach": False,
         "recompute": False,
         "tolerance": None,
+        "cut": None,
         "insert": "input",
         "stem": None,
     }

@@ -4,33 +4,38 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from smp_feedback.config.recurrent import carrying
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.loops.recurrent.state import RecurrentFeedback
 from smp_feedback.loops.recurrent.step import at_least_single
 from smp_feedback.loops.steps import Step
-from smp_feedback.ops.maps import resize, size_of
-from smp_feedback.registry.public import catalogue
+from smp_feedback.ops.maps import size_of
 
 
-def check_carries(recurrent: RecurrentFeedback, before: object, image: Tensor) -> None:
-    """A call with *image* can go on from the look *before*.
+def check_carries(recurrent: RecurrentFeedback, asked: str) -> None:
+    """The state goes on from call to call, as what was *asked* needs.
 
     Raises:
-        InvalidType: If that is no look.
         InvalidValue: If the dynamics answer a look by its place in the call, with those that do not.
+    """
+    if not recurrent.dynamics.carries:
+        raise InvalidValue(
+            f"{asked} dynamics={recurrent.config.dynamics!r} weighs each look by its place in the call, so no other "
+            f"call can go on from it; take dynamics={' or '.join(map(repr, carrying()))}."
+        )
+
+
+def check_before(recurrent: RecurrentFeedback, before: object, image: Tensor) -> Step:
+    """*before* is a look that a call with *image* can go on from.
+
+    Raises:
+        InvalidType: If it is no look.
         InvalidInput: If it is of another batch size, or of a model whose state has other channels, or its state is no
             map and the image of another size.
     """
     if not isinstance(before, Step):
         raise InvalidType(
-            f"before={before!r:.80} ({type(before).__name__}): expected a Step that iterate gave, or None."
-        )
-    if not recurrent.dynamics.carries:
-        known = catalogue().dynamics
-        those = " or ".join(repr(name) for name in known if known[name].carries)
-        raise InvalidValue(
-            f"before=: dynamics={recurrent.config.dynamics!r} weighs each look by its place in the call, so no other "
-            f"call can go on from it; take dynamics={those}."
+            f"before={before!r:.80} ({type(before).__name__}): expected a Step that look or iterate gave, or None."
         )
     made, expected = tuple(before.state.shape[:2]), (len(image), recurrent.dynamics.channels)
     if made != expected:
@@ -43,9 +48,23 @@ def check_carries(recurrent: RecurrentFeedback, before: object, image: Tensor) -
             f"before: its image was {before.size[0]} x {before.size[1]} px and this one is {image.shape[-2]} x "
             f"{image.shape[-1]}: a state of tokens is no map that could be resized; expected one size."
         )
+    return before
 
 
-def carried_state(recurrent: RecurrentFeedback, before: Step, image: Tensor) -> Tensor:
-    """The state of *before* as *image* finds it: in its precision, and resized where it leads to another size."""
-    state = before.state.to(at_least_single(image).dtype)
-    return state if before.size == size_of(image) else resize(state, recurrent.state_size(image))
+def check_channels(recurrent: RecurrentFeedback, state: Tensor) -> None:
+    """A saved *state* is one of this model's.
+
+    Raises:
+        InvalidInput: If it has other channels.
+    """
+    if state.shape[1] != recurrent.dynamics.channels:
+        raise InvalidInput(
+            f"A state of {state.shape[1]} channels: this model's has {recurrent.dynamics.channels}; expected a look "
+            "that this model, or a copy, saved."
+        )
+
+
+def found_by(recurrent: RecurrentFeedback, before: Step, image: Tensor) -> Step:
+    """*before* as *image* finds it: in its precision, and resized where it leads to another size."""
+    carried = before.to(at_least_single(image).dtype)
+    return carried if before.size == size_of(image) else carried.resized(size_of(image), recurrent.state_size(image))

@@ -18,11 +18,13 @@ from smp_feedback.config.stopping import UntilSettled
 from smp_feedback.dynamics import Rule
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel, check_image
+from smp_feedback.loops.beginnings import Beginnings
 from smp_feedback.loops.call import Told
-from smp_feedback.loops.recurrent.carrying import carried_state, check_carries
+from smp_feedback.loops.recurrent.carrying import check_before, check_carries, check_channels, found_by
 from smp_feedback.loops.recurrent.early_stop import AnswersAlike, ComesToRest, Settling, StoppingRule
 from smp_feedback.loops.recurrent.state import RecurrentFeedback, look_once
 from smp_feedback.loops.recurrent.step import Recurrence
+from smp_feedback.loops.recurrent.streams import Apart, Together, rows_of
 from smp_feedback.loops.steps import Step
 from smp_feedback.loops.unroll import Share, Turn, Turned, unroll
 from smp_feedback.models.builder import check_reads_logits
@@ -113,22 +115,28 @@ class RecurrentModel(FeedbackModel):
         if through.detach and share is not None:  # no convolution's answer is kept then
             image, *stages = share([image, *once.stages])
             once = once._replace(stages=tuple(stages))
+        began = None if told.before is None else told.before.beginnings
         rules = self._rules(told, size_of(image))
         turn: Turn
         if rules:
-            turn = self._settling(image, once, told, rules)
+            turn = self._settling(image, once, told, began, rules)
             through = through._replace(recompute=False)  # run again, it would decide again which images are left
         else:
-            turn = self._recurrence(image, once, count, through)
-        if told.before is None:
-            first = self.recurrent.first_state(image)
-        else:
-            first = carried_state(self.recurrent, told.before, image)
+            turn = self._turn(image, once, told, began)
+        first = self.recurrent.first_state(image) if told.before is None else told.before.state
         return unroll(turn, first, steps=count, flow=through, start=told.start)
 
-    def _check_before(self, before: Step, image: Tensor) -> None:
+    def check_carries(self, asked: str) -> None:
+        """As ever; a loop whose dynamics carry their state has one."""
+        check_carries(self.recurrent, asked)
+
+    def _found(self, before: Step, image: Tensor, asked: str) -> Step:
         check_image(image, self.recurrent.in_channels)
-        check_carries(self.recurrent, before, image)
+        check_carries(self.recurrent, asked)
+        return found_by(self.recurrent, check_before(self.recurrent, before, image), image)
+
+    def _check_state(self, step: Step) -> None:
+        check_channels(self.recurrent, step.state)
 
     def _check_stops(self, steps: UntilSettled) -> None:
         if self.recurrent.dynamics.knows_the_end:
@@ -141,21 +149,39 @@ class RecurrentModel(FeedbackModel):
         """When an image of this call is done."""
         rules: list[StoppingRule] = []
         tolerance = self.recurrent.config.tolerance
-        if tolerance is not None and not self.recurrent.training:  # a loop around this one may train without it
+        stops = told.steps > 1 and not self.recurrent.training  # a loop around this one may train without it
+        if tolerance is not None and stops:
             rules.append(ComesToRest(tolerance))
         if told.settled is not None:
             task = given_config(self).config.task
             rules.append(AnswersAlike(lambda state: labels_of(self._logits(state, size), task), told.settled))
         return rules
 
-    def _settling(self, image: Tensor, once: Once, told: Told, rules: list[StoppingRule]) -> Settling:
+    def _settling(
+        self, image: Tensor, once: Once, told: Told, began: Beginnings | None, rules: list[StoppingRule]
+    ) -> Settling:
         def make(places: Tensor) -> Turn:
             if len(places) == len(image):
-                return self._recurrence(image, once, told.steps, told.flow)
-            heard, stages = (tuple(x[places] for x in group) for group in (once.heard, once.stages))
-            return self._recurrence(image[places], Once(heard, stages), told.steps, told.flow)
+                return self._turn(image, once, told, began)
+            return self._turn(*rows_of(image, once, places), told, None if began is None else began.among(places))
 
         return Settling(make, torch.arange(len(image), device=image.device), rules)
+
+    def _turn(self, image: Tensor, once: Once, told: Told, began: Beginnings | None) -> Turn:
+        """One turn of all streams, whether they began together or not."""
+        if began is None:
+            return self._recurrence(image, once, told.steps, told.flow)
+        apart = max(self.recurrent.later_rows(), self.recurrent.dynamics.starts_from_output)
+        if not apart:
+            drawn = self.recurrent.first_state(image)
+            return Together(self._recurrence(image, once, told.steps, told.flow), began, drawn)
+
+        def make(places: Tensor | None, age: int) -> tuple[Turn, Tensor | None]:
+            part, kept = rows_of(image, once, places)
+            first = None if age else self.recurrent.first_state(part)
+            return self._recurrence(part, kept, told.steps, told.flow), first
+
+        return Apart(make, began, apart)
 
     def _once(self, image: Tensor, flow: GradientFlow) -> Once:
         entry = self.recurrent.entry

@@ -69,6 +69,10 @@ class RecurrentFeedback(nn.Module):
         """Steps with BatchNorm statistics of their own, besides the first."""
         return self.steps() - 1 if self.config.statistics == "per_step" else 0
 
+    def later_rows(self) -> int:
+        """How many later looks differ by their statistics; 0 where all share one, or no norm keeps any."""
+        return max((cast(StepStatistics, statistics).count for statistics in self.statistics), default=0)
+
     def rows(self, t: int) -> list[Buffers]:
         """The running statistics of step t, by BatchNorm; run again, a step updates copies that nobody keeps."""
         rows = [cast(StepStatistics, statistics).row(t) for statistics in self.statistics]
