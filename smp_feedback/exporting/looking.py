@@ -18,10 +18,10 @@ from smp_feedback.config.base import GradientFlow
 from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.exporting.formats import Session
 from smp_feedback.exporting.serving import DRAWN, REPLACE, Served, Shape
+from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.recurrent.model import RecurrentModel
 from smp_feedback.loops.steps import Step
 from smp_feedback.ops.maps import size_of
-from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.extension import Extension, extend
 from smp_feedback.surgery.probe import noise
 from smp_feedback.surgery.step_batchnorm import StatisticsPerStep, StepStatistics, adopt
@@ -48,7 +48,7 @@ class ServedLook(Served):
         super().__init__(model)
         ours = self.model.recurrent
         adopt(self.model, ours.statistics)
-        self.rows = max((rows.count for rows in _listed(ours.statistics)), default=0)
+        self.rows = ours.later_rows()
         for rows in _listed(ours.statistics) if self.rows else ():
             extend(rows.norm[0], MovedBetweenRows)
 
@@ -91,7 +91,7 @@ class ServedLook(Served):
     @torch.no_grad()
     def zeros(self, shape: Shape) -> Tensor:
         """The state before the first look at an image of *shape*."""
-        state = self._look(noise(self, shape), None).state
+        state = self.model.look(noise(self, shape), None).state
         return state.new_zeros(len(state), state.shape[1] + 1, *state.shape[2:])
 
     @property
@@ -113,23 +113,14 @@ class ServedLook(Served):
     @torch.no_grad()
     def trials(self, run: Session, shape: Shape) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
         """Some frames, the file going on from its own states; at the last the first stream of several begins anew."""
-        frames, state, step = noise(self, (FRAMES, *shape)), self.zeros(shape), None
-        for place, frame in enumerate(frames):
-            anew = place == FRAMES - 1 and len(frame) > 1
-            if anew:
-                state[0] = 0
+        state, step = self.zeros(shape), None
+        for place, frame in enumerate(noise(self, (FRAMES, *shape))):
+            if place == FRAMES - 1 and len(frame) > 1 and step is not None:
+                anew = torch.arange(len(frame)) == 0
+                state, step = state.masked_fill(anew[:, None, None, None], 0), step.reset(anew)
             *got, state = run(frame, state)
-            wanted, before = self._answers(step := self._look(frame, step)), None
-            if anew:
-                before = self._answers(self._look(frame, None))
-            state = state.clone()
-            yield (
-                [*got, state[:, :-1]],
-                wanted if before is None else [torch.cat([a[:1], b[1:]]) for a, b in zip(before, wanted, strict=True)],
-            )
-
-    def _look(self, frame: Tensor, before: Step | None) -> Step:
-        return next(self.model.iterate(frame, 1, before=before))
+            step = self.model.look(frame, step)
+            yield [*got, state[:, :-1]], self._answers(step)
 
     def _answers(self, step: Step) -> list[Tensor]:
         return [step.logits, *(() if step.labels is None else (step.labels,)), step.state]
@@ -187,24 +178,21 @@ def check_looks_on(model: nn.Module) -> None:
 
     Raises:
         InvalidValue: If it does not loop, or begins anew with every image, or draws its first state.
+        SurgeryError: If the model itself has a hook.
     """
+    if not isinstance(model, FeedbackModel):
+        raise InvalidValue(
+            f"look=True: a plain {type(model).__name__} keeps no state from one image to the next; leave it out, and "
+            "show the file frame by frame."
+        )
+    model.check_carries("look=True:")
     if not isinstance(model, RecurrentModel):
-        loop = getattr(model, "loop_config", None)
-        what = f"a plain {type(model).__name__}" if loop is None else f"feedback={loop.loop!r}"
         raise InvalidValue(
-            f"look=True: {what} keeps no state from one image to the next; feedback='recurrent' does, with dynamics "
-            "that carry. Export it without look=True, to be shown frame by frame."
+            f"look=True: of loops that carry a state, feedback='recurrent' alone is a graph of two inputs, and this is "
+            f"feedback={model.loop_config.loop!r}."
         )
-    ours = model.recurrent
-    if not ours.dynamics.carries:
-        known = catalogue().dynamics
-        those = " or ".join(repr(name) for name in known if known[name].carries)
-        raise InvalidValue(
-            f"look=True: dynamics={ours.config.dynamics!r} weighs each look by its place in the call, so no look goes "
-            f"on from another; take dynamics={those}."
-        )
-    if ours.config.init_std:
-        raise InvalidValue(DRAWN.format(ours.config.init_std) + REPLACE.format("init_std=0.0"))
+    if model.recurrent.config.init_std:
+        raise InvalidValue(DRAWN.format(model.recurrent.config.init_std) + REPLACE.format("init_std=0.0"))
     model._check_opened("export(look=True)")
 
 

@@ -64,7 +64,7 @@ def looks(model, frames, began=0):
     """What look gives of one frame after another, without the graph."""
     step = None
     for frame in frames[began:]:
-        step = next(model.iterate(frame, 1, before=step))
+        step = model.look(frame, step)
         yield step
 
 
