@@ -57,7 +57,7 @@ class ServedLook(Served):
         check_looks_on(model)
         return 1
 
-    def forward(self, image: Tensor, state: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, image: Tensor, state: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         """(B, C, H, W) and (B, S + K + 1, h, w) -> logits, labels with ``aux_params``, and the next state."""
         model, ours = self.model, self.model.recurrent
         had = state[:, -1, 0, 0]
@@ -149,7 +149,7 @@ class MovedBetweenRows(Extension):
         row: Buffers = step.statistics[norm.norm] if step is not None and step.statistics else {}
         if "scale" in row:  # by no other look than that of `ServedLook`
             x = torch.addcmul(cast(Tensor, row["shift"]), x, cast(Tensor, row["scale"]))
-        return super().forward(x)  # type: ignore[misc]
+        return super().forward(x)
 
 
 def moves(statistics: StepStatistics, had: Tensor) -> Buffers:
