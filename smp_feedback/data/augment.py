@@ -11,6 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
+from smp_feedback.data.draws import drawn_alike
 from smp_feedback.data.files import by
 from smp_feedback.data.images.reader import as_unit
 from smp_feedback.data.items import checked_int, in_unit
@@ -134,7 +135,8 @@ def augmented(transform: Transform | None, *parts: Tensor) -> tuple[Tensor, ...]
     wrapped = *map(tv_tensors.Image, parts[:-1]), tv_tensors.Mask(parts[-1])
     name = f"transform={' '.join(repr(transform).split()):.80}"
     try:
-        given = transform(*wrapped)
+        with drawn_alike():
+            given = transform(*wrapped)
     except TypeError as error:
         raise InvalidType(
             f"{name} failed on (image, mask), as torchvision.transforms.v2 and Albumentations' own "

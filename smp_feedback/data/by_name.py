@@ -34,8 +34,9 @@ def _of_files(dataset: str, make: Callable[..., MaskFolder], holds: str) -> Call
     return opened
 
 
-camvid = _of_files("camvid", MaskFolder, "train/ and trainannot/")
-"""CamVid's 11-class copy: ``root/train``, ``root/trainannot`` and so on, void (11) ignored."""
+camvid = _of_files("camvid", functools.partial(MaskFolder, films="{film}_{frame}"), "train/ and trainannot/")
+"""CamVid's 11-class copy: ``root/train``, ``root/trainannot`` and so on, void (11) ignored. Its ``films`` are its
+drives: ``val`` is one of 101 frames at 15 Hz, ``train`` and ``test`` have a frame a second."""
 cityscapes = _of_files("cityscapes", Cityscapes, "leftImg8bit/ and gtFine/")
 """Cityscapes as its archives unpack, see `Cityscapes`."""
 
@@ -65,6 +66,8 @@ def folder(
     folds: int | None = None,
     fold: int | None = None,
     group: str | None = None,
+    films: str | None = None,
+    unlabelled: bool = False,
 ) -> MaskFolder:
     """Your own images and masks, see `MaskFolder`; the names of the classes have no default."""
     if classes is None:
@@ -74,6 +77,7 @@ def folder(
     mean = {"values": values, "colours": colours, "offset": offset, "empty_masks": empty_masks}
     rule = {"val_share": val_share, "test_share": test_share, "split_file": split_file}
     rule |= {"folds": folds, "fold": fold, "group": group}
+    rule |= {"films": films, "unlabelled": unlabelled}
     make = functools.partial(MaskFolder, **names, **read, **mean, **rule)  # type: ignore[arg-type]
     opened = _of_files("folder", make, f"{images}/ and {masks}")
     return opened(split, root=root, size=size, seed=seed, count=count, transform=transform)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 
 from smp_feedback.data.augment import Augmentation, as_item, as_transform
 from smp_feedback.data.files import as_path, by
+from smp_feedback.data.folders.films import film_pattern, group_frames, say_missing
 from smp_feedback.data.folders.finding import warn_left_out
 from smp_feedback.data.folders.pairing import Found, find_samples
 from smp_feedback.data.folders.splits import SplitRule
@@ -20,7 +22,8 @@ from smp_feedback.data.items import Sample, checked_index, height_width
 from smp_feedback.data.masks.colours import Colours
 from smp_feedback.data.masks.multilabel import LayerReader, mask_reader
 from smp_feedback.data.seeding import check_choice_of_items, choose
-from smp_feedback.errors import InvalidInput
+from smp_feedback.data.wrapped import Films
+from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 CAMVID_CLASSES = (
     *("sky", "building", "pole", "road", "pavement", "tree"),
@@ -66,11 +69,15 @@ class MaskFolder(Dataset[Sample]):
         fold: Which one, from 0.
         group: A regular expression with one group in parentheses, searched in each image's path below *root*, such
             as ``patient(\d+)``: images for which it finds the same are never parted, and shares count groups.
+        films: Which images are the frames of a film: ``folder``, where each film has a folder of its own, or a pattern
+            of their names such as ``{film}_{frame}``, the suffix left out; None is none. Frames are in the order of
+            the last number in their names, and a film ends where numbers are missing. See ``films``.
+        unlabelled: Whether an image may have no mask: its item has one that is full of *ignore_index*.
 
     Attributes:
         left_out: Files beside the images and masks that look like such and are not used; said once in a warning.
         normalised: False: images are in [0, 1], and whoever shows them to a model normalises them.
-        samples: (path of the image, path of its mask, in which ``{class}`` stays as it is), in order.
+        samples: (path of the image, path of its mask, in which ``{class}`` stays as it is, or None), in order.
         task: ``segmentation``, or ``multilabel`` of one file a class.
 
     Items are (image, mask): float32 (C, H, W) in [0, 1], and int64 (H, W), or (classes, H, W) of 0 and 1 where
@@ -122,6 +129,8 @@ class MaskFolder(Dataset[Sample]):
         folds: int | None = None,
         fold: int | None = None,
         group: str | None = None,
+        films: str | None = None,
+        unlabelled: bool = False,
     ) -> None:
         check_choice_of_items(count, seed)
         self.size = None if size is None else height_width(size, least=1)
@@ -134,17 +143,39 @@ class MaskFolder(Dataset[Sample]):
         self.transform = as_transform(transform)
         shares = {"val_share": val_share, "test_share": test_share}
         self.rule = SplitRule(**shares, split_file=split_file, folds=folds, fold=fold, group=group)
+        self.unlabelled = _checked_unlabelled(unlabelled, ignore_index, masks)
+        self.grouping = films
+        if films is not None:
+            film_pattern(films)
         pairs, left_out = self.find(as_path("root", root), split, images, masks)
         self.samples = [pairs[i] for i in choose(len(pairs), count, seed, split)]
         if isinstance(self.masks, LayerReader):
-            self.masks.check_files([mask for _, mask in self.samples])
+            self.masks.check_files([mask for _, mask in self.samples if mask is not None])
         self.left_out = tuple(path for _, path in left_out)
         warn_left_out(f"{root}, {split}", left_out, len(self.samples))
 
     def find(self, root: Path, split: str, images: str, masks: str) -> Found:
         """Each image of the split with its mask, in order, and the files beside them that are not used."""
         empty = isinstance(self.masks, LayerReader) and self.masks.empty_masks
-        return find_samples(root, split, images, masks, rule=self.rule, classes=self.classes, empty_masks=empty)
+        how: Any = {"empty_masks": empty, "unlabelled": self.unlabelled}
+        return find_samples(root, split, images, masks, rule=self.rule, classes=self.classes, **how)
+
+    @functools.cached_property
+    def films(self) -> Films:
+        """Of each film the indices of its frames, in order; see *films* above.
+
+        Raises:
+            AttributeError: If *films* is None.
+            InvalidValue: If a name does not say which frame it is, or two say the same.
+
+        Warns:
+            DataWarning: If frames are missing, with where.
+        """
+        if self.grouping is None:
+            raise AttributeError(f"films=None: {type(self).__name__} was not told which images are frames of a film")
+        found, missing = group_frames([image for image, _ in self.samples], self.grouping)
+        say_missing(self.samples[0][0].parent, missing)
+        return found
 
     def labels(self, path: Path) -> Tensor:
         """The mask at *path*, int64 (H, W), or (C, H, W) of one file a class."""
@@ -159,7 +190,11 @@ class MaskFolder(Dataset[Sample]):
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
         image_path, mask_path = self.samples[checked_index(index, len(self))]
-        image, mask = self.images.read(image_path), self.labels(mask_path)
+        image = self.images.read(image_path)
+        if mask_path is None:
+            mask = torch.full(image.shape[-2:], cast(int, self.ignore_index))
+            return as_item(image, mask, size=self.size, transform=self.transform, name=str(image_path))
+        mask = self.labels(mask_path)
         if not mask.numel():  # one file a class, and of none of them
             mask = mask.new_zeros(len(mask), *image.shape[-2:])
         self._check_pair(image_path, image.shape[-2:], mask_path, mask)
@@ -174,3 +209,16 @@ class MaskFolder(Dataset[Sample]):
                 f"expected the same size.{hint}"
             )
         self.masks.check(mask, mask_path)
+
+
+def _checked_unlabelled(unlabelled: bool, ignore_index: int | None, masks: str) -> bool:
+    if not isinstance(unlabelled, bool):
+        raise InvalidType(f"unlabelled={unlabelled!r}: expected True or False.")
+    if unlabelled and ignore_index is None:
+        raise InvalidValue(
+            "unlabelled=True: the mask of an image without one is full of ignore_index, which is None: expected a "
+            "label that counts for nothing, such as ignore_index=255."
+        )
+    if unlabelled and "{class}" in masks:
+        raise InvalidValue(f"unlabelled=True with masks={masks!r}: expected one mask an image, not one a class.")
+    return unlabelled

@@ -8,11 +8,11 @@ import operator
 from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any, SupportsIndex, TypeVar, cast
+from typing import Any, SupportsIndex, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
@@ -148,32 +148,6 @@ def parts_of(dataset: Any) -> Sequence[Any]:
     """Those that *dataset* puts together, as ``torch.utils.data.ConcatDataset`` has them; none of another."""
     parts = getattr(dataset, "datasets", None)
     return parts if isinstance(parts, (list, tuple)) else ()
-
-
-class WrappedDataset(Dataset[Item]):
-    """What datasets around another share: it is in ``.dataset``, and theirs are length, classes and names.
-
-    Args:
-        dataset: Map-style.
-
-    Raises:
-        InvalidType: If *dataset* has no length.
-    """
-
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        if not hasattr(dataset, "__len__"):
-            raise InvalidType(f"dataset={dataset!r}: expected a map-style dataset, with a length.")
-        self.dataset = dataset
-        classes = inherited(dataset, "classes")
-        self.classes = None if classes is None else tuple(cast("tuple[str, ...]", classes))
-        self.ignore_index = cast("int | None", inherited(dataset, "ignore_index"))
-
-    def __len__(self) -> int:
-        return len(cast(Any, self.dataset))
-
-    def name(self, index: SupportsIndex) -> str:
-        """What the wrapped dataset calls item *index*."""
-        return item_name(self.dataset, checked_index(index, len(self)))
 
 
 def item_name(dataset: object, index: int) -> str:

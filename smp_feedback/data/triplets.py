@@ -11,7 +11,8 @@ from torch.utils.data import Dataset
 
 from smp_feedback.data.batch import read_target
 from smp_feedback.data.corruption.corrupted import Corrupted
-from smp_feedback.data.items import Corruption, Sample, WrappedDataset, checked_index
+from smp_feedback.data.items import Corruption, Sample, checked_index
+from smp_feedback.data.wrapped import WrappedDataset
 from smp_feedback.errors import InvalidInput
 
 Triplet = tuple[Tensor, Tensor, Tensor]  # distorted and clean image (C, H, W), mask (H, W)

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.corruption.corruptions import check_severity
-from smp_feedback.data.items import Corruption, Sample, WrappedDataset, checked_index, checked_int, in_unit
+from smp_feedback.data.items import Corruption, Sample, checked_index, checked_int, in_unit
 from smp_feedback.data.seeding import corruption_generator
+from smp_feedback.data.wrapped import WrappedDataset
 from smp_feedback.registry.public import catalogue
 
 CLEAN = "clean"

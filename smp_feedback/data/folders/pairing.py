@@ -15,7 +15,7 @@ from smp_feedback.data.folders.splits import SplitRule
 from smp_feedback.data.seeding import SPLITS
 from smp_feedback.errors import InvalidType, InvalidValue, did_you_mean
 
-Pair = tuple[Path, Path]  # an image and its mask
+Pair = tuple[Path, Path | None]  # an image and its mask, if it has one
 ELSEWHERE, OTHERWISE = "in subfolders that the masks do not have", "not called as images= says"
 
 
@@ -35,11 +35,12 @@ def find_samples(
     rule: SplitRule | None = None,
     classes: Sequence[str] = (),
     empty_masks: bool = False,
+    unlabelled: bool = False,
 ) -> Found:
     """Each image of a split with its mask, in natural order; folders, patterns and rules as `MaskFolder` takes them.
 
     Where *masks* has ``{class}``, the mask's path keeps it: it stands for one file a class, at least one of them there,
-    unless *empty_masks*.
+    unless *empty_masks*. With *unlabelled*, an image without a mask has None.
     """
     root, rule = as_path("root", root), rule or SplitRule()
     images, masks = str(as_path("images", images)), str(as_path("masks", masks))
@@ -58,7 +59,9 @@ def find_samples(
         raise InvalidValue(_no_images(images, left_out, there, both))
     chosen, unnamed = rule.choose(split, found, root)
     shown = _shown(root, filled(masks, split=source))
-    pairs = _paired(chosen, there, both.masks.folder, shown, "{class}" in masks, empty_masks)
+    if unlabelled and "{class}" not in masks:
+        there |= {stem: [] for stem in chosen if stem not in there}
+    pairs = _paired(chosen, there, both.masks.folder, shown, "{class}" in masks, empty_masks or unlabelled)
     known = {*found} if "{split}" in masks or "{split}" not in images else _stems(root, images, both)
     return Found(pairs, (*left_out, *unnamed, *_alone(there, known)))
 
@@ -134,7 +137,9 @@ def _paired(
     missing = [] if empty else [stem for stem in images if not masks.get(stem)]
     names = [Path(filled(shown, stem=stem)).name for stem in missing]
     _refuse(folder, "masks for every image, missing", names, _hint(missing, masks, images, folder))
-    return [(path, Path(filled(shown, stem=stem)) if by_class else masks[stem][0]) for stem, path in images.items()]
+    if by_class:
+        return [(path, Path(filled(shown, stem=stem))) for stem, path in images.items()]
+    return [(path, next(iter(masks[stem]), None)) for stem, path in images.items()]
 
 
 def _shown(root: Path, masks: str) -> str:
@@ -157,7 +162,9 @@ def _hint(missing: Sequence[str], masks: Mapping[str, object], images: Mapping[s
         told = around[0].replace(first, "{stem}", 1)
         return f" There is {around[0]!r}: if that is its mask, write masks='.../{told}.png'."
     close = did_you_mean(first, free, 1)
-    return f" {close[0]!r} has no image: is that the mask of {first!r}?" if close else ""
+    if close:
+        return f" {close[0]!r} has no image: is that the mask of {first!r}?"
+    return " If they shall have none, write unlabelled=True." if masks else ""
 
 
 def _stems(root: Path, images: str, both: Places) -> set[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from smp_feedback.data.inspection.contract import draws_undone, naming
+from smp_feedback.data.draws import draws_undone
+from smp_feedback.data.inspection.contract import naming
 from smp_feedback.data.inspection.headers import MOST_FILES, header_of, spread
 from smp_feedback.data.inspection.report import Size
 from smp_feedback.data.items import item_name, source

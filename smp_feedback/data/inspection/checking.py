@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from smp_feedback.data.batch import image_of, target_of
+from smp_feedback.data.draws import draws_undone
 from smp_feedback.data.inspection.agreement import disagreements
-from smp_feedback.data.inspection.contract import draws_undone, naming, read_whole, wrong_image, wrong_target
+from smp_feedback.data.inspection.contract import naming, read_whole, wrong_image, wrong_target
 from smp_feedback.data.inspection.counting import count_classes as count_classes
 from smp_feedback.data.inspection.headers import header_of
 from smp_feedback.data.inspection.problems import problems_of, worst_first

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,23 +70,3 @@ def naming(dataset: Any, index: int) -> Iterator[None]:
         raise
     except Exception as error:  # a stranger's dataset may raise anything
         raise InvalidInput(f"{item_name(dataset, index)}: {type(error).__name__}: {error}") from error
-
-
-@contextmanager
-def draws_undone() -> Iterator[None]:
-    """What is drawn inside, by torch, NumPy or Python, changes nothing that is drawn afterwards.
-
-    >>> torch.manual_seed(0), random.seed(0)
-    (<torch._C.Generator object at ...>, None)
-    >>> with draws_undone():
-    ...     first = torch.rand(()), random.random()
-    >>> first == (torch.rand(()), random.random())
-    True
-    """
-    numpys, pythons = np.random.get_state(), random.getstate()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        np.random.set_state(numpys)
-        random.setstate(pythons)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from smp_feedback.checks import check_bool, check_whole
-from smp_feedback.data.inspection.contract import MULTILABEL, draws_undone, naming
+from smp_feedback.data.draws import draws_undone
+from smp_feedback.data.inspection.contract import MULTILABEL, naming
 from smp_feedback.data.items import inherited, item_name
 from smp_feedback.data.masks.hints import wrong_labels
 from smp_feedback.data.progress import progress_bar

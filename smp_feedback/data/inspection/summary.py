@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from smp_feedback.data.draws import draws_undone
 from smp_feedback.data.files import by
 from smp_feedback.data.folder import MaskFolder
 from smp_feedback.data.images.reader import ImageReader
-from smp_feedback.data.inspection.contract import draws_undone, naming
+from smp_feedback.data.inspection.contract import naming
 from smp_feedback.data.inspection.headers import Header, header_of, spread
 from smp_feedback.data.inspection.problems import TRAIN, percent, problems_of
 from smp_feedback.data.inspection.report import Size, SplitReport
@@ -154,7 +155,8 @@ def _reader(dataset: Any) -> Callable[[int], Tensor] | None:
         return None
 
     def read(index: int) -> Tensor:
-        mask = base.labels(files_of(dataset, index)[1])
+        files = files_of(dataset, index)
+        mask = base.labels(files[1]) if files[1:] else dataset[index][1]  # a frame without a mask
         return mask if mask.numel() else dataset[index][1]  # one file a class, and of none of them: the image's size
 
     return read

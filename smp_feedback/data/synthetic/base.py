@@ -81,12 +81,16 @@ class Synthetic(Dataset[Sample], ABC):
     def scene(self, rng: np.random.Generator) -> Scene:
         """One clean image and its mask."""
 
+    def drawn(self, index: int) -> Scene:
+        """Item *index* without augmentation and noise."""
+        return self.scene(scene_generator(self.seed, index, self.split))
+
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
         i = checked_index(index, self.count)
-        drawn, labels = self.scene(scene_generator(self.seed, i, self.split))
+        drawn, labels = self.drawn(i)
         image, mask = augmented(self.transform, torch.from_numpy(drawn), torch.from_numpy(labels))
         image = in_unit(image, self.name(i))
         if self.noise:

@@ -91,6 +91,44 @@ def sequence(
     return torch.stack(film)
 
 
+def frame_field(
+    turbulence: Turbulence,
+    size: int | Sequence[int],
+    time: int,
+    *,
+    wind: float,
+    frame_rate: float,
+    generator: torch.Generator,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Frame *time*, >= 0, of a film as `sequence` draws them, without those before it: (2, H, W), in pixels.
+
+    A film is the same state of *generator* for each of its frames. Frame 0 is what `displacement_field` draws, and in
+    no wind so are all; what is finer than pixels is, in a wind, each frame's own.
+
+    Raises:
+        InvalidType, InvalidValue: For other arguments.
+
+    >>> air, draw = Turbulence(), lambda: torch.Generator().manual_seed(0)
+    >>> first = frame_field(air, 16, 0, wind=2.0, frame_rate=50.0, generator=draw())
+    >>> torch.equal(first, displacement_field(air, 16, generator=draw())[0])
+    True
+    """
+    checked_int("time", time, least=0)
+    check_number("wind", wind, least=0, unit=" m/s")
+    check_number("frame_rate", frame_rate, above=0, unit=" a second")
+    made, like = _prepared(turbulence, size, generator, device, dtype)
+    grid, slow, fine = _noise(made, generator, like)
+    if not (wind and time):
+        return _field(made, (grid, slow, fine))
+    blown = time * wind / frame_rate
+    turns = [_turn(turbulence, f, blown, generator).to(grid) for f in frequencies(height_width(size, 1))]
+    first = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    own = torch.Generator(generator.device).manual_seed(first + time)
+    return _field(made, (grid * turns[0], slow * turns[1], _normal(fine.shape, own, like)))
+
+
 def _prepared(
     turbulence: Turbulence,
     size: int | Sequence[int],
