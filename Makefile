@@ -51,6 +51,7 @@ bench: .venv/.dev
 	$(BIN)/python -m benchmarks.gains
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.recipes
+	$(BIN)/python -m benchmarks.look_cost
 	$(BIN)/python -m benchmarks.refinement_cost
 	$(BIN)/python -m benchmarks.restoration_cost
 

@@ -194,8 +194,8 @@ class Recurrent(LoopConfig):
 def carrying() -> list[str]:
     """The dynamics whose state may be carried on from one call to the next.
 
-    >>> carrying()
-    ['leaky', 'gated']
+    >>> {"leaky", "gated"} <= {*carrying()}, "decay" in carrying()
+    (True, False)
     """
     known = catalogue().dynamics
     return [name for name in known if known[name].carries]

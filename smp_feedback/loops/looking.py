@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, Self
 
 from torch import Tensor
 
@@ -88,6 +89,21 @@ class OneLook(StepByStep):
         step = Step.from_state_dict(saved, self._answer).to(next(self.parameters()).device)
         self._check_state(step)
         return step
+
+    def choose_cut(self, threshold: float | None) -> Self:
+        """Keep the change of the state that ``look(reset="auto")`` takes for a cut, in place; returns the model.
+
+        Raises:
+            InvalidType, InvalidValue: As the config's ``cut``.
+
+        >>> import smp_feedback as smpf
+        >>> model = smpf.create("PlainConv", feedback=smpf.Recurrent(dynamics="gated")).choose_cut(0.6)
+        >>> model.loop_config.cut
+        0.6
+        """
+        self.check_carries("choose_cut:")
+        self.feedback.config = replace(self.feedback.config, cut=threshold)
+        return self
 
     def _look(self, x: Tensor, before: Step | None) -> Step:
         told = self._told(1)

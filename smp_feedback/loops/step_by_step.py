@@ -65,7 +65,9 @@ class StepByStep(ClosedLoop):
         before, counted = begun.found()
         for t, turned in turns:
             new = t - begun.index if turned.looks is None else turned.looks
-            yield replace(self._step(t, size, turned._replace(looks=counted + new), before), _began=begun._began)
+            yield replace(
+                self._step(t, size, turned._replace(looks=counted + new), before), beginnings=begun.beginnings
+            )
             before = turned.state
 
     def _step(self, t: int, size: Size, turned: Turned, before: Tensor | None) -> Step:

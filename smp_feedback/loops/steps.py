@@ -10,17 +10,14 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
+from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.beginnings import Beginnings, check_mask
+from smp_feedback.loops.saved_look import check_saved
 from smp_feedback.loops.unroll import Turned
 from smp_feedback.ops.maps import Size, resize
 
 Answer = Callable[[Turned, Size], tuple[Tensor, Tensor | None]]
 """Computes the logits for an image of this size, and the labels of a model that has some."""
-
-SAVED = "state", "looks", "index", "size"
-"""What is saved of every look."""
-SAVED_WHERE_MADE = "before", "features", "began"
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,7 @@ class Step:
     Attributes:
         index: The step, from 0; of a call that goes on from another, from where that one ended.
         size: Height and width of the image.
+        beginnings: When each stream of the batch began; None where all did with the first look.
     """
 
     index: int
@@ -37,7 +35,7 @@ class Step:
     _turned: Turned
     _before: Tensor | None
     _answer: Answer
-    _began: Beginnings | None = None
+    beginnings: Beginnings | None = None
 
     @property
     def state(self) -> Tensor:
@@ -91,7 +89,7 @@ class Step:
             raise InvalidValue(f"{where}: a state holds real numbers; expected a floating-point dtype or a device.")
         precision = isinstance(where, torch.dtype)
         moved = self._map(lambda x: x if precision and not x.is_floating_point() else x.to(where))
-        return moved if precision or self._began is None else replace(moved, _began=self._began.to(where))
+        return moved if precision or self.beginnings is None else replace(moved, beginnings=self.beginnings.to(where))
 
     def reset(self, mask: Tensor) -> Self:
         """The same look, after which some streams of the batch begin anew: as if the next one were their first.
@@ -114,23 +112,18 @@ class Step:
         """
         check_mask(mask, len(self.state))
         mask = mask.to(self.state.device)
-        began = torch.zeros_like(mask, dtype=torch.long) if self._began is None else self._began.looks
-        return replace(self, _began=Beginnings(torch.where(mask, self.index + 1, began)))
+        began = torch.zeros_like(mask, dtype=torch.long) if self.beginnings is None else self.beginnings.looks
+        return replace(self, beginnings=Beginnings(torch.where(mask, self.index + 1, began)))
 
     def resized(self, size: Size, grid: Size) -> Self:
         """The same look for an image of another *size*, whose state is a map on *grid*."""
         return replace(self, size=size, _turned=self._turned._replace(state=resize(self.state, grid)))
 
-    @property
-    def beginnings(self) -> Beginnings | None:
-        """When each stream began; None where all did with the first look."""
-        return self._began
-
     def found(self) -> tuple[Tensor, Tensor]:
         """What the next look counts from: the state, zero where a stream begins anew, and how many looks each had."""
-        if self._began is None:
+        if self.beginnings is None:
             return self.state, self.looks
-        fresh = self._began.at(self.index + 1)
+        fresh = self.beginnings.at(self.index + 1)
         return self.state.masked_fill(fresh, 0.0), self.looks.masked_fill(fresh.flatten(), 0)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -153,7 +146,7 @@ class Step:
             "before": self._before,
             "features": self._turned.features,
             "looks": self.looks,
-            "began": None if self._began is None else self._began.looks,
+            "began": None if self.beginnings is None else self.beginnings.looks,
             "index": torch.tensor(self.index, device=device),
             "size": torch.tensor(self.size, device=device),
         }
@@ -166,7 +159,7 @@ class Step:
         Raises:
             InvalidType, InvalidInput: If *saved* is no saved look.
         """
-        _check_saved(saved)
+        check_saved(saved)
         h, w = (int(side) for side in saved["size"])
         turned = Turned(saved["state"], saved.get("features"), looks=saved["looks"])
         began = None if "began" not in saved else Beginnings(saved["began"])
@@ -178,20 +171,6 @@ class Step:
             _turned=self._turned.map(change),
             _before=None if self._before is None else change(self._before),
         )
-
-
-def _check_saved(saved: object) -> None:
-    """*saved* is what :meth:`Step.state_dict` gives."""
-    if not isinstance(saved, Mapping) or not all(isinstance(x, Tensor) for x in saved.values()):
-        raise InvalidType(f"{type(saved).__name__}: expected the tensors by name that step.state_dict() gave.")
-    missing, unknown = [name for name in SAVED if name not in saved], sorted(saved.keys() - {*SAVED, *SAVED_WHERE_MADE})
-    if missing or unknown:
-        said = f"has no {missing[0]!r}" if missing else f"has {unknown[0]!r}"
-        raise InvalidInput(f"A saved look has {', '.join(SAVED)}, and this one {said}; expected step.state_dict().")
-    state, looks = saved["state"], saved["looks"]
-    if state.ndim != 4 or looks.shape != state.shape[:1] or saved["size"].shape != (2,):
-        shapes = ", ".join(f"{name} {tuple(saved[name].shape)}" for name in SAVED)
-        raise InvalidInput(f"A saved look of {shapes}: expected (B, C, h, w), (B,), () and (2,).")
 
 
 def relative_change(old: Tensor | None, new: Tensor) -> Tensor:

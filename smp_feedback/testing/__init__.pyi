@@ -8,6 +8,7 @@ from .handling import check_batches as check_batches
 from .handling import check_devices as check_devices
 from .handling import check_exported as check_exported
 from .handling import check_saved as check_saved
+from .looks import check_looks as check_looks
 from .losses import check_loss as check_loss
 from .memory import check_stateless as check_stateless
 from .plugins import check_plugin as check_plugin

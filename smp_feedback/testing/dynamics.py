@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.dynamics import Dynamics
 from smp_feedback.errors import FeedbackError
+from smp_feedback.factory import create
 from smp_feedback.registry.public import catalogue
-from smp_feedback.testing.architectures import check_loop
+from smp_feedback.testing.architectures import SMALL, check_loop
+from smp_feedback.testing.looks import check_looks
 from smp_feedback.testing.memory import check_unchanged, contents
 
 CHANNELS = 6
@@ -26,7 +28,8 @@ def check_dynamics(name: str, **settings: Any) -> None:
 
     Weights are drawn at random: what is promised holds for any. Where ``tail`` is defined, the state stays within the
     sum of ``size(t, steps)``, ``tail(t)`` covers all later sizes, and ``steps="auto"`` stops where the rest is small.
-    A small U-Net with it keeps the promises of every model, saved and loaded too.
+    A small U-Net with it keeps the promises of every model, saved and loaded too; where the state is carried on, those
+    of :func:`check_looks`.
 
     Args:
         name: A registered name.
@@ -50,6 +53,8 @@ def check_dynamics(name: str, **settings: Any) -> None:
             check_bound(trained(config))
             check_tail(trained(config))
         check_loop(config.loop, **told)
+        if made.carries:
+            check_looks(create(**SMALL, feedback=config), torch.rand(2, 3, 64, 64))
 
 
 def trained(config: Recurrent) -> Dynamics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pickle
 
@@ -84,6 +85,43 @@ def test_every_architecture_passes(name):
 def test_members_of_a_family_pass(name):
     side = timm.get_pretrained_cfg(name.removeprefix("timm/")).input_size[-1]
     testing.check_architecture(name, torch.rand(2, 3, side, side), feedback={"steps": 2}, classes=4)
+
+
+@pytest.mark.parametrize("name", a_few(OURS["architectures"], "PlainConv", "FPN", "DFMResNet18"))
+def test_every_architecture_looks_once_a_frame(name):
+    arguments, side = ARCHITECTURES.get(name, (ENCODER, 64))
+    feedback = smpf.Recurrent(dynamics="gated", steps=2)
+    model = smpf.create(name, encoder_weights=None, classes=3, feedback=feedback, **arguments)
+    testing.check_looks(model, torch.rand(2, 3, side, side))
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("insert", ["input", "stem", "stage:2"])
+@pytest.mark.parametrize("statistics", ["per_step", "shared"])
+def test_wherever_the_feedback_enters_it_looks_once_a_frame(insert, statistics):
+    feedback = smpf.Recurrent(dynamics="gated", steps=3, insert=insert, statistics=statistics)
+    testing.check_looks(smpf.create(**SMALL, feedback=feedback), torch.rand(2, 3, 64, 64))
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (lambda call, kept: call() * (1 + 0.1 * len(kept)), "is not that of the trajectory"),
+        (lambda call, kept: call().flip(0), "a stream"),
+    ],
+)
+def test_a_model_that_remembers_or_mixes_its_streams_is_found_out(fault, words):
+    model, kept = smpf.create("PlainConv", feedback=smpf.Recurrent(dynamics="gated")), []
+    body = model.cut.body
+
+    def faulty(base, image):
+        output, features = body(base, image)
+        kept.append(1)
+        return fault(lambda: output, kept), features
+
+    model.feedback.cut = dataclasses.replace(model.cut, body=faulty)
+    with pytest.raises(AssertionError, match=words):
+        testing.check_looks(model, torch.rand(2, 3, 16, 16))
 
 
 CUT_BY = {

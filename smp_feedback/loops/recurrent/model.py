@@ -22,26 +22,21 @@ from smp_feedback.loops.beginnings import Beginnings
 from smp_feedback.loops.call import Told
 from smp_feedback.loops.recurrent.carrying import check_before, check_carries, check_channels, found_by
 from smp_feedback.loops.recurrent.early_stop import AnswersAlike, ComesToRest, Settling, StoppingRule
+from smp_feedback.loops.recurrent.opening import open_base
 from smp_feedback.loops.recurrent.state import RecurrentFeedback, look_once
 from smp_feedback.loops.recurrent.step import Recurrence
 from smp_feedback.loops.recurrent.streams import Apart, Together, rows_of
 from smp_feedback.loops.steps import Step
 from smp_feedback.loops.unroll import Share, Turn, Turned, unroll
-from smp_feedback.models.builder import check_reads_logits
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.dirichlet import log_concentration
 from smp_feedback.ops.maps import Size, as_map, filled, laid_out_as, size_of
 from smp_feedback.ops.reading import labels_of
 from smp_feedback.projections import View
-from smp_feedback.registry.public import catalogue
-from smp_feedback.surgery.cuts import Cut, cut_of
-from smp_feedback.surgery.extension import evaluating, extend
-from smp_feedback.surgery.insertion import enter
-from smp_feedback.surgery.insertion_point import InsertionPoint
-from smp_feedback.surgery.probe import Probe, noise, probe
-from smp_feedback.surgery.proof import check_elsewhere, prove
-from smp_feedback.surgery.step_batchnorm import add_statistics, adopt, tracking_norms
-from smp_feedback.surgery.step_context import Once, StepContext
+from smp_feedback.surgery.cuts import Cut
+from smp_feedback.surgery.extension import extend
+from smp_feedback.surgery.step_batchnorm import adopt
+from smp_feedback.surgery.step_context import Once
 
 
 class RecurrentModel(FeedbackModel):
@@ -54,23 +49,7 @@ class RecurrentModel(FeedbackModel):
     def close(cls, base: nn.Module, config: LoopConfig, in_channels: int | None = None) -> RecurrentModel:
         """Close *base* into the loop, in place: probe it, let it read the feedback, prove nothing changed."""
         assert isinstance(config, Recurrent)
-        if config.output == "dirichlet":
-            check_reads_logits(base, "output='dirichlet'")
-        if catalogue().projections[config.fed_back].reads_logits:
-            check_reads_logits(base, f"projection={config.fed_back!r}")
-        cut_of(base)  # what cannot be cut need not be asked anything
-        with evaluating(base):
-            seen = probe(base, in_channels, dirichlet=config.output == "dirichlet")
-            like = next(base.parameters())
-            feedback = RecurrentFeedback(config, seen, seen.cut.readout(base)).to(like.device, like.dtype)
-            feedback.entry, feedback.readers = enter(base, config, seen, feedback.projection.channels)
-            early = feedback.entry.before(base)
-            norms = {name: norm for name, norm in tracking_norms(base).items() if norm not in early}
-            feedback.statistics = add_statistics(norms, rows=feedback.statistics_rows())
-            feedback.entry = _proven(base, seen, feedback)
-            check_elsewhere(base, seen)
-        for weight in feedback.readers.parameters() if config.feedback_init else ():
-            nn.init.normal_(weight, std=config.feedback_init)
+        feedback = open_base(base, config, in_channels)
         model = extend(base, cls)
         model.feedback = feedback.train(base.training)
         return model
@@ -227,16 +206,3 @@ class RecurrentModel(FeedbackModel):
     def _answer(self, turned: Turned, size: Size) -> tuple[Tensor, Tensor | None]:
         labels = None if turned.features is None else self.cut.labels(self, turned.features)
         return self._logits(turned.state, size), labels
-
-
-def _proven(base: nn.Module, seen: Probe, feedback: RecurrentFeedback) -> InsertionPoint:
-    """The place where the feedback enters, proven: nothing has changed, and what is kept is exact."""
-    entry, stem = feedback.entry, feedback.config.stem
-    once = entry.once(base, seen.image)._replace(image=seen.image)
-    u = noise(base, (1, feedback.projection.channels, *entry.grid(seen.image, once)))
-    step = StepContext(entry.carry(base, u), feedback.readers)
-    if not prove(base, seen, step, stem):
-        entry, once = entry.forgetful(), once._replace(heard=())
-    for _ in range(2 if once.stages else 1):  # the first look must leave what is kept as it was
-        prove(base, seen, step._replace(once=once), stem)
-    return entry

@@ -1,0 +1,432 @@
+"""One look a frame: the caller holds the state, streams begin anew one by one, and nothing else changes."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from small_base import SmallBase
+from torch import nn
+from torch.nn import functional as F
+
+import smp_feedback as smpf
+from smp_feedback.config.recurrent import carrying
+from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, SurgeryError
+from smp_feedback.loops.steps import relative_change
+from smp_feedback.registry.public import catalogue
+
+FRAMES = torch.rand(9, 3, 3, 8, 6, generator=torch.Generator().manual_seed(3)).double()  # three streams
+IMAGE = FRAMES[0]
+FIRST = torch.tensor([True, False, False])
+NORMS = {
+    "a row a step": (nn.BatchNorm2d(6), {}),
+    "one row": (nn.BatchNorm2d(6), {"statistics": "shared"}),
+    "of the image": (nn.GroupNorm(2, 6), {}),
+    "none": (nn.Identity(), {}),
+}
+KINDS = {
+    "residual in name only": {"dynamics": "leaky", "tau": 3.0},
+    "gated": {"dynamics": "gated"},
+    "answer": {"dynamics": "gated", "projection": "answer+state"},
+    "dirichlet": {"dynamics": "leaky", "tau": 2.0, "output": "dirichlet"},
+    "pixel": {"dynamics": "leaky", "projection": "state", "norm_error": "pixel"},
+}
+
+
+def closed(norm="a row a step", **config):
+    """A loop in float64 whose feedback is heard, with statistics of every step that differ."""
+    torch.manual_seed(0)
+    layer, more = NORMS[norm]
+    told = {"steps": 4, "feedback_init": 1.0, "dynamics": "gated", **more, **config}
+    model = smpf.wrap(SmallBase(copy.deepcopy(layer)), smpf.Recurrent(**told)).double()
+    for _ in range(3):
+        model.train()(torch.rand(4, 3, 8, 6).double())
+    return model.eval()
+
+
+def looked(model, frames, before=None):
+    steps = []
+    for frame in frames:
+        before = model.look(frame, before)
+        steps.append(before)
+    return steps
+
+
+def gradients(model, lost):
+    model.zero_grad(set_to_none=True)
+    lost.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def alike(one, other):
+    assert one.keys() == other.keys()
+    for name, gradient in one.items():
+        torch.testing.assert_close(gradient, other[name], rtol=1e-9, atol=1e-12, msg=name)
+
+
+# --- one look is one look of a call
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dynamics", carrying())
+def test_looks_at_one_image_are_its_trajectory_to_the_bit(dynamics, norm):
+    """Seven of them, where four have statistics of their own."""
+    model = closed(norm, dynamics=dynamics)
+    path = model.trajectory(IMAGE, 7)
+    whole = list(model.iterate(IMAGE, 7))
+    for t, step in enumerate(looked(model, [IMAGE] * 7)):
+        assert torch.equal(step.logits, path[t])
+        assert torch.equal(step.change, whole[t].change)
+        assert (step.index, step.looks.tolist()) == (t, [t + 1] * 3)
+
+
+@torch.no_grad()
+def test_a_film_ends_on_the_row_of_the_last_step_that_has_one():
+    model = closed(steps=2)
+    own, later = model.norm._buffers["running_mean"], model.feedback.statistics[0].running_mean
+    assert later.shape == (1, 6)
+    assert not torch.equal(own, later[0])
+    steps = looked(model, FRAMES)
+    later += 1.0
+    others = looked(model, FRAMES)
+    assert torch.equal(steps[0].logits, others[0].logits)
+    assert not any(torch.equal(a.logits, b.logits) for a, b in zip(steps[1:], others[1:], strict=True))
+
+
+@torch.no_grad()
+def test_streams_in_turns_do_not_disturb_each_other():
+    model = closed()
+    films = FRAMES, FRAMES.flip(-1)
+    alone = [looked(model, film) for film in films]
+    before = [None, None]
+    for t in range(len(FRAMES)):
+        for i, film in enumerate(films):
+            before[i] = model.look(film[t], before[i])
+            assert torch.equal(before[i].logits, alone[i][t].logits)
+
+
+@torch.no_grad()
+def test_a_look_asks_no_rule_of_stopping(monkeypatch):
+    model, plain = closed(tolerance=0.9), closed()
+    for step, other in zip(looked(model, FRAMES), looked(plain, FRAMES), strict=True):
+        assert torch.equal(step.logits, other.logits)
+
+
+@torch.no_grad()
+def test_a_map_is_resized_to_another_image_and_its_change_is_counted_from_there():
+    model = closed()
+    first = model.look(IMAGE)
+    larger = torch.rand(3, 3, 16, 12).double()
+    step = model.look(larger, first)
+    found = F.interpolate(first.state, (16, 12), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(step.change, relative_change(found, step.state))
+    assert step.logits.shape[-2:] == (16, 12)
+
+
+# --- what cannot look
+
+
+OTHERS = {
+    "score": smpf.Score(filters=4, additional_pools=1),
+    "restoration": smpf.Restoration(depth=2, filters=2),
+    "restoration around": smpf.Restoration(depth=2, filters=2, base=smpf.Recurrent(steps=2, dynamics="gated")),
+}
+
+
+@pytest.mark.parametrize("loop", OTHERS)
+def test_another_loop_refuses_by_name_with_the_one_that_looks(loop):
+    model = smpf.wrap(SmallBase(nn.Identity()), OTHERS[loop])
+    name = loop.partition(" ")[0]
+    for ways in (lambda: model.look(torch.rand(1, 3, 8, 8)), lambda: model.step_from({}), lambda: smpf.Film(model)):
+        with pytest.raises(InvalidValue, match=f"feedback='{name}' begins anew with every image; feedback='recurrent'"):
+            ways()
+
+
+@pytest.mark.parametrize("dynamics", [name for name in catalogue().dynamics if name not in carrying()])
+def test_dynamics_that_do_not_carry_are_refused_at_the_first_look_with_those_that_do(dynamics):
+    model, worked = closed(dynamics=dynamics), []
+    model.conv.register_forward_pre_hook(lambda *call: worked.append(call))
+    with pytest.raises(InvalidValue, match=f"look: dynamics='{dynamics}' weighs.*'gated' or 'leaky'"):
+        model.look(IMAGE)
+    with pytest.raises(InvalidValue, match=f"Film: dynamics='{dynamics}'"):
+        smpf.Film(model)
+    with pytest.raises(InvalidValue, match=f"cut=0.5: dynamics='{dynamics}' carries no state.*'gated' or 'leaky'"):
+        smpf.Recurrent(dynamics=dynamics, cut=0.5)
+    assert not worked
+
+
+def test_what_does_not_fit_is_refused_before_any_work():
+    model, worked = closed(), []
+    step = model.look(IMAGE)
+    model.conv.register_forward_pre_hook(lambda *call: worked.append(call))
+    for kind, words, call in (
+        (InvalidInput, "of 3 images and 8 channels; expected 2 and 8", lambda: model.look(IMAGE[:2], step)),
+        (InvalidType, r"before=2 \(int\): expected a Step that look", lambda: model.look(IMAGE, 2)),
+        (InvalidInput, "rank 4", lambda: model.look(FRAMES, step)),
+        (InvalidValue, "reset='auto': this model has learned no threshold", lambda: model.look(IMAGE, reset="auto")),
+        (InvalidValue, "reset='always': expected 'auto'", lambda: model.look(IMAGE, reset="always")),
+        (InvalidValue, "reset=0: expected a number > 0", lambda: model.look(IMAGE, reset=0)),
+        (InvalidType, "reset=True", lambda: model.look(IMAGE, reset=True)),
+        (InvalidValue, "reset=0.5 in training", lambda: model.train().look(IMAGE, reset=0.5)),
+        (InvalidType, r"mask=\[True\]", lambda: step.reset([True])),
+        (InvalidType, "mask of dtype torch.int64", lambda: step.reset(torch.tensor([0, 1, 1]))),
+        (InvalidInput, r"mask of shape \(2,\): expected \(3,\)", lambda: step.reset(torch.tensor([True, False]))),
+        (InvalidValue, "torch.int64: a state holds real numbers", lambda: step.to(torch.int64)),
+        (InvalidValue, "cut=0", lambda: model.choose_cut(0)),
+    ):
+        with pytest.raises(kind, match=words):
+            call()
+    assert not worked
+
+
+def test_a_hook_of_the_model_itself_is_not_gone_past():
+    model = closed()
+    model.register_forward_hook(lambda *call: None)
+    with pytest.raises(SurgeryError, match=r"look opens this .* without its forward hook"):
+        model.look(IMAGE)
+
+
+# --- streams that begin anew
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_that_is_reset_is_a_new_one_and_its_neighbours_go_on(kind, norm):
+    model = closed(norm, **KINDS[kind])
+    going = looked(model, FRAMES)
+    anew = looked(model, FRAMES[4:])
+    reset = looked(model, FRAMES[4:], going[3].reset(FIRST))
+    for step, new, old in zip(reset, anew, going[4:], strict=True):
+        for name in ("logits", "state", "change", "looks"):
+            expected = torch.cat([getattr(new, name)[:1], getattr(old, name)[1:]])
+            torch.testing.assert_close(getattr(step, name), expected, rtol=1e-10, atol=1e-12, msg=name)
+    assert not torch.allclose(anew[0].logits, going[4].logits), "what was fed back is not heard"
+
+
+SCHEDULE = st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=2, max_size=9)
+
+
+@settings(max_examples=12, deadline=None)
+@given(SCHEDULE)
+def test_whoever_begins_when_each_stream_answers_as_alone(schedule):
+    for norm in ("a row a step", "of the image"):
+        model, before, alone = MODELS[norm], None, [None, None, None]
+        with torch.no_grad():
+            for frame, anew in zip(FRAMES, schedule, strict=False):
+                before = model.look(frame, before if before is None else before.reset(torch.tensor(anew)))
+                for i, begins in enumerate(anew):
+                    alone[i] = model.look(frame[i : i + 1], None if begins else alone[i])
+                    torch.testing.assert_close(before.logits[i], alone[i].logits[0], rtol=1e-9, atol=1e-10)
+                    assert before.looks[i] == alone[i].looks[0]
+
+
+MODELS = {norm: closed(norm, dynamics="leaky", tau=2.0) for norm in ("a row a step", "of the image")}
+
+
+@torch.no_grad()
+def test_a_reset_between_looks_of_one_call_is_kept_through_it_and_with_a_rule_of_stopping():
+    for rule in (5, smpf.until_settled(2, at_most=5)):
+        model = closed(hears := "a row a step", dynamics="leaky", tau=3.0)
+        before = model.look(IMAGE).reset(FIRST)
+        *_, last = model.iterate(IMAGE, rule, before=before)
+        for i in range(3):
+            *_, alone = model.iterate(IMAGE[i : i + 1], rule, before=None if i == 0 else model.look(IMAGE[i : i + 1]))
+            torch.testing.assert_close(last.logits[i], alone.logits[0], rtol=1e-9, atol=1e-10, msg=hears)
+            assert last.looks[i] == alone.looks[0]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm", ["a row a step", "one row"])
+def test_a_drawn_first_state_is_drawn_for_who_begins(norm):
+    model = closed(norm, init_std=0.5)
+    before = model.look(IMAGE)
+    torch.manual_seed(5)
+    new = model.look(FRAMES[1] if norm == "one row" else FRAMES[1][:1])
+    torch.manual_seed(5)
+    step = model.look(FRAMES[1], before.reset(FIRST))
+    torch.testing.assert_close(step.logits[:1], new.logits[:1])
+    torch.testing.assert_close(step.logits[1:], model.look(FRAMES[1], before).logits[1:])
+
+
+def test_in_training_who_begins_is_counted_in_the_statistics_of_the_first_look():
+    model = closed(steps=2).train()
+    before = model.look(IMAGE)
+    later = model.feedback.statistics[0]
+    counts = [model.norm._buffers["num_batches_tracked"].item(), later.num_batches_tracked.item()]
+    model.look(IMAGE, before)
+    model.look(IMAGE, before.reset(FIRST))
+    model.look(IMAGE, before.reset(FIRST | True))
+    found = [model.norm._buffers["num_batches_tracked"].item(), later.num_batches_tracked.item()]
+    assert [b - a for a, b in zip(counts, found, strict=True)] == [2, 2]
+
+
+def test_it_waits_for_the_device_once_a_reset_and_never_without(monkeypatch):
+    waits = []
+    for name in ("nonzero", "item", "__bool__", "__int__", "__float__", "tolist", "cpu"):
+        real = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor, name, lambda x, *a, _real=real, _name=name: waits.append(_name) or _real(x, *a)
+        )
+    for norm, expected in (("a row a step", ["tolist"]), ("of the image", []), ("one row", [])):
+        model = closed(norm)
+        with torch.no_grad():
+            waits.clear()
+            step = looked(model, FRAMES)[-1].detach()
+            assert not waits
+            looked(model, FRAMES, step.reset(FIRST))
+        assert waits == expected
+
+
+# --- cuts
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm", ["a row a step", "of the image"])
+def test_a_cut_is_told_by_the_change_and_the_frame_is_a_first_one(norm):
+    """The first stream's film is cut at the fifth frame; the others stand still."""
+    model = closed(norm, feedback_init=0.1)
+    film = IMAGE.expand(8, *IMAGE.shape).clone()
+    film[4:, 0] = 1 - FRAMES[1, 0]
+    plain = looked(model, film)
+    still = max(step.change.max().item() for step in plain[2:4])
+    threshold = (plain[4].change[0].item() + still) / 2
+    assert still < threshold < plain[4].change[0], "the film is no film with a cut"
+    model.choose_cut(threshold)
+    before, by_hand = None, None
+    for t, frame in enumerate(film):
+        before = model.look(frame, before, reset="auto")
+        by_hand = model.look(frame, by_hand.reset(FIRST) if t == 4 else by_hand)
+        assert torch.equal(before.logits, by_hand.logits)
+        assert before.looks.tolist() == [t - 3 if t > 3 else t + 1, t + 1, t + 1]
+    assert model.look(film[5], plain[3], reset=1e9).looks.tolist() == [5, 5, 5]
+    assert smpf.Recurrent.from_dict(model.config["feedback"]).cut == threshold
+
+
+@torch.no_grad()
+def test_the_first_two_looks_are_no_cuts_so_a_threshold_that_is_too_low_does_not_keep_a_stream_at_its_beginning():
+    model, before, found = closed(), None, []
+    for frame in FRAMES[:7]:
+        before = model.look(frame, before, reset=1e-9)
+        found.append(before.looks.tolist())
+    assert found == [[1] * 3, [2] * 3, [1] * 3, [2] * 3, [1] * 3, [2] * 3, [1] * 3]
+
+
+# --- a look that is moved, and one that is saved
+
+
+@torch.no_grad()
+def test_a_look_moves_with_all_that_it_holds():
+    model = closed()
+    step = looked(model, FRAMES[:3])[-1].reset(FIRST)
+    there = step.to("meta")
+    assert {x.device.type for x in (there.state, there.change, there.looks, there.beginnings.looks)} == {"meta"}
+    half = step.to(torch.float32)
+    assert (half.state.dtype, half.looks.dtype) == (torch.float32, torch.int64)
+    torch.testing.assert_close(
+        model.look(FRAMES[3], half).logits, model.look(FRAMES[3], step).logits, rtol=1e-4, atol=1e-4
+    )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("file", ["torch", "safetensors"])
+def test_a_saved_look_goes_on_to_the_bit(file, tmp_path):
+    model = closed()
+    step = looked(model, FRAMES[:3])[-1].reset(FIRST)
+    path = tmp_path / "look"
+    if file == "torch":
+        torch.save(step.state_dict(), path)
+        saved = torch.load(path, weights_only=True)
+    else:
+        save_file(step.state_dict(), path)
+        saved = load_file(path)
+    found = copy.deepcopy(model).step_from(saved)
+    for name in ("logits", "change", "looks", "index", "size"):
+        ours, theirs = getattr(found, name), getattr(step, name)
+        assert torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
+    for ours, theirs in zip(looked(model, FRAMES[3:], found), looked(model, FRAMES[3:], step), strict=True):
+        assert torch.equal(ours.logits, theirs.logits)
+
+
+FRESH = """
+import sys, torch, smp_feedback as smpf
+torch.set_num_threads(1)
+model = smpf.from_pretrained(sys.argv[1]).eval()
+saved, frame = torch.load(sys.argv[2], weights_only=True)
+with torch.no_grad():
+    torch.save(model.look(frame, model.step_from(saved)).logits, sys.argv[3])
+"""
+
+
+@pytest.mark.sweep
+@torch.no_grad()
+def test_a_look_goes_on_in_a_fresh_process(tmp_path):
+    config = smpf.Recurrent(dynamics="gated", feedback_init=0.5)
+    model = smpf.create("Unet", "tu-test_resnet.r160_in1k", None, classes=3, feedback=config).eval()
+    frames = torch.rand(2, 2, 3, 64, 64)
+    step = model.look(frames[0])
+    model.save_pretrained(tmp_path / "model")
+    torch.save((step.state_dict(), frames[1]), tmp_path / "look")
+    files = [str(tmp_path / name) for name in ("model", "look", "logits")]
+    subprocess.run([sys.executable, "-c", FRESH, *files], check=True)
+    assert torch.equal(torch.load(files[-1], weights_only=True), model.look(frames[1], step).logits)
+
+
+def test_what_is_no_saved_look_is_refused():
+    model, other = closed(), closed(channels=4)
+    saved = model.look(IMAGE).state_dict()
+    for kind, words, wrong in (
+        (InvalidType, "list: expected the tensors by name", [saved]),
+        (InvalidType, "dict: expected the tensors by name", {**saved, "index": 3}),
+        (InvalidInput, "has no 'looks'", {k: v for k, v in saved.items() if k != "looks"}),
+        (InvalidInput, "has 'weight'", {**saved, "weight": saved["state"]}),
+        (InvalidInput, r"state \(8, 8, 6\)", {**saved, "state": saved["state"][0]}),
+    ):
+        with pytest.raises(kind, match=words):
+            model.step_from(wrong)
+    with pytest.raises(InvalidInput, match="A state of 8 channels: this model's has 10"):
+        other.step_from(saved)
+
+
+# --- gradients
+
+
+FLOWS = {"all": {}, "grad_steps": {"grad_steps": 1}, "recompute": {"recompute": True}}
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_gradient_goes_through_all_frames_whatever_a_call_lets_through(flow):
+    """grad_steps counts the looks of one call, of which a look has one."""
+    model, whole = closed(**FLOWS[flow]), closed()
+    ours = gradients(model, sum(step.logits.square().mean() for step in looked(model, [IMAGE] * 4)))
+    alike(ours, gradients(whole, whole.trajectory(IMAGE, 4).square().mean((1, 2, 3, 4)).sum()))
+
+
+@pytest.mark.parametrize("told", ["config", "detach()"])
+def test_no_gradient_crosses_a_look_that_is_detached(told):
+    model, each = closed(detach=told == "config"), closed(detach=True)
+    steps, before = [], None
+    for _ in range(4):
+        before = model.look(IMAGE, before.detach() if before is not None and told == "detach()" else before)
+        steps.append(before)
+    ours = gradients(model, sum(step.logits.square().mean() for step in steps))
+    alike(ours, gradients(each, sum(step.logits.square().mean() for step in each.iterate(IMAGE, 4))))
+    through = closed()
+    every = gradients(through, sum(step.logits.square().mean() for step in looked(through, [IMAGE] * 4)))
+    assert not torch.allclose(ours["conv.weight"], every["conv.weight"])
+
+
+def test_no_gradient_reaches_what_was_before_a_reset():
+    model = closed()
+    before = model.look(IMAGE)
+    before.state.retain_grad()
+    model.look(IMAGE, before.reset(FIRST)).logits.sum().backward()
+    assert not before.state.grad[0].any()
+    assert before.state.grad[1:].flatten(1).any(1).all()
