@@ -22,14 +22,14 @@ class Source(NamedTuple):
     Attributes:
         frames: Makes them, (C, H, W) each, for a model of this config; read when they are asked for.
         rate: Frames a second.
-        count: How many there are, as far as that is known.
+        length: How many there are, as far as that is known.
         names: What they are called, where they are files.
         endless: Whether there are always more.
     """
 
     frames: Callable[[DataConfig], Iterable[Tensor]]
     rate: Fraction | float = 25.0
-    count: int | None = None
+    length: int | None = None
     names: list[str] | None = None
     endless: bool = False
 
@@ -52,7 +52,7 @@ def source_of(args: Any) -> Iterator[Source]:
         yield of_video(args.video, count)
     else:
         names = [str(path) for path in find_images(args.images)[0]][:count]
-        yield Source(lambda config: _read(args.images, config), count=len(names), names=names)
+        yield Source(lambda config: _read(args.images, config), length=len(names), names=names)
 
 
 def _read(folder: str, config: DataConfig) -> Iterator[Tensor]:

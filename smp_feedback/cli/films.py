@@ -87,7 +87,7 @@ def predict_film(args: Any, made: Any) -> None:
         answers = answers_of(args, made)
         say(about(answers))
         tally, masks = Tally(answers), masks_of(args, source, answers.config, out)
-        bar = progress_bar("frames", source.count, wanted=made.trainer.enable_progress_bar is not False)
+        bar = progress_bar("frames", source.length, wanted=made.trainer.enable_progress_bar is not False)
         with interruptible(source.endless) as frames_of, bar as advance:
             frames = itertools.islice(frames_of(source.frames(answers.config)), args.frames)
             seen = tally.counted(answers.answers(frames), masks, advance)
