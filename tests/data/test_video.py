@@ -7,9 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from smp_feedback.data import VideoFrames, write_video
-from smp_feedback.data.films import video
+from smp_feedback.data import Clips, LabelledVideo, VideoFrames, check_dataset, write_video
+from smp_feedback.data.films import video, video_dataset
 from smp_feedback.errors import DataWarning, InvalidInput, InvalidType, InvalidValue, MissingExtra
 
 av = pytest.importorskip("av")
@@ -254,3 +255,53 @@ def test_where_torchcodec_finds_no_ffmpeg_pyav_reads(tmp_path, monkeypatch):
     assert VideoFrames(path).reader == "pyav"
     with pytest.raises(InvalidInput, match="finds no FFmpeg, or cannot read it; write reader='pyav'"):
         list(VideoFrames(path, reader="torchcodec"))
+
+
+# --- with masks
+
+
+def labelled(root, count=12, masks=range(12), **how):
+    """Frame k is as bright as k, and its mask is all k."""
+    frames = [torch.full((3, 16, 24), 0.05 * k) for k in range(count)]
+    (root / "masks").mkdir()
+    for k in masks:
+        Image.new("L", (24, 16), k).save(root / "masks" / f"m_{k:04}.png")
+    video = write_video(root / "a.mp4", frames, 10)
+    return LabelledVideo(video, root / "masks", **{"classes": [str(k) for k in range(count)]} | how)
+
+
+def test_frames_of_a_video_have_their_masks_in_any_order(tmp_path):
+    data = labelled(tmp_path, transform="flip")
+    assert (len(data), data.films) == (12, (range(12),))
+    for i in (7, 2, 11, 0):
+        image, mask = data[i]
+        assert image.mean().item() == pytest.approx(0.05 * i, abs=0.02)
+        assert mask.unique().tolist() == [i]
+    frames, masks = Clips(data, length=3, every=2)[5]
+    assert masks[:, 0, 0].tolist() == [5, 7, 9]
+    assert frames.mean((1, 2, 3)).tolist() == pytest.approx([0.25, 0.35, 0.45], abs=0.02)
+    check_dataset(data)
+
+
+def test_a_clip_reads_a_video_once(tmp_path, monkeypatch):
+    data, opened = labelled(tmp_path, size=8), []
+    monkeypatch.setattr(
+        video_dataset, "opened", lambda path, opened_by=video_dataset.opened: opened.append(path) or opened_by(path)
+    )
+    assert Clips(data, length=10)[1][0].shape == (10, 3, 8, 8)
+    assert len(opened) == 1
+
+
+def test_frames_without_a_mask_count_for_nothing(tmp_path):
+    with pytest.raises(InvalidValue, match=r"10 of 12 frames have no mask, such as frame 0: write ignore_index=255"):
+        labelled(tmp_path, masks=[3, 4])
+    data = LabelledVideo(tmp_path / "a.mp4", tmp_path / "masks", classes=list("abcdef"), ignore_index=255)
+    assert [int(mask.unique()) for _, mask in data] == [255] * 3 + [3, 4] + [255] * 7
+
+
+@pytest.mark.parametrize(("name", "match"), [("12.png", "belongs to no frame"), ("x3.png", "masks of one frame")])
+def test_masks_that_fit_no_frame_are_named(tmp_path, name, match):
+    labelled(tmp_path)
+    Image.new("L", (24, 16)).save(tmp_path / "masks" / name)
+    with pytest.raises(InvalidValue, match=match):
+        LabelledVideo(tmp_path / "a.mp4", tmp_path / "masks", classes=["a"])
