@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -25,7 +27,8 @@ WORDS = {
     "wrap_torchvision": "--name lraspp_mobilenet_v3_large --size 64",
     "write_a_plugin": "--train_steps 2",
 }
-FILES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+SERVING = ["film_without_torch"]  # given a model, and without this package
+FILES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in SERVING)
 pytestmark = pytest.mark.usefixtures("restored")  # what an example registers is gone, afterwards
 
 
@@ -45,7 +48,7 @@ def test_every_example_is_run_here():
     assert set(FILES) == set(WORDS)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", FILES + SERVING)
 def test_an_example_is_described(name):
     page = (EXAMPLES / "README.md").read_text()
     assert f"]({name}.py)" in page
@@ -124,6 +127,38 @@ def test_the_example_of_a_maze_scores_every_size_and_films_the_largest(tmp_path,
     with Image.open(tmp_path / "maze.gif") as film:
         assert film.n_frames >= 2
         assert film.width > 7 * 40, "pixels large enough to be counted"
+
+
+def test_a_film_through_one_file_is_looked_at_as_by_its_model_in_a_process_without_torch(tmp_path):
+    av = pytest.importorskip("av")
+    torch.manual_seed(0)
+    loop = smpf.Recurrent(steps=2, dynamics="gated", projection="probabilities", feedback_init=1.0)
+    model = smpf.create("PlainConv", classes=3, feedback=loop).eval()
+    model.data_config = smpf.DataConfig(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+    smpf.export(model, tmp_path / "look.onnx", look=True, image=torch.rand(1, 3, 24, 32))
+    with av.open(str(tmp_path / "in.mp4"), "w") as film:
+        stream = film.add_stream("libx264", rate=12)
+        stream.height, stream.width = 24, 32
+        for noise in torch.randint(0, 256, (6, 24, 32, 3), dtype=torch.uint8).numpy():
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        film.mux(stream.encode())
+    step, seen = None, list(example("film_without_torch").looks(tmp_path / "look.onnx", str(tmp_path / "in.mp4")))
+    assert len(seen) == 6
+    with torch.inference_mode():
+        for pixels, logits in seen:
+            step = model.look(model.preprocess(torch.from_numpy(pixels).permute(2, 0, 1))[None], step)
+            wanted = step.logits[0].numpy()
+            assert np.abs(logits - wanted).max() <= 1e-4 * max(1, np.abs(wanted).max())
+    code = f"""if True:
+        import runpy, sys
+        sys.argv = ["example", "look.onnx", "in.mp4", "out.mp4"]
+        runpy.run_path({str(EXAMPLES / "film_without_torch.py")!r}, run_name="__main__")
+        assert not {{"torch", "smp_feedback"}} & set(sys.modules)
+    """
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "wrote out.mp4\n"), run.stderr
+    with av.open(str(tmp_path / "out.mp4")) as film:
+        assert (film.streams.video[0].average_rate, len(list(film.decode(video=0)))) == (12, 6)
 
 
 @pytest.mark.sweep

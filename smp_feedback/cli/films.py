@@ -1,66 +1,172 @@
-"""``compare --task film``: the comparison on films, as it is typed."""
+"""``smp-feedback predict --video | --camera | --film``: a film goes in, frame by frame, and its masks come out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+import collections
+import itertools
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
+import torch
+from jsonargparse import ArgumentParser
+from torch import Tensor
 
-TASK, FILM = "task", "film"
+from smp_feedback.checks import check_whole
+from smp_feedback.cli import predicting
+from smp_feedback.cli.film_report import Tally, about
+from smp_feedback.cli.film_sources import Source, source_of
+from smp_feedback.cli.tables import say
+from smp_feedback.config.data import DataConfig
+from smp_feedback.data.films.writing import CONTAINERS, write_video
+from smp_feedback.data.images.reader import as_unit
+from smp_feedback.data.items import height_width
+from smp_feedback.data.progress import progress_bar
+from smp_feedback.errors import InvalidValue, require
+from smp_feedback.ops.reading import MULTILABEL
+from smp_feedback.training.film_answers import Answered, FilmAnswers, threshold
+from smp_feedback.training.film_masks import FilmMasks
+from smp_feedback.training.run_folder import free_folder
+
+SOURCES = ("video", "camera", "film")
+OF_FILMS = ("masks", "reset", "frames")
+OF_IMAGES = {"looks": False, "uncertainty": False, "settled": None}
 
 
-def is_on_films(words: Sequence[str]) -> bool:
-    """Whether *words* ask for films, typed or in a settings file; what is typed last counts.
+def add_arguments(parser: ArgumentParser) -> None:
+    """What a film is told."""
+    film = "a film, answered one look a frame, drawn over it in --out FILE.mp4"
+    parser.add_argument("--video", type=str | None, metavar="FILE", help=film)
+    camera = "the frames of a camera, until Ctrl-C, as --video: its number, or what the system calls it"
+    parser.add_argument("--camera", type=str | None, metavar="N", help=camera)
+    frames = "the --images are a film's, in the order of their names"
+    parser.add_argument("--film", type=bool, default=False, help=frames)
+    parser.add_argument("--masks", type=str | None, metavar="DIR", help="also each frame's label map, of a video")
+    reset = "begin anew at cuts: auto (as learned), never, or the change of the state that tells them"
+    parser.add_argument("--reset", type=str | None, metavar="HOW", help=f"{reset} (default: auto, where learned)")
+    parser.add_argument("--frames", type=int | None, metavar="N", help="of a film, so many at most")
 
-    >>> is_on_films(["compare", "--task", "film"]), is_on_films(["compare", "--task=film", "--task=image"])
-    (True, False)
+
+def is_film(args: Any) -> bool:
+    """Whether a film is asked for, and nothing that a film cannot be asked for.
+
+    Raises:
+        InvalidValue: For words that do not go together, before any work.
     """
-    told = [_task_in(path) for path in _files(words)]
-    for word, behind in zip(words, [*words[1:], ""], strict=True):
-        name, equals, value = word.partition("=")
-        if name == f"--{TASK}":
-            told.append(value if equals else behind)
-    return bool(told) and next((task for task in reversed(told) if task), None) == FILM
+    given = [name for name in SOURCES if getattr(args, name)]
+    if not given:
+        if told := next((name for name in OF_FILMS if getattr(args, name) is not None), None):
+            raise InvalidValue(f"--{told} is for films: give --video FILE, --camera N, or --images DIR --film true.")
+        return False
+    if len(given) > 1 or (args.images is not None) != bool(args.film):
+        images = ["--images"] if args.images is not None else []
+        raise InvalidValue(
+            f"{' and '.join([f'--{name}' for name in given] + images)}: expected --video FILE, --camera N, or "
+            "--images DIR --film true."
+        )
+    for name, usual in OF_IMAGES.items():
+        if getattr(args, name) != usual:
+            raise InvalidValue(f"--{name}: a film gets one answer a frame; leave it out, or --film of --images.")
+    if args.film and args.masks is not None:
+        raise InvalidValue(f"--masks {args.masks}: of --images the label maps go to --out; leave it out.")
+    if args.run is None and args.weights in ("best", "last"):
+        raise InvalidValue("Whose weights? Give --run DIR, the --out of fit or a saved model, or --weights FILE.")
+    if args.frames is not None:
+        check_whole("frames", args.frames)
+    if args.reset is not None:
+        threshold(args.reset)
+    return True
 
 
-def _files(words: Sequence[str]) -> list[Any]:
-    from smp_feedback.cli.settings_files import expanded, files_in
+def predict_film(args: Any, made: Any) -> None:
+    """Answer a film; *made* are the settings of *args* with their classes made."""
+    out = destination(args)
+    with source_of(args) as source:
+        answers = answers_of(args, made)
+        say(about(answers))
+        tally, masks = Tally(answers), masks_of(args, source, answers.config, out)
+        bar = progress_bar("frames", source.length, wanted=made.trainer.enable_progress_bar is not False)
+        with interruptible(source.endless) as frames_of, bar as advance:
+            frames = itertools.islice(frames_of(source.frames(answers.config)), args.frames)
+            seen = tally.counted(answers.answers(frames), masks, advance)
+            if source.names is None:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                write_video(out, (drawn(one, answers.config.task) for one in seen), source.rate)
+            else:
+                collections.deque(seen, maxlen=0)
+    for line in (*tally.lines(), f"wrote {out}", *([f"wrote {args.masks}"] if args.masks else [])):
+        say(line)
 
-    return files_in(expanded([*words]))
+
+def answers_of(args: Any, made: Any) -> FilmAnswers:
+    """What answers, of the model that is asked for."""
+    size = None if made.data.size is None else height_width(made.data.size, least=1)
+    told: dict[str, Any] = {"size": size, "reset": args.reset, "steps": args.steps}
+    return FilmAnswers(predicting.model_of(made), device=device_of(made.trainer.accelerator), **told)
 
 
-def _task_in(path: Any) -> object:
-    """What a settings file says; a broken one is the parser's to refuse."""
-    import yaml
+def masks_of(args: Any, source: Source, config: DataConfig, out: Path) -> FilmMasks | None:
+    """Where label maps go: those of a folder of frames to *out*."""
+    folder = args.masks if source.names is None else out
+    return None if folder is None else FilmMasks(Path(folder), source.names, config.classes, config.task)
 
+
+def destination(args: Any) -> Path:
+    """The film to write, or the folder of label maps.
+
+    Raises:
+        InvalidValue: If a film cannot be written there.
+        MissingExtra: If what draws it is missing.
+    """
+    if args.film:
+        return free_folder(args.out, "predict")
+    require("av", extra="video")
+    require("matplotlib", extra="plot")
+    if args.out is None:
+        stem = Path(args.video).stem if args.video else "camera"
+        return free_folder(None, "predict") / f"{stem}.mp4"
+    out = Path(args.out)
+    if out.suffix.lower() not in CONTAINERS or out.is_dir():
+        kinds = ", ".join(CONTAINERS)
+        raise InvalidValue(f"--out {args.out}: expected the film to write, {kinds}; label maps go to --masks DIR.")
+    if args.video and out.exists() and out.samefile(args.video):
+        raise InvalidValue(f"--out {args.out} is the --video itself: give another file.")
+    return out
+
+
+def drawn(one: Answered, task: str) -> Tensor:
+    """The answer over its frame, bytes (3, H, W); of several labels of a pixel that of the last class."""
+    from smp_feedback.plotting.overlay import laid_over
+
+    labels = one.labels
+    if task == MULTILABEL:  # every class is one that is seen, the first, too
+        labels = (labels * torch.arange(1, len(labels) + 1)[:, None, None]).amax(0)
+    return torch.from_numpy(laid_over(as_unit(one.frame), labels)).permute(2, 0, 1)
+
+
+@contextmanager
+def interruptible(endless: bool) -> Iterator[Callable[[Iterable[Tensor]], Iterable[Tensor]]]:
+    """Context: what makes frames end with Ctrl-C, where they would not end by themselves; so the film is whole."""
+    if not endless:
+        yield lambda frames: frames
+        return
+    told: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: told.append(number))
     try:
-        found = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    return found.get(TASK) if isinstance(found, dict) else None
+        yield lambda frames: itertools.takewhile(lambda _: not told, frames)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def words_of(words: Sequence[str]) -> list[str]:
-    """*words* with lists put together."""
-    from smp_feedback.cli.experiments import lists_of_words
-    from smp_feedback.experiments.films.settings import FilmSettings
+def device_of(accelerator: object) -> str:
+    """Where a model runs, by what Lightning calls it.
 
-    return lists_of_words(words, FilmSettings)
-
-
-def compare(parser: ArgumentParser) -> Callable[[Any], None]:
-    """Does a state that is carried from frame to frame help on my films? Train it and its rivals alike, and report."""
-    from smp_feedback.cli.experiments import add_arguments, add_task, conduct
-    from smp_feedback.experiments.films.settings import FilmSettings
-
-    add_task(parser, FILM)
-    add_arguments(parser, FilmSettings, "runs/films", "the report")
-
-    def run(args: Any) -> None:
-        from smp_feedback.experiments.films.experiment import compare_films
-
-        conduct(compare_films, FilmSettings, args)
-
-    return run
+    >>> device_of("cpu")
+    'cpu'
+    """
+    if accelerator in ("auto", "gpu") and torch.accelerator.is_available():
+        found = torch.accelerator.current_accelerator()
+        return "cpu" if found is None else found.type
+    return "cpu" if accelerator in ("auto", "gpu") else str(accelerator)

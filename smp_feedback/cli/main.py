@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from smp_feedback.cli import films
 from smp_feedback.cli.failures import DEBUG, in_fewer_words, status, told
-from smp_feedback.cli.films import is_on_films
+from smp_feedback.cli.compare_films import is_on_films
 from smp_feedback.cli.listing import list, plugins, warnings_on_a_line
 from smp_feedback.cli.saved_models import export, info, plot
 from smp_feedback.errors import did_you_mean, require, suggestion

@@ -6,8 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from torch import nn
+
 from smp_feedback.config.data import DataConfig
 from smp_feedback.config.stopping import until_settled
+from smp_feedback.data.items import height_width
 from smp_feedback.errors import InvalidValue
 from smp_feedback.factory import from_pretrained
 from smp_feedback.loops.base import FeedbackModel
@@ -17,8 +20,10 @@ from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.facts import Facts
 from smp_feedback.training.image_files import ImageFiles
 from smp_feedback.training.module import FeedbackModule
-from smp_feedback.training.run_folder import load_weights
+from smp_feedback.training.run_folder import DATA, MODEL, kept_data, load_weights, weights_of
 from smp_feedback.training.same_settings import CONFIG
+
+ANY_SIDE = 256  # px, of images that a run reads at whatever size they have
 
 
 class Shown(NamedTuple):
@@ -32,11 +37,8 @@ class Shown(NamedTuple):
 def of_run(made: Any, path: Path, kept: DataConfig) -> Shown:
     """The weights in *path*, of a run whose data are as *kept* says; *made* is what the verb is told."""
     data = pictures(made, kept)
-    made.model.encoder_weights = made.model.init = None  # the run's own are loaded, and nothing need be downloaded
     facts = Facts.of_config(kept, _first(data))
-    module = build_module(facts, **vars(made.model))
-    load_weights(module, path)
-    return Shown(module, data, facts)
+    return Shown(_loaded(made, path, facts), data, facts)
 
 
 def of_saved(made: Any) -> Shown:
@@ -56,6 +58,32 @@ def of_saved(made: Any) -> Shown:
     check_sizes(model, facts)
     told: Any = {"classes": len(facts.classes), "ignore_index": facts.ignore_index, "task": facts.task}
     return Shown(FeedbackModule(model, **told), data, facts)
+
+
+def model_of(made: Any) -> nn.Module:
+    """The model of a run, or a saved one, without data: for frames of any size, which are not there yet.
+
+    Raises:
+        InvalidValue: If the run does not say what its answers mean.
+    """
+    if is_saved(made.run):
+        return cast(nn.Module, from_pretrained(made.run))
+    path = weights_of(made.run, made.weights)
+    kept = kept_data(path.parent)
+    if kept is None:
+        raise InvalidValue(
+            f"{path.parent} does not say how its images were shown ({DATA}), as runs of 0.1 do not: give the model "
+            f"that it saved, --run {path.parent / MODEL}."
+        )
+    side = (kept.size or (ANY_SIDE, ANY_SIDE)) if made.data.size is None else height_width(made.data.size, least=1)
+    return _loaded(made, path, Facts.of_config(kept, (kept.channels, *side))).model
+
+
+def _loaded(made: Any, path: Path, facts: Facts) -> FeedbackModule:
+    made.model.encoder_weights = made.model.init = None  # the run's own are loaded, and nothing need be downloaded
+    module = build_module(facts, **vars(made.model))
+    load_weights(module, path)
+    return module
 
 
 def look_for(module: FeedbackModule, steps: int | None, settled: int | None, *, every: bool) -> None:

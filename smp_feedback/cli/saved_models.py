@@ -17,6 +17,8 @@ def export(parser: ArgumentParser) -> Callable[[Any], None]:
     parser.add_argument("out", metavar="OUT", help="the file to write: name.onnx or name.pt2")
     parser.add_argument("--steps", type=int, metavar="T", help="looks at the image; without it, the model's own")
     parser.add_argument("--outputs", choices=("last", "all"), default="last", help="the last look's logits, or all")
+    one = "one look, for films and streams: (image, state) -> (logits, next_state); a state of zeros is the first"
+    parser.add_argument("--look", action="store_true", help=one)
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="height and width to serve, in pixels")
     parser.add_argument("--batch", type=int, metavar="B", help="images at once, with --size; without it, 1")
     parser.add_argument("--format", choices=("onnx", "pt2"), help="without it, the suffix of OUT says")
@@ -27,19 +29,21 @@ def export(parser: ArgumentParser) -> Callable[[Any], None]:
     def run(args: Any) -> None:
         from rich.console import Console
 
-        from smp_feedback.exporting.export import destination
+        from smp_feedback.exporting.export import check_look, destination
         from smp_feedback.exporting.export import export as write
         from smp_feedback.factory import from_pretrained
 
         destination(args.out, args.format)  # before anything is loaded
+        check_look(args.look, args.steps, args.outputs)
         with Console(stderr=True).status(f"loading {args.model}") as status:
             model = from_pretrained(args.model)
             if args.precision is not None:
                 model = model.half() if args.precision == "half" else model.float()
             image = _blank(args.size, args.batch, model.feedback.in_channels)
             how = {"steps": args.steps, "outputs": args.outputs, "format": args.format, "dynamic": not args.static}
-            written = write(model, args.out, image=image, tell=status.update, **how)
-        print(f"wrote {written.path}: {', '.join(written.outputs)} of image {written.image}, steps={written.steps}")
+            written = write(model, args.out, image=image, look=args.look, tell=status.update, **how)
+        of = f"image {written.image}" if written.state is None else f"image {written.image} and state {written.state}"
+        print(f"wrote {written.path}: {', '.join(written.outputs)} of {of}, steps={written.steps}")
         print(f"its answers are within {written.difference:.0e} of the model's, relative to the largest")
         if written.refused is not None:
             print(f"no more axes could stay open: {written.refused}")

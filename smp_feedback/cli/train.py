@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from smp_feedback.cli import predicting
+from smp_feedback.cli import films, predicting
 from smp_feedback.cli.film_scores import has_films, tell_films
 from smp_feedback.cli.lessons import Lesson, begun_already, seeded, train
 from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
@@ -59,6 +59,7 @@ def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], None]:
         parser.add_argument("--settled", type=int | None, metavar="N", help=stops)
         parser.add_argument("--looks", type=bool, default=False, help="also the labels of every look")
         parser.add_argument("--uncertainty", type=bool, default=False, help="also how uncertain each pixel is")
+        films.add_arguments(parser)
     parser.add_function_arguments(build_module, "model", skip={"facts", "classes", "ignore_index", "task", "model"})
     parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed"})
     add_trainer(parser, {"model": "The model, and how it is trained"})
@@ -121,7 +122,10 @@ def learnt(run: Path) -> dict[str, Any]:
 
 
 def predict(verb: str, parser: ArgumentParser, args: Any) -> None:
-    """Write a label map for each picture, or, of a classifier, all labels as one table."""
+    """Write a label map for each picture, or, of a classifier, all labels as one table; or answer a film."""
+    if films.is_film(args):
+        films.predict_film(args, seeded(parser, args))
+        return
     module, data, facts, settings = answering(verb, parser, args)
     if data.clip is not None:
         predicting.check_one_look(args.steps, args.settled, every=args.looks)

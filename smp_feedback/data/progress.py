@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_bar(
-    what: str, total: int, *, wanted: bool = True, console: Console | None = None
+    what: str, total: int | None, *, wanted: bool = True, console: Console | None = None
 ) -> Iterator[Callable[[], None]]:
     """A bar of *total* items, which says *what*; yields what moves it by one.
 
     Args:
         what: What is done with each item.
-        total: How many there are.
+        total: How many there are; None where nobody knows.
         wanted: Whether to show it; it is shown where rich is installed.
         console: Where; None is rich's own, on stdout.
 

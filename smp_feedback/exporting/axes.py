@@ -9,7 +9,7 @@ from torch import Tensor
 
 from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.exporting.formats import PLACES
-from smp_feedback.exporting.serving import Served, Shape
+from smp_feedback.exporting.serving import Served, Shape, first_line
 
 Axes = tuple[str, ...]
 ALL, BATCH, NONE = ("batch", "height", "width"), ("batch",), ()
@@ -41,15 +41,17 @@ def make_plan(served: Served, image: Tensor | None, dynamic: bool | str) -> Plan
         InvalidValue: If the size shall be fixed and nothing says at what.
     """
     shape = served.readable() if image is None else served.checked(image)
-    refused: Exception | None = None
-    try:
-        served.answer(shapes(shape, ALL, served.stride)[-1])
-    except InvalidInput as error:  # a base made for one size, which is then the one to serve
-        refused = error
-    at_a_size = image is not None or refused is not None
+    refused: Exception | None = served.closed()
+    at_a_size = image is not None
+    if refused is None:
+        try:
+            served.answer(shapes(shape, ALL, served.stride)[-1])
+        except InvalidInput as error:  # a base made for one size, which is then the one to serve
+            refused, at_a_size = error, True
     tried = [axes for axes in TRIED[dynamic] if (refused is None if "height" in axes else at_a_size)]
     if not tried:
-        raise InvalidValue(f"dynamic={dynamic!r} fixes the size: {GIVE_SIZE.format(served.channels)}")
+        why = f"dynamic={dynamic!r} fixes the size" if refused is None else first_line(refused).rstrip(".")
+        raise InvalidValue(f"{why}: {GIVE_SIZE.format(served.channels)}")
     return Plan(shape, at_a_size, tried, refused if dynamic is True else None)
 
 
@@ -71,12 +73,12 @@ def shapes(shape: Shape, axes: Sequence[str], stride: int) -> list[Shape]:
     return [(batch, channels, height, width), *others]
 
 
-def named_axes(shape: Shape, axes: Sequence[str], stride: int) -> tuple[int | str, ...]:
-    """The axes of an image, open ones by name.
+def named_axes(shape: Shape, axes: Sequence[str], strides: Sequence[int]) -> tuple[int | str, ...]:
+    """The axes of an image or a state, open ones by name.
 
-    >>> named_axes((1, 3, 64, 64), ("batch", "height", "width"), 32)
-    ('batch', 3, '32*height', '32*width')
+    >>> named_axes((1, 3, 64, 64), ("batch", "height", "width"), (32, 1))
+    ('batch', 3, '32*height', 'width')
     """
-    times = "" if stride == 1 else f"{stride}*"
-    names = {PLACES[axis]: axis if axis == "batch" else f"{times}{axis}" for axis in axes}
+    times = {"height": strides[0], "width": strides[1]}
+    names = {PLACES[a]: a if times.get(a, 1) == 1 else f"{times[a]}*{a}" for a in axes}
     return tuple(names.get(place, size) for place, size in enumerate(shape))

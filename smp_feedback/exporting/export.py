@@ -16,8 +16,8 @@ from smp_feedback.checks import at_home, check_bool, check_whole
 from smp_feedback.errors import ExportError, InvalidType, InvalidValue, require
 from smp_feedback.exporting.axes import GIVE_SIZE, Axes, Plan, make_plan, named_axes, shapes
 from smp_feedback.exporting.formats import FORMATS, check_runs, format_of, tolerance_of, trace
+from smp_feedback.exporting.looking import STATE, ServedLook
 from smp_feedback.exporting.serving import AnswersDiffer, Served, Shape, architecture, compare, first_line
-from smp_feedback.surgery.probe import noise
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ class Exported:
         image: The input's axes, a name where one is dynamic: ``("batch", 3, "32*height", "32*width")``.
         outputs: The outputs' names.
         steps: Looks at the image; 1 for a plain model.
+        state: The state's axes, of one look: ``("batch", 11, "32*height", "32*width")``, before the first look zeros;
+            None of a file that takes an image alone.
         difference: The largest one from the model's answers that was seen, as a part of the largest answer (of 1
             if that is less); None if nothing was checked.
         refused: Why no more axes are dynamic, where more were asked for.
@@ -44,6 +46,7 @@ class Exported:
     steps: int
     difference: float | None
     refused: str | None = None
+    state: tuple[int | str, ...] | None = None
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -56,6 +59,7 @@ def export(
     image: Tensor | None = None,
     steps: int | None = None,
     outputs: Literal["last", "all"] = "last",
+    look: bool = False,
     format: Literal["onnx", "pt2"] | None = None,
     dynamic: bool | Literal["batch"] = True,
     check: bool = True,
@@ -78,6 +82,9 @@ def export(
             model that is called with :func:`smp_feedback.until_settled`: no file stops by itself.
         outputs: ``last`` gives ``logits`` (B, classes, H, W), and ``labels`` (B, classes) of a model with
             ``aux_params``; ``all`` gives ``trajectory`` (T, B, classes, H, W).
+        look: Whether the file is one look, for films and streams: of ``image`` and ``state`` it makes ``logits`` (and
+            ``labels``) and ``next_state``, which is handed in with the next frame. A state of zeros is the first look,
+            of each image on its own. For models whose dynamics carry; compared over several frames.
         format: ``onnx`` or ``pt2``; None is the suffix's.
         dynamic: True leaves batch, height and width open if the model allows, else the batch, else nothing; the
             result says which and why. ``"batch"`` leaves the batch open at most, False nothing.
@@ -102,7 +109,8 @@ def export(
     target = destination(path, format)
     kind = format_of(target, format)
     check_options(kind, check, dynamic, opset)
-    served = Served(model, steps, outputs)
+    check_look(look, steps, outputs)
+    served = ServedLook(model) if look else Served(model, steps, outputs)
     if kind == "onnx" and check:
         check_runs(served.dtype)
     plan = make_plan(served, image, dynamic)
@@ -110,9 +118,9 @@ def export(
         job = Job(served, plan.shape, kind, Path(folder) / target.name, check, opset)
         axes, difference, refused = first_that_holds(job, plan, tell)
         put_in_place(Path(folder), target)
-    named = named_axes(plan.shape, axes, served.stride)
+    named = {name: job.axes(name, axes) for name in served.strides}
     why = None if refused is None else first_line(refused)
-    return Exported(target, named, served.names(), served.steps, difference, why)
+    return Exported(target, named["image"], served.names(), served.steps, difference, why, named.get(STATE))
 
 
 class Job(NamedTuple):
@@ -129,9 +137,14 @@ class Job(NamedTuple):
         """Write the file with these axes open and compare it with the model; returns their largest difference."""
         served, form = self.served, FORMATS[self.kind]
         tried = shapes(self.shape, axes, served.stride)
-        program = trace(served, noise(served, tried[0]), axes, served.stride)
-        form.write(program, self.path, served.names(), served.facts(tried[0]), self.opset)
+        program = trace(served, served.given(tried[0]), axes, served.strides)
+        form.write(program, self.path, served.names(), served.facts(self.shape), self.opset)
         return compare(form.open(self.path), served, tried, self.tolerance) if self.check else None
+
+    def axes(self, name: str, opened: Axes) -> tuple[int | str, ...]:
+        """The axes of the input *name*, those that are *opened* by name."""
+        shape = self.served.given(shapes(self.shape, opened, self.served.stride)[0])[name].shape
+        return named_axes(tuple(shape), opened, self.served.strides[name])
 
     @property
     def tolerance(self) -> float:
@@ -154,7 +167,7 @@ def first_that_holds(
     """
     refused = plan.refused
     for axes in plan.tried:
-        tell(f"exporting {job.served.steps} looks at image {named_axes(job.shape, axes, job.served.stride)}")
+        tell(f"exporting {job.served.steps} looks at image {job.axes('image', axes)}")
         try:
             return axes, job.draft(axes), refused
         except (OSError, InvalidValue):  # the disk, or what was asked for
@@ -204,6 +217,14 @@ def check_options(kind: str, check: bool, dynamic: object, opset: object) -> Non
         raise InvalidValue(f"opset={opset} is ONNX's, and this file is {kind}: leave it out.")
     for library in (*FORMATS[kind].writes_with, *(FORMATS[kind].opens_with if check else ())):
         require(library, extra="export")
+
+
+def check_look(look: bool, steps: object, outputs: str) -> None:
+    """One look has no number of looks, and no other outputs."""
+    check_bool("look", look)
+    if look and (steps is not None or outputs != "last"):
+        said = f"outputs={outputs!r}" if steps is None else f"steps={steps}"
+        raise InvalidValue(f"look=True, {said}: the file is one look, called once a frame; leave {said} out.")
 
 
 def put_in_place(folder: Path, target: Path) -> None:

@@ -17,8 +17,8 @@ from torch.export import Dim, ExportedProgram
 
 from smp_feedback.errors import InvalidValue, UnknownName
 
-Session = Callable[[Tensor], Sequence[Tensor]]
-"""An opened file: answers an image (B, C, H, W) with its outputs."""
+Session = Callable[..., Sequence[Tensor]]
+"""An opened file: answers an image (B, C, H, W), and a state where it takes one, with its outputs."""
 Write = Callable[[ExportedProgram, Path, Sequence[str], Mapping[str, str], int | None], None]
 """Writes a program, with the outputs' names and the facts that are kept in the file, in an opset of ONNX's."""
 FACTS = "smp_feedback.json"
@@ -56,20 +56,27 @@ def tolerance_of(form: Format, dtype: torch.dtype) -> float:
     return max(form.tolerance, ROUNDINGS * torch.finfo(dtype).eps)
 
 
-def trace(module: nn.Module, image: Tensor, axes: Sequence[str], stride: int) -> ExportedProgram:
+def trace(
+    module: nn.Module, given: Mapping[str, Tensor], axes: Sequence[str], strides: Mapping[str, Sequence[int]]
+) -> ExportedProgram:
     """*module* as one graph.
 
     Args:
-        module: Takes one argument, called ``image``.
-        image: What it is traced with (B, C, H, W).
+        module: Takes arguments of the names in *given*.
+        given: What it is traced with, by name, each (B, C, H, W).
         axes: The axes left open, of ``batch``, ``height``, ``width``.
-        stride: What height and width are multiples of.
+        strides: What height and width of each are multiples of.
     """
-    dims: dict[int, Any] = {PLACES[axis]: Dim(axis) for axis in axes}
-    for place in {2, 3} & dims.keys() if stride > 1 else ():
-        dims[place] = stride * dims[place]
+    opened = {axis: Dim(axis) for axis in axes}
+    dims = {name: _dims(opened, strides[name]) for name in given} if axes else None
     with quiet(), torch.no_grad():
-        return torch.export.export(module, (image,), dynamic_shapes={"image": dims} if dims else None, strict=True)
+        return torch.export.export(module, tuple(given.values()), dynamic_shapes=dims, strict=True)
+
+
+def _dims(opened: Mapping[str, Any], strides: Sequence[int]) -> dict[int, Any]:
+    """The open axes by their place."""
+    times = {"height": strides[0], "width": strides[1]}
+    return {PLACES[a]: dim if times.get(a, 1) == 1 else times[a] * dim for a, dim in opened.items()}
 
 
 @contextmanager
@@ -98,7 +105,7 @@ def write_onnx(
         onnx: Any = torch.onnx.export(
             program.run_decompositions(POOLING),
             dynamo=True,
-            input_names=["image"],
+            input_names=list(program.graph_signature.user_inputs),
             output_names=outputs,
             opset_version=opset,
             verbose=False,
@@ -151,7 +158,13 @@ def open_onnx(path: Path) -> Session:
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 4, torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda image: [torch.from_numpy(answer) for answer in session.run(None, {"image": image.numpy()})]
+    names = [one.name for one in session.get_inputs()]
+
+    def run(*given: Tensor) -> list[Tensor]:
+        told = {name: x.numpy() for name, x in zip(names, given, strict=True)}
+        return [torch.from_numpy(answer) for answer in session.run(None, told)]
+
+    return run
 
 
 def check_runs(dtype: torch.dtype) -> None:
@@ -192,7 +205,7 @@ def write_program(
 def open_program(path: Path) -> Session:
     """``torch.export.load``."""
     module = torch.export.load(path).module()
-    return lambda image: answers(module(image))
+    return lambda *given: answers(module(*given))
 
 
 def answers(given: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

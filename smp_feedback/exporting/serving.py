@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -53,12 +54,16 @@ class Served(nn.Module):
             raise InvalidType(f"model is a {type(model).__name__}: expected a model made by create, wrap or smp.")
         model = carried(model)[-1]
         check_choice("outputs", outputs, ("last", "all"))
-        self.steps, self.outputs = looks_of(model, steps, outputs), outputs
+        self.steps, self.outputs = self.looks(model, steps, outputs), outputs
         self.loops = isinstance(model, FeedbackModel)
         self.channels = model.feedback.in_channels if isinstance(model, FeedbackModel) else in_channels_of(model)[0]
         self.stride = stride_of(model)
         self.model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
         self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
+
+    def looks(self, model: nn.Module, steps: int | None, outputs: str) -> int:
+        """T of the graph, see :func:`looks_of`."""
+        return looks_of(model, steps, outputs)
 
     def forward(self, image: Tensor) -> Any:
         """(B, C, H, W) -> logits; (masks, labels) with ``aux_params``; or the trajectory."""
@@ -76,9 +81,26 @@ class Served(nn.Module):
             InvalidInput: If it cannot read such an image.
         """
         try:
-            return answers(self(noise(self, shape)))
+            return answers(self(*self.given(shape).values()))
         except Exception as error:  # sizes that do not fit fail in as many ways as there are models
             raise InvalidInput(f"The model cannot read an image of shape {shape}: {first_line(error)}") from error
+
+    def given(self, shape: Shape) -> dict[str, Tensor]:
+        """What it is traced with, by name, for an image of this shape."""
+        return {"image": noise(self, shape)}
+
+    @property
+    def strides(self) -> dict[str, tuple[int, int]]:
+        """What height and width of each input are multiples of."""
+        return {"image": (self.stride, self.stride)}
+
+    def closed(self) -> InvalidInput | None:
+        """Why height and width cannot stay open, as far as that is known before it is traced."""
+        return None
+
+    def trials(self, run: Session, shape: Shape) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
+        """The answers of the opened file *run* for images of *shape*, and what they should be."""
+        yield run(noise(self, shape)), self.answer(shape)
 
     def names(self) -> tuple[str, ...]:
         """The outputs' names."""
@@ -174,8 +196,8 @@ def compare(run: Session, served: Served, tried: Sequence[Shape], tolerance: flo
     """
     worst = 0.0
     for shape in tried:
-        given = run(noise(served, shape))
-        for name, got, wanted in zip(served.names(), given, served.answer(shape), strict=True):
+        named = (zip(served.names(), *both, strict=True) for both in served.trials(run, shape))
+        for name, got, wanted in itertools.chain.from_iterable(named):
             apart = _apart(got, wanted)
             if not apart <= tolerance:  # NaN is not
                 raise AnswersDiffer(

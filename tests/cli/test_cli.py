@@ -91,6 +91,17 @@ def test_export_writes_numbers_of_the_precision_asked_for(more, dtype, saved, tm
     assert {parameter.dtype for parameter in seen[0].parameters()} == {dtype}
 
 
+def test_export_of_one_look_is_said_with_its_state(saved, tmp_path, monkeypatch, capsys):
+    state = ("batch", 9, "height", "width")
+    written = exporting.Exported(tmp_path / "look.onnx", (1, 3, 8, 8), ("logits", "next_state"), 1, 0.0, state=state)
+    told = {}
+    monkeypatch.setattr(exporting, "export", lambda *_, **how: told.update(how) or written)
+    assert main(["export", str(saved), str(written.path), "--look"]) == 0
+    assert (told["look"], told["steps"]) == (True, None)
+    printed, _ = said(capsys)
+    assert "look.onnx: logits, next_state of image (1, 3, 8, 8) and state ('batch', 9, 'height', 'width')" in printed
+
+
 def test_info_shows_every_setting(saved):
     run = in_a_process("info", str(saved))
     assert run.returncode == 0, run.stderr
@@ -108,6 +119,7 @@ def test_info_shows_every_setting(saved):
         ("export {saved} {out}.onnx --steps three", "Expected a <class 'int'>. Got value: three"),
         ("export {saved} {out}.onnx --steps 0", "steps=0: expected a whole number >= 1"),
         ("export {saved} {out}.onx", "Did you mean 'onnx'"),
+        ("export {saved} {out}.onnx --look --steps 3", "look=True, steps=3: the file is one look, called once a frame"),
         ("export {saved} {out}.onnx --format pt2", "the suffix says 'onnx'"),
         ("export {saved} {out}/model.onnx", "is no directory"),
         ("export {out} {out}.onnx", "neither a directory nor the name of a hub repository"),

@@ -14,7 +14,7 @@ pytest.importorskip("lightning")
 pytest.importorskip("matplotlib")
 from rich.console import Console
 
-from smp_feedback.cli.films import is_on_films
+from smp_feedback.cli.compare_films import is_on_films
 from smp_feedback.data import MovingShapes
 from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.evaluation.films.order import films_in

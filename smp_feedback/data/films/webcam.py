@@ -1,0 +1,67 @@
+"""The frames of a camera of this machine, as long as somebody asks for them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from smp_feedback.errors import InvalidInput, require
+
+USUAL_RATE = Fraction(25)
+DEVICES = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
+"""What PyAV calls a camera on each system, and how one of a number is called there."""
+
+
+class Webcam:
+    """A camera of this machine, opened; frames are bytes (3, H, W), the next one whenever it is asked for.
+
+    Args:
+        name: A number from 0, or what the system calls it (``/dev/video2``; on Windows a name, for it has no numbers).
+
+    Attributes:
+        rate: Frames a second, as it says.
+
+    Raises:
+        MissingExtra: If PyAV is missing.
+        InvalidInput: If there is no such camera, or it cannot be opened.
+    """
+
+    def __init__(self, name: str = "0") -> None:
+        require("av", extra="video")
+        import av
+
+        kind, path = camera_called(name)
+        try:
+            self._opened: Any = av.open(path, format=kind)
+        except (OSError, ValueError) as error:  # all of PyAV's are one of these
+            why = type(error).__name__
+            raise InvalidInput(f"Camera {name}: {path} cannot be opened ({why}).{_others()}") from error
+        self._stream = self._opened.streams.video[0]
+        self.rate: Fraction = self._stream.average_rate or self._stream.guessed_rate or USUAL_RATE
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for frame in self._opened.decode(self._stream):
+            yield torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._opened.close()
+
+
+def camera_called(name: str) -> tuple[str, str]:
+    """The kind of device that PyAV opens on this system, and what the camera *name* is called there."""
+    kind, numbered = DEVICES.get(sys.platform, DEVICES["linux"])
+    return kind, numbered.format(name) if name.isdigit() or sys.platform != "linux" else name
+
+
+def _others() -> str:
+    if sys.platform != "linux":
+        return ""
+    there = sorted(str(path) for path in Path("/dev").glob("video*"))
+    return f" There is: {', '.join(there)}." if there else " There is none."
