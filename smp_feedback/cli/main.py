@@ -81,8 +81,15 @@ def restore(parser: ArgumentParser) -> Run:
     return add_arguments(parser)
 
 
+def clicks(parser: ArgumentParser) -> Run:
+    """Segment what a person clicks on: train a model to listen to clicks, count how many it needs."""
+    from smp_feedback.cli.clicks import add_arguments
+
+    return add_arguments(parser)
+
+
 TRAINING = (fit, validate, test, predict)
-VERBS = (compare, check, *TRAINING, score, restore, plot, export, info, list, plugins)
+VERBS = (compare, check, *TRAINING, score, restore, clicks, plot, export, info, list, plugins)
 
 
 def _training(parser: ArgumentParser, verb: str) -> Run:
@@ -144,7 +151,7 @@ def _with_settings(verb: Verb | None, words: Sequence[str]) -> Sequence[str]:
         from smp_feedback.experiments.comparison.settings import ComparisonSettings
 
         return lists_of_words(words, ComparisonSettings)
-    if verb not in (*TRAINING, score, restore):
+    if verb not in (*TRAINING, score, restore, clicks):
         return words
     from smp_feedback.cli.subcommands import with_settings_of_a_run
 

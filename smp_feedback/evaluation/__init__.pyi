@@ -1,3 +1,5 @@
+from .clicks import ClickScores as ClickScores
+from .clicks import evaluate_clicks as evaluate_clicks
 from .one_pass import evaluate as evaluate
 from .one_pass import evaluate_all as evaluate_all
 from .one_pass import miou as miou

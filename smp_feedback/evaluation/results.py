@@ -17,6 +17,7 @@ SCORES = {"segmentation": "mIoU", "multilabel": "mIoU", "classification": "accur
 KINDS = {
     "ablation": "smp_feedback.experiments.ablation.figures:figures",
     "calibration": "smp_feedback.plotting.figures:calibration",
+    "clicked": "smp_feedback.plotting.figures:clicked",
     "comparison": "smp_feedback.experiments.comparison.figures:figures",
     "few_shot": "smp_feedback.plotting.figures:few_shot",
     "refined": "smp_feedback.plotting.figures:before_and_after",
