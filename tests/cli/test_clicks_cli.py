@@ -2,9 +2,11 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 pytest.importorskip("lightning")
 pytest.importorskip("matplotlib")
@@ -18,6 +20,7 @@ SHORT = (
     "--trainer.accelerator cpu --trainer.enable_progress_bar false --trainer.logger false "
 )
 PLAIN = "--model.arch PlainConv --model.arguments '{{width: 8}}' "
+STUDY = Path(__file__).parents[2] / "studies" / "clicks.yaml"
 QUICK = "--training.clicks 2 --training.scored_clicks 2 --clicks.radius 2 --clicks.mask true "
 
 
@@ -59,3 +62,12 @@ def test_a_run_of_another_verb_is_no_run_of_clicks(tmp_path, capsys):
     (tmp_path / "config.yaml").write_text(json.dumps({"model": {}, "data": {}, "trainer": {}, "seed": 0}))
     assert smp_feedback("clicks evaluate --run {run}", run=tmp_path) == 2
     assert "is no run of clicks train" in capsys.readouterr().err
+
+
+def test_the_study_can_be_run(capsys):
+    with pytest.raises(SystemExit) as ended:
+        smp_feedback("clicks train --config {study} --print_config", study=STUDY)
+    assert ended.value.code == 0
+    told = yaml.safe_load(capsys.readouterr().out)
+    assert told["clicks"] == smpf.ClickConfig(radius=3, mask=True).to_dict()
+    assert told["training"]["clicks"] == [1, 10]
