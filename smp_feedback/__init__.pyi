@@ -1,9 +1,11 @@
+from .config.clicks import ClickConfig as ClickConfig
 from .config.data import DataConfig as DataConfig
 from .config.recurrent import Recurrent as Recurrent
 from .config.restoration import Restoration as Restoration
 from .config.score import Score as Score
 from .config.stopping import UntilSettled as UntilSettled
 from .config.stopping import until_settled as until_settled
+from .data.clicks.session import Clicks as Clicks
 from .errors import FeedbackError as FeedbackError
 from .errors import PluginWarning as PluginWarning
 from .exporting.export import Exported as Exported

@@ -13,9 +13,9 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smp_feedback.cli import films
-from smp_feedback.cli.failures import DEBUG, in_fewer_words, status, told
+from smp_feedback.cli import compare_films
 from smp_feedback.cli.compare_films import is_on_films
+from smp_feedback.cli.failures import DEBUG, in_fewer_words, status, told
 from smp_feedback.cli.listing import list, plugins, warnings_on_a_line
 from smp_feedback.cli.saved_models import export, info, plot
 from smp_feedback.errors import did_you_mean, require, suggestion
@@ -84,8 +84,15 @@ def restore(parser: ArgumentParser) -> Run:
     return add_arguments(parser)
 
 
+def clicks(parser: ArgumentParser) -> Run:
+    """Segment what a person clicks on: train a model to listen to clicks, count how many it needs."""
+    from smp_feedback.cli.clicks import add_arguments
+
+    return add_arguments(parser)
+
+
 TRAINING = (fit, validate, test, predict)
-VERBS = (compare, check, *TRAINING, score, restore, plot, export, info, list, plugins)
+VERBS = (compare, check, *TRAINING, score, restore, clicks, plot, export, info, list, plugins)
 
 
 def _training(parser: ArgumentParser, verb: str) -> Run:
@@ -102,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = [*(sys.argv[1:] if argv is None else argv)]
     verb = next((one for one in VERBS if words and one.__name__ == words[0]), None)
     if verb is compare and is_on_films(words):
-        verb = films.compare
+        verb = compare_films.compare
     try:
         ended = _run(verb, words)
     except KeyboardInterrupt:
@@ -149,9 +156,9 @@ def _with_settings(verb: Verb | None, words: Sequence[str]) -> Sequence[str]:
         from smp_feedback.experiments.comparison.settings import ComparisonSettings
 
         return lists_of_words(words, ComparisonSettings)
-    if verb is films.compare:
-        return films.words_of(words)
-    if verb not in (*TRAINING, score, restore):
+    if verb is compare_films.compare:
+        return compare_films.words_of(words)
+    if verb not in (*TRAINING, score, restore, clicks):
         return words
     from smp_feedback.cli.subcommands import with_settings_of_a_run
 

@@ -23,10 +23,15 @@ Told = dict[str, Any]
 OURS = {"default_root_dir", "enable_checkpointing", "enable_model_summary", "plugins", "use_distributed_sampler"}
 NAMING = ("--resume", "--run", "--base")  # the words that name a run
 SHARED = ("model", "data", "trainer", "seed")  # what those that score a run of fit take of it
-LOOPS = {"score": "score", "restore": "restoration"}  # the group of settings that only runs of this verb have
+LOOPS = {
+    "score": "score",
+    "restore": "restoration",
+    "clicks": "clicks",
+}  # the group of settings that only runs of this verb have
 INSTEAD = {
     "score": "is a run of fit: first smp-feedback score train --base {}.",
     "restore": "is no run of restore train: begin with smp-feedback restore train.",
+    "clicks": "is no run of clicks train: begin with smp-feedback clicks train.",
 }
 AS_LEARNT = {
     "score": ("batch_size", "augment", "crop", *OF_FILMS),

@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from smp_feedback.config.clicks import ClickConfig
+from smp_feedback.data.clicks.listening import carries_on
+from smp_feedback.evaluation.clicks import SHOWN, TARGETS, ClickScores
 from smp_feedback.evaluation.restoration_loop import RestorationScores
 from smp_feedback.evaluation.score_loop import Refined
 from smp_feedback.loops.base import FeedbackModel
@@ -73,6 +76,21 @@ def restored_table(found: RestorationScores, classes: Sequence[str], title: str)
     return table
 
 
+def clicked_table(found: ClickScores, title: str) -> Table:
+    """IoU after some numbers of clicks, and clicks to some IoU, with the share of objects that never got there."""
+    table = Table(
+        "", title=title, caption=f"{len(found.iou)} objects; NoC: mean clicks to an IoU, at most {found.clicks}"
+    )
+    for head in ("score", "objects that fall short"):
+        table.add_column(head, justify="right")
+    shown = [k for k in SHOWN if k <= found.clicks]
+    for k in ([0] if found.before.any() else []) + shown:
+        table.add_row(f"IoU after {k} click{'s' * (k != 1)}", per_cent(found.after(k)), "", end_section=k == shown[-1])
+    for target in TARGETS:
+        table.add_row(f"NoC {target} %", f"{found.noc(target):.2f}", per_cent(found.failed(target)))
+    return table
+
+
 def _by_class(
     title: str, caption: str, heads: Iterable[str], classes: Sequence[str], scores: Sequence[Sequence[float | None]]
 ) -> Table:
@@ -113,6 +131,13 @@ def restoration_summary(model: RestorationModel, classes: Sequence[str]) -> str:
     loop = f"restoration loop, T = {config.steps}" if config.weight else "restoration without feedback"
     size = f"{_size(model)}, of which {own / 1e6:.2g} M restore"
     return f"{base_name(model)}, {loop}, {config.restorer}, {size}, {len(classes)} classes"
+
+
+def clicking_summary(model: nn.Module, how: ClickConfig) -> str:
+    """The model that is to listen in one line."""
+    goes_on = "carries its state" if how.carry and carries_on(model) else "begins anew at each click"
+    mask = ", reads the mask before" if how.mask else ""
+    return f"{base_name(model)}, {goes_on}{mask}, {how.looks} look{'s' * (how.looks > 1)} a click, {_size(model)}"
 
 
 def _size(model: nn.Module) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from smp_feedback.checks import check_choice, check_number, check_whole
+from smp_feedback.config.clicks import ClickConfig
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownKeyword, nearest
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class DataConfig:
         classes: Names of labels 0, 1, ...
         ignore_index: The label that counts for nothing; None if there is none.
         task: ``segmentation``, ``multilabel`` or ``classification``.
+        clicks: What it is shown of clicks beside the image; None if it does not listen to any.
 
     Raises:
         InvalidType, InvalidValue: At birth, naming the field.
@@ -48,6 +50,7 @@ class DataConfig:
     classes: tuple[str, ...] = ()
     ignore_index: int | None = None
     task: str = "segmentation"
+    clicks: ClickConfig | None = None
 
     def __post_init__(self) -> None:
         check_whole("channels", self.channels)
@@ -70,13 +73,18 @@ class DataConfig:
         if isinstance(self.ignore_index, bool) or not isinstance(self.ignore_index, int | None):
             raise InvalidType(f"ignore_index={self.ignore_index!r}: expected a label (an int) or None.")
         check_choice("task", self.task, TASKS)
+        if isinstance(self.clicks, Mapping):
+            self._settle("clicks", ClickConfig.from_dict(self.clicks))
+        if not isinstance(self.clicks, ClickConfig | None):
+            raise InvalidType(f"clicks={self.clicks!r}: expected a ClickConfig or None.")
 
     def _settle(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: every field."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        """JSON-ready: every field; ``clicks`` of a model that listens to some."""
+        told = {field.name: _plain(getattr(self, field.name)) for field in fields(self) if field.name != "clicks"}
+        return told if self.clicks is None else {**told, "clicks": self.clicks.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DataConfig:
@@ -128,6 +136,15 @@ class DataConfig:
             return replace(self, channels=channels)
         mean, std = (repeated(values, channels) for values in (self.mean, self.std))
         return replace(self, channels=channels, mean=mean, std=std)
+
+    @property
+    def beside(self) -> int:
+        """How many channels a model reads beside those of its images.
+
+        >>> DataConfig().beside, DataConfig(clicks=ClickConfig(mask=True)).beside
+        (0, 3)
+        """
+        return 0 if self.clicks is None else self.clicks.channels
 
     @property
     def normalisation(self) -> str:

@@ -1,4 +1,6 @@
 from .classification import Classification as Classification
+from .clicks.folder import InstanceFolder as InstanceFolder
+from .clicks.objects import Objects as Objects
 from .corruption.corrupted import Corrupted as Corrupted
 from .corruption.corruptions import add_noise as add_noise
 from .dataset_factory import open_dataset as open_dataset
@@ -23,6 +25,7 @@ from .items import Sample as Sample
 from .items import item_name as item_name
 from .masks.reader import MaskReader as MaskReader
 from .stored_triplets import StoredTriplets as StoredTriplets
+from .synthetic.assemblies import Assemblies as Assemblies
 from .synthetic.base import Synthetic as Synthetic
 from .synthetic.connected import Connected as Connected
 from .synthetic.curves import Curves as Curves

@@ -31,6 +31,8 @@ def register_datasets(register: Register) -> None:
     for name in ("Mazes", "Connected", "Curves"):
         register(name.lower(), f"{DATA}.synthetic.{name.lower()}:{name}")
     register("moving", f"{DATA}.films.moving:MovingShapes")
+    register("assemblies", f"{DATA}.synthetic.assemblies:Assemblies")
+    register("instances", f"{DATA}.clicks.folder:instances")
     for name in ("coloured_shapes", "camvid", "folder", "cityscapes"):
         register(name, f"{DATA}.by_name:{name}")
     for name in ("Coco", "LabelMe", "Voc"):

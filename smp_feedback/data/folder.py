@@ -208,7 +208,10 @@ class MaskFolder(Dataset[Sample]):
                 f"{mask_path} has {by(mask.shape[-2:])} pixels, its image {image_path} has {by(size)}; "
                 f"expected the same size.{hint}"
             )
-        self.masks.check(mask, mask_path)
+        self._check_labels(mask_path, mask)
+
+    def _check_labels(self, path: Path, mask: Tensor) -> None:
+        self.masks.check(mask, path)
 
 
 def _checked_unlabelled(unlabelled: bool, ignore_index: int | None, masks: str) -> bool:

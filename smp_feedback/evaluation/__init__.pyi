@@ -1,3 +1,5 @@
+from .clicks import ClickScores as ClickScores
+from .clicks import evaluate_clicks as evaluate_clicks
 from .films.cuts import learn_cut as learn_cut
 from .films.evaluating import evaluate_films as evaluate_films
 from .films.scores import FilmScores as FilmScores

@@ -17,6 +17,7 @@ SCORES = {"segmentation": "mIoU", "multilabel": "mIoU", "classification": "accur
 KINDS = {
     "ablation": "smp_feedback.experiments.ablation.figures:figures",
     "calibration": "smp_feedback.plotting.figures:calibration",
+    "clicked": "smp_feedback.plotting.figures:clicked",
     "comparison": "smp_feedback.experiments.comparison.figures:figures",
     "film comparison": "smp_feedback.experiments.films.figures:figures",
     "films": "smp_feedback.plotting.films:figures",

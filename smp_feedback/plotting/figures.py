@@ -88,6 +88,23 @@ def stability(result: Result) -> dict[str, Figure]:
     return {"stability": figure}
 
 
+def clicked(result: Result) -> dict[str, Figure]:
+    """IoU over clicks, mean over seeds and their range."""
+    rows = [
+        {"model": row["model"], "seed": row["seed"], "clicks": k, "score": score}
+        for row in result["rows"]
+        for k, score in enumerate(row["iou"])
+        if k or score  # before the first there is something only where it began with a mask
+    ]
+    figure = new_figure()
+    axis = figure.subplots()
+    curves(axis, rows, "clicks", "score")
+    axis.set(xlabel="clicks", ylabel="IoU")
+    whole_numbers(axis, 10)
+    legend(figure, [axis])
+    return {"clicks": figure}
+
+
 def tuning(result: Result) -> dict[str, Figure]:
     """The mIoU over updates, a line for each step size; the base's as a level, and the choice."""
     figure = new_figure()

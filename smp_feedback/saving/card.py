@@ -58,7 +58,7 @@ def _images(said: Mapping[str, Any]) -> str:
     """How an image is made ready, and what was said of those it was trained on."""
     config = DataConfig.from_dict(said)
     usual = DataConfig().to_dict() | {"mean": None, "std": None}
-    facts = {key: value for key, value in config.to_dict().items() if value != usual[key]}
+    facts = {key: value for key, value in config.to_dict().items() if value != usual.get(key)}
     text = f"{config.normalisation[0].upper()}{config.normalisation[1:]}: `model.preprocess(image)` makes them so."
     return f"{text}\n\n{_block(facts)}" if facts else text
 

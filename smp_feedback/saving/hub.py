@@ -161,14 +161,14 @@ class OnDisk(nn.Module):
 
 
 def _fitted(model: Any, config: DataConfig) -> DataConfig:
-    """*config* as it is set, of images in the channels that *model* takes, and of the classes that it answers.
+    """*config* as it is set, of images in the channels that *model* takes of them, and of the classes that it answers.
 
     One that leaves images as they are is of any channels.
 
     Raises:
         InvalidValue: If its mean is of other channels, or it names other classes than there are.
     """
-    takes, answers, names = model.feedback.in_channels, channels_of(model), len(config.classes)
+    takes, answers, names = model.feedback.in_channels - config.beside, channels_of(model), len(config.classes)
     if config.mean is None:
         config = config.with_channels(takes)
     if config.channels != takes:

@@ -89,7 +89,8 @@ def _expect(model: FeedforwardWeights, said: Mapping[str, Any] | None) -> None:
     own: DataConfig = cast(Any, model).data_config
     if said is None:  # of 0.1: as they are
         return
-    config = DataConfig.from_dict(said).with_channels(own.channels)
+    config = DataConfig.from_dict(said)
+    config = config.with_channels(own.channels - config.beside)
     vars(model)["data_config"] = config  # as it was saved, whatever has become of its head
 
 

@@ -6,10 +6,19 @@ from smp_feedback.errors import require
 
 require("lightning", extra="train")
 
+from smp_feedback.training.clicks import ClickModule
 from smp_feedback.training.datamodule import PairsModule, TripletsModule
 from smp_feedback.training.denoising import DenoisingModule
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.restoration import RestorationModule
 from smp_feedback.training.trainer import fit
 
-__all__ = ["DenoisingModule", "FeedbackModule", "PairsModule", "RestorationModule", "TripletsModule", "fit"]
+__all__ = [
+    "ClickModule",
+    "DenoisingModule",
+    "FeedbackModule",
+    "PairsModule",
+    "RestorationModule",
+    "TripletsModule",
+    "fit",
+]

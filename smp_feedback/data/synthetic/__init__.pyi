@@ -1,3 +1,4 @@
+from .assemblies import Assemblies as Assemblies
 from .base import Scene as Scene
 from .base import Synthetic as Synthetic
 from .connected import Connected as Connected

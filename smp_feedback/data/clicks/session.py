@@ -1,0 +1,115 @@
+"""A person and one image: click, look, click again, take one back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from smp_feedback.config.clicks import ClickConfig
+from smp_feedback.data.clicks.discs import NEGATIVE, POSITIVE
+from smp_feedback.data.clicks.listening import Heard, how_of, listen
+from smp_feedback.data.clicks.user import no_clicks
+from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.models.normalisation import given_config
+from smp_feedback.ops.maps import size_of
+from smp_feedback.surgery.extension import evaluating
+
+
+class Heeded(NamedTuple):
+    """All clicks up to one, and what the model made of them; None before the first."""
+
+    clicks: Tensor
+    heard: Heard | None
+
+
+class Clicks:
+    """A session on one image: ``click`` gives the mask of the object, ``undo`` takes the last click back.
+
+    The model keeps nothing: what goes on from click to click is in the session, of which a model can have many.
+
+    Args:
+        model: That was trained to listen to clicks, by ``smp-feedback clicks train``.
+        image: (C, H, W) in [0, 1]; it is shown to the model as that was trained.
+        prior: (H, W), bool or in [0, 1], the mask to begin with: another model's, or that of the last frame. For a
+            model that reads a mask.
+        how: What the model is shown of clicks; None is as it was trained.
+
+    Raises:
+        InvalidValue: If *model* does not listen to clicks, or there is a *prior* and it reads no mask.
+        InvalidInput: If *image* or *prior* has another shape.
+
+    >>> import smp_feedback as smpf
+    >>> model = smpf.create("PlainConv", in_channels=5, classes=1, feedback="anytime")
+    >>> session = Clicks(model, torch.rand(3, 24, 32), how=ClickConfig())
+    >>> mask = session.click(12, 16)
+    >>> mask.shape, mask.dtype, len(session)
+    (torch.Size([24, 32]), torch.bool, 1)
+    >>> session.undo().any(), len(session)
+    (tensor(False), 0)
+    """
+
+    def __init__(
+        self, model: nn.Module, image: Tensor, *, prior: Tensor | None = None, how: ClickConfig | None = None
+    ) -> None:
+        if not isinstance(image, Tensor) or image.ndim != 3 or not image.is_floating_point():
+            shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            raise InvalidInput(f"image of shape {shape}: expected one image, (C, H, W), floating point in [0, 1].")
+        self.how = how_of(model, how, reads_mask=prior is not None)
+        if prior is not None and prior.shape != size_of(image):
+            raise InvalidInput(f"prior of shape {tuple(prior.shape)}: expected {size_of(image)}, as the image has.")
+        self.model, like = model, next(model.parameters())
+        self.image = given_config(model).config.normalise(image[None].to(like))
+        self.prior = None if prior is None else prior[None].to(like)
+        self._heeded = [Heeded(no_clicks(1, like.device), None)]
+
+    def click(self, y: int, x: int, positive: bool = True) -> Tensor:
+        """Click on row *y*, column *x*: here is the object, or, if not *positive*, here it is not; returns `mask`.
+
+        Raises:
+            InvalidValue: If that is not in the image.
+        """
+        height, width = size_of(self.image)
+        if not (0 <= y < height and 0 <= x < width):
+            raise InvalidValue(f"click({y}, {x}): expected row 0 to {height - 1} and column 0 to {width - 1}.")
+        clicks, heard = self._heeded[-1]
+        one = clicks.new_tensor([[[y, x, POSITIVE if positive else NEGATIVE]]])
+        clicks = torch.cat([clicks, one], 1)
+        before, mask = (None, self.prior) if heard is None else (heard.step, heard.chance)
+        with evaluating(self.model), torch.inference_mode():
+            now = listen(self.model, self.image, clicks, self.how, before=before, mask=mask)
+        self._heeded.append(Heeded(clicks, now))
+        return self.mask
+
+    def undo(self) -> Tensor:
+        """As if the last click had not been; returns `mask`.
+
+        Raises:
+            InvalidValue: If there is none.
+        """
+        if len(self._heeded) == 1:
+            raise InvalidValue("undo: there is no click to take back.")
+        self._heeded.pop()
+        return self.mask
+
+    @property
+    def chance(self) -> Tensor:
+        """How probable the object is, (H, W)."""
+        heard = self._heeded[-1].heard
+        if heard is not None:
+            return heard.chance[0]
+        return self.image.new_zeros(size_of(self.image)) if self.prior is None else self.prior[0]
+
+    @property
+    def mask(self) -> Tensor:
+        """Where the object is, bool (H, W); before the first click, the prior."""
+        return self.chance > 0.5
+
+    @property
+    def clicks(self) -> list[tuple[int, int, bool]]:
+        """Row, column, and whether it is positive, of each click."""
+        return [(y, x, sign == POSITIVE) for y, x, sign in self._heeded[-1].clicks[0].tolist()]
+
+    def __len__(self) -> int:
+        return len(self._heeded) - 1
