@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from smp_feedback.checks import check_whole
-from smp_feedback.data.items import Sample, WrappedDataset, check_map_style, checked_index, item_name
+from smp_feedback.data.items import Sample, check_map_style, checked_index, item_name
+from smp_feedback.data.wrapped import WrappedDataset
 from smp_feedback.errors import InvalidInput
 
 
