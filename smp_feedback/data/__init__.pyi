@@ -5,6 +5,9 @@ from .dataset_factory import open_dataset as open_dataset
 from .films.camera import SyntheticCamera as SyntheticCamera
 from .films.clips import Clips as Clips
 from .films.moving import MovingShapes as MovingShapes
+from .films.video import VideoFrames as VideoFrames
+from .films.video_dataset import LabelledVideo as LabelledVideo
+from .films.writing import write_video as write_video
 from .folder import CAMVID_CLASSES as CAMVID_CLASSES
 from .folder import MaskFolder as MaskFolder
 from .folders.sharing import check_shared as check_shared

@@ -14,6 +14,7 @@ CORRUPTIONS = (
     *("gaussian_noise", "shot_noise", "impulse_noise", "gaussian_blur", "motion_blur"),
     *("jpeg", "brightness", "contrast", "occlusion", "rescaled_noise", "turbulence"),
 )
+FILMED = ("rain", "shimmer")  # which go on from frame to frame of a film
 TORCHVISION = (
     *("CIFAR10", "CIFAR100", "DTD", "FGVCAircraft", "FashionMNIST", "Flowers102", "Food101"),
     *("GTSRB", "KMNIST", "MNIST", "OxfordIIITPet", "STL10", "SVHN", "USPS"),
@@ -40,9 +41,11 @@ def register_datasets(register: Register) -> None:
 
 @hookimpl
 def register_corruptions(register: Register) -> None:
-    """Noise, blur, compression, light, occlusion and turbulent air."""
+    """Noise, blur, compression, light, occlusion, turbulent air and weather."""
     for name in CORRUPTIONS:
         register(name, f"{DATA}.corruption.corruptions:{name}")
+    for name in FILMED:
+        register(name, f"{DATA}.corruption.weather:{name}")
 
 
 def open_dataset(name: str, split: str = "train", **options: Any) -> Dataset[Any]:

@@ -25,10 +25,10 @@ def batches(data: Any, batch_size: int, workers: int = 0) -> Iterator[Any]:
     yield from batches_of(data, BatchSampler(range(len(data)), batch_size, drop_last=False), workers)
 
 
-def batches_of(data: Any, places: Iterable[Sequence[int]], workers: int = 0) -> Iterator[Any]:
+def batches_of(data: Any, places: Iterable[list[int]], workers: int = 0) -> Iterator[Any]:
     """The items of *data* at *places*, a batch for each of those; see `batches`.
 
-    >>> [images.tolist() for images, _ in batches_of([(torch.tensor(i), 0) for i in range(4)], [(3, 0), (2,)])]
+    >>> [images.tolist() for images, _ in batches_of([(torch.tensor(i), 0) for i in range(4)], [[3, 0], [2]])]
     [[3, 0], [2]]
     """
     how: dict[str, Any] = {"num_workers": workers, "generator": torch.Generator(), "collate_fn": Alike(data)}

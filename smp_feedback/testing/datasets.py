@@ -11,6 +11,7 @@ import torch
 
 from smp_feedback.data.dataset_factory import open_dataset
 from smp_feedback.data.inspection.checking import check_dataset as check_items
+from smp_feedback.data.wrapped import films_of
 from smp_feedback.errors import FeedbackError, UnknownKeyword
 
 SPLITS = ("train", "val", "test")
@@ -20,7 +21,8 @@ def check_dataset(name: str, *, splits: Sequence[str] = SPLITS, **arguments: Any
     """The dataset *name* opens, every item of every split is one, and is the same each time.
 
     ``val`` and ``test`` are the same for every seed, ``count=`` and ``size=`` are obeyed, an option that it does not
-    have is refused, it ends where its length says, and travels to a loader's workers. Augmentation belongs to
+    have is refused, it ends where its length says, and travels to a loader's workers. Where it has ``films``, each frame
+    is in one of them at most, and all frames of one are of one size. Augmentation belongs to
     training: give no *transform* here.
 
     Args:
@@ -39,6 +41,7 @@ def check_dataset(name: str, *, splits: Sequence[str] = SPLITS, **arguments: Any
             raise AssertionError(f"{split}: {error}") from error
         check_described(dataset)
         check_repeats(dataset)
+        check_films(dataset)
         if split != "train":
             check_seed(name, split, arguments)
     check_options(name, splits[0], arguments)
@@ -66,6 +69,27 @@ def check_repeats(dataset: Any) -> None:
     for which, source in (("asked again", dataset), ("in a worker", pickle.loads(pickle.dumps(dataset)))):
         same = torch.equal(source[0][0], image) and torch.equal(source[0][1], target)
         assert same, f"{which}, an item is another"
+
+
+def check_films(dataset: Any) -> None:
+    """Its films, if it has some, are of its own items, none of them twice, and each of one size; cuts are in them."""
+    films = films_of(dataset)
+    if films is None:
+        return
+    frames = [frame for film in films for frame in film]
+    assert all(len(film) for film in films), "a film has no frame"
+    assert set(frames) <= set(range(len(dataset))), f"films have frames that are no items: 0 to {len(dataset) - 1} are"
+    assert len(set(frames)) == len(frames), "a frame is in two films, or twice in one"
+    for film in films:
+        sizes = {tuple(dataset[frame][0].shape) for frame in (film[0], film[-1])}
+        assert len(sizes) == 1, f"the film of {dataset.name(film[0])} changes its size: {sorted(sizes)}"
+    inside = {frame for film in films for frame in film[1:]}
+    assert set(getattr(dataset, "cuts", ())) <= inside, "a cut is at no frame within a film"
+    if hasattr(dataset, "hidden"):
+        frame = frames[0]
+        hidden, shape = dataset.hidden(frame), dataset[frame][0].shape[1:]
+        is_mask = hidden.dtype == torch.bool and hidden.shape == shape
+        assert is_mask, f"hidden({frame}) is {hidden.dtype} {tuple(hidden.shape)}: expected torch.bool {tuple(shape)}"
 
 
 def check_seed(name: str, split: str, arguments: dict[str, Any]) -> None:

@@ -175,7 +175,7 @@ def test_progress_is_told_of_every_frame_of_films_side_by_side():
 def test_frames_come_in_the_films_order_side_by_side():
     data = Frames(*drawn(0, [2, 3, 2])[:3])
     data.films = ((1, 0), (2, 3, 4), (6, 5))
-    seen = [(frame.index, frame.films) for frame in frames_of(data, films_in(data), batch_size=8)]
+    seen = [(frame.place, frame.films) for frame in frames_of(data, films_in(data), batch_size=8)]
     assert seen == [(0, (0, 2)), (1, (0, 2)), (0, (1,)), (1, (1,)), (2, (1,))]
     first = next(iter(frames_of(data, films_in(data))))
     assert first.target.equal(torch.stack([data[1][1], data[6][1]]))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import SupportsIndex
+import inspect
+from collections.abc import Callable
+from typing import SupportsIndex, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.corruption.corruptions import check_severity
+from smp_feedback.data.draws import clip_seed
 from smp_feedback.data.items import Corruption, Sample, checked_index, checked_int, in_unit
 from smp_feedback.data.seeding import corruption_generator
-from smp_feedback.data.wrapped import WrappedDataset
+from smp_feedback.data.wrapped import WrappedDataset, films_of, places_in_films
 from smp_feedback.registry.public import catalogue
 
 CLEAN = "clean"
@@ -21,7 +24,8 @@ class Corrupted(WrappedDataset[Sample]):
     """A dataset with corrupted images; targets stay as they are.
 
     What happens to item i depends on (seed, i) only. The random numbers are the same for every severity and every
-    corruption, so that rows and columns of a sweep differ by nothing else.
+    corruption, so that rows and columns of a sweep differ by nothing else. Of the frames of a film, each has its own,
+    unless the corruption takes ``time``, as ``rain`` and ``shimmer`` do: then the film has them, and goes on with them.
 
     Args:
         dataset: Map-style, with items (image, target). ``classes`` and ``ignore_index`` are taken from it,
@@ -56,6 +60,8 @@ class Corrupted(WrappedDataset[Sample]):
         self.seed = checked_int("seed", seed, least=0)
         corrupt = None if name == CLEAN else _named(name)  # a wrong name is one at severity 0, too
         self._corrupt = corrupt if self.severity else None
+        goes_on = self._corrupt is not None and "time" in inspect.signature(self._corrupt).parameters
+        self._places = places_in_films(films_of(dataset) or ()) if goes_on else {}
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
         i = checked_index(index, len(self))
@@ -70,13 +76,17 @@ class Corrupted(WrappedDataset[Sample]):
         """
         if self._corrupt is None:
             return image
-        corrupted: Tensor = self._corrupt(in_unit(image, self.name(index)), self.severity, self._generator(index))
-        return corrupted
+        clean = in_unit(image, self.name(index))
+        film, time = self._places.get(index, (None, 0))
+        if film is None:
+            return self._corrupt(clean, self.severity, self._generator(index))
+        generator = self._generator(film, clip_seed() if self.fresh else None)
+        return cast("Callable[..., Tensor]", self._corrupt)(clean, self.severity, generator, time=time)
 
-    def _generator(self, index: int) -> torch.Generator:
+    def _generator(self, index: int, seed: int | None = None) -> torch.Generator:
         if not self.fresh:
             return corruption_generator(self.seed, index)
-        return torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ())))
+        return torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ())) if seed is None else seed)
 
 
 def _named(corruption: str | Corruption) -> Corruption:

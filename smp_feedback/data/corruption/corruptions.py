@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional
 from torchvision.transforms.v2 import functional as F
 
 from smp_feedback.data.items import Corruption, check_corruptible, checked_int, checked_sigma
+from smp_feedback.data.turbulence.medium import Turbulence
 from smp_feedback.data.turbulence.simulator import PRESETS, Simulator, blurred
 from smp_feedback.errors import InvalidType, InvalidValue
 
@@ -40,17 +42,17 @@ PATCH = (0.05, 0.15)  # half the side of what hides, over the shorter side
 EXACT = 0.01  # of all pixels: how close the hidden share comes
 
 
-def _checked(function: Corruption) -> Corruption:
+def checked(function: Callable[..., Tensor]) -> Corruption:
     """*function*, refusing bad images and severities, and never leaving [0, 1]."""
 
     @functools.wraps(function)
-    def corruption(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
+    def corruption(image: Tensor, severity: int, generator: torch.Generator, **film: int) -> Tensor:
         check_corruptible(image)
         if image.ndim != 3:
             raise InvalidValue(f"image of shape {tuple(image.shape)}: expected one image (C, H, W).")
         if not isinstance(generator, torch.Generator):
             raise InvalidType(f"generator={generator!r}: expected a torch.Generator.")
-        return function(image, check_severity(severity), generator).clamp(0, 1)
+        return function(image, check_severity(severity), generator, **film).clamp(0, 1)
 
     return corruption
 
@@ -63,13 +65,13 @@ def check_severity(severity: int, least: int = 1) -> int:
     return number
 
 
-@_checked
+@checked
 def gaussian_noise(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Noise of standard deviation `GAUSSIAN_SIGMA`, clipped to [0, 1]."""
     return image + GAUSSIAN_SIGMA[severity - 1] * _normal(image, generator)
 
 
-@_checked
+@checked
 def shot_noise(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """A Poisson count of `PHOTONS` times the image, over `PHOTONS`: variance image / photons; then clipped."""
     photons = PHOTONS[severity - 1]
@@ -77,7 +79,7 @@ def shot_noise(image: Tensor, severity: int, generator: torch.Generator) -> Tens
     return torch.poisson(expected, generator=generator).to(image) / photons
 
 
-@_checked
+@checked
 def impulse_noise(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Salt and pepper: a share `IMPULSES` of all values, channel by channel, becomes 0 or 1, each equally often."""
     half = IMPULSES[severity - 1] / 2
@@ -85,23 +87,23 @@ def impulse_noise(image: Tensor, severity: int, generator: torch.Generator) -> T
     return image.masked_fill(drawn < half, 0).masked_fill(drawn >= 1 - half, 1)
 
 
-@_checked
+@checked
 def gaussian_blur(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """A Gaussian of `BLUR_SIGMA` pixels at 224, cut at 3 sigma; the image is mirrored at its border."""
-    return blurred(image, BLUR_SIGMA[severity - 1] * _scale(image), cut=3)
+    return blurred(image, BLUR_SIGMA[severity - 1] * scale(image.shape[-2:]), cut=3)
 
 
-@_checked
+@checked
 def motion_blur(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """The mean along a straight line of `MOTION` pixels at 224, in a random direction; the border goes on."""
     angle = math.pi * torch.rand((), generator=generator, device=generator.device).item()
-    kernel = line(MOTION[severity - 1] * _scale(image), angle).to(image)
+    kernel = line(MOTION[severity - 1] * scale(image.shape[-2:]), angle).to(image)
     pad = kernel.shape[-1] // 2
     padded = functional.pad(image[:, None], (pad,) * 4, mode="replicate")
     return functional.conv2d(padded, kernel[None, None])[:, 0]
 
 
-@_checked
+@checked
 def jpeg(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Written as JPEG of `JPEG_QUALITY` (8 bits), and read again; images of one or three channels."""
     if image.shape[0] not in (1, 3):
@@ -111,37 +113,37 @@ def jpeg(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     return coded.to(image) / 255
 
 
-@_checked
+@checked
 def brightness(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """`BRIGHTER` is added, then clipped; torchvision's factor would leave black black."""
     return image + BRIGHTER[severity - 1]
 
 
-@_checked
+@checked
 def contrast(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Each channel's distance to its own mean, times `CONTRAST`."""
     mean = image.mean((-2, -1), keepdim=True)
     return torch.lerp(mean, image, CONTRAST[severity - 1])
 
 
-@_checked
+@checked
 def occlusion(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Grey rectangles and discs over `OCCLUDED` of all pixels, to 0.01; the mask keeps what they hide."""
     hidden = patches((image.shape[1], image.shape[2]), OCCLUDED[severity - 1], generator)
     return image.masked_fill(hidden.to(image.device), GREY)
 
 
-@_checked
+@checked
 def rescaled_noise(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Noise of `RESCALED_SIGMA`, then min-max scaling: the papers' corruption (arXiv 2507.10143), see `add_noise`."""
     return add_noise(image, RESCALED_SIGMA[severity - 1], generator)
 
 
-@_checked
+@checked
 def turbulence(image: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Pixels moved as by the air of `PRESETS`, mild to severe, without blur; the camera sees the same at any size."""
     air = list(PRESETS.values())[severity - 1]
-    return Simulator(replace(air, pixel_pitch=air.pixel_pitch / _scale(image)))(image, generator)
+    return Simulator(seen_through(air, image.shape[-2:]))(image, generator)
 
 
 def line(length: float, angle: float) -> Tensor:
@@ -176,8 +178,14 @@ def patches(size: tuple[int, int], share: float, generator: torch.Generator) -> 
     return hidden
 
 
-def _scale(image: Tensor) -> float:
-    return max(min(image.shape[-2:]) / PIXELS, SMALLEST_SCALE)
+def seen_through(air: Turbulence, size: Sequence[int]) -> Turbulence:
+    """*air* of a camera of 224 pixels, seen by one of *size* (H, W) with the same view."""
+    return replace(air, pixel_pitch=air.pixel_pitch / scale(size))
+
+
+def scale(size: Sequence[int]) -> float:
+    """How large a pixel of a camera of 224 is in an image of *size* (H, W), in pixels."""
+    return max(min(size) / PIXELS, SMALLEST_SCALE)
 
 
 def _normal(image: Tensor, generator: torch.Generator) -> Tensor:

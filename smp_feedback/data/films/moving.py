@@ -11,12 +11,14 @@ from torch import Tensor
 
 from smp_feedback.checks import check_bool, check_number
 from smp_feedback.data.augment import Augmentation
-from smp_feedback.data.films.wind import Wind
+from smp_feedback.data.corruption.corruptions import seen_through
 from smp_feedback.data.items import checked_index, checked_int
 from smp_feedback.data.seeding import scene_generator
 from smp_feedback.data.synthetic.base import Scene, Synthetic
 from smp_feedback.data.synthetic.rasterise import Floats, Pixels, around, fill_circle, fill_polygon
 from smp_feedback.data.synthetic.shapes import random_colours
+from smp_feedback.data.turbulence.simulator import preset
+from smp_feedback.data.turbulence.wind import Wind
 from smp_feedback.errors import InvalidInput
 
 FRAMES = {"train": 8, "val": 32, "test": 128}  # of a film, where no number is given
@@ -66,7 +68,7 @@ class MovingShapes(Synthetic):
         behind: Whether the mask labels what occluders hide; if not, it is background.
         scene: Frames after which a film cuts to another scene; None never does. See ``cuts``.
         wind: Of hot air before the camera, in m/s; None is no air. It moves the image's pixels and no label's.
-        air: Which air that is: a name of `turbulence.PRESETS`.
+        air: Which air that is: a name of `turbulence.PRESETS`, at any size as the corruption ``turbulence`` has it.
         root, size, seed, noise, transform: See `Synthetic`.
         count: Frames in all; None is 1000, 320, 1280. The last film may be cut short.
 
@@ -111,7 +113,7 @@ class MovingShapes(Synthetic):
         check_bool("behind", behind)
         self.speed, self.spin, self.behind = speed, spin, behind
         self.scene_frames = None if scene is None else checked_int("scene", scene, least=1)
-        self.wind = None if wind is None else Wind(air, wind, FRAME_RATE)
+        self.wind = None if wind is None else Wind(seen_through(preset(air), self.size), wind, FRAME_RATE)
 
     @property
     def films(self) -> tuple[range, ...]:

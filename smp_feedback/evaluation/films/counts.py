@@ -57,7 +57,7 @@ class FilmTally:
         seen = cells_of(chances, target, self.classes, self.ignore_index)
         now, cells = _Last(labels_of(chances), seen.label, seen.scored), self.classes**2
         self.strays += seen.strays
-        count(self.at, seen.cell + frame.index * cells, seen.scored)
+        count(self.at, seen.cell + frame.place * cells, seen.scored)
         self._steadiness(now, frame)
         if any(self.films.cuts):
             for place in self._around(frame):
@@ -68,12 +68,12 @@ class FilmTally:
             self.behind += torch.stack([(hidden & seen.right).sum(), hidden.sum()])
 
     def _steadiness(self, now: _Last, frame: FrameBatch) -> None:
-        before, self.last = self.last if frame.index else None, now
+        before, self.last = self.last if frame.place else None, now
         if before is None:
             return
         stays = now.scored & before.scored & (now.label == before.label)
         if any(self.films.cuts):  # another scene is not the same pixel a moment later
-            goes_on = [frame.index not in self.films.cuts[film] for film in frame.films]
+            goes_on = [frame.place not in self.films.cuts[film] for film in frame.films]
             stays &= torch.tensor(goes_on, device=stays.device).view(-1, 1, 1)
         self.flicker += torch.stack([(stays & (now.said != before.said)).sum(), stays.sum()])
 
@@ -81,8 +81,8 @@ class FilmTally:
         """For each film the frames since its last cut, and `SPAN` where the next one is near; -1 for neither."""
         after, before = [], []
         for cuts in (self.films.cuts[film] for film in frame.films):
-            since = min((frame.index - cut for cut in cuts if cut <= frame.index), default=SPAN)
-            until = min((cut - frame.index for cut in cuts if cut > frame.index), default=SPAN + 1)
+            since = min((frame.place - cut for cut in cuts if cut <= frame.place), default=SPAN)
+            until = min((cut - frame.place for cut in cuts if cut > frame.place), default=SPAN + 1)
             after.append(since if since < SPAN else -1)
             before.append(SPAN if until <= SPAN else -1)
         return after, before

@@ -72,10 +72,10 @@ def learn_cut(model: nn.Module, data: Any, *, keep: bool = False, batch_size: in
     cuts: list[bool] = []
     with torch.inference_mode():
         for frame, shown in shown_to(looking.model, joined, films, batch_size, workers):
-            if frame.index == 0:
+            if frame.place == 0:
                 looking.begin()
             looking.see(shown)
-            if frame.index >= SETTLED_IN and looking.step is not None:
+            if frame.place >= SETTLED_IN and looking.step is not None:
                 changes.append(looking.step.change)
                 cuts += _are_cuts(frame, films.cuts)
     learned = youden(torch.cat(changes).cpu() if changes else torch.zeros(0), torch.tensor(cuts, dtype=torch.bool))
@@ -85,7 +85,7 @@ def learn_cut(model: nn.Module, data: Any, *, keep: bool = False, batch_size: in
 
 
 def _are_cuts(frame: FrameBatch, cuts: tuple[tuple[int, ...], ...]) -> list[bool]:
-    return [frame.index in cuts[film] for film in frame.films]
+    return [frame.place in cuts[film] for film in frame.films]
 
 
 def youden(changes: Tensor, cuts: Tensor) -> LearnedCut:
@@ -105,10 +105,10 @@ def youden(changes: Tensor, cuts: Tensor) -> LearnedCut:
     count, others = int(cuts.sum()), int((~cuts).sum())
     if not count or not others or not changes.isfinite().all():
         raise InvalidInput(f"{count} cuts and {others} other frames, finite changes: expected one of each at least.")
-    values, rank = changes.double().unique(return_inverse=True)  # what is no chance would be taken for a logit
+    values, rank = torch.unique(changes.double(), return_inverse=True)  # chances: others would be taken for logits
     chance = rank.double() / len(values)
     false, found, _ = binary_roc(chance, cuts.long())
-    lowest = chance.unique().mul(len(values)).round().long().flip(0).tolist()  # above each threshold of the curve
+    lowest = torch.unique(chance).mul(len(values)).round().long().flip(0).tolist()  # above each threshold of the curve
     best = max(range(len(lowest) + 1), key=lambda i: (float(found[i] - false[i]), -i))
     threshold = float(values[-1]) if best == 0 else _below(values, lowest[best - 1])
     auc = float(binary_auroc(chance, cuts.long()))

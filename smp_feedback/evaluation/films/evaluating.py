@@ -69,7 +69,7 @@ def evaluate_films(
     tally = FilmTally(films, classes, ignore_index, device_of(predictor.model))
     with torch.inference_mode():
         for frame, shown in shown_to(predictor.model, data, films, batch_size, workers):
-            if frame.index == 0:
+            if frame.place == 0:
                 predictor.begin()
             tally.add(predictor.see(shown), frame)
             advance()

@@ -95,14 +95,14 @@ class FrameBatch(NamedTuple):
         image: (B, C, H, W), as the dataset has it.
         target: Labels (B, H, W), int64.
         hidden: Object pixels that an occluder hides (B, H, W), bool; None if nobody tells.
-        index: The frame's place in its film; with 0 other films begin.
+        place: Which frame of its film it is; with 0 other films begin.
         films: The films' numbers, B of them.
     """
 
     image: Tensor
     target: Tensor
     hidden: Tensor | None
-    index: int
+    place: int
     films: tuple[int, ...]
 
 

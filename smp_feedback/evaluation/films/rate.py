@@ -67,7 +67,7 @@ def tune_rate(
         for frame, shown in shown_to(single.model, data, films, batch_size, workers):
             answer = single.see(shown)
             for average, tally in zip(averages, tallies, strict=True):
-                if frame.index == 0:
+                if frame.place == 0:
                     average.begin()
                 tally.add(average.see(answer), frame)
     found = {average.rate: tally.scores().miou for average, tally in zip(averages, tallies, strict=True)}

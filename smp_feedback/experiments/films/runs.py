@@ -72,7 +72,7 @@ def untrained(settings: FilmSettings, key: FilmKey, about: Facts) -> nn.Module:
 def lesson(settings: FilmSettings, key: FilmKey, model: nn.Module, about: Facts) -> FeedbackModule:
     """What trains the model of *key*."""
     how: dict[str, Any] = {"classes": len(about.classes), "ignore_index": about.ignore_index, "task": about.task}
-    clips = {"truncate": settings.truncate} if key.model == CARRIED else {}
+    clips: dict[str, Any] = {"truncate": settings.truncate} if key.model == CARRIED else {}
     return FeedbackModule(model, loss=settings.loss, lr=settings.lr, **how, **clips)
 
 
@@ -102,7 +102,7 @@ def run(settings: FilmSettings, key: FilmKey, accelerator: str = "auto") -> stor
     device = torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     model = model.to(device)
     image = torch.rand(1, about.image[0] * RIVALS[key.model].stack, *about.image[1:], device=device)
-    asked, shown = (Film(model), image[:, None]) if key.model == CARRIED else (model, image)
+    asked, shown = (Film(cast(Any, model)), image[:, None]) if key.model == CARRIED else (model, image)
     found = {
         "model": key.model,
         "seed": key.seed,

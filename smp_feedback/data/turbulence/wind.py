@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -39,6 +41,7 @@ class Wind:
     def seen(self, image: Tensor, generator: torch.Generator, time: int) -> Tensor:
         """Frame *time*, *image* (C, H, W), of a film whose air is drawn from *generator*: the same for each frame."""
         size = image.shape[-2:]
-        how = {"wind": self.speed, "frame_rate": self.frame_rate, "generator": generator}
-        field = frame_field(self.air, tuple(size), time, device=image.device, **how)  # type: ignore[arg-type]
-        return distort(image, field.to(torch.promote_types(field.dtype, image.dtype)))
+        how: Any = {"wind": self.speed, "frame_rate": self.frame_rate, "generator": generator}
+        single = torch.float64 if image.dtype == torch.float64 else torch.float32
+        field = frame_field(self.air, (size[0], size[1]), time, device=image.device, dtype=single, **how)
+        return distort(image, field)
