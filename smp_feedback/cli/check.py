@@ -107,7 +107,9 @@ def unlike_mean(report: DataReport, numbers: int) -> list[Problem]:
 def without_films(opened: Mapping[str, Any], clip: int | None) -> list[Problem]:
     """Splits of which no clips can be made, where clips are asked for."""
     found: list[Problem] = []
-    for split, dataset in opened.items() if clip is not None else ():
+    if clip is None:
+        return found
+    for split, dataset in opened.items():
         try:
             check_films(dataset, split, clip, training=split == TRAIN)
         except InvalidValue as error:

@@ -43,7 +43,8 @@ def pair_of(batch: Any, task: str | None = None) -> tuple[Tensor, Tensor]:
             f"clips of shape {tuple(image.shape)} and target of shape {tuple(frames.shape)}: expected a target for "
             f"each frame, {tuple(image.shape[:2])} of them; one that nobody labelled is all ignore_index."
         )
-    return image, read_target(frames.flatten(0, 1), task).unflatten(0, image.shape[:2])
+    read = read_target(frames.flatten(0, 1), task)
+    return image, read.reshape(*image.shape[:2], *read.shape[1:])
 
 
 def is_clips(image: Any) -> bool:
