@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from pathlib import Path
 from typing import Any, SupportsIndex, cast
@@ -86,7 +87,7 @@ class Clips(Dataset[Clip]):
             stacklevel=3,
         )
 
-    @property
+    @functools.cached_property  # asked for once a frame by who looks for files
     def samples(self) -> list[list[Path]]:
         """Of each clip the files that it is read from, those of its first frame first; empty where there are none."""
         return [[path for frame in frames for path in files_of(self.dataset, frame)] for frames in self.frames]
