@@ -10,10 +10,13 @@ from typing import Any
 from smp_feedback.data.augment import Augmentation
 from smp_feedback.data.files import Root, Size, needed
 from smp_feedback.data.folder import CAMVID_CLASSES, MaskFolder
+from smp_feedback.data.folders.films import film_pattern
 from smp_feedback.data.formats.cityscapes import Cityscapes
 from smp_feedback.data.masks.colours import Colours
 from smp_feedback.data.synthetic.shapes import Shapes
 from smp_feedback.errors import InvalidValue
+
+DRIVES = "{film}_{frame}"  # 0016E5_07959
 
 
 def _of_files(dataset: str, make: Callable[..., MaskFolder], holds: str) -> Callable[..., MaskFolder]:
@@ -34,7 +37,15 @@ def _of_files(dataset: str, make: Callable[..., MaskFolder], holds: str) -> Call
     return opened
 
 
-camvid = _of_files("camvid", functools.partial(MaskFolder, films="{film}_{frame}"), "train/ and trainannot/")
+def _with_drives(*args: Any, **options: Any) -> MaskFolder:
+    """The films of CamVid's names; files that are called otherwise have none."""
+    opened = MaskFolder(*args, **options)
+    if all(film_pattern(DRIVES).fullmatch(image.stem) for image, _ in opened.samples):
+        opened.grouping = DRIVES
+    return opened
+
+
+camvid = _of_files("camvid", _with_drives, "train/ and trainannot/")
 """CamVid's 11-class copy: ``root/train``, ``root/trainannot`` and so on, void (11) ignored. Its ``films`` are its
 drives: ``val`` is one of 101 frames at 15 Hz, ``train`` and ``test`` have a frame a second."""
 cityscapes = _of_files("cityscapes", Cityscapes, "leftImg8bit/ and gtFine/")

@@ -21,9 +21,9 @@ def check_dataset(name: str, *, splits: Sequence[str] = SPLITS, **arguments: Any
     """The dataset *name* opens, every item of every split is one, and is the same each time.
 
     ``val`` and ``test`` are the same for every seed, ``count=`` and ``size=`` are obeyed, an option that it does not
-    have is refused, it ends where its length says, and travels to a loader's workers. Where it has ``films``, each
-    frame is in one of them at most, and all frames of one are of one size. Augmentation belongs to training: give no
-    *transform* here.
+    have is refused, it ends where its length says, and travels to a loader's workers. Of ``films``, a frame is
+    in one at most, and all frames of one are of one size. Augmentation belongs to training: give no *transform*
+    here.
 
     Args:
         name: A registered name.

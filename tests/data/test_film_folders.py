@@ -121,6 +121,7 @@ def test_camvids_films_are_its_drives(tmp_path):
     frames(tmp_path, ["0016E5_00390", "0016E5_00420", "0006R0_f00930"])
     data = open_dataset("camvid", root=tmp_path)
     assert [shown(data, film) for film in data.films] == [["0006R0_f00930"], ["0016E5_00390", "0016E5_00420"]]
+    assert not hasattr(open_dataset("camvid", root=frames(tmp_path / "other", ["street", "lane"])), "films")
 
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="a checkout without CamVid")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -122,7 +122,8 @@ class _Playing:
 
     def __init__(self, path: Path, times: Sequence[int]) -> None:
         self.path, self.times = path, times
-        self.next, self.frames = -1, iter(())
+        self.next = -1
+        self.frames: Iterator[Any] = iter(())
 
     def frame(self, number: int) -> Tensor:
         """Frame *number*."""

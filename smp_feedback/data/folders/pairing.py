@@ -22,7 +22,7 @@ ELSEWHERE, OTHERWISE = "in subfolders that the masks do not have", "not called a
 class Found(NamedTuple):
     """The pairs of a split, in natural order, and the files beside them that are not used."""
 
-    pairs: list[Pair]
+    pairs: Sequence[Pair]
     left_out: tuple[LeftOut, ...] = ()
 
 
