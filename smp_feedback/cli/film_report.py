@@ -26,7 +26,7 @@ def about(answers: FilmAnswers) -> str:
 
 
 @dataclass
-class Tally:
+class FilmTally:
     """What went by: said when it has."""
 
     answers: FilmAnswers

@@ -270,7 +270,7 @@ def test_open_sizes_of_a_model_of_tokens_are_multiples_of_its_patch(name, argume
     served = Served(model)
     plan = make_plan(served, None, True)
     assert (plan.tried[0], plan.refused) == (("batch", "height", "width"), None)
-    named = named_axes(plan.shape, plan.tried[0], served.stride)
+    named = named_axes(plan.shape, plan.tried[0], served.strides["image"])
     assert named == ("batch", 3, f"{stride}*height", f"{stride}*width")
 
 
