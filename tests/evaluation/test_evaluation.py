@@ -577,7 +577,7 @@ def test_every_kind_has_somebody_who_draws_it():
         module, _, function = address.partition(":")
         if kind in OURS:
             assert callable(getattr(__import__(module, fromlist=[function]), function))
-    assert set(KINDS) == {*OURS, "ablation", "comparison", "refined", "restored", "tuning"}
+    assert set(KINDS) == {*OURS, "ablation", "clicked", "comparison", "refined", "restored", "tuning"}
 
 
 def test_curves_show_the_mean_and_the_range_over_seeds():
