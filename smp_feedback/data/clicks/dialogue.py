@@ -47,8 +47,8 @@ def dialogue(
     [0, 1, 2]
     """
     clicks, step = no_clicks(len(image), image.device), None
-    mask = image.new_zeros(truth.shape) if start is None else start.to(image)
-    answer = mask > 0.5
+    mask: Tensor | None = image.new_zeros(truth.shape) if start is None else start.to(image)
+    answer = torch.zeros_like(truth, dtype=torch.bool) if start is None else start > 0.5
     for k in range(count):
         clicks = next_clicks(truth, answer, clicks, sampled=sampled)
         if k in forgotten:

@@ -78,7 +78,7 @@ class Objects(WrappedDataset[Sample]):
             by = int(torch.randint(-(self.window // 4), self.window // 4 + 1, ())) if moved else 0
             first = int(np.clip(middle - self.window // 2 + by, 0, side - self.window))
             spans.append(slice(first, first + self.window))
-        return None if image is None else image[(..., *spans)], mask[tuple(spans)]
+        return None if image is None else image[:, spans[0], spans[1]], mask[tuple(spans)]
 
     def __len__(self) -> int:
         return len(self.places)
