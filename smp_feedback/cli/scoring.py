@@ -17,7 +17,7 @@ from smp_feedback.data.progress import progress_bar
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.results import save_result
 from smp_feedback.factory import from_pretrained
-from smp_feedback.loops.outer import OuterModel
+from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.training.checkpoints import LAST, check_room
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.facts import Facts
@@ -31,7 +31,7 @@ Opened = Callable[[str, Any], tuple[PairsModule, Facts]]
 def evaluate(
     args: Any,
     verb: str,
-    kind: type[OuterModel],
+    kind: type[FeedbackModel],
     opened: Opened,
     *,
     score: Callable[..., Any],
@@ -63,7 +63,7 @@ def evaluate(
         say(f"wrote {one}")
 
 
-def saved_model(args: Any, verb: str, kind: type[OuterModel]) -> tuple[Any, Path]:
+def saved_model(args: Any, verb: str, kind: type[FeedbackModel]) -> tuple[Any, Path]:
     """The model that ``--run`` or ``--model`` names, and where it is, on the device asked for.
 
     Raises:

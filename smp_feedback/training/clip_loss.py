@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
@@ -60,7 +60,7 @@ def clip_loss(module: Any, clip: Tensor, target: Tensor, free: int = 0) -> Tenso
         if len(parts) == 1:
             return loss
         learnt.add(loss)
-        step = step.detach()
+        step = cast(Step, step).detach()
     return learnt.loss()
 
 

@@ -60,7 +60,7 @@ class LooksModule(JudgingModule):
         self.seen = self.seen if place else None
         for frame in films.unbind(1):
             if film:
-                self.seen = model.look(frame, self.seen).detach()
+                self.seen = cast(FeedbackModel, model).look(frame, self.seen).detach()
             yield self(frame) if self.seen is None else self.seen.logits
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -577,11 +577,8 @@ def test_every_kind_has_somebody_who_draws_it():
         module, _, function = address.partition(":")
         if kind in OURS:
             assert callable(getattr(__import__(module, fromlist=[function]), function))
-<<<<<<< HEAD
-    assert set(KINDS) == {*OURS, "ablation", "comparison", "film comparison", "films", "refined", "restored", "tuning"}
-=======
-    assert set(KINDS) == {*OURS, "ablation", "clicked", "comparison", "refined", "restored", "tuning"}
->>>>>>> h18-clicks
+    kinds = {"ablation", "clicked", "comparison", "film comparison", "films", "refined", "restored", "tuning"}
+    assert set(KINDS) == {*OURS, *kinds}
 
 
 def test_curves_show_the_mean_and_the_range_over_seeds():
