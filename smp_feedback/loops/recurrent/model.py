@@ -25,7 +25,7 @@ from smp_feedback.loops.recurrent.early_stop import AnswersAlike, ComesToRest, S
 from smp_feedback.loops.recurrent.opening import open_base
 from smp_feedback.loops.recurrent.state import RecurrentFeedback, look_once
 from smp_feedback.loops.recurrent.step import Recurrence
-from smp_feedback.loops.recurrent.streams import Apart, Together, rows_of
+from smp_feedback.loops.recurrent.streams import Abreast, Apart, rows_of
 from smp_feedback.loops.steps import Step
 from smp_feedback.loops.unroll import Share, Turn, Turned, unroll
 from smp_feedback.models.normalisation import given_config
@@ -153,7 +153,7 @@ class RecurrentModel(FeedbackModel):
         apart = max(self.recurrent.later_rows(), self.recurrent.dynamics.starts_from_output)
         if not apart:
             drawn = self.recurrent.first_state(image)
-            return Together(self._recurrence(image, once, told.steps, told.flow), began, drawn)
+            return Abreast(self._recurrence(image, once, told.steps, told.flow), began, drawn)
 
         def make(places: Tensor | None, age: int) -> tuple[Turn, Tensor | None]:
             part, kept = rows_of(image, once, places)

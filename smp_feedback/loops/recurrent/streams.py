@@ -14,7 +14,7 @@ from smp_feedback.loops.unroll import Turn, Turned
 from smp_feedback.surgery.step_context import Once
 
 
-class Together:
+class Abreast:
     """A turn for all streams at once, where a first look differs from a later one in what it begins with alone.
 
     Args:
