@@ -22,6 +22,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 REAL = Path(__file__).parents[1].parent / "shared" / "data" / "mnist"
 WORDS = {
     "mnist": "--arch timm/test_resnet.r160_in1k --epochs 1 --batch_size 4 --looks 3 --steps 2 --noise 3 --root {root}",
+    "follow_shapes": "--size 16 --train_steps 1 --frames 3",
     "solve_a_maze": "--size 2 --larger 3 --train_steps 1 --steps 1 2 --free_steps 0 1 --looks 1 2 --images 1",
     "wrap_smp": "--train_steps 2 --images 4",
     "wrap_torchvision": "--name lraspp_mobilenet_v3_large --size 64",
