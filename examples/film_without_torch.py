@@ -23,8 +23,11 @@ def looks(model: str, film: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     mean, std = np.array(data["mean"] or 0.0), np.array(data["std"] or 1.0)
     state = None
     for frame in av.open(film).decode(video=0):
-        h, w = data["size"] or (-(-side // stride) * stride for side in (frame.height, frame.width))
-        pixels = frame.to_ndarray(format="rgb24", height=h, width=w)
+        turns = round(frame.rotation / 90)  # to the left, until it is upright: films of telephones lie on their side
+        upright = (frame.height, frame.width)[:: -1 if turns % 2 else 1]
+        h, w = data["size"] or (-(-side // stride) * stride for side in upright)
+        height, width = (h, w)[:: -1 if turns % 2 else 1]
+        pixels = np.rot90(frame.to_ndarray(format="rgb24", height=height, width=width), turns).copy()
         image = ((pixels / 255 - mean) / std).astype(facts["dtype"]).transpose(2, 0, 1)[None]
         if state is None:  # zeros: this is the first look
             shape = 1, about["channels"], h // about["stride"][0], w // about["stride"][1]
@@ -41,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         for k, (pixels, logits) in enumerate(looks(model, source)):
             if k == 0:
                 stream.height, stream.width = pixels.shape[:2]
+                stream.pix_fmt = "yuv444p" if stream.height % 2 or stream.width % 2 else "yuv420p"
             seen = logits.argmax(0) if len(logits) > 1 else logits[0] > 0
             pixels[seen > 0] = pixels[seen > 0] // 2 + np.array([120, 0, 0], np.uint8)
             written.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -83,6 +84,11 @@ def is_film(args: Any) -> bool:
 def predict_film(args: Any, made: Any) -> None:
     """Answer a film; *made* are the settings of *args* with their classes made."""
     out = destination(args)
+    if made.trainer.precision is not None:
+        raise InvalidValue(
+            f"--trainer.precision {made.trainer.precision}: a film is answered in the model's own; leave it out, or "
+            "save the model in another (model.half())."
+        )
     with source_of(args) as source:
         answers = answers_of(args, made)
         say(about(answers))
@@ -121,7 +127,9 @@ def destination(args: Any) -> Path:
         MissingExtra: If what draws it is missing.
     """
     if args.film:
-        return free_folder(args.out, "predict")
+        return folder_of("--out", free_folder(args.out, "predict"))
+    if args.masks is not None:
+        folder_of("--masks", Path(args.masks))
     require("av", extra="video")
     require("matplotlib", extra="plot")
     if args.out is None:
@@ -131,9 +139,25 @@ def destination(args: Any) -> Path:
     if out.suffix.lower() not in CONTAINERS or out.is_dir():
         kinds = ", ".join(CONTAINERS)
         raise InvalidValue(f"--out {args.out}: expected the film to write, {kinds}; label maps go to --masks DIR.")
+    folder_of("--out", out.parent)
+    if args.masks is not None and out.resolve() == Path(args.masks).resolve():
+        raise InvalidValue(f"--masks {args.masks} is the film --out itself: give a folder.")
     if args.video and out.exists() and out.samefile(args.video):
         raise InvalidValue(f"--out {args.out} is the --video itself: give another file.")
     return out
+
+
+def folder_of(told: str, folder: Path) -> Path:
+    """*folder*, which is one that can be written to, or can be made.
+
+    Raises:
+        InvalidValue: If it is neither.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "cannot be written to" if there.is_dir() else "is a file"
+        raise InvalidValue(f"{told}: {there} {why}; expected a folder to write to, or one that can be made.")
+    return folder
 
 
 def drawn(one: Answered, task: str) -> Tensor:
@@ -148,12 +172,20 @@ def drawn(one: Answered, task: str) -> Tensor:
 
 @contextmanager
 def interruptible(endless: bool) -> Iterator[Callable[[Iterable[Tensor]], Iterable[Tensor]]]:
-    """Context: what makes frames end with Ctrl-C, where they would not end by themselves; so the film is whole."""
+    """Context: what makes frames end with Ctrl-C, where they would not end by themselves; so the film is whole.
+
+    A second one interrupts as ever: a camera may have stopped sending frames.
+    """
     if not endless:
         yield lambda frames: frames
         return
     told: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: told.append(number))
+
+    def tell(number: int, _: object) -> None:
+        told.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, tell)
     try:
         yield lambda frames: itertools.takewhile(lambda _: not told, frames)
     finally:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from smp_feedback.checks import check_whole
 from smp_feedback.errors import InvalidInput, InvalidType
-from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.loops.looking import Reset
 from smp_feedback.loops.steps import Step
 
@@ -72,6 +72,11 @@ class Film(nn.Module):
 
         Args, raises: As :meth:`forward`, at once; *reset* as :meth:`FeedbackModel.look`.
         """
+        check_clip(clip)
+        check_image(clip[:, 0], self.model.feedback.in_channels)
+        self.model.check_look(reset)
+        if before is not None:
+            self.model._found(before, clip[:, 0], "look:")
         return self._looks(clip, before, reset=reset)
 
     def _looks(

@@ -38,8 +38,8 @@ class OneLook(StepByStep):
             before: The look to go on from, None for a first one. ``before.reset(mask)`` lets some streams begin anew.
             reset: The relative change of a stream's state (:attr:`Step.change`) above which its frame is taken for a
                 cut: it begins anew with this very frame, which is looked at twice. ``"auto"`` is the config's ``cut``;
-                None takes none for a cut. A stream's first two looks are not judged, for its state is still growing.
-                Waits for the device once a look.
+                None takes none for a cut. A stream's first two looks are not judged, for its state is still growing;
+                one whose state is no number begins anew at any. Waits for the device once a look.
 
         Returns:
             The look: its logits, its state, and what the next one needs.
@@ -61,14 +61,18 @@ class OneLook(StepByStep):
         >>> step.index, step.logits.shape
         (2, torch.Size([1, 2, 16, 16]))
         """
-        self._check_opened("look")
-        self.check_carries("look:")
-        threshold = self._threshold(reset)
+        threshold = self.check_look(reset)
         step = self._look(x, before)
         if threshold is None or before is None:
             return step
-        cut = (step.change > threshold) & (step.looks > SETTLED_IN)
+        cut = ((step.change > threshold) & (step.looks > SETTLED_IN)) | step.change.isnan()
         return self._look(x, before.reset(cut)) if bool(cut.any()) else step
+
+    def check_look(self, reset: Reset = None) -> float | None:
+        """What any :meth:`look` checks before work, whatever its image; returns *reset* as a number."""
+        self._check_opened("look")
+        self.check_carries("look:")
+        return self._threshold(reset)
 
     def step_from(self, saved: Mapping[str, Tensor]) -> Step:
         """The look that :meth:`Step.state_dict` saved, of this model or a copy, to go on from: on the model's device.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from smp_feedback.errors import InvalidInput, InvalidType
@@ -27,7 +28,22 @@ def check_saved(saved: object) -> None:
     if missing or unknown:
         said = f"has no {missing[0]!r}" if missing else f"has {unknown[0]!r}"
         raise InvalidInput(f"A saved look has {', '.join(SAVED)}, and this one {said}; expected step.state_dict().")
-    state, looks = saved["state"], saved["looks"]
-    if state.ndim != 4 or looks.shape != state.shape[:1] or saved["size"].shape != (2,):
-        shapes = ", ".join(f"{name} {tuple(saved[name].shape)}" for name in SAVED)
-        raise InvalidInput(f"A saved look of {shapes}: expected (B, C, h, w), (B,), () and (2,).")
+    state = saved["state"]
+    streams = state.shape[:1]
+    shapes = {"looks": streams, "index": (), "size": (2,), "before": state.shape, "began": streams}
+    if state.ndim != 4 or any(saved[name].shape != shape for name, shape in shapes.items() if name in saved):
+        found = ", ".join(f"{name} {tuple(x.shape)}" for name, x in saved.items())
+        raise InvalidInput(
+            f"A saved look of {found}: expected a state (B, C, h, w), as before, looks (B,), as began, index () and "
+            "size (2,)."
+        )
+    _check_numbers(saved)
+
+
+def _check_numbers(saved: Mapping[str, Tensor]) -> None:
+    """What is counted is counted in whole numbers, from where counting begins; a state is in others."""
+    for name, least in (("looks", 0), ("index", 0), ("size", 1), ("began", 0)):
+        if name in saved and (saved[name].dtype != torch.int64 or bool((saved[name] < least).any())):
+            raise InvalidInput(f"A saved look whose {name} is {saved[name].tolist()}: expected int64, {least} or more.")
+    if not saved["state"].is_floating_point():
+        raise InvalidInput(f"A saved look whose state is {saved['state'].dtype}: expected floating point.")

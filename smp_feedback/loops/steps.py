@@ -14,7 +14,7 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.beginnings import Beginnings, check_mask
 from smp_feedback.loops.saved_look import check_saved
 from smp_feedback.loops.unroll import Turned
-from smp_feedback.ops.maps import Size, resize
+from smp_feedback.ops.maps import Size, resize, size_of
 
 Answer = Callable[[Turned, Size], tuple[Tensor, Tensor | None]]
 """Computes the logits for an image of this size, and the labels of a model that has some."""
@@ -41,6 +41,11 @@ class Step:
     def state(self) -> Tensor:
         """What the model knows now (B, S + K, h, w)."""
         return self._turned.state
+
+    @property
+    def features(self) -> Tensor | None:
+        """What the labels are made of, of a model that has some, else None."""
+        return self._turned.features
 
     @functools.cached_property
     def _answers(self) -> tuple[Tensor, Tensor | None]:
@@ -178,12 +183,14 @@ def relative_change(old: Tensor | None, new: Tensor) -> Tensor:
     """``||new - old|| / ||new||`` per image (B,), dimensionless, without gradient; 0 at a fixed point.
 
     Args:
-        old: State before (B, S, h, w); None is zero.
-        new: State after, same shape.
+        old: State before (B, S, h, w); None is zero. Of another size, as the look resized it that made *new*.
+        new: State after.
 
     >>> relative_change(torch.ones(2, 1, 4, 4), torch.full((2, 1, 4, 4), 2.0))
     tensor([0.5000, 0.5000])
     """
+    if old is not None and old.ndim == 4:
+        old = resize(old, size_of(new))
     new = new.detach().flatten(1)
     moved = new if old is None else new - old.detach().flatten(1)
     floor = torch.finfo(new.dtype).tiny

@@ -261,6 +261,17 @@ def test_a_camera_is_read_until_it_is_told_to_stop_and_leaves_a_whole_film(kept,
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_second_interruption_is_no_request_any_more():
+    """The camera may have stopped sending frames, and nobody would look at the first."""
+    before = signal.getsignal(signal.SIGINT)
+    with films.interruptible(endless=True) as frames_of:
+        signal.raise_signal(signal.SIGINT)
+        assert not list(frames_of([torch.zeros(3, 2, 2)]))
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_a_camera_that_is_not_there_is_one_line(kept, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(webcam, "camera_called", lambda name: ("v4l2", f"{tmp_path}/video{name}"))
     assert predicted(kept, "--camera", "7", "--out", tmp_path / "out.mp4") == 2
@@ -299,6 +310,10 @@ def test_a_camera_is_called_as_its_system_calls_it(system, name, called, monkeyp
         (["--frames", "0"], "frames=0: expected a whole number >= 1"),
         (["--out", "{tmp}/maps"], "expected the film to write, .mp4"),
         (["--out", "{kept}/in.mp4"], "is the --video itself"),
+        (["--out", "{kept}/in.mp4/out.mp4"], "--out: {kept}/in.mp4 is a file; expected a folder to write to"),
+        (["--masks", "{kept}/in.mp4"], "--masks: {kept}/in.mp4 is a file; expected a folder to write to"),
+        (["--masks", "{tmp}/out.mp4"], "is the film --out itself: give a folder"),
+        (["--trainer.precision", "bf16-mixed"], "a film is answered in the model's own; leave it out"),
         (["--video", "{kept}/not.mp4"], "expected a video file"),
         (["--run", "{kept}/decay", "--reset", "0.5"], "the model begins anew with every frame; leave it out"),
     ],
@@ -308,7 +323,7 @@ def test_what_does_not_go_together_is_refused_before_a_file_is_made(words, says,
     words = [word.format(kept=kept, tmp=tmp_path) for word in words]
     before = (kept / "in.mp4").read_bytes()
     assert predicted(kept, *told, *words) == 2
-    assert says in capsys.readouterr().err
+    assert says.format(kept=kept) in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     assert (kept / "in.mp4").read_bytes() == before
 

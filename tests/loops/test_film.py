@@ -139,6 +139,13 @@ def test_what_is_no_clip_or_no_looping_model_is_refused():
         (InvalidInput, r"clip of shape \(2, 3, 16, 16\): expected \(B, T, C, H, W\)", lambda: module(CLIP[:, 0])),
         (InvalidInput, r"clip of shape \(2, 0, 3, 16, 16\)", lambda: module.steps(CLIP[:, :0])),
         (InvalidType, "clip is a list", lambda: module([CLIP])),
+        (InvalidInput, "has 2 channels: expected 3", lambda: module.steps(CLIP[:, :, :2])),
+        (InvalidType, r"before=2 \(int\)", lambda: module.steps(CLIP, 2)),
+        (
+            InvalidValue,
+            "reset='auto': this model has learned no threshold",
+            lambda: module.eval().steps(CLIP, reset="auto"),
+        ),
         (
             InvalidValue,
             "detach_every=0: expected a whole number >= 1; None never",

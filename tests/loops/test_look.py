@@ -132,6 +132,32 @@ def test_a_map_is_resized_to_another_image_and_its_change_is_counted_from_there(
     assert step.logits.shape[-2:] == (16, 12)
 
 
+class NoPadding(SmallBase):
+    """Of h pixels it makes (h - 1) // 2: as many as no share of h, rounded, says."""
+
+    def __init__(self, norm):
+        super().__init__(norm)
+        self.conv = nn.Conv2d(3, 6, 3, stride=2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm", ["a row a step", "of the image"])
+@pytest.mark.parametrize("drawn", [0.0, 0.5])
+def test_a_state_whose_size_is_known_to_rounding_is_judged_on_the_grid_that_the_look_finds(norm, drawn):
+    told = {"steps": 4, "feedback_init": 1.0, "dynamics": "gated", "tolerance": 1e-3, "init_std": drawn}
+    model = smpf.wrap(NoPadding(copy.deepcopy(NORMS[norm][0])), smpf.Recurrent(**told)).double().eval()
+    frame = torch.rand(3, 3, 17, 23).double()
+    before = model.look(torch.rand(3, 3, 32, 32).double())
+    step = model.look(frame, before)
+    assert step.state.shape[-2:] == (8, 11) != model.recurrent.state_size(frame)
+    found = F.interpolate(before.state, (9, 12), mode="bilinear", align_corners=False)
+    found = F.interpolate(found, (8, 11), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(step.change, relative_change(found, step.state))
+    assert model.look(frame, step, reset=1e-9).looks.tolist() == [1, 1, 1]
+    assert len(list(model.iterate(frame, 3, before=before))) == 3
+    assert model.look(frame, step.reset(FIRST)).looks.tolist() == [1, 3, 3]
+
+
 @torch.no_grad()
 def test_a_frame_costs_one_plain_forward_and_what_is_new():
     """Eight channels into the 7 x 7 stem of 64, a read-out of the decoder's 16, and a gate of all 24 (64 px)."""
@@ -337,6 +363,19 @@ def test_the_first_two_looks_are_no_cuts_so_a_threshold_that_is_too_low_does_not
     assert found == [[1] * 3, [2] * 3, [1] * 3, [2] * 3, [1] * 3, [2] * 3, [1] * 3]
 
 
+@torch.no_grad()
+def test_a_stream_that_is_no_number_any_more_begins_anew_where_resets_are_asked_for():
+    """A frame of NaN, which the state would keep for ever; the streams beside it go on."""
+    model, before, found = closed(), None, []
+    film = FRAMES.clone()
+    film[2, 0] = torch.nan
+    for frame in film[:5]:
+        before = model.look(frame, before, reset=1e9)
+        found.append((before.looks.tolist(), before.logits.isnan().flatten(1).any(1).tolist()))
+    assert found[2:] == [([1, 3, 3], [True, False, False]), ([1, 4, 4], [False] * 3), ([2, 5, 5], [False] * 3)]
+    torch.testing.assert_close(before.logits[:1], looked(model, film[3:5, :1])[-1].logits)
+
+
 # --- a look that is moved, and one that is saved
 
 
@@ -406,11 +445,34 @@ def test_what_is_no_saved_look_is_refused():
         (InvalidInput, "has no 'looks'", {k: v for k, v in saved.items() if k != "looks"}),
         (InvalidInput, "has 'weight'", {**saved, "weight": saved["state"]}),
         (InvalidInput, r"state \(8, 8, 6\)", {**saved, "state": saved["state"][0]}),
+        (InvalidInput, r"began \(1,\)", {**saved, "began": torch.tensor([0])}),
+        (InvalidInput, r"before \(1, 8, 8, 6\)", {**saved, "before": saved["state"][:1]}),
+        (InvalidInput, r"index \(2,\)", {**saved, "index": torch.tensor([0, 0])}),
+        (InvalidInput, "index is -1: expected int64, 0 or more", {**saved, "index": torch.tensor(-1)}),
+        (InvalidInput, r"size is \[0, 6\]: expected int64, 1 or more", {**saved, "size": torch.tensor([0, 6])}),
+        (InvalidInput, "looks is .*: expected int64", {**saved, "looks": saved["looks"] / 2}),
+        (InvalidInput, "state is torch.int64: expected floating", {**saved, "state": saved["state"].long()}),
     ):
         with pytest.raises(kind, match=words):
             model.step_from(wrong)
     with pytest.raises(InvalidInput, match="A state of 8 channels: this model's has 10"):
         other.step_from(saved)
+
+
+@torch.no_grad()
+def test_a_saved_look_of_a_model_with_labels_is_none_of_one_without():
+    told = {"encoder_depth": 3, "decoder_channels": (16, 8, 8), "feedback": smpf.Recurrent(dynamics="gated", steps=2)}
+    plain, labelled = (
+        smpf.create("Unet", "tu-test_resnet.r160_in1k", None, aux_params=aux, **told).eval()
+        for aux in (None, {"classes": 4})
+    )
+    image = torch.rand(1, 3, 16, 16)
+    step = labelled.look(image)
+    assert torch.equal(labelled.step_from(step.state_dict()).labels, step.labels)
+    with pytest.raises(InvalidInput, match="with features, of which no labels are made"):
+        plain.step_from(step.state_dict())
+    with pytest.raises(InvalidInput, match="with no features, which this model's labels are made of"):
+        labelled.step_from(plain.look(image).state_dict())
 
 
 # --- gradients

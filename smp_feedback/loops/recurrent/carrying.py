@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from smp_feedback.config.recurrent import carrying
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
@@ -62,6 +62,18 @@ def check_channels(recurrent: RecurrentFeedback, state: Tensor) -> None:
             f"A state of {state.shape[1]} channels: this model's has {recurrent.dynamics.channels}; expected a look "
             "that this model, or a copy, saved."
         )
+
+
+def check_labels(model: nn.Module, features: Tensor | None) -> None:
+    """The *features* of a saved look are what *model* makes labels of, if it makes any.
+
+    Raises:
+        InvalidInput: If it has none for a head, or some for none; what has no place for such a head is not known.
+    """
+    head = getattr(model, "classification_head", features)
+    if (head is None) != (features is None):
+        said = "no features, which this model's labels" if features is None else "features, of which no labels"
+        raise InvalidInput(f"A saved look with {said} are made of; expected a look that this model, or a copy, saved.")
 
 
 def found_by(recurrent: RecurrentFeedback, before: Step, image: Tensor) -> Step:

@@ -20,7 +20,7 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.loops.beginnings import Beginnings
 from smp_feedback.loops.call import Told
-from smp_feedback.loops.recurrent.carrying import check_before, check_carries, check_channels, found_by
+from smp_feedback.loops.recurrent.carrying import check_before, check_carries, check_channels, check_labels, found_by
 from smp_feedback.loops.recurrent.early_stop import AnswersAlike, ComesToRest, Settling, StoppingRule
 from smp_feedback.loops.recurrent.opening import open_base
 from smp_feedback.loops.recurrent.state import RecurrentFeedback, look_once
@@ -116,6 +116,7 @@ class RecurrentModel(FeedbackModel):
 
     def _check_state(self, step: Step) -> None:
         check_channels(self.recurrent, step.state)
+        check_labels(self, step.features)
 
     def _check_stops(self, steps: UntilSettled) -> None:
         if self.recurrent.dynamics.knows_the_end:

@@ -11,6 +11,7 @@ from torch import Tensor
 from smp_feedback.loops.beginnings import Beginnings
 from smp_feedback.loops.recurrent.step import Recurrence
 from smp_feedback.loops.unroll import Turn, Turned
+from smp_feedback.ops.maps import resize, size_of
 from smp_feedback.surgery.step_context import Once
 
 
@@ -33,7 +34,8 @@ class Abreast:
         assert state is not None
         fresh = self.began.at(t)
         if self.first is not None:
-            return self.turn(torch.where(fresh, self.first.to(state.dtype), state), t)
+            first = resize(self.first.to(state.dtype), size_of(state))  # its own size is known to rounding alone
+            return self.turn(torch.where(fresh, first, state), t)
         project = self.turn.project
 
         def fed_back(h: Tensor | None) -> Tensor:
