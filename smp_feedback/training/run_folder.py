@@ -156,6 +156,17 @@ def load_weights(module: nn.Module, path: Path) -> None:
         raise InvalidValue(
             f"{path} holds the weights of another model than the settings build: {error!s:.300}"
         ) from None
+    cut = learned_cut(path.parent)
+    if cut is not None:
+        cast(Any, module).opened.choose_cut(cut)
+
+
+def learned_cut(run: Path) -> float | None:
+    """The change of the state that the model of *run* learned to take for a cut; its checkpoints are from before."""
+    saved = run / MODEL / "config.json"
+    loop = json.loads(saved.read_text()).get("feedback") if saved.is_file() else None
+    found: float | None = loop.get("cut") if isinstance(loop, dict) else None
+    return found
 
 
 def save_model(module: LightningModule, folder: Path, dataset: str) -> list[Path]:

@@ -7,9 +7,11 @@ import json
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 pytest.importorskip("lightning")
 pytest.importorskip("torchmetrics")
@@ -58,6 +60,13 @@ def test_the_threshold_of_cuts_is_saved_with_the_model(fitted):
     model = smpf.from_pretrained(fitted / "model")
     assert model.loop_config.cut > 0
     assert yaml.safe_load((fitted / "config.yaml").read_text())["learn_cut"] is True
+
+
+def test_a_run_begins_anew_at_cuts_as_its_saved_model_does(fitted, tmp_path, capsys):
+    for k in range(4):
+        Image.fromarray(np.full((16, 16, 3), 60 * k, np.uint8)).save(tmp_path / f"{k}.png")
+    told = f"--images {tmp_path} --film true --reset auto --out"
+    assert smp_feedback(f"predict --run {fitted} {told} {tmp_path / 'a.mp4'}") == 0, capsys.readouterr().err
 
 
 def test_films_are_scored_by_one_look_a_frame(fitted, tmp_path):

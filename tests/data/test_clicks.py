@@ -17,6 +17,7 @@ from smp_feedback.data.clicks.dialogue import damaged, dialogue
 from smp_feedback.data.clicks.discs import discs
 from smp_feedback.data.clicks.listening import how_of, listen
 from smp_feedback.data.clicks.user import next_clicks, no_clicks
+from smp_feedback.data.wrapped import films_of
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownKeyword
 from smp_feedback.evaluation import evaluate_clicks
 from smp_feedback.evaluation.clicks import iou
@@ -334,6 +335,11 @@ def test_every_object_that_is_large_enough_is_an_item():
     assert mask[6, 6] == 1
     assert found.classes == ("background", "object")
     assert "object 500" in found.name(1)
+
+
+def test_objects_of_films_are_no_frames_of_them():
+    data = open_dataset("moving", size=32, frames=4, count=8)
+    assert films_of(Objects(data)) is None
 
 
 def test_a_window_lies_around_its_object_within_the_image():

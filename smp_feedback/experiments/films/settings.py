@@ -15,7 +15,7 @@ from smp_feedback.experiments.comparison.settings import Condition
 from smp_feedback.experiments.films.rivals import CARRIED, RIVALS
 from smp_feedback.registry.public import catalogue
 
-LOOP = {"dynamics": "gated", "projection": "state", "channels": 8}
+LOOP = "film"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,7 @@ class FilmSettings(ExperimentSettings):
 
     Args:
         data: A dataset of frames that says which of them are films: ``moving``, or a folder opened with ``films``.
-        feedback: The loop, whose dynamics carry a state: its name or settings. The default, gated and with eight
-            channels of the state fed back as they are, did best in docs/films.md.
+        feedback: The loop, whose dynamics carry a state: its name or settings. The default is the preset for films.
         models: Which of ``carried`` (one look a frame), ``plain`` (frame by frame), ``averaged`` (plain's answers,
             averaged), ``stacked-4`` and ``stacked-8`` (so many frames as channels of one image), and ``looks-4`` (four
             looks a frame, nothing carried).
@@ -57,7 +56,7 @@ class FilmSettings(ExperimentSettings):
     kind = "film comparison"
 
     data: str = "moving"
-    feedback: bool | str | dict[str, Any] = field(default_factory=lambda: dict(LOOP))
+    feedback: bool | str | dict[str, Any] = LOOP
     models: list[str] = field(default_factory=lambda: [*RIVALS])
     images: int = 0
     train: list[str] = field(default_factory=lambda: ["rescaled_noise:3", "rescaled_noise:4", "rescaled_noise:5"])
@@ -112,7 +111,7 @@ class FilmSettings(ExperimentSettings):
         """The loop's config; what looks on has BatchNorm statistics of a first look, and of all later ones."""
         config = as_config(self.feedback, usual=catalogue().architectures.entry(self.arch).feedback)
         if config is None or not hasattr(config, "dynamics"):
-            raise InvalidValue(f"feedback={self.feedback!r}: expected a loop that carries a state, such as {LOOP}.")
+            raise InvalidValue(f"feedback={self.feedback!r}: expected a loop that carries a state, such as {LOOP!r}.")
         if CARRIED in self.models and not getattr(catalogue().dynamics[config.dynamics], "carries", False):
             known = [name for name, rule in catalogue().dynamics.items() if rule.carries]
             raise InvalidValue(
