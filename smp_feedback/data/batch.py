@@ -52,15 +52,6 @@ def is_clips(image: Any) -> bool:
     return isinstance(image, Tensor) and image.ndim == OF_CLIPS
 
 
-def place_of(batch: Any) -> int:
-    """How many frames of its films went before *batch*, in others; 0 where it does not say so, before its indices.
-
-    >>> place_of((torch.zeros(1, 2, 3, 4, 4), torch.zeros(1, 2, 4, 4), 8, torch.tensor([[8, 9]])))
-    8
-    """
-    return batch[2] if isinstance(batch, Sequence) and len(batch) > 3 and isinstance(batch[2], int) else 0
-
-
 def image_of(batch: Any) -> Tensor:
     """The images of *batch*: of a tensor, itself; of a dictionary, ``image``; of a sequence, the first.
 

@@ -29,7 +29,7 @@ def films_of(dataset: Any) -> Films | None:
         return cast(Films, dataset.films)
     if parts := parts_of(dataset):
         return _joined(parts)
-    inner = getattr(dataset, "dataset", None)
+    inner = None if hasattr(type(dataset), "films") else getattr(dataset, "dataset", None)  # who says that it has none
     if inner is None or (found := films_of(inner)) is None:
         return None
     if hasattr(dataset, "indices"):

@@ -144,6 +144,7 @@ def _carried(model: Any, frames: Tensor, step: Step | None) -> Step | None:
     """The last look at *frames* (B, T, C, H, W), without gradient; *step*, if there are none."""
     for t in range(frames.shape[1]):
         step = model.look(frames[:, t], step)
+    torch.clear_autocast_cache()  # it may hold weights that were cast without a graph
     return step
 
 

@@ -20,7 +20,7 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.training.checkpoints import is_resumed
 from smp_feedback.training.data_settings import check_clip, check_films
 from smp_feedback.training.feeds import Feeds
-from smp_feedback.training.film_parts import FilmParts, only
+from smp_feedback.training.film_parts import FilmLoader, FilmParts, only
 from smp_feedback.training.sampling import Numbered, Shuffled
 
 Pairs = Any  # a map-style Dataset[Sample], or any list of samples
@@ -193,7 +193,7 @@ class PairsModule(lightning.LightningDataModule):
         at_once = 1 if unlike(dataset) is not None else self.batch_size
         parts = FilmParts(Numbered(dataset, self.seed, self.parts), films[rank::replicas], self.clip, at_once)
         how: dict[str, Any] = {"num_workers": self.workers, "persistent_workers": self.workers > 0}
-        return DataLoader(parts, batch_size=1, sampler=InOrder(range(len(parts))), collate_fn=only, **how)
+        return FilmLoader(parts, batch_size=1, sampler=InOrder(range(len(parts))), collate_fn=only, **how)
 
     def _in_order(self, dataset: Pairs | None, replicas: int, rank: int) -> Batches:
         count = len(dataset or ())

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from smp_feedback.loops.steps import Step
 
 
 class Part(NamedTuple):
@@ -23,11 +25,47 @@ class Part(NamedTuple):
     frames: tuple[tuple[int, ...], ...]
 
 
+class Ongoing:
+    """Films that are gone through side by side, part by part: their batches hand it on, each model its own.
+
+    Attributes:
+        place: How many frames of each have been looked at.
+        step: The last look at them, from which the next goes on; None before the first, and where nothing is carried.
+    """
+
+    def __init__(self) -> None:
+        self.place = 0
+        self.step: Step | None = None
+
+
+class FilmLoader(DataLoader[tuple[Any, ...]]):
+    """Loads `FilmParts`; in place of their *place*, the batches of the same films have one `Ongoing`.
+
+    >>> frames = [(torch.zeros(3, 4, 4), torch.zeros(4, 4), i) for i in range(5)]
+    >>> loader = FilmLoader(FilmParts(frames, [(0, 1, 2), (3, 4)], frames=2, films_at_once=8), collate_fn=only)
+    >>> first, second, third = (ongoing_in(batch) for batch in loader)
+    >>> first is second, second is third
+    (False, True)
+    """
+
+    def __iter__(self) -> Any:
+        ongoing = Ongoing()
+        for image, target, place, indices in super().__iter__():
+            ongoing = ongoing if place else Ongoing()
+            yield image, target, ongoing, indices
+
+
+def ongoing_in(batch: Any) -> Ongoing:
+    """Those that *batch* goes on with; others that begin, where it does not say."""
+    parts = batch if isinstance(batch, (tuple, list)) else ()
+    return next((part for part in parts if isinstance(part, Ongoing)), None) or Ongoing()
+
+
 class FilmParts(Dataset[tuple[Any, ...]]):
     """Batches (images (B, T, C, H, W), targets (B, T, ...), place, indices (B, T)) that go through whole films.
 
     A batch whose *place* is 0 begins films anew, every other one goes on with those of the batch before it: taken in
-    order, nothing else is to be remembered, and no film is in memory as a whole.
+    order, no film is in memory as a whole. See `FilmLoader`.
 
     Args:
         dataset: Numbered frames, items (image, target, index).

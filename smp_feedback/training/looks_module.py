@@ -8,11 +8,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.data.batch import image_of, is_clips, pair_of, place_of
-from smp_feedback.loops.base import FeedbackModel, Step
+from smp_feedback.data.batch import image_of, is_clips, pair_of
+from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.call import Looks
 from smp_feedback.surgery.extension import looping_in
 from smp_feedback.training.clip_loss import has_labels, ignored_by
+from smp_feedback.training.film_parts import Ongoing, ongoing_in
 from smp_feedback.training.judging import JudgingModule
 from smp_feedback.training.metric import SOLVED, LookMetric, task_of
 from smp_feedback.training.scoring_module import Batch, check_answer
@@ -27,8 +28,6 @@ class LooksModule(JudgingModule):
     """How often to look where predictions are made; None is *steps*."""
     every_look: bool = True
     """Whether predictions are those of every look, or of the last alone."""
-    seen: Step | None = None
-    """Of films that come in parts, the last look at those that are being gone through."""
 
     @property
     def opened(self) -> nn.Module:
@@ -49,19 +48,18 @@ class LooksModule(JudgingModule):
         for _ in range(seen, most if isinstance(most, int) else seen):
             yield step.logits
 
-    def frames(self, films: Tensor, place: int = 0) -> Iterator[Tensor]:
+    def frames(self, films: Tensor, ongoing: Ongoing) -> Iterator[Tensor]:
         """The logits of each frame of *films* (B, T, C, H, W), one look a frame where the state is carried on.
 
-        A model that carries none answers each frame on its own. *place* is how many frames of these films went before,
-        in the call before this one; the films begin with 0.
+        A model that carries none answers each frame on its own. These go on from the frames that *ongoing* has had.
         """
         model = self.opened
         film = isinstance(model, FeedbackModel) and carries(model)
-        self.seen = self.seen if place else None
         for frame in films.unbind(1):
+            ongoing.place += 1
             if film:
-                self.seen = cast(FeedbackModel, model).look(frame, self.seen).detach()
-            yield self(frame) if self.seen is None else self.seen.logits
+                ongoing.step = cast(FeedbackModel, model).look(frame, ongoing.step).detach()
+            yield self(frame) if ongoing.step is None else ongoing.step.logits
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The images and targets of *batch*; the first targets tell the task, where nobody did."""
@@ -86,17 +84,13 @@ class LooksModule(JudgingModule):
         """
         image = image_of(self.fed(batch))
         if is_clips(image):
-            return torch.stack(list(self.frames(image, place_of(batch))), 1).flatten(0, 1)[None]
+            return torch.stack(list(self.frames(image, ongoing_in(batch))), 1).flatten(0, 1)[None]
         if self.every_look:
             return torch.stack(list(self.looks(image)))
         if self.asked is None:
             return cast(Tensor, self(image)[None])
         answer = cast(FeedbackModel, self.opened)(image, steps=self.asked)
         return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)[None]
-
-    def on_predict_epoch_end(self) -> None:
-        """Let go of the films."""
-        self.seen = None
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores."""
@@ -109,7 +103,7 @@ class LooksModule(JudgingModule):
     def _score(self, stage: str, batch: Batch) -> None:
         image, target = self.pair(batch)
         if is_clips(image):
-            self._score_films(stage, image, target, place_of(batch))
+            self._score_films(stage, image, target, ongoing_in(batch))
             return
         scores = self._counting(self.steps)
         for t, logits in enumerate(self.looks(image)):
@@ -117,11 +111,11 @@ class LooksModule(JudgingModule):
             scores.update(t, logits, target)
         self.log(f"{stage}_loss", self.judge(logits, target, t), sync_dist=True, batch_size=len(image))
 
-    def _score_films(self, stage: str, films: Tensor, target: Tensor, place: int) -> None:
+    def _score_films(self, stage: str, films: Tensor, target: Tensor, ongoing: Ongoing) -> None:
         """As a film has one look a frame, all of them count alike."""
-        scores, losses = self._counting(1), []
+        scores, losses, place = self._counting(1), [], ongoing.place
         labelled = has_labels(target, ignored_by(self))
-        for t, logits in enumerate(self.frames(films, place)):
+        for t, logits in enumerate(self.frames(films, ongoing)):
             if labelled[t]:
                 check_answer(logits, target[:, t])
                 scores.update(0, logits, target[:, t])
@@ -137,7 +131,6 @@ class LooksModule(JudgingModule):
         return self.scores
 
     def _conclude(self, stage: str) -> None:
-        self.seen = None
         scored = self.conclude()
         for name, looks in ((scored.name, scored.looks), (SOLVED, scored.solved)):
             self.log(f"{stage}_{name}", looks[-1], prog_bar=name != SOLVED, sync_dist=True)

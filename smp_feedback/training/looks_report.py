@@ -10,12 +10,13 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from smp_feedback.data.batch import pair_of, place_of
+from smp_feedback.data.batch import pair_of
 from smp_feedback.data.feeding import feeding
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.ops.reading import CLASSIFICATION, SEGMENTATION, labels_of
 from smp_feedback.surgery.extension import evaluating
 from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.film_parts import Ongoing, ongoing_in
 from smp_feedback.training.metric import ACCURACY, LookMetric
 from smp_feedback.training.module import FeedbackModule
 
@@ -126,7 +127,6 @@ def measured(module: FeedbackModule, data: PairsModule) -> Looks | None:
     with evaluating(module.model), torch.inference_mode():
         seen = _of_films(module, data, device) if data.clip is not None else _of_images(module, data, device)
         found = _counted(module, seen, 2 if data.clip is not None else module.steps, device)
-    module.seen = None
     module.to(home)
     return found
 
@@ -160,16 +160,18 @@ def _of_images(module: FeedbackModule, data: PairsModule, device: torch.device) 
 
 def _of_films(module: FeedbackModule, data: PairsModule, device: torch.device) -> Iterator[tuple[Any, Tensor]]:
     """Of each frame what it says on its own, and what the frames before it lead to."""
-    for films, target, place in _batches(module, data, device):
-        for t, carried in enumerate(module.frames(films, place)):
+    for films, target, ongoing in _batches(module, data, device):
+        for t, carried in enumerate(module.frames(films, ongoing)):
             yield (cast(FeedbackModel, module.opened).look(films[:, t]).logits, carried), target[:, t]
 
 
-def _batches(module: FeedbackModule, data: PairsModule, device: torch.device) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """Images, targets, and how many frames of their films went before."""
+def _batches(
+    module: FeedbackModule, data: PairsModule, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, Ongoing]]:
+    """Images, targets, and the films that they go on with."""
     trainer: Any = module._trainer
     most = trainer.world_size * sum(trainer.num_val_batches) if trainer is not None else math.inf
     feed, loader = feeding(module.model, data.val), data.whole_val_dataloader()
     for batch in itertools.islice(loader, None if math.isinf(most) else int(most)):
         image, target = pair_of(batch, module.task)
-        yield feed(image.to(device)), target.to(device), place_of(batch)
+        yield feed(image.to(device)), target.to(device), ongoing_in(batch)

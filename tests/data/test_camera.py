@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from smp_feedback.data import Clips, Polygons, Shapes, SyntheticCamera
+from smp_feedback.data import Clips, MovingShapes, Polygons, Shapes, SyntheticCamera
 from smp_feedback.data.films.camera import Window, nearest, resampled
 from smp_feedback.data.items import files_of
 from smp_feedback.errors import InvalidType, InvalidValue
+from smp_feedback.evaluation.films.order import films_in
 
 SHARE = st.floats(0, 1)
 
@@ -123,3 +124,15 @@ def test_a_frame_has_its_stills_files():
 def test_what_no_camera_does_is_refused(wrong, error):
     with pytest.raises(error, match=next(iter(wrong))):
         SyntheticCamera(Shapes(2, 32), **wrong)
+
+
+def test_what_is_hidden_moves_with_the_frame_and_a_still_has_no_cut():
+    shapes = MovingShapes("val", frames=2, scene=1, count=4, size=32, occluders=2)
+    films = SyntheticCamera(shapes, frames=3, size=24, pan=0.1)
+    found = films_in(films)
+    assert found.cuts == ((), (), (), ()), "those of the shapes' films are no cuts of a still's"
+    for index in range(len(films)):
+        still = index // 3
+        window = films.window(still, index % 3, (32, 32))
+        assert torch.equal(found.hidden(index), nearest(shapes.hidden(still).long(), window, (24, 24)).bool())
+    assert films_in(SyntheticCamera(Shapes(2, 32))).hidden is None

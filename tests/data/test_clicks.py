@@ -13,7 +13,7 @@ import smp_feedback as smpf
 from smp_feedback.config.clicks import ClickConfig
 from smp_feedback.data import InstanceFolder, Objects, check_dataset, open_dataset
 from smp_feedback.data.clicks.depth import depth
-from smp_feedback.data.clicks.dialogue import damaged, dialogue
+from smp_feedback.data.clicks.dialogue import damaged, dialogue, shifted
 from smp_feedback.data.clicks.discs import discs
 from smp_feedback.data.clicks.listening import how_of, listen
 from smp_feedback.data.clicks.user import next_clicks, no_clicks
@@ -163,6 +163,29 @@ def test_without_carrying_every_click_begins_anew():
     assert [one.step for one in dialogue(plain, image, square(2, 2, 5), ClickConfig(), 2)] == [None, None]
 
 
+def test_a_compiled_model_goes_on_from_click_to_click():
+    model = carrying().eval()
+    image, click = torch.rand(1, 3, 9, 9), torch.tensor([[[4, 4, 1]]])
+    heard = [listen(one, image, click, ClickConfig()) for one in (model, torch.compile(model, backend="eager"))]
+    assert heard[1].step is not None
+    assert torch.equal(heard[0].logits, heard[1].logits)
+
+
+def test_weights_that_were_cast_without_a_graph_are_cast_again():
+    model, truth = carrying(), square(2, 2, 4)
+    found = []
+    for how in ({"free": 1}, {"free": 1, "forgotten": {1}}):
+        for half in (False, True):
+            model.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                torch.manual_seed(0)
+                heard = [*dialogue(model, torch.ones(1, 3, 9, 9) / 2, truth, ClickConfig(), 2, **how)]
+            heard[-1].logits.float().sum().backward()
+            found.append({name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()})
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+
+
 def test_clicks_before_the_free_ones_end_carry_no_gradient():
     model, image = carrying(), torch.rand(1, 3, 9, 9)
     heard = list(dialogue(model, image, square(2, 2, 5), ClickConfig(radius=2), 3, free=2))
@@ -189,6 +212,17 @@ def test_a_damaged_mask_is_another_near_the_object():
     assert (alike < 1).all()
     assert (alike > 0.3).all()
     assert alike.std() > 0
+
+
+@given(st.integers(-3, 3), st.integers(-3, 3))
+def test_what_is_moved_out_of_the_image_does_not_come_in_again(down, right):
+    truth = torch.arange(1.0, 43).view(1, 6, 7)
+    moved = torch.zeros(1, 6, 7)
+    for y in range(6):
+        for x in range(7):
+            if 0 <= y + down < 6 and 0 <= x + right < 7:
+                moved[0, y + down, x + right] = truth[0, y, x]
+    assert torch.equal(shifted(truth, down, right), moved)
 
 
 # --- a person
@@ -340,6 +374,16 @@ def test_every_object_that_is_large_enough_is_an_item():
 def test_objects_of_films_are_no_frames_of_them():
     data = open_dataset("moving", size=32, frames=4, count=8)
     assert films_of(Objects(data)) is None
+
+
+def test_what_the_images_labels_ignore_is_no_object_and_is_not_known():
+    class Ignoring(list):
+        ignore_index = 7
+
+    found = Objects(Ignoring([labelled((1, (0, 0, 4)), (7, (6, 6, 5)))]), window=8, least=4)
+    assert found.places == ((0, 1),)
+    assert found.ignore_index == 255
+    assert {label: int((found[0][1] == label).sum()) for label in (0, 1, 255)} == {0: 64 - 16 - 4, 1: 16, 255: 4}
 
 
 def test_a_window_lies_around_its_object_within_the_image():

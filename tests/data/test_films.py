@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 from torchvision.transforms import v2
 
-from smp_feedback.data import Clips, Corrupted, MovingShapes, Shapes, Triplets, item_name
+from smp_feedback.data import Clips, Corrupted, MovingShapes, Objects, Shapes, Triplets, item_name
 from smp_feedback.data.films.clips import windows
 from smp_feedback.data.films.moving import bounced
 from smp_feedback.data.seeding import SPLITS
@@ -231,3 +231,10 @@ def test_wind_moves_pixels_from_frame_to_frame_and_no_label():
     images = {windy[i][0].numpy().tobytes() for i in range(4)}
     assert len(images) == 4
     assert torch.equal(windy[2][0], windy[2][0])
+
+
+def test_who_says_films_and_gives_none_has_none():
+    frames = numbered(2, side=8)
+    frames[:] = [(image, torch.ones(8, 8, dtype=torch.long)) for image, _ in frames]
+    assert films_of(Clips(frames, 1)) is None, "as many clips as frames, and no frames"
+    assert films_of(Objects(frames)) is None

@@ -352,3 +352,30 @@ def test_what_is_no_film_or_cannot_be_scored_is_refused():
     data.films = ((),)
     with pytest.raises(InvalidInput, match="at least one frame"):
         films_in(data)
+
+
+def test_a_stack_is_shown_frames_normalised_as_its_channels_are():
+    frames = Frames(*drawn(0, [3, 2])[:3])
+    frames.normalised = False
+    frames[:] = [(image / 5, mask) for image, mask in frames]  # in [0, 1]
+    shown = []
+
+    class Says(nn.Conv2d):
+        def forward(self, x):
+            shown.append(x)
+            return super().forward(x)
+
+    model = Says(2 * CLASSES, CLASSES, 1)
+    mean, std = (0.1, 0.2, 0.3) * 2, (0.5, 0.25, 0.2) * 2
+    model.data_config = smpf.DataConfig(mean=mean, std=std, channels=2 * CLASSES)
+    evaluate_films(FrameStack(model, 2), frames, classes=CLASSES, ignore_index=VOID, batch_size=1)
+    wanted = [(0, 0), (0, 1), (1, 2), (3, 3), (3, 4)]
+    for x, (before, now) in zip(shown, wanted, strict=True):
+        stack = torch.cat([frames[before][0], frames[now][0]])[None]
+        torch.testing.assert_close(x, model.data_config.normalise(stack))
+
+
+def test_films_that_are_joined_keep_their_own_cuts():
+    nothing = np.zeros((7, SIDE, SIDE), int)
+    data = Frames(nothing, nothing, (range(4), range(4, 7)), cuts=(2, 5))
+    assert films_in(JoinedFilms(data)).cuts == ((2, 4, 5), (1, 3, 5))

@@ -21,10 +21,11 @@ from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 pytest.importorskip("lightning")
 from smp_feedback.data import Clips, MovingShapes
 from smp_feedback.evaluation.films import evaluate_films
+from smp_feedback.loops.base import Step
 from smp_feedback.registry.public import catalogue
 from smp_feedback.training import FeedbackModule, PairsModule, fit
 from smp_feedback.training.clip_loss import check_sends_back
-from smp_feedback.training.film_parts import FilmParts
+from smp_feedback.training.film_parts import FilmParts, Ongoing
 from smp_feedback.training.quiet import quiet
 from smp_feedback.training.trainer import build_trainer
 from smp_feedback.training.unrolling import Unrolling, warn_of_untrained_statistics
@@ -435,7 +436,39 @@ def test_validation_is_of_whole_films_one_look_a_frame(batch_size):
     assert not any("look_" in name for name in found), "a frame has one look"
     scores = evaluate_films(module.model, data, classes=2, ignore_index=VOID)
     assert found["val_miou"] == pytest.approx(scores.miou, rel=1e-6)
-    assert module.seen is None, "nothing of the films is left"
+    assert not any(isinstance(value, Step) for value in vars(module).values()), "the module keeps no look"
+
+
+def test_films_that_take_turns_do_not_disturb_each_other():
+    module, films = FeedbackModule(tiny().eval(), classes=2), torch.rand(2, 1, 4, 3, 8, 8)
+    with torch.inference_mode():
+        alone = [torch.stack([*module.frames(film, Ongoing())]) for film in films]
+        going = [Ongoing(), Ongoing()]
+        turns = [
+            [torch.stack([*module.frames(film[:, t : t + 2], one)]) for film, one in zip(films, going, strict=True)]
+            for t in (0, 2)
+        ]
+    for whole, parts in zip(alone, zip(*turns, strict=True), strict=True):
+        assert torch.equal(whole, torch.cat(parts))
+    assert [one.place for one in going] == [4, 4]
+
+
+def test_workers_hand_films_over_as_one_process_does():
+    data, module = Films(3, 5, 3), FeedbackModule(tiny().eval(), classes=2)
+    loader = PairsModule(val=data, batch_size=2, clip=2, workers=2).val_dataloader()
+    for _ in range(2):  # workers stay
+        said = {}
+        with torch.inference_mode():
+            for image, _, ongoing, indices in loader:
+                logits = torch.stack([*module.frames(image, ongoing)], 1)
+                said |= dict(zip(indices.flatten().tolist(), logits.flatten(0, 1), strict=True))
+        assert sorted(said) == [*range(11)]
+        for film in data.films:
+            step = None
+            with torch.no_grad():
+                for index in film:
+                    step = module.model.look(data[index][0][None], step)
+                    torch.testing.assert_close(said[index], step.logits[0])
 
 
 def test_a_plain_model_is_scored_frame_by_frame():

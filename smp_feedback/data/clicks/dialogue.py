@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from smp_feedback.config.clicks import ClickConfig
 from smp_feedback.data.clicks.discs import discs
@@ -53,6 +54,8 @@ def dialogue(
         clicks = next_clicks(truth, answer, clicks, sampled=sampled)
         if k in forgotten:
             step, mask = None, None
+        if k == free > 0:
+            torch.clear_autocast_cache()  # it may hold weights that were cast without a graph
         with torch.set_grad_enabled(torch.is_grad_enabled() and k >= free):
             heard = listen(model, image, clicks, how, before=step, mask=mask)
         step, mask, answer = heard.step, heard.chance.detach(), heard.object
@@ -74,7 +77,16 @@ def damaged(truth: Tensor) -> Tensor:
     bite, lump = _disc_on(mask), _disc_on(~mask)
     side = min(truth.shape[-2:])
     by = [int(torch.randint(-(side // 24), side // 24 + 1, ())) for _ in range(2)]
-    return ((mask & ~bite) | lump).roll(by, (-2, -1)).float()
+    return shifted(((mask & ~bite) | lump).float(), *by)
+
+
+def shifted(mask: Tensor, down: int, right: int) -> Tensor:
+    """*mask* (B, H, W), so many pixels further down and to the right: what leaves the image is gone, 0 comes in.
+
+    >>> shifted(torch.eye(3)[None], 1, -1).int().tolist()
+    [[[0, 0, 0], [0, 0, 0], [1, 0, 0]]]
+    """
+    return F.pad(mask, (right, -right, down, -down))
 
 
 def _disc_on(region: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from smp_feedback.loops.recurrent.model import RecurrentModel
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.maps import size_of
 from smp_feedback.ops.reading import chances_of, labels_of
+from smp_feedback.surgery.extension import looping_in
 
 
 class Heard(NamedTuple):
@@ -70,10 +71,11 @@ def listen(
         seen = image.new_zeros(len(image), *size) if mask is None else mask.to(image.dtype)
         parts.append(seen[:, None])
     x = torch.cat(parts, 1)
-    if not isinstance(model, FeedbackModel):
+    looping = looping_in(model)  # of a compiled one, that inside
+    if not isinstance(looping, FeedbackModel):
         return Heard(cast(Tensor, model(x)), None)
-    carries = how.carry and carries_on(model)
-    for step in model.iterate(x, steps=how.looks, before=before if carries else None):  # noqa: B007
+    carries = how.carry and carries_on(looping)
+    for step in looping.iterate(x, steps=how.looks, before=before if carries else None):  # noqa: B007
         pass
     return Heard(step.logits, step if carries else None)
 

@@ -10,12 +10,15 @@ from torch import Tensor
 
 from smp_feedback.checks import check_whole
 from smp_feedback.data.items import Sample, check_map_style, checked_index, item_name
-from smp_feedback.data.wrapped import WrappedDataset
+from smp_feedback.data.wrapped import Films, WrappedDataset
 from smp_feedback.errors import InvalidInput
+
+VOID = 255
+"""What an item's mask holds where nobody knows."""
 
 
 class Objects(WrappedDataset[Sample]):
-    """The objects of *dataset*, an item each: its image, and a mask of 0 and 1.
+    """The objects of *dataset*, an item each: its image, and a mask of 0 and 1; 255 where *dataset* ignores labels.
 
     All masks are read once, to find which objects there are.
 
@@ -50,7 +53,9 @@ class Objects(WrappedDataset[Sample]):
             check_whole("window", window)
         check_whole("least", least)
         self.window, self.least, self.moved = window, least, moved
-        self.classes, self.ignore_index = ("background", "object"), None
+        void = self.ignore_index  # 0 is what is around objects, whatever else it is called
+        self.void = void if void else None
+        self.classes, self.ignore_index = ("background", "object"), None if self.void is None else VOID
         self.places = tuple((i, label) for i in range(len(dataset)) for label in self._labels(i))
         if not self.places:
             raise InvalidInput(f"dataset has no object of {least} pixels: expected masks with a label for each object.")
@@ -70,12 +75,13 @@ class Objects(WrappedDataset[Sample]):
             )
         found, counts = labels.unique(return_counts=True)
         large = found[(found > 0) & (counts >= self.least)].tolist()
-        return [one for one in large if self._cut(labels == one)[1].sum() >= self.least]
+        masks = ((one, labels == one) for one in large if one != self.void)
+        return [one for one, mask in masks if mask[self._window(mask)].sum() >= self.least]
 
-    def _cut(self, mask: Tensor, image: Tensor | None = None, *, moved: bool = False) -> tuple[Tensor | None, Tensor]:
-        """The window of both around the middle of what *mask* shows."""
+    def _window(self, mask: Tensor, *, moved: bool = False) -> tuple[slice, slice]:
+        """The rows and columns of the window around the middle of what *mask* shows."""
         if self.window is None:
-            return image, mask
+            return slice(None), slice(None)
         spans = []
         for axis, side in enumerate(mask.shape):
             filled = mask.any(1 - axis).nonzero()
@@ -83,7 +89,16 @@ class Objects(WrappedDataset[Sample]):
             by = int(torch.randint(-(self.window // 4), self.window // 4 + 1, ())) if moved else 0
             first = int(np.clip(middle - self.window // 2 + by, 0, side - self.window))
             spans.append(slice(first, first + self.window))
-        return None if image is None else image[:, spans[0], spans[1]], mask[tuple(spans)]
+        return spans[0], spans[1]
+
+    @property
+    def films(self) -> Films:
+        """Objects are no frames.
+
+        Raises:
+            AttributeError: Always.
+        """
+        raise AttributeError("Objects has no films")
 
     def __len__(self) -> int:
         return len(self.places)
@@ -97,9 +112,9 @@ class Objects(WrappedDataset[Sample]):
                 f"{self.name(index)} is not in its image any more: what augments images may not take objects away; "
                 "window= cuts around them."
             )
-        cut, mask = self._cut(mask, image, moved=self.moved)
-        assert cut is not None
-        return cut, mask.long()
+        target = mask.long() if self.void is None else mask.long().masked_fill(labels == self.void, VOID)
+        rows, columns = self._window(mask, moved=self.moved)
+        return image[:, rows, columns], target[rows, columns]
 
     def name(self, index: SupportsIndex) -> str:
         """Such as ``train/a.png, object 3``."""

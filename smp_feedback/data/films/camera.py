@@ -13,7 +13,16 @@ from torch.utils.data import Dataset
 from smp_feedback.checks import check_number
 from smp_feedback.data.draws import clip_seed, once_a_clip
 from smp_feedback.data.films.moving import bounced
-from smp_feedback.data.items import Sample, checked_index, checked_int, height_width, in_unit, inherited, item_name
+from smp_feedback.data.items import (
+    Sample,
+    checked_index,
+    checked_int,
+    height_width,
+    in_unit,
+    inherited,
+    item_name,
+    source,
+)
 from smp_feedback.errors import InvalidType, InvalidValue
 
 
@@ -86,6 +95,23 @@ class SyntheticCamera(Dataset[Sample]):
     def films(self) -> tuple[range, ...]:
         """Of each still its frames."""
         return tuple(range(at, at + self.frames) for at in range(0, len(self), self.frames))
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """None: a film is one still, whatever its dataset says of other films."""
+        return ()
+
+    def hidden(self, index: SupportsIndex) -> Tensor:
+        """What the camera sees of what an occluder hides in the still; bool (H, W).
+
+        Raises:
+            AttributeError: If the stills' dataset does not say.
+        """
+        still, time = divmod(checked_index(index, len(self)), self.frames)
+        inner, place = source(self.dataset, still, "hidden")
+        found: Tensor = inner.hidden(place)
+        whole = cast("tuple[int, int]", tuple(found.shape[-2:]))
+        return nearest(found, self.window(still, time, whole), whole if self.size is None else self.size)
 
     def name(self, index: SupportsIndex) -> str:
         """What the still is called, and which frame it is."""

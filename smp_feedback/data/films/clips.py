@@ -92,6 +92,15 @@ class Clips(Dataset[Clip]):
         """Of each clip the files that it is read from, those of its first frame first; empty where there are none."""
         return [[path for frame in frames for path in files_of(self.dataset, frame)] for frames in self.frames]
 
+    @property
+    def films(self) -> Films:
+        """Clips are no frames.
+
+        Raises:
+            AttributeError: Always.
+        """
+        raise AttributeError("Clips has no films")
+
     def name(self, index: SupportsIndex) -> str:
         """What its first and its last frame are called."""
         frames = self.frames[checked_index(index, len(self))]

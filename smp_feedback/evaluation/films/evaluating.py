@@ -14,7 +14,7 @@ from smp_feedback.data.items import inherited
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.films.counts import FilmTally
 from smp_feedback.evaluation.films.order import FilmIndex, FrameBatch, films_in, frames_of, side_by_side
-from smp_feedback.evaluation.films.predictors import Predictor, as_predictor
+from smp_feedback.evaluation.films.predictors import FrameStack, Predictor, as_predictor
 from smp_feedback.evaluation.films.scores import FilmScores
 from smp_feedback.evaluation.one_pass import Advance, as_shown, device_of
 from smp_feedback.models.builder import check_reads_logits
@@ -67,8 +67,9 @@ def evaluate_films(
     predictor = as_predictor(model, reset)
     check_reads_logits(predictor.model, "evaluate_films")
     tally = FilmTally(films, classes, ignore_index, device_of(predictor.model))
+    stacked = predictor.frames if isinstance(predictor, FrameStack) else 1
     with torch.inference_mode():
-        for frame, shown in shown_to(predictor.model, data, films, batch_size, workers):
+        for frame, shown in shown_to(predictor.model, data, films, batch_size, workers, stacked):
             if frame.place == 0:
                 predictor.begin()
             tally.add(predictor.see(shown), frame)
@@ -77,13 +78,17 @@ def evaluate_films(
 
 
 def shown_to(
-    model: nn.Module, data: Any, films: FilmIndex, batch_size: int, workers: int
+    model: nn.Module, data: Any, films: FilmIndex, batch_size: int, workers: int, stacked: int = 1
 ) -> Iterator[tuple[FrameBatch, Tensor]]:
-    """Every frame of *films*, and its image as *model* is shown it, which evaluates meanwhile."""
+    """Every frame of *films*, and its image as *model* is shown it, which evaluates meanwhile.
+
+    Where so many frames are *stacked* as the channels of one image, a frame is normalised as the last of them.
+    """
     feed = feeding(model, data)
     with evaluating(model):
         for frame in frames_of(data, films, batch_size, workers):
-            yield frame, as_shown(model, feed, frame.image)
+            stack = torch.cat([frame.image] * stacked, 1) if stacked > 1 else frame.image
+            yield frame, as_shown(model, feed, stack)[:, -frame.image.shape[1] :]
 
 
 def check_films(data: Any, classes: int) -> FilmIndex:

@@ -15,6 +15,7 @@ class JoinedFilms(WrappedDataset[Sample]):
     """The frames of *dataset*, each of whose films goes over into the next ones; items stay what they are.
 
     Every film begins one of the new films, so that there are as many as before, and the last goes over into the first.
+    Cuts that they had themselves are cuts still.
 
     Args:
         dataset: Of frames, with two films or more.
@@ -28,7 +29,7 @@ class JoinedFilms(WrappedDataset[Sample]):
     ...     films = (range(0, 3), range(3, 5))
     >>> joined = JoinedFilms(Frames("abcde"))
     >>> joined.films, joined.cuts
-    (((0, 1, 2, 3, 4), (3, 4, 0, 1, 2)), (3, 0))
+    (((0, 1, 2, 3, 4), (3, 4, 0, 1, 2)), (0, 3))
     """
 
     def __init__(self, dataset: Any, parts: int = 2, frames: int | None = None) -> None:
@@ -42,7 +43,8 @@ class JoinedFilms(WrappedDataset[Sample]):
             raise InvalidInput(f"{len(shots)} films joined, parts={parts}: expected two films or more, and two parts.")
         joined = [[shots[(i + k) % len(shots)] for k in range(parts)] for i in range(len(shots))]
         self._films = tuple(tuple(place for shot in film for place in shot) for film in joined)
-        self.cuts = tuple(film[1][0] for film in joined)
+        own = {film[t] for film, cuts in zip(inner.places, inner.cuts, strict=True) for t in cuts}
+        self.cuts = tuple(sorted({shot[0] for shot in shots} | own))
 
     @property
     def films(self) -> tuple[tuple[int, ...], ...]:
