@@ -86,8 +86,7 @@ def predict_film(args: Any, made: Any) -> None:
     out = destination(args)
     if made.trainer.precision is not None:
         raise InvalidValue(
-            f"--trainer.precision {made.trainer.precision}: a film is answered in the model's own; leave it out, or "
-            "save the model in another (model.half())."
+            f"--trainer.precision {made.trainer.precision}: a film is answered in the model's own; leave it out."
         )
     with source_of(args) as source:
         answers = answers_of(args, made)

@@ -124,8 +124,9 @@ def check_size(model: nn.Module, image: tuple[int, ...], setting: str) -> None:
     check: Any = getattr(model, "check_input_shape", None)
     if check is not None and not getattr(model, "requires_divisible_input_shape", True):
         return
+    like = next(model.parameters(), torch.empty(0))  # on its device, in its precision
     try:
         with evaluating(model), torch.no_grad():
-            model(torch.zeros(1, *image)) if check is None else check(torch.empty(1, *image, device="meta"))
+            model(like.new_zeros(1, *image)) if check is None else check(torch.empty(1, *image, device="meta"))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise InvalidInput(f"{error} Or set {setting}.") from None

@@ -76,6 +76,7 @@ class FilmAnswers:
     ) -> None:
         self.model = looping_in(model).to(device).eval()
         self.config, self.device, self.steps = given_config(model).config, torch.device(device), steps
+        self.dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
         if self.config.task == CLASSIFICATION:
             raise InvalidValue("The model classifies, and a film is answered by masks: give its frames as --images.")
         if size is not None:
@@ -115,7 +116,7 @@ class FilmAnswers:
             ready = self._preprocess(frame) if ready is None else ready
             begun = perf_counter()
             with torch.inference_mode():
-                image = ready(frame.to(self.device))[None]
+                image = ready(frame.to(self.device))[None].to(self.dtype)
                 step, logits = self._look(image, step)
                 labels = self._labels(logits, size_of(frame))
             yield Answered(frame, labels, logits.shape[1], step, perf_counter() - begun)

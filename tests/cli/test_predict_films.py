@@ -223,6 +223,21 @@ def test_what_fails_half_way_leaves_what_was_there(kept, tmp_path, monkeypatch, 
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("out.mp4", b"old")]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_frames_are_shown_in_the_precision_of_the_model(dtype):
+    model, frames = make().to(dtype), torch.from_numpy(pictures(3, (8, 8))).permute(0, 3, 1, 2)
+    for one, expected in zip(FilmAnswers(model).answers(frames), looked_in(model, frames, dtype), strict=True):
+        assert torch.equal(one.step.logits, expected)
+
+
+def looked_in(model, frames, dtype):
+    step = None
+    with torch.inference_mode():
+        for frame in frames:
+            step = model.look(model.preprocess(frame)[None].to(dtype), step)
+            yield step.logits
+
+
 @torch.no_grad()
 def test_of_a_long_film_a_few_frames_are_in_memory():
     alive, most = weakref.WeakSet(), 0
