@@ -26,7 +26,7 @@ def about(answers: FilmAnswers) -> str:
 
 
 @dataclass
-class FilmTally:
+class FilmSummary:
     """What went by: said when it has."""
 
     answers: FilmAnswers

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from smp_feedback.checks import check_whole
 from smp_feedback.cli import predicting
-from smp_feedback.cli.film_report import FilmTally, about
+from smp_feedback.cli.film_report import FilmSummary, about
 from smp_feedback.cli.film_sources import Source, source_of
 from smp_feedback.cli.tables import say
 from smp_feedback.config.data import DataConfig
@@ -91,7 +91,7 @@ def predict_film(args: Any, made: Any) -> None:
     with source_of(args) as source:
         answers = answers_of(args, made)
         say(about(answers))
-        tally, masks = FilmTally(answers), masks_of(args, source, answers.config, out)
+        tally, masks = FilmSummary(answers), masks_of(args, source, answers.config, out)
         bar = progress_bar("frames", source.length, wanted=made.trainer.enable_progress_bar is not False)
         with interruptible(source.endless) as frames_of, bar as advance:
             frames = itertools.islice(frames_of(source.frames(answers.config)), args.frames)

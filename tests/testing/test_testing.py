@@ -243,6 +243,7 @@ def streets(root):
             for path, pixels in (
                 (f"{split}/{i}.png", image),
                 (f"{split}annot/{i}.png", mask),
+                (f"{split}instances/{i}.png", mask // 4),
                 (f"leftImg8bit/{split}/{city}_leftImg8bit.png", image),
                 (f"gtFine/{split}/{city}_gtFine_labelIds.png", mask),
                 (f"JPEGImages/{split}{i}.jpg", image),
@@ -274,7 +275,7 @@ def outline(root, split):
 
 
 FILES = {"camvid": {}, "folder": {"classes": tuple("abcdefgh")}, "cityscapes": {}}
-FILES |= {"coco": {}, "labelme": {"classes": ("cat",)}, "voc": {}}
+FILES |= {"coco": {}, "labelme": {"classes": ("cat",)}, "voc": {}, "instances": {}}
 
 
 @pytest.mark.parametrize("name", OURS["datasets"])
