@@ -19,7 +19,7 @@ from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.experiments.films.settings import FilmSettings
 
 EVERY = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
-STUDIES = [path for path in EVERY if path.stem not in ("score", "ablation", "clicks")]  # of other verbs, and tested there
+STUDIES = [path for path in EVERY if path.stem not in ("score", "ablation", "clicks")]  # those are of other verbs
 TINY = {
     "size": 32,
     "arch_options": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},

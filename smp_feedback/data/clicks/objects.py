@@ -60,11 +60,6 @@ class Objects(WrappedDataset[Sample]):
         if not self.places:
             raise InvalidInput(f"dataset has no object of {least} pixels: expected masks with a label for each object.")
 
-    @property
-    def films(self) -> Any:
-        """None: an item is an object, not a frame."""
-        return None
-
     def _labels(self, i: int) -> list[int]:
         """The objects of image *i* that are large enough in their window."""
         labels = self.dataset[i][1]

@@ -98,7 +98,8 @@ def draw_curves(size: tuple[int, int], apart: int, rng: np.random.Generator) -> 
     normal = stream(rng.standard_normal).__next__
     paths = []
     if closed := next((found for shape in rng.random((CLOSED_TRIES, 5)) if (found := ellipse(size, shape))), []):
-        paths.append([(border + y) * row + border + x for y, x in closed])
+        begins = int(rng.integers(len(closed)))
+        paths.append([(border + y) * row + border + x for y, x in closed[begins:] + closed[:begins]])
         block(taken, row, paths[0], apart)
     for y, x, turn in rng.random((1 + height * width // TRIES, 3)).tolist():
         begin = border + y * height, border + x * width, 2 * pi * turn
