@@ -278,13 +278,13 @@ def test_a_camera_is_read_until_it_is_told_to_stop_and_leaves_a_whole_film(kept,
 
 def test_a_second_interruption_is_no_request_any_more():
     """The camera may have stopped sending frames, and nobody would look at the first."""
-    before = signal.getsignal(signal.SIGINT)
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     with films.interruptible(endless=True) as frames_of:
         signal.raise_signal(signal.SIGINT)
         assert not list(frames_of([torch.zeros(3, 2, 2)]))
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.signal(signal.SIGINT, outside) is signal.default_int_handler
 
 
 def test_a_camera_that_is_not_there_is_one_line(kept, tmp_path, monkeypatch, capsys):
