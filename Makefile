@@ -1,6 +1,6 @@
 # `make demo` and `make test` work on a fresh machine with python3 (venv), make and a package index.
 # `make test`: ruff, mypy, and every promise, over every registered name where that is cheap and over a few of the others:
-#   at most 10 minutes on 2 cores, installing included. `make test-all`: also `make sweeps`, which is what is marked
+#   at most 15 minutes on 2 cores, installing included. `make test-all`: also `make sweeps`, which is what is marked
 #   `sweep`: all encoders, timm's families, every export, every architecture compiled. At most 25 minutes.
 # Variables: DATA=path to a CamVid folder, OUT=folder for the demo's files, PYTHON, WORKERS (test processes).
 PYTHON ?= python3

@@ -90,7 +90,7 @@ def test_members_of_a_family_pass(name):
 @pytest.mark.parametrize("name", a_few(OURS["architectures"], "PlainConv", "FPN", "DFMResNet18"))
 def test_every_architecture_looks_once_a_frame(name):
     arguments, side = ARCHITECTURES.get(name, (ENCODER, 64))
-    feedback = smpf.Recurrent(dynamics="gated", steps=2)
+    feedback = smpf.Recurrent(dynamics="gated", steps=2, channels=4)  # a bottleneck ResNet makes them by fours
     model = smpf.create(name, encoder_weights=None, classes=3, feedback=feedback, **arguments)
     testing.check_looks(model, torch.rand(2, 3, side, side))
 
