@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
-from smp_feedback.errors import InvalidType, InvalidValue, UnknownName, nearest
+from smp_feedback.errors import InvalidType, InvalidValue, UnknownKeyword, UnknownName, nearest
 
 
 def at_home(path: str | os.PathLike[str]) -> Path:
@@ -119,3 +120,19 @@ def check_weights(of: str, name: object, known: Iterable[str]) -> None:
         raise InvalidType(f"encoder_weights={name!r}: expected None or a name, such as 'imagenet'.")
     if name not in (names := tuple(known)):
         raise UnknownName(f"set of weights of {of}", name, names)
+
+
+def check_fields(of: type, values: object) -> None:
+    """*values* are fields of the dataclass *of*, by name.
+
+    >>> from smp_feedback.config.clicks import ClickConfig
+    >>> check_fields(ClickConfig, {"radios": 3})
+    Traceback (most recent call last):
+    smp_feedback.errors.UnknownKeyword: ClickConfig has no field 'radios'. Did you mean 'radius'?
+    """
+    if not isinstance(values, Mapping):
+        raise InvalidType(f"{values!r:.80} ({type(values).__name__}): expected the fields of a {of.__name__}.")
+    known = [field.name for field in fields(of)]
+    for key in values:
+        if key not in known:
+            raise UnknownKeyword(f"{of.__name__} has no field {key!r}. {nearest(str(key), known)}")

@@ -11,11 +11,11 @@ from rich.table import Table
 from torch import nn
 
 from smp_feedback.config.clicks import ClickConfig
-from smp_feedback.data.clicks.listening import carries_on
 from smp_feedback.evaluation.clicks import SHOWN, TARGETS, ClickScores
 from smp_feedback.evaluation.restoration_loop import RestorationScores
 from smp_feedback.evaluation.score_loop import Refined
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.looking import carries
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.saving.weights import base_name
@@ -135,7 +135,7 @@ def restoration_summary(model: RestorationModel, classes: Sequence[str]) -> str:
 
 def clicking_summary(model: nn.Module, how: ClickConfig) -> str:
     """The model that is to listen in one line."""
-    goes_on = "carries its state" if how.carry and carries_on(model) else "begins anew at each click"
+    goes_on = "carries its state" if how.carry and carries(model) else "begins anew at each click"
     mask = ", reads the mask before" if how.mask else ""
     return f"{base_name(model)}, {goes_on}{mask}, {how.looks} look{'s' * (how.looks > 1)} a click, {_size(model)}"
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from smp_feedback.checks import check_bool, check_number, check_whole
-from smp_feedback.errors import InvalidType, UnknownKeyword, nearest
+from smp_feedback.checks import check_bool, check_fields, check_number, check_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +56,5 @@ class ClickConfig:
             InvalidType: If *values* is no mapping.
             UnknownKeyword: For a key that is no field.
         """
-        if not isinstance(values, Mapping):
-            raise InvalidType(f"{values!r:.80} ({type(values).__name__}): expected the fields of a ClickConfig.")
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise UnknownKeyword(f"ClickConfig has no field {key!r}. {nearest(str(key), known)}")
+        check_fields(cls, values)
         return cls(**values)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from smp_feedback.checks import check_choice, check_number, check_whole
+from smp_feedback.checks import check_choice, check_fields, check_number, check_whole
 from smp_feedback.config.clicks import ClickConfig
-from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownKeyword, nearest
+from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,12 +94,7 @@ class DataConfig:
             InvalidType: If *values* is no mapping.
             UnknownKeyword: For a key that is no field.
         """
-        if not isinstance(values, Mapping):
-            raise InvalidType(f"{values!r:.80} ({type(values).__name__}): expected the fields of a DataConfig.")
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise UnknownKeyword(f"DataConfig has no field {key!r}. {nearest(str(key), known)}")
+        check_fields(cls, values)
         return cls(**values)
 
     def normalise(self, images: Tensor) -> Tensor:

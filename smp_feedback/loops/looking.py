@@ -148,3 +148,19 @@ class OneLook(StepByStep):
             InvalidInput: If it is not.
         """
         raise NotImplementedError
+
+
+def carries(model: object) -> bool:
+    """Whether *model* goes on from one image to the next, as :meth:`OneLook.look` has it.
+
+    >>> import smp_feedback as smpf
+    >>> [carries(smpf.create("PlainConv", feedback=smpf.Recurrent(dynamics=name))) for name in ("gated", "decay")]
+    [True, False]
+    """
+    if not isinstance(model, OneLook):
+        return False
+    try:
+        model.check_carries("look:")
+    except InvalidValue:
+        return False
+    return True

@@ -12,8 +12,9 @@ from torch.autograd.function import once_differentiable
 
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel, Step
+from smp_feedback.loops.looking import carries
 from smp_feedback.registry.public import catalogue
-from smp_feedback.training.unrolling import Unrolling, carries
+from smp_feedback.training.unrolling import Unrolling
 
 OF_IMAGES = ("steps", "progressive", "segments", "supervise")
 """What says which of an image's looks learn; a frame has one."""

@@ -15,7 +15,7 @@ from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.exporting.serving import stride_of
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.call import Looks
-from smp_feedback.loops.looking import Reset
+from smp_feedback.loops.looking import Reset, carries
 from smp_feedback.loops.steps import Step
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.models.preprocess import Preprocess
@@ -146,17 +146,6 @@ class FilmAnswers:
             config = replace(config, size=divisible(size_of(frame), stride_of(self.model)))
         check_size(self.model, (config.channels, *(config.size or ())), "data.size")
         return Preprocess(config)
-
-
-def carries(model: nn.Module) -> bool:
-    """Whether *model* goes on from one image to the next."""
-    if not isinstance(model, FeedbackModel):
-        return False
-    try:
-        model.check_carries("look:")
-    except InvalidValue:
-        return False
-    return True
 
 
 def threshold(reset: str) -> Reset:

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from smp_feedback.data.batch import image_of, is_clips, pair_of
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.call import Looks
+from smp_feedback.loops.looking import carries
 from smp_feedback.surgery.extension import looping_in
 from smp_feedback.training.clip_loss import has_labels, ignored_by
 from smp_feedback.training.film_parts import Ongoing, ongoing_in
 from smp_feedback.training.judging import JudgingModule
 from smp_feedback.training.metric import SOLVED, LookMetric, task_of
 from smp_feedback.training.scoring_module import Batch, check_answer
-from smp_feedback.training.unrolling import carries
 
 
 class LooksModule(JudgingModule):
@@ -54,7 +54,7 @@ class LooksModule(JudgingModule):
         A model that carries none answers each frame on its own. These go on from the frames that *ongoing* has had.
         """
         model = self.opened
-        film = isinstance(model, FeedbackModel) and carries(model)
+        film = carries(model)
         for frame in films.unbind(1):
             ongoing.place += 1
             if film:

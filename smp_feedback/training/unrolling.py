@@ -15,6 +15,7 @@ from torch import nn
 from smp_feedback.checks import check_number, check_whole
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.looking import carries
 from smp_feedback.loops.recurrent.model import RecurrentModel
 from smp_feedback.registry.public import catalogue
 from smp_feedback.training.loss_weights import Supervise, looks_of, step_weights
@@ -202,11 +203,6 @@ def unrolling_of(model: nn.Module, *, supervise: Any, backward: str, **asked: An
             f"{type(model).__name__} begins anew with each call: take feedback.dynamics of {fit}."
         )
     return how
-
-
-def carries(model: FeedbackModel) -> bool:
-    """Whether *model* can go on from the state of an earlier call."""
-    return isinstance(model, RecurrentModel) and model.recurrent.dynamics.carries
 
 
 def warn_of_untrained_statistics(model: nn.Module, furthest: int, *, clips: bool = False) -> None:

@@ -11,7 +11,7 @@ from smp_feedback.config.clicks import ClickConfig
 from smp_feedback.data.clicks.discs import discs
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel, Step
-from smp_feedback.loops.recurrent.model import RecurrentModel
+from smp_feedback.loops.looking import carries
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.maps import size_of
 from smp_feedback.ops.reading import chances_of, labels_of
@@ -74,10 +74,10 @@ def listen(
     looping = looping_in(model)  # of a compiled one, that inside
     if not isinstance(looping, FeedbackModel):
         return Heard(cast(Tensor, model(x)), None)
-    carries = how.carry and carries_on(looping)
-    for step in looping.iterate(x, steps=how.looks, before=before if carries else None):  # noqa: B007
+    goes_on = how.carry and carries(looping)
+    for step in looping.iterate(x, steps=how.looks, before=before if goes_on else None):  # noqa: B007
         pass
-    return Heard(step.logits, step if carries else None)
+    return Heard(step.logits, step if goes_on else None)
 
 
 def how_of(model: nn.Module, how: ClickConfig | None = None, *, reads_mask: bool = False) -> ClickConfig:
@@ -103,8 +103,3 @@ def how_of(model: nn.Module, how: ClickConfig | None = None, *, reads_mask: bool
             "that was trained with clicks.mask (ClickConfig(mask=True))."
         )
     return how
-
-
-def carries_on(model: nn.Module) -> bool:
-    """Whether the state of *model* can be carried on from call to call."""
-    return isinstance(model, RecurrentModel) and model.recurrent.dynamics.carries

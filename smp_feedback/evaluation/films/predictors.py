@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from smp_feedback.checks import check_number, check_whole
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.looking import carries
 from smp_feedback.loops.steps import Step
 from smp_feedback.ops.reading import chances_of
 from smp_feedback.surgery.extension import looping_in
@@ -157,7 +158,7 @@ def as_predictor(model: Any, reset: Any = None) -> Predictor:
         InvalidValue: If *reset* is given, and no state is carried on.
     """
     if isinstance(model, nn.Module):
-        if carries(model):
+        if carries(_opened(model)):
             return LookByLook(model, reset)
         if reset is None:
             return FrameByFrame(model)
@@ -169,13 +170,6 @@ def as_predictor(model: Any, reset: Any = None) -> Predictor:
         f"reset={reset!r}: this {type(model).__name__} carries no state on that could begin anew; give a looping model "
         "with dynamics that carry one, such as 'gated', or a LookByLook(model, reset)."
     )
-
-
-def carries(model: nn.Module) -> bool:
-    """Whether *model* can look at one frame after the other."""
-    inside = _opened(model)
-    dynamics = getattr(getattr(inside, "feedback", None), "dynamics", None)
-    return isinstance(inside, FeedbackModel) and bool(getattr(dynamics, "carries", False))
 
 
 def _opened(model: Any) -> nn.Module:
