@@ -238,3 +238,14 @@ def test_who_says_films_and_gives_none_has_none():
     frames[:] = [(image, torch.ones(8, 8, dtype=torch.long)) for image, _ in frames]
     assert films_of(Clips(frames, 1)) is None, "as many clips as frames, and no frames"
     assert films_of(Objects(frames)) is None
+
+
+def test_white_shapes_on_black_behind_grey_bars():
+    data = MovingShapes("test", white=True, frames=4, count=8, size=48)
+    for k, (image, mask) in enumerate(data):
+        bars = image[0] == 0.5
+        assert torch.equal(image, image[:1].expand(3, -1, -1))
+        assert torch.equal(image[0] == 1, (mask > 0) & ~bars)
+        assert not (data.hidden(k) & ~bars).any()
+    colourful = MovingShapes("test", frames=4, count=8, size=48)
+    assert torch.equal(data[3][1], colourful[3][1])  # the same scene

@@ -27,6 +27,7 @@ RADIUS = (0.13, 0.22)  # of the shorter side
 WIDTH, LENGTH = (0.12, 0.3), (0.5, 1.0)  # of an occluder, over the shorter side
 PACE = (0.5, 1.5)  # of a shape's speed, over the one asked for
 FRAME_RATE = 25.0  # a second, for the wind
+GREY = 0.5  # of an occluder among white shapes
 CORNERS = {"triangle": 3, "square": 4}
 STAR, INNER = 10, 0.45  # corners of a star; the radius of every other one
 
@@ -66,6 +67,8 @@ class MovingShapes(Synthetic):
         spin: The fastest turn, in radians a frame, either way, >= 0.
         occluders: Bars in front, >= 0.
         behind: Whether the mask labels what occluders hide; if not, it is background.
+        white: Shapes are white, the ground is black and occluders are grey, as in the papers' tasks (arXiv 2507.10143),
+            whose noise is meant for that contrast; without, colours are random.
         scene: Frames after which a film cuts to another scene; None never does. See ``cuts``.
         wind: Of hot air before the camera, in m/s; None is no air. It moves the image's pixels and no label's.
         air: Which air that is: a name of `turbulence.PRESETS`, at any size as the corruption ``turbulence`` has it.
@@ -93,6 +96,7 @@ class MovingShapes(Synthetic):
         spin: float = 0.15,
         occluders: int = 2,
         behind: bool = True,
+        white: bool = False,
         scene: int | None = None,
         wind: float | None = None,
         air: str = "strong",
@@ -111,7 +115,8 @@ class MovingShapes(Synthetic):
         check_number("speed", speed, least=0)
         check_number("spin", spin, least=0)
         check_bool("behind", behind)
-        self.speed, self.spin, self.behind = speed, spin, behind
+        check_bool("white", white)
+        self.speed, self.spin, self.behind, self.white = speed, spin, behind, white
         self.scene_frames = None if scene is None else checked_int("scene", scene, least=1)
         self.wind = None if wind is None else Wind(seen_through(preset(air), self.size), wind, FRAME_RATE)
 
@@ -163,7 +168,8 @@ class MovingShapes(Synthetic):
         labels = rng.integers(1, len(self.classes), rng.integers(1, self.max_shapes + 1))
         movers = [self._mover(int(label), rng) for label in labels]
         bars = [_bar(self.size, rng) for _ in range(self.occluders)]
-        return Script(movers, bars, random_colours(1 + len(movers) + len(bars), rng))
+        colours = random_colours(1 + len(movers) + len(bars), rng)
+        return Script(movers, bars, black_and_white(len(movers), len(bars)) if self.white else colours)
 
     def _mover(self, label: int, rng: np.random.Generator) -> Mover:
         side = min(self.size)
@@ -207,6 +213,11 @@ def outline(kind: str, mover: Mover, time: int, size: tuple[int, int]) -> Pixels
     if corners == STAR:
         reach[1::2] *= INNER
     return fill_polygon(around(centre, reach, mover.turn + mover.spin * time), size)
+
+
+def black_and_white(movers: int, bars: int) -> Floats:
+    """The colours of a black ground, of white shapes and of grey occluders."""
+    return np.repeat(np.array([0.0] + movers * [1.0] + bars * [GREY]), 3).reshape(-1, 3)
 
 
 def bounced(place: Floats, side: Floats) -> Floats:
