@@ -240,12 +240,13 @@ def test_who_says_films_and_gives_none_has_none():
     assert films_of(Objects(frames)) is None
 
 
-def test_white_shapes_on_black_behind_grey_bars():
-    data = MovingShapes("test", white=True, frames=4, count=8, size=48)
+def test_each_class_has_its_colour_on_black_behind_grey():
+    data = MovingShapes("test", coloured=True, frames=4, count=80, size=48)
+    colours = torch.tensor([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0)], dtype=torch.float32)
     for k, (image, mask) in enumerate(data):
-        bars = image[0] == 0.5
-        assert torch.equal(image, image[:1].expand(3, -1, -1))
-        assert torch.equal(image[0] == 1, (mask > 0) & ~bars)
+        bars = (image == 0.5).all(dim=0)
+        shown = torch.where(bars, 0.5, colours[mask].movedim(-1, 0))
+        assert torch.equal(image, shown)
         assert not (data.hidden(k) & ~bars).any()
     colourful = MovingShapes("test", frames=4, count=8, size=48)
     assert torch.equal(data[3][1], colourful[3][1])  # the same scene

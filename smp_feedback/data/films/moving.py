@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from smp_feedback.checks import check_bool, check_number
@@ -27,7 +28,8 @@ RADIUS = (0.13, 0.22)  # of the shorter side
 WIDTH, LENGTH = (0.12, 0.3), (0.5, 1.0)  # of an occluder, over the shorter side
 PACE = (0.5, 1.5)  # of a shape's speed, over the one asked for
 FRAME_RATE = 25.0  # a second, for the wind
-GREY = 0.5  # of an occluder among white shapes
+COLOURS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 0.0))  # by class: red, green, blue, yellow
+BLACK, GREY = (0.0, 0.0, 0.0), (0.5, 0.5, 0.5)
 CORNERS = {"triangle": 3, "square": 4}
 STAR, INNER = 10, 0.45  # corners of a star; the radius of every other one
 
@@ -55,7 +57,7 @@ class MovingShapes(Synthetic):
     """Films of triangles, squares, stars and discs that move and turn, some of them behind bars: ``moving``.
 
     Frames are the items, and ``films`` says which belong together. Shapes go straight, bounce off the border and pass
-    over one another in a fixed order; colours are random and say nothing. Occluders stand still, in front of all. The
+    over one another in a fixed order. Occluders stand still, in front of all. The
     mask keeps what they hide, unless *behind* is False. Frame k of a film is a function of (split, seed, film, k):
     drawn without the frames before it, and the same however many there are. Noise is each frame's own.
 
@@ -67,8 +69,8 @@ class MovingShapes(Synthetic):
         spin: The fastest turn, in radians a frame, either way, >= 0.
         occluders: Bars in front, >= 0.
         behind: Whether the mask labels what occluders hide; if not, it is background.
-        white: Shapes are white, the ground is black and occluders are grey, as in the papers' tasks (arXiv 2507.10143),
-            whose noise is meant for that contrast; without, colours are random.
+        coloured: Each class has a colour of its own, on black and behind grey, so that it can be told under the papers'
+            noise (arXiv 2507.10143; sigma up to 4); without, colours are random and say nothing.
         scene: Frames after which a film cuts to another scene; None never does. See ``cuts``.
         wind: Of hot air before the camera, in m/s; None is no air. It moves the image's pixels and no label's.
         air: Which air that is: a name of `turbulence.PRESETS`, at any size as the corruption ``turbulence`` has it.
@@ -96,7 +98,7 @@ class MovingShapes(Synthetic):
         spin: float = 0.15,
         occluders: int = 2,
         behind: bool = True,
-        white: bool = False,
+        coloured: bool = False,
         scene: int | None = None,
         wind: float | None = None,
         air: str = "strong",
@@ -115,8 +117,8 @@ class MovingShapes(Synthetic):
         check_number("speed", speed, least=0)
         check_number("spin", spin, least=0)
         check_bool("behind", behind)
-        check_bool("white", white)
-        self.speed, self.spin, self.behind, self.white = speed, spin, behind, white
+        check_bool("coloured", coloured)
+        self.speed, self.spin, self.behind, self.coloured = speed, spin, behind, coloured
         self.scene_frames = None if scene is None else checked_int("scene", scene, least=1)
         self.wind = None if wind is None else Wind(seen_through(preset(air), self.size), wind, FRAME_RATE)
 
@@ -169,7 +171,7 @@ class MovingShapes(Synthetic):
         movers = [self._mover(int(label), rng) for label in labels]
         bars = [_bar(self.size, rng) for _ in range(self.occluders)]
         colours = random_colours(1 + len(movers) + len(bars), rng)
-        return Script(movers, bars, black_and_white(len(movers), len(bars)) if self.white else colours)
+        return Script(movers, bars, told_colours(labels, len(bars)) if self.coloured else colours)
 
     def _mover(self, label: int, rng: np.random.Generator) -> Mover:
         side = min(self.size)
@@ -215,9 +217,9 @@ def outline(kind: str, mover: Mover, time: int, size: tuple[int, int]) -> Pixels
     return fill_polygon(around(centre, reach, mover.turn + mover.spin * time), size)
 
 
-def black_and_white(movers: int, bars: int) -> Floats:
-    """The colours of a black ground, of white shapes and of grey occluders."""
-    return np.repeat(np.array([0.0] + movers * [1.0] + bars * [GREY]), 3).reshape(-1, 3)
+def told_colours(labels: NDArray[np.int64], bars: int) -> Floats:
+    """The colours of the ground, of shapes of these *labels*, and of occluders."""
+    return np.array([BLACK, *(COLOURS[label - 1] for label in labels), *(bars * [GREY])])
 
 
 def bounced(place: Floats, side: Floats) -> Floats:
