@@ -30,6 +30,7 @@ from smp_feedback.experiments.films.rivals import RIVALS, trained
 from smp_feedback.experiments.films.runs import FilmKey, batch_of, facts, keys, untrained
 from smp_feedback.experiments.films.settings import FilmSettings
 from smp_feedback.experiments.films.tables import drift, shown, tables
+from smp_feedback.models.normalisation import given_config
 from smp_feedback.plotting.plot import plot
 
 TINY = {
@@ -73,6 +74,24 @@ def test_averaged_answers_are_those_of_plain():
         "carried-s1",
         "plain-s1",
     ]
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_every_rival_expects_the_mean_and_std_that_are_told(name):
+    settings = tiny(mean=0.5, std=0.125)
+    key = FilmKey(RIVALS[name].trained, 0)
+    model = untrained(settings, key, facts(settings))
+    frames = torch.rand(2, 3 * RIVALS[key.model].stack, 16, 16)
+    assert torch.allclose(given_config(model).config.normalise(frames), (frames - 0.5) / 0.125)
+    assert given_config(untrained(tiny(), key, facts(settings))).config.mean is None
+
+
+@pytest.mark.parametrize(
+    ("told", "says"), [({"mean": 0.5}, "both, or neither"), ({"mean": 5, "std": 1}, "divide by 255")]
+)
+def test_a_mean_without_std_or_outside_of_what_images_are_is_refused(told, says):
+    with pytest.raises(InvalidValue, match=says):
+        tiny(**told)
 
 
 def test_rivals_begin_from_the_same_weights_of_the_base():

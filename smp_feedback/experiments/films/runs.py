@@ -66,7 +66,11 @@ def untrained(settings: FilmSettings, key: FilmKey, about: Facts) -> nn.Module:
     rival, config = RIVALS[key.model], cast(Any, settings.config)
     torch.manual_seed(key.seed)
     loop = config if rival.looks == 1 else replace(config, steps=rival.looks)
-    return built(settings, len(about.classes), loop if rival.loops else None, about.image[0] * rival.stack)
+    channels = about.image[0] * rival.stack
+    model = built(settings, len(about.classes), loop if rival.loops else None, channels)
+    if settings.mean is not None:
+        vars(model)["data_config"] = settings.expected(channels)
+    return model
 
 
 def lesson(settings: FilmSettings, key: FilmKey, model: nn.Module, about: Facts) -> FeedbackModule:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from smp_feedback.checks import check_number, check_whole
 from smp_feedback.config.base import LoopConfig
+from smp_feedback.config.data import DataConfig
 from smp_feedback.config.parse import as_config
 from smp_feedback.errors import InvalidValue
 from smp_feedback.experiments.base_settings import OWN, ExperimentSettings, check_list
@@ -38,6 +39,9 @@ class FilmSettings(ExperimentSettings):
         batch_size: Clips in a batch; models that see frames on their own have as many frames in one as these hold.
         lr: Peak learning rate of AdamW under a one-cycle schedule.
         clip_norm: Largest norm of the gradient; None leaves it.
+        mean: What every model takes off frames in [0, 1], and divides by *std*; None shows them as they are. Noise that
+            was scaled into [0, 1] has taken most of the contrast, and a base without normalisation learns little then.
+        std: In (0, 1]; None if *mean* is.
         loss: A loss by name.
         test_images: Frames to score, at most; 0 is all there are.
         val_images: Frames of the validation films, on which the rate of averaging and the threshold of cuts are
@@ -65,6 +69,8 @@ class FilmSettings(ExperimentSettings):
     clip: int = 8
     truncate: int | None = 1
     clip_norm: float | None = 1.0
+    mean: float | None = None
+    std: float | None = None
     loss: str = "cross_entropy"
     test_images: int = 640
     val_images: int = 320
@@ -85,6 +91,7 @@ class FilmSettings(ExperimentSettings):
             check_whole("truncate", self.truncate)
         if self.clip_norm is not None:
             check_number("clip_norm", self.clip_norm, above=0)
+        self.expected(1)
         catalogue().losses.entry(self.loss)
         for name in ("train_options", "test_options"):
             if own := (OWN - {"count"}) & getattr(self, name).keys():
@@ -133,6 +140,15 @@ class FilmSettings(ExperimentSettings):
     def joined(self) -> Condition | None:
         """Under what joined films are scored."""
         return None if self.cuts is None else Condition.parse(self.cuts)
+
+    def expected(self, channels: int) -> DataConfig:
+        """What every model expects of images of so many *channels*.
+
+        Raises:
+            InvalidType, InvalidValue: If mean and std are no such numbers, or one without the other.
+        """
+        mean, std = (None if value is None else channels * (value,) for value in (self.mean, self.std))
+        return DataConfig(mean=mean, std=std, channels=channels)
 
     @property
     def passes(self) -> int:
