@@ -217,14 +217,14 @@ class ImageOutputs:
         if self.kinds.polygons is None:
             return
         shown = [label for label in np.flatnonzero(pixels).tolist() if label != self._background()]
-        regions = self._regions(maps, shown)
+        layers = self._layers(maps, shown)
         if self.coco is not None:
             path = Path(image)
             below = self.root is not None and path.is_relative_to(self.root)
-            self.coco.add(path.relative_to(cast(Path, self.root)).as_posix() if below else path.name, size, regions)
+            self.coco.add(path.relative_to(cast(Path, self.root)).as_posix() if below else path.name, size, layers)
             return
         told: dict[str, Any] = {"classes": self.classes, "place": place, "min_area": self.kinds.min_area}
-        replace_file(self.folder / f"{name}.geojson", lambda draft: write_geojson(draft, regions, **told))
+        replace_file(self.folder / f"{name}.geojson", lambda draft: write_geojson(draft, layers, **told))
 
     def _background(self) -> int | None:
         return None if self.task == MULTILABEL else background_of(self.classes)
@@ -233,3 +233,12 @@ class ImageOutputs:
         """Where each of *labels* is, one after another."""
         for label in labels:
             yield label, maps[label].labels > 0 if self.task == MULTILABEL else maps[0].labels == label
+
+    def _layers(self, maps: Sequence[AnswerMap], labels: Sequence[int]) -> Iterator[NDArray[np.uint16]]:
+        """Each of *labels* + 1 where it is, 0 where none of them is: one map, or one a class where they overlap."""
+        if self.task == MULTILABEL:
+            yield from ((maps[label].labels > 0).astype(np.uint16) * np.uint16(label + 1) for label in labels)
+            return
+        table = np.zeros(1 << 16, np.uint16)
+        table[[*labels]] = np.array(labels, np.uint16) + 1
+        yield table[maps[0].labels]

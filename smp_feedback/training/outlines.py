@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ from numpy.typing import NDArray
 
 from smp_feedback.data.images.georeference import Georeference
 
-Region = tuple[int, NDArray[np.bool_]]
-"""A label, and where it is (H, W)."""
+Layer = NDArray[Any]
+"""What is to be outlined (H, W): 0 where nothing is, and elsewhere a label + 1."""
 
 
 def write_geojson(
-    path: Path, regions: Iterable[Region], classes: Sequence[str], place: Georeference | None, min_area: int = 1
+    path: Path, layers: Iterable[Layer], classes: Sequence[str], place: Georeference | None, min_area: int = 1
 ) -> int:
-    """Write one feature for each connected patch of each of *regions*; returns how many there are.
+    """Write one feature for each connected patch of each of *layers*; returns how many there are.
 
     Corners are corners of pixels: of the map where the image lies somewhere, else of the image, (0, 0) its upper left
     one, x to the right and y down. Patches are connected through their sides. A feature's properties are ``class``,
@@ -28,7 +27,7 @@ def write_geojson(
 
     Args:
         path: Where to.
-        regions: The labels to outline.
+        layers: The labels to outline, several where they overlap.
         classes: Their names.
         place: Where the image lies.
         min_area: Pixels of a patch, at least.
@@ -40,24 +39,25 @@ def write_geojson(
             crs = {"type": "name", "properties": {"name": name}}
             file.write(f'"crs": {json.dumps(crs)},\n')
         file.write('"features": [')
-        for label, pixels in regions:
-            for feature in _features(pixels, place, min_area):
-                feature["properties"] = {"class": classes[label], "label": label, **feature["properties"]}
-                file.write(f"{',' if count else ''}\n{json.dumps(feature)}")
+        for layer in layers:
+            for label, area, outline in _patches(layer, place, min_area):
+                told = json.dumps({"class": classes[label], "label": label, **area})
+                file.write(f'{"," * (count > 0)}\n{{"type": "Feature", "properties": {told}, "geometry": {outline}}}')
                 count += 1
         file.write("\n]}\n")
     return count
 
 
-def _features(pixels: NDArray[np.bool_], place: Georeference | None, min_area: int) -> Iterator[dict[str, Any]]:
+def _patches(layer: Layer, place: Georeference | None, min_area: int) -> Iterator[tuple[int, dict[str, float], str]]:
+    """The label and the area of each connected patch, and its outline as GeoJSON, exteriors against the clock."""
+    import shapely
     from rasterio.features import shapes
     from shapely.affinity import affine_transform
-    from shapely.geometry import mapping, shape
     from shapely.geometry.polygon import orient
 
     square = None if place is None else place.square_metres
-    for found, _ in shapes(pixels.astype(np.uint8), mask=pixels, connectivity=4):
-        patch = shape(found)
+    for found, value in shapes(layer, mask=layer > 0, connectivity=4):
+        patch = shapely.from_geojson(json.dumps(found))
         area = round(patch.area)
         if area < min_area:
             continue
@@ -65,8 +65,7 @@ def _features(pixels: NDArray[np.bool_], place: Georeference | None, min_area: i
             t = place.transform
             patch = affine_transform(patch, (t.a, t.b, t.d, t.e, t.c, t.f))
         metres = {} if square is None else {"area_m2": round(area * square, 6)}
-        geometry = json.loads(json.dumps(mapping(orient(patch))))
-        yield {"type": "Feature", "properties": {"area_px": area, **metres}, "geometry": geometry}
+        yield int(value) - 1, {"area_px": area, **metres}, shapely.to_geojson(orient(patch))
 
 
 class CocoOutlines:
@@ -86,30 +85,24 @@ class CocoOutlines:
         self.images: dict[str, dict[str, Any]] = {}
         self.of_image: dict[str, list[dict[str, Any]]] = {}
 
-    def add(self, name: str, size: tuple[int, int], regions: Iterable[Region]) -> None:
-        """Note the patches of an image's *regions*; of one that comes again, those of before are forgotten."""
+    def add(self, name: str, size: tuple[int, int], layers: Iterable[Layer]) -> None:
+        """Note the patches of an image's *layers*; of one that comes again, those of before are forgotten."""
         entry = self.images.get(name, {"id": len(self.images) + 1, "file_name": name})
         self.images[name] = {**entry, "height": size[0], "width": size[1]}
-        found = [one for label, pixels in regions for one in self._patches(label, pixels)]
+        found = [one for layer in layers for one in self._patches(layer)]
         self.of_image[name] = [{"image_id": entry["id"], **one} for one in found]
 
-    def _patches(self, label: int, pixels: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
-        from pycocotools import mask
-        from skimage.measure import label as numbered
-        from skimage.measure import regionprops
+    def _patches(self, layer: Layer) -> Iterator[dict[str, Any]]:
+        from skimage import measure
 
-        for patch in regionprops(numbered(pixels, connectivity=1)):
+        found: Any = measure
+        for patch in found.regionprops(found.label(layer, connectivity=1)):
             if patch.area < self.min_area:
                 continue
-            alone = np.zeros(pixels.shape, np.uint8, order="F")
-            alone[patch.slice] = patch.image
-            with warnings.catch_warnings():  # its arrays are of an older protocol than NumPy's
-                warnings.simplefilter("ignore", DeprecationWarning)
-                code = mask.encode(alone)
             top, left, bottom, right = patch.bbox
             yield {
-                "category_id": self.ids[label],
-                "segmentation": {"size": [*map(int, code["size"])], "counts": code["counts"].decode("ascii")},
+                "category_id": self.ids[int(layer[tuple(patch.coords[0])]) - 1],
+                "segmentation": run_lengths(patch.image, (top, left), layer.shape),
                 "bbox": [left, top, right - left, bottom - top],
                 "area": int(patch.area),
                 "iscrowd": 0,
@@ -121,3 +114,22 @@ class CocoOutlines:
         annotations = [{"id": k, **one} for k, one in enumerate(every, start=1)]
         told = {"images": [*self.images.values()], "categories": self.categories, "annotations": annotations}
         path.write_text(json.dumps(told), encoding="utf-8")
+
+
+def run_lengths(patch: NDArray[np.bool_], corner: tuple[int, int], size: Sequence[int]) -> dict[str, Any]:
+    """COCO's compressed run-length code of a *patch* whose upper left corner lies at *corner* of an image of *size*.
+
+    >>> run_lengths(np.array([[True]]), (1, 2), (3, 4))
+    {'size': [3, 4], 'counts': '714'}
+    """
+    from pycocotools import mask
+
+    height, width = size
+    rows, columns = np.nonzero(patch)
+    place = np.sort((columns + corner[1]) * height + rows + corner[0])  # down each column, as COCO counts
+    apart = np.diff(place) > 1
+    first, last = place[np.r_[True, apart]], place[np.r_[apart, True]] + 1
+    edges = np.stack([first, last], 1).ravel()
+    counts = np.diff(np.r_[0, edges, height * width]).tolist()
+    code = mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    return {"size": [height, width], "counts": code["counts"].decode("ascii")}
