@@ -19,6 +19,7 @@ from smp_feedback.checks import check_whole
 from smp_feedback.cli import predicting
 from smp_feedback.cli.film_report import FilmSummary, about
 from smp_feedback.cli.film_sources import Source, source_of
+from smp_feedback.cli.predict_images import OF_MAPS
 from smp_feedback.cli.tables import say
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.films.writing import CONTAINERS, write_video
@@ -33,7 +34,7 @@ from smp_feedback.training.run_folder import free_folder
 
 SOURCES = ("video", "camera", "film")
 OF_FILMS = ("masks", "reset", "frames")
-OF_IMAGES = {"looks": False, "uncertainty": False, "settled": None}
+OF_IMAGES = {"looks": False, "uncertainty": False, "settled": None, "watch": None, **OF_MAPS}
 
 
 def add_arguments(parser: ArgumentParser) -> None:

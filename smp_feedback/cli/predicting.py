@@ -10,35 +10,47 @@ from torch import nn
 
 from smp_feedback.config.data import DataConfig
 from smp_feedback.config.stopping import until_settled
+from smp_feedback.data.images.reader import head_of
 from smp_feedback.data.items import height_width
-from smp_feedback.errors import InvalidValue
+from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.exporting.serving import stride_of
 from smp_feedback.factory import from_pretrained
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.ops.maps import Size
+from smp_feedback.ops.reading import CLASSIFICATION
 from smp_feedback.saving.saved import CONFIG as SAVED
 from smp_feedback.training.build import build_module, check_sizes
-from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.facts import Facts
-from smp_feedback.training.image_files import ImageFiles
+from smp_feedback.training.image_files import ImageFiles, divisible
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.run_folder import DATA, MODEL, kept_data, load_weights, weights_of
 from smp_feedback.training.same_settings import CONFIG
+from smp_feedback.training.unread import PicturesModule
 
 ANY_SIDE = 256  # px, of images that a run reads at whatever size they have
+ANY_STRIDE = 32  # px, of which the sides are multiples that most models take
 
 
 class Shown(NamedTuple):
     """What answers, what it is shown, and what its answers mean."""
 
     module: FeedbackModule
-    data: PairsModule
+    data: PicturesModule
     facts: Facts
 
 
 def of_run(made: Any, path: Path, kept: DataConfig) -> Shown:
     """The weights in *path*, of a run whose data are as *kept* says; *made* is what the verb is told."""
-    data = pictures(made, kept)
-    facts = Facts.of_config(kept, _first(data))
-    return Shown(_loaded(made, path, facts), data, facts)
+    data, files = pictures(made, kept)
+    facts = Facts.of_config(kept, (kept.channels, *first_size(files)))
+    try:
+        module = _loaded(made, path, facts)
+    except InvalidInput:
+        if files.size is not None:
+            raise
+        facts = made_up(facts)
+        module = _loaded(made, path, facts)
+    return Shown(module, data, facts)
 
 
 def of_saved(made: Any) -> Shown:
@@ -47,15 +59,21 @@ def of_saved(made: Any) -> Shown:
     Raises:
         InvalidValue: If there are no images to show it.
     """
-    if made.images is None:
+    if made.images is None and made.watch is None:
         raise InvalidValue(f"--run {made.run} is a saved model, without data: give --images PATH, too.")
     model: Any = from_pretrained(made.run)
     config = model.data_config
     count = len(config.classes) or max(2, int(model.config.get("classes", 2)))
     config = replace(config, classes=config.classes or tuple(map(str, range(count))))
-    data = pictures(made, config)
-    facts = Facts.of_config(config, _first(data))
-    check_sizes(model, facts)
+    data, files = pictures(made, config)
+    facts = Facts.of_config(config, (config.channels, *first_size(files)))
+    try:
+        check_sizes(model, facts)
+    except InvalidInput:
+        if files.size is not None:
+            raise
+        facts = made_up(facts)
+        check_sizes(model, facts)
     told: Any = {"classes": len(facts.classes), "ignore_index": facts.ignore_index, "task": facts.task}
     return Shown(FeedbackModule(model, **told), data, facts)
 
@@ -122,13 +140,34 @@ def is_saved(folder: str | None) -> bool:
     return folder is not None and (Path(folder) / SAVED).is_file() and not (Path(folder) / CONFIG).is_file()
 
 
-def pictures(made: Any, config: DataConfig) -> PairsModule:
-    """The images asked for, as large as it is told, else as those that the model of *config* was trained on."""
+def pictures(made: Any, config: DataConfig) -> tuple[PicturesModule, ImageFiles]:
+    """The images asked for, as large as it is told, else as those that the model of *config* was trained on.
+
+    Of a folder that is watched there are none yet.
+    """
     size = made.data.size or config.size
-    files = ImageFiles(Path(made.images), size, config)
-    return PairsModule(test=files, batch_size=made.data.batch_size if size else 1)
+    files = ImageFiles([] if made.watch is not None else Path(made.images), size, config)
+    return PicturesModule(test=files, batch_size=made.data.batch_size if size else 1), files
 
 
-def _first(data: PairsModule) -> tuple[int, ...]:
-    """The shape of the first image."""
-    return tuple(cast(Any, data.test)[0][0].shape)
+def first_size(files: ImageFiles) -> Size:
+    """Height and width of the images, or of the first that can be read."""
+    if files.size is not None:
+        return files.size
+    for path in files.paths:
+        try:
+            return head_of(path).size
+        except InvalidInput:  # it is told when its turn comes
+            continue
+    return ANY_SIDE, ANY_SIDE
+
+
+def made_up(facts: Facts) -> Facts:
+    """*facts* of images that are made up to sides which most models take."""
+    return replace(facts, image=(facts.image[0], *divisible((facts.image[1], facts.image[2]), ANY_STRIDE)))
+
+
+def fit_to(files: ImageFiles, model: nn.Module, task: str) -> None:
+    """Let images of *files* that keep their own sizes be made up to those that *model* takes."""
+    takes_any = not getattr(model, "requires_divisible_input_shape", True)
+    files.stride = 1 if takes_any or task == CLASSIFICATION else stride_of(model)

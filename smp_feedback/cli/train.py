@@ -13,15 +13,14 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from smp_feedback.cli import films, predicting
+from smp_feedback.cli import films, predict_images
 from smp_feedback.cli.film_scores import has_films, tell_films
 from smp_feedback.cli.lessons import Lesson, begun_already, seeded, train
 from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
 from smp_feedback.cli.tables import score_table, summary, tell
-from smp_feedback.config.data import DataConfig
 from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.data.inspection.summary import data_summary
-from smp_feedback.ops.reading import CLASSIFICATION, SEGMENTATION
+from smp_feedback.ops.reading import SEGMENTATION
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.build import build_module
 from smp_feedback.training.checkpoints import check_room
@@ -32,14 +31,13 @@ from smp_feedback.training.facts import Facts, check_as_learnt
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.opening import learnt_from, open_pairs
-from smp_feedback.training.prediction_writers import LabelWriter, PredictionWriter
 from smp_feedback.training.quiet import quiet
 from smp_feedback.training.run_folder import DATA, free_folder, kept_data, load_weights, weights_of
 from smp_feedback.training.same_settings import CONFIG, of_any_version
 from smp_feedback.training.trainer import build_trainer
 
 
-def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], None]:
+def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], int | None]:
     """Give *parser* the settings of *verb*; returns what runs it."""
     add_shared(parser, f"runs/{verb}/TIME")
     if verb == "fit":
@@ -52,22 +50,16 @@ def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], None]:
         parser.add_argument("--run", type=str | None, metavar="DIR", help=whose)
         parser.add_argument("--weights", default="best", help="best, last or a checkpoint's path (default: best)")
     if verb == "predict":
-        parser.add_argument("--images", type=str | None, metavar="PATH", help="an image or a folder of them")
-        most = "looks at each image, for --settled at most (default: the run's own; 640)"
-        parser.add_argument("--steps", type=int | None, metavar="N", help=most)
-        stops = "stop an image after so many equal answers in succession"
-        parser.add_argument("--settled", type=int | None, metavar="N", help=stops)
-        parser.add_argument("--looks", type=bool, default=False, help="also the labels of every look")
-        parser.add_argument("--uncertainty", type=bool, default=False, help="also how uncertain each pixel is")
+        predict_images.add_arguments(parser)
         films.add_arguments(parser)
     parser.add_function_arguments(build_module, "model", skip={"facts", "classes", "ignore_index", "task", "model"})
     parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed"})
     add_trainer(parser, {"model": "The model, and how it is trained"})
-    verbs = {"fit": fit, "validate": score, "test": score, "predict": predict}
+    verbs: dict[str, Callable[..., int | None]] = {"fit": fit, "validate": score, "test": score, "predict": predict}
 
-    def run(args: Any) -> None:
+    def run(args: Any) -> int | None:
         with quiet():
-            verbs[verb](verb, parser, args)
+            return verbs[verb](verb, parser, args)
 
     return run
 
@@ -121,39 +113,12 @@ def learnt(run: Path) -> dict[str, Any]:
     return learnt_from(config["data"], config["seed"]) if "data" in config else {}
 
 
-def predict(verb: str, parser: ArgumentParser, args: Any) -> None:
-    """Write a label map for each picture, or, of a classifier, all labels as one table; or answer a film."""
+def predict(verb: str, parser: ArgumentParser, args: Any) -> int:
+    """Write what is asked for of each picture, or, of a classifier, all labels as one table; or answer a film."""
     if films.is_film(args):
         films.predict_film(args, seeded(parser, args))
-        return
-    module, data, facts, settings = answering(verb, parser, args)
-    if data.clip is not None:
-        predicting.check_one_look(args.steps, args.settled, every=args.looks)
-    predicting.look_for(module, args.steps, args.settled, every=args.looks)
-    folder = check_room(free_folder(args.out, verb), 1 << 20)
-    shown: dict[str, Any] = {"looks": args.looks, "uncertainty": args.uncertainty}
-    kind: Any = LabelWriter if facts.task == CLASSIFICATION else partial(PredictionWriter, task=facts.task)
-    trainer = build_trainer(settings, folder, [kind(folder, data.test, facts.classes, **shown)])
-    trainer.predict(module, data, return_predictions=False)
-    if trainer.is_global_zero:
-        tell(folder, [], few=True)
-
-
-def answering(
-    verb: str, parser: ArgumentParser, args: Any
-) -> tuple[FeedbackModule, PairsModule, Facts, dict[str, Any]]:
-    """What predicts, what for, and the settings of the trainer; images alone need no data where the run knows them."""
-    if predicting.is_saved(args.run):
-        made = seeded(parser, args)
-        return *predicting.of_saved(made), vars(made.trainer)
-    path = weights_of(args.run, args.weights)
-    kept = kept_data(path.parent)
-    if args.images is not None and kept is not None:
-        made = seeded(parser, args)
-        return *predicting.of_run(made, path, kept), vars(made.trainer)
-    module, data, facts, settings = trained(verb, parser, args, path)
-    data = data if args.images is None else predicting.pictures(args, facts.config(DataConfig()))
-    return module, data, facts, settings
+        return 0
+    return predict_images.predict(parser, args, trained)
 
 
 def trained(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TASKS = ("segmentation", "multilabel", "classification")
+MaskValues = tuple[int | str | None, ...]
+"""Of each class what a mask holds: a whole number, or ``"#rrggbb"`` or ``"transparent"``; None where it has none."""
+SELDOM = ("mask_values",)  # said of models that have some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,8 @@ class DataConfig:
         classes: Names of labels 0, 1, ...
         ignore_index: The label that counts for nothing; None if there is none.
         task: ``segmentation``, ``multilabel`` or ``classification``.
+        mask_values: What the masks held for each class, or for absent and present where a pixel may have several; None
+            is the label itself.
         clicks: What it is shown of clicks beside the image; None if it does not listen to any.
 
     Raises:
@@ -50,6 +55,7 @@ class DataConfig:
     classes: tuple[str, ...] = ()
     ignore_index: int | None = None
     task: str = "segmentation"
+    mask_values: MaskValues | None = None
     clicks: ClickConfig | None = None
 
     def __post_init__(self) -> None:
@@ -73,6 +79,7 @@ class DataConfig:
         if isinstance(self.ignore_index, bool) or not isinstance(self.ignore_index, int | None):
             raise InvalidType(f"ignore_index={self.ignore_index!r}: expected a label (an int) or None.")
         check_choice("task", self.task, TASKS)
+        self._settle("mask_values", _mask_values(self.mask_values))
         if isinstance(self.clicks, Mapping):
             self._settle("clicks", ClickConfig.from_dict(self.clicks))
         if not isinstance(self.clicks, ClickConfig | None):
@@ -82,9 +89,10 @@ class DataConfig:
         object.__setattr__(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: every field; ``clicks`` of a model that listens to some."""
-        told = {field.name: _plain(getattr(self, field.name)) for field in fields(self) if field.name != "clicks"}
-        return told if self.clicks is None else {**told, "clicks": self.clicks.to_dict()}
+        """JSON-ready: every field; ``mask_values`` and ``clicks`` of a model that has some."""
+        told = {name: getattr(self, name) for field in fields(self) if (name := field.name) != "clicks"}
+        said = {name: _plain(value) for name, value in told.items() if name not in SELDOM or value is not None}
+        return said if self.clicks is None else {**said, "clicks": self.clicks.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DataConfig:
@@ -225,6 +233,16 @@ def _names(classes: Any) -> tuple[str, ...]:
     if names is None or not all(isinstance(name, str) for name in names):
         raise InvalidType(f"classes={classes!r}: expected the names of labels 0, 1, ...")
     return names
+
+
+def _mask_values(given: Any) -> MaskValues | None:
+    """Values or colours, of a list that is as long as there are classes, or of two states."""
+    if given is None:
+        return None
+    listed = _listed("mask_values", given, "what masks hold for each class, values or colours")
+    if {type(value) for value in listed if value is not None} not in ({int}, {str}):
+        raise InvalidType(f'mask_values={given!r}: expected whole numbers, or colours ("#rrggbb"), a class each.')
+    return tuple(listed)
 
 
 def _listed(name: str, values: Any, what: str) -> Sequence[Any]:

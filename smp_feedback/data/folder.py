@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from smp_feedback.config.data import MaskValues
 from smp_feedback.data.augment import Augmentation, as_item, as_transform
 from smp_feedback.data.files import as_path, by
 from smp_feedback.data.folders.films import film_pattern, group_frames, say_missing
@@ -21,6 +22,7 @@ from smp_feedback.data.images.reader import ImageReader
 from smp_feedback.data.items import Sample, checked_index, height_width
 from smp_feedback.data.masks.colours import Colours
 from smp_feedback.data.masks.multilabel import LayerReader, mask_reader
+from smp_feedback.data.masks.writing import mask_values
 from smp_feedback.data.seeding import check_choice_of_items, choose
 from smp_feedback.data.wrapped import Films
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
@@ -176,6 +178,11 @@ class MaskFolder(Dataset[Sample]):
         found, missing = group_frames([image for image, _ in self.samples], self.grouping)
         say_missing(self.samples[0][0].parent, missing)
         return found
+
+    @property
+    def mask_values(self) -> MaskValues | None:
+        """What its masks hold for each class, see `writing.mask_values`; None is the label itself."""
+        return mask_values(self.masks)
 
     def labels(self, path: Path) -> Tensor:
         """The mask at *path*, int64 (H, W), or (C, H, W) of one file a class."""

@@ -191,7 +191,7 @@ class PairsModule(lightning.LightningDataModule):
                 f"{replicas} processes: expected at least as many films to score, there are {len(films)}."
             )
         at_once = 1 if unlike(dataset) is not None else self.batch_size
-        parts = FilmParts(Numbered(dataset, self.seed, self.parts), films[rank::replicas], self.clip, at_once)
+        parts = FilmParts(self._items(dataset), films[rank::replicas], self.clip, at_once)
         how: dict[str, Any] = {"num_workers": self.workers, "persistent_workers": self.workers > 0}
         return FilmLoader(parts, batch_size=1, sampler=InOrder(range(len(parts))), collate_fn=only, **how)
 
@@ -205,14 +205,22 @@ class PairsModule(lightning.LightningDataModule):
 
     def _loader(self, dataset: Pairs, sampler: DistributedSampler[Any], batch_size: int, *, drop_last: bool) -> Batches:
         return DataLoader(
-            Numbered(dataset, self.seed, self.parts),
-            collate_fn=Together(dataset, training=drop_last),
+            self._items(dataset),
+            collate_fn=self._together(dataset, training=drop_last),
             batch_size=batch_size,  # by name: Lightning makes it again for predict
             sampler=sampler,
             drop_last=drop_last,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
         )
+
+    def _items(self, dataset: Pairs) -> Any:
+        """What a loader asks for items."""
+        return Numbered(dataset, self.seed, self.parts)
+
+    def _together(self, dataset: Pairs, *, training: bool) -> Any:
+        """What makes a batch of them."""
+        return Together(dataset, training=training)
 
 
 class TripletsModule(PairsModule):

@@ -39,7 +39,7 @@ class Facts:
         """
         said = self.reads if self.reads.mean is not None else own if self.normalise == AUTO else DataConfig()
         about = {"classes": self.classes, "ignore_index": self.ignore_index, "task": self.task}
-        how = {name: getattr(self.reads, name) for name in ("size", "bands", "scale")}
+        how = {name: getattr(self.reads, name) for name in ("size", "bands", "scale", "mask_values")}
         return DataConfig(mean=said.mean, std=said.std, channels=self.image[0], **about, **how)  # type: ignore[arg-type]
 
     @classmethod

@@ -23,6 +23,7 @@ from smp_feedback.ops.maps import Size, size_of
 from smp_feedback.ops.reading import CLASSIFICATION, labels_of
 from smp_feedback.surgery.extension import looping_in
 from smp_feedback.training.build import check_size
+from smp_feedback.training.image_files import divisible
 
 RESETS = "auto", "never"
 
@@ -163,13 +164,3 @@ def threshold(reset: str) -> Reset:
     if not 0 < found < float("inf"):
         raise InvalidValue(f"reset={reset}: expected auto, never, or a number > 0, the change of the state at a cut.")
     return found
-
-
-def divisible(size: Size, stride: int) -> Size:
-    """*size*, or the next larger one whose sides *stride* divides.
-
-    >>> divisible((360, 640), 32), divisible((64, 64), 32)
-    ((384, 640), (64, 64))
-    """
-    height, width = (-(-side // stride) * stride for side in size)
-    return height, width

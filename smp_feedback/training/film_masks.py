@@ -10,7 +10,7 @@ from torch import Tensor
 from smp_feedback.ops.reading import MULTILABEL
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.label_pictures import label_picture
-from smp_feedback.training.prediction_writers import file_names
+from smp_feedback.training.output_names import file_names
 
 
 class FilmMasks:

@@ -28,6 +28,8 @@ class LooksModule(JudgingModule):
     """How often to look where predictions are made; None is *steps*."""
     every_look: bool = True
     """Whether predictions are those of every look, or of the last alone."""
+    looked: Tensor | None = None
+    """How many looks each image of the batch that was predicted last has had (B,); None where nobody counts."""
 
     @property
     def opened(self) -> nn.Module:
@@ -83,14 +85,30 @@ class LooksModule(JudgingModule):
         Of films, each frame's, those of a film in succession: (1, B * T, classes, H, W).
         """
         image = image_of(self.fed(batch))
+        self.looked = None
         if is_clips(image):
             return torch.stack(list(self.frames(image, ongoing_in(batch))), 1).flatten(0, 1)[None]
-        if self.every_look:
-            return torch.stack(list(self.looks(image)))
-        if self.asked is None:
-            return cast(Tensor, self(image)[None])
-        answer = cast(FeedbackModel, self.opened)(image, steps=self.asked)
-        return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)[None]
+        if not len(image):  # none of them could be read
+            return image.new_zeros(1, 0, self.classes, 1, 1)
+        logits, self.looked = self.answers(image)
+        return logits
+
+    def answers(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`predict_step` answers one batch of images, and how many looks each has had (B,)."""
+        model, asked = self.opened, self.asked
+        if isinstance(model, FeedbackModel) and (asked is not None or model.loop_config.is_data_dependent):
+            return self._counted(model, image)
+        looks = torch.full((len(image),), self.steps)
+        return torch.stack(list(self.looks(image))) if self.every_look else self(image)[None], looks
+
+    def _counted(self, model: FeedbackModel, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Of a loop whose looks are told, or that stops by itself; that has one answer more often than it looked."""
+        kept: list[Tensor] = []
+        for step in model.iterate(image, self.asked):
+            kept = [*kept, step.logits] if self.every_look else [step.logits]
+        most = self.steps if self.asked is None else self.asked
+        more = most - len(kept) if isinstance(most, int) and self.every_look else 0
+        return torch.stack(kept + more * kept[-1:]), getattr(step, "looks", None)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores."""

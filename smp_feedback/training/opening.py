@@ -166,13 +166,16 @@ def _few(name: str, told: dict[str, Any], images: int | None) -> Any:
 
 
 def _reads(dataset: Any, told: Mapping[str, Any]) -> dict[str, Any]:
-    """How *dataset* reads its files, whoever says so; of one that has no reader of ours, as it was *told*."""
+    """How *dataset* reads its files, whoever says so; of one that has no reader of ours, as it was *told*.
+
+    And what its masks hold for each class, where that is not the label.
+    """
     from smp_feedback.data.images.reader import ImageReader
 
-    reader = inherited(dataset, "images")
+    reader, masks = inherited(dataset, "images"), {"mask_values": inherited(dataset, "mask_values")}
     if isinstance(reader, ImageReader):
-        return {"bands": reader.bands, "scale": reader.scale}
-    return {name: told.get(name) for name in ("bands", "scale")}
+        return {"bands": reader.bands, "scale": reader.scale, **masks}
+    return {**masks, **{name: told.get(name) for name in ("bands", "scale")}}
 
 
 def _check_coloured(channels: int) -> None:

@@ -1,27 +1,28 @@
-"""Predictions as files: label maps with a palette, or a table of labels; looks and uncertainty for who asks."""
+"""Predictions as files, batch by batch: maps and what goes with them of each image, or a table of labels."""
 
 from __future__ import annotations
 
 import csv
-import itertools
-import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
-from PIL import Image
 from torch import Tensor
 
-from smp_feedback.data.batch import indices_of
-from smp_feedback.data.images.georeference import Georeference, georeference, write_map
-from smp_feedback.data.items import item_name
-from smp_feedback.ops.reading import MULTILABEL, SEGMENTATION, chances_of, labels_of, per_class
+from smp_feedback.data.augment import resize
+from smp_feedback.data.batch import image_of, indices_of, is_clips
+from smp_feedback.data.inspection.headers import header_of
+from smp_feedback.data.items import inherited, item_name
+from smp_feedback.ops.maps import Size, size_of
+from smp_feedback.ops.reading import SEGMENTATION, chances_of, labels_of
 from smp_feedback.saving.files import replace_file
-from smp_feedback.training.label_pictures import label_picture, voc_colour
+from smp_feedback.training.answer_maps import entropy
+from smp_feedback.training.image_files import ImageFiles
+from smp_feedback.training.image_outputs import ImageOutputs
+from smp_feedback.training.output_kinds import OutputKinds
+from smp_feedback.training.unread import unread_of
 
 
 class ItemWriter(BasePredictionWriter, ABC):
@@ -30,39 +31,66 @@ class ItemWriter(BasePredictionWriter, ABC):
     Args:
         folder: Where files go.
         dataset: Names the items.
-        looks: Whether every look is written, too.
-        uncertainty: Whether the entropy of the last look is.
+
+    Attributes:
+        unread: Images that could not be read, and why.
     """
 
-    def __init__(self, folder: Path, dataset: Any, *, looks: bool = False, uncertainty: bool = False) -> None:
+    def __init__(self, folder: Path, dataset: Any) -> None:
         super().__init__("batch")
-        self.folder, self.dataset, self.looks, self.uncertainty = folder, dataset, looks, uncertainty
+        self.folder, self.dataset = folder, dataset
+        self.unread: dict[str, str] = {}
 
     def write_on_batch_end(
         self, trainer: Any, pl_module: Any, prediction: Tensor, batch_indices: Any, batch: Any, *where: int
     ) -> None:
         """Called by Lightning; a batch is (images, targets, indices), of films these are (B, T)."""
-        self.write(prediction, cast(Tensor, indices_of(batch)).flatten().tolist())
+        self.unread |= unread_of(batch)
+        images = image_of(batch)
+        looks = getattr(pl_module, "looked", None)
+        self.write(
+            prediction,
+            cast(Tensor, indices_of(batch)).flatten().tolist(),
+            images=images.flatten(0, 1) if is_clips(images) else images,
+            looks=None if looks is None else looks.tolist(),
+        )
 
     @abstractmethod
-    def write(self, prediction: Tensor, indices: list[int]) -> None:
-        """Write or note one batch: logits of every look (T, B, classes, ...), and the items' places."""
+    def write(
+        self,
+        prediction: Tensor,
+        indices: list[int],
+        *,
+        images: Tensor | None = None,
+        looks: Sequence[int] | None = None,
+    ) -> None:
+        """Write or note one batch.
+
+        Args:
+            prediction: Logits of every look, or of the last alone (T, B, classes, ...).
+            indices: The items' places.
+            images: As they were shown, in [0, 1].
+            looks: How many each took.
+        """
+
+    @property
+    def written(self) -> int:
+        """How many images have been answered."""
+        raise NotImplementedError
 
 
 class PredictionWriter(ItemWriter):
-    """Writes ``NAME.png``, a label map of the size that the model saw, for each item; whole or not at all.
-
-    Of a GeoTIFF also ``NAME.tif``, which lies where the image lies (with rasterio installed).
+    """Writes the files of each image at its own size: that of its file, where it has one and was resized from it.
 
     With *looks* also ``NAME.look_1.png``, ...: the labels of every look; with *uncertainty* ``NAME.uncertainty.png``:
-    the entropy of the last look, black for none, white for log C. Where a pixel may have several labels there is a
-    ``NAME.CLASS.png`` for each class, of 0 and 1, and likewise ``NAME.CLASS.look_1.png`` and the rest.
+    the entropy of the last look, black for none, white for log C. See :class:`ImageOutputs` for the rest.
 
     Args:
         folder, dataset: Those of :class:`ItemWriter`.
         classes: The classes' names; None numbers them.
         task: ``segmentation`` or ``multilabel``.
-        **shown: ``looks`` and ``uncertainty``.
+        outputs: What writes; None makes one of *folder*, *classes* and *task*.
+        **kinds: What is written, see :class:`OutputKinds`.
     """
 
     def __init__(
@@ -72,72 +100,61 @@ class PredictionWriter(ItemWriter):
         classes: Sequence[str] | None = None,
         *,
         task: str = SEGMENTATION,
-        **shown: bool,
+        outputs: ImageOutputs | None = None,
+        **kinds: Any,
     ) -> None:
-        super().__init__(folder, dataset, **shown)
-        self.names = file_names([item_name(dataset, i) for i in range(len(cast(Sized, dataset)))])
-        self.classes, self.task = classes, task
+        super().__init__(folder, dataset)
+        self.outputs = outputs or ImageOutputs(folder, classes, task=task, kinds=OutputKinds(**kinds))
+        self.names = self.outputs.names_for([item_name(dataset, i) for i in range(len(cast(Sized, dataset)))])
 
-    def write(self, prediction: Tensor, indices: list[int]) -> None:
+    def write(
+        self,
+        prediction: Tensor,
+        indices: list[int],
+        *,
+        images: Tensor | None = None,
+        looks: Sequence[int] | None = None,
+    ) -> None:
         """Write one batch, (T, B, classes, H, W)."""
-        if self.task != MULTILABEL:
-            self._write_maps(prediction, indices)
-            return
-        count = prediction.shape[2]
-        names = self.classes or [str(k) for k in range(count)]
-        endings = file_names([name.replace(".", "_") for name in names])
-        for k, ending in enumerate(endings):  # each on its own is a model of one channel
-            self._write_maps(prediction[:, :, k : k + 1], indices, f".{ending}")
-
-    def _write_maps(self, prediction: Tensor, indices: Sequence[int], ending: str = "") -> None:
-        classes = prediction.shape[2]
-        labels = torch.stack([labels_of(logits) for logits in prediction]).cpu()
-        doubt = entropy(prediction[-1]).cpu()
         for b, index in enumerate(indices):
-            stem = self.names[index] + ending
-            self._write(f"{stem}.png", label_picture(labels[-1, b], classes))
-            if place := georeference(item_name(self.dataset, index), *labels.shape[-2:]):
-                self._place(f"{stem}.tif", labels[-1, b], place)
-            for t in range(len(labels) if self.looks else 0):
-                self._write(f"{stem}.look_{t + 1}.png", label_picture(labels[t, b], classes))
-            if self.uncertainty:
-                self._write(f"{stem}.uncertainty.png", Image.fromarray((doubt[b] * 255).round().byte().numpy()))
+            size = own_size(self.dataset, index) or size_of(prediction)
+            picture = None if images is None else Picture(self.dataset, index, images[b], size)
+            name, took = item_name(self.dataset, index), None if looks is None else looks[b]
+            self.outputs.write(name, self.names[index], prediction[:, b], size, looks=took, picture=picture)
 
-    def _write(self, name: str, picture: Image.Image) -> None:
-        replace_file(self.folder / name, lambda draft: picture.save(draft, format="png"))
+    @property
+    def written(self) -> int:
+        """How many images have been answered."""
+        return 0 if self.outputs.summary is None else len(self.outputs.summary.rows)
 
-    def _place(self, name: str, labels: Tensor, place: Georeference) -> None:
-        colours = [voc_colour(label) for label in range(256)]
-        replace_file(self.folder / name, lambda draft: write_map(draft, labels.numpy(), place, colours))
+    def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
+        """Write the tables; of several processes each those of its own share, ``summary_0.csv`` and so on."""
+        self.outputs.finish(None if trainer.world_size == 1 else f"summary_{trainer.global_rank}.csv")
 
-
-def file_names(names: Sequence[str]) -> list[str]:
-    """A file's stem, or another name made fit for a file; those of one name are numbered, no two end up alike.
-
-    >>> file_names(["a/street.png", "b/street.png", "polygons[3] of seed 0"])
-    ['street', 'street_1', 'polygons_3_of_seed_0']
-    >>> file_names(["a.jpg", "a.png", "a_1.png"])
-    ['a', 'a_2', 'a_1']
-    """
-    stems = [re.sub(r"[^\w.-]+", "_", Path(name).stem if Path(name).suffix else name).strip("_") for name in names]
-    stems = [stem or "image" for stem in stems]
-    taken, numbers, made = set(stems), {stem: itertools.count(1) for stem in stems}, dict[str, None]()
-    for stem in stems:
-        more = (f"{stem}_{k}" for k in numbers[stem])
-        made[stem if stem not in made else next(name for name in more if name not in taken)] = None
-    return list(made)
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """What there is so far is in the tables, too."""
+        self.on_predict_end(trainer, pl_module)
 
 
-def entropy(logits: Tensor) -> Tensor:
-    """Entropy of the chances that *logits* give, divided by log C: (B, C, H, W) -> (B, H, W), in [0, 1].
+class Picture:
+    """An image at the size of its file, for an overlay; read again when it is called for."""
 
-    One channel is a choice of two.
+    def __init__(self, dataset: Any, index: int, shown: Tensor, size: Size) -> None:
+        self.dataset, self.index, self.shown, self.size = dataset, index, shown, size
 
-    >>> entropy(torch.zeros(1, 4, 1, 1)), entropy(torch.zeros(1, 1, 1, 1))
-    (tensor([[[1.]]]), tensor([[[1.]]]))
-    """
-    log_p = per_class(logits.float()).log_softmax(1)
-    return -(log_p.exp() * log_p).sum(1) / math.log(max(2, logits.shape[1]))
+    def __call__(self) -> Tensor:
+        """(C, H, W)."""
+        if isinstance(self.dataset, ImageFiles):
+            return self.dataset.whole(self.index)
+        return resize(self.shown.float(), self.size)
+
+
+def own_size(dataset: Any, index: int) -> Size | None:
+    """(H, W) of the file of item *index*, where the item is all of it, resized; None where nobody knows."""
+    if not isinstance(dataset, ImageFiles) and inherited(dataset, "size") is None:
+        return None
+    header = header_of(dataset, index)
+    return None if header is None else header.size
 
 
 class LabelWriter(ItemWriter):
@@ -145,18 +162,45 @@ class LabelWriter(ItemWriter):
 
     With *looks* also a column for the label after each look; with *uncertainty* the entropy after the last look, 0 for
     none, 1 for log C. Of several processes each writes its own share, ``labels_0.csv`` and so on.
+
+    Args:
+        folder, dataset: Those of :class:`ItemWriter`.
+        classes: Their names.
+        looks, uncertainty: What else is written.
+        before: Rows that the table begins with.
     """
 
-    def __init__(self, folder: Path, dataset: Any, classes: Sequence[str], **shown: bool) -> None:
-        super().__init__(folder, dataset, **shown)
-        self.classes = classes
-        self.rows: list[dict[str, str]] = []
+    def __init__(
+        self,
+        folder: Path,
+        dataset: Any,
+        classes: Sequence[str],
+        *,
+        looks: bool = False,
+        uncertainty: bool = False,
+        before: Sequence[dict[str, str]] = (),
+    ) -> None:
+        super().__init__(folder, dataset)
+        self.classes, self.looks, self.uncertainty = classes, looks, uncertainty
+        self.before, self.rows = before, list[dict[str, str]]()
+
+    @property
+    def written(self) -> int:
+        """How many images have been answered."""
+        return len(self.rows)
 
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin anew."""
-        self.rows = []
+        self.rows = [*self.before]
 
-    def write(self, prediction: Tensor, indices: list[int]) -> None:
+    def write(
+        self,
+        prediction: Tensor,
+        indices: list[int],
+        *,
+        images: Tensor | None = None,
+        looks: Sequence[int] | None = None,
+    ) -> None:
         """Note one batch, (T, B, classes)."""
         names = [item_name(self.dataset, index) for index in indices]
         self.rows += [self.row(name, prediction[:, b].float().cpu()) for b, name in enumerate(names)]

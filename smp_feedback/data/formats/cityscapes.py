@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from smp_feedback.config.data import MaskValues
 from smp_feedback.data.augment import Augmentation
 from smp_feedback.data.folder import MaskFolder
 from smp_feedback.data.folders.pairing import Found, find_samples
@@ -74,6 +75,11 @@ class Cityscapes(MaskFolder):
         return find_samples(
             root, split, "leftImg8bit/{split}/{stem}_leftImg8bit.png", "gtFine/{split}/{stem}_gtFine_labelIds.png"
         )
+
+    @property
+    def mask_values(self) -> MaskValues:
+        """Cityscapes' own ids of the classes."""
+        return tuple(TRAIN_IDS)
 
     def labels(self, path: Path) -> Tensor:
         """The label map at *path* in train ids."""

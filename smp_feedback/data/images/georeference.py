@@ -29,6 +29,25 @@ class Georeference:
     crs: Any
     transform: Any
 
+    @property
+    def square_metres(self) -> float | None:
+        """How many a pixel has; None where coordinates are no lengths, such as degrees, or nobody says."""
+        if self.crs is None or not self.crs.is_projected:
+            return None
+        metres = float(self.crs.linear_units_factor[1])
+        return abs(float(self.transform.determinant)) * metres**2
+
+    @property
+    def urn(self) -> str | None:
+        """The coordinate system as GeoJSON of 2008 names it, which GIS read; None of one that has no number.
+
+        >>> from types import SimpleNamespace
+        >>> Georeference(crs=SimpleNamespace(to_authority=lambda: ("EPSG", "32633")), transform=None).urn
+        'urn:ogc:def:crs:EPSG::32633'
+        """
+        found = None if self.crs is None else self.crs.to_authority()
+        return None if found is None else f"urn:ogc:def:crs:{found[0]}::{found[1]}"
+
 
 def georeference(source: str | Path, height: int, width: int) -> Georeference | None:
     """That of the GeoTIFF *source*, for a map of it with *height* x *width* pixels; None where there is none to keep.

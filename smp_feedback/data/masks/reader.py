@@ -55,13 +55,15 @@ class MaskReader:
         object.__setattr__(self, "classes", _checked_classes(self.classes))
         _check_label(self.ignore_index)
         self._check_offset()
+        if self.colours is not None and (self.values is not None or self.offset):
+            raise InvalidValue("colours= and values= or offset=: a mask holds colours or values, give one of them.")
+        object.__setattr__(self, "lookup", Lookup.of(self.table()))
+
+    def table(self) -> dict[int, int]:
+        """The label of each stored value, or of each colour's code."""
         if self.colours is None:
-            table = value_labels(self.classes, self.ignore_index, self.values, self.offset)
-        else:
-            if self.values is not None or self.offset:
-                raise InvalidValue("colours= and values= or offset=: a mask holds colours or values, give one of them.")
-            table = colour_labels(self.colours, self.classes, self.ignore_index)
-        object.__setattr__(self, "lookup", Lookup.of(table))
+            return value_labels(self.classes, self.ignore_index, self.values, self.offset)
+        return colour_labels(self.colours, self.classes, self.ignore_index)
 
     def read(self, path: Path) -> Tensor:
         """The label map at *path*, int64 (H, W).
