@@ -33,7 +33,7 @@ from smp_feedback.training.run_folder import free_folder
 
 SOURCES = ("video", "camera", "film")
 OF_FILMS = ("masks", "reset", "frames")
-OF_IMAGES = {"looks": False, "uncertainty": False, "settled": None}
+OF_IMAGES = {"looks": False, "uncertainty": False, "settled": None, "window": None}
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from smp_feedback.data.items import height_width
 from smp_feedback.errors import InvalidValue
 from smp_feedback.factory import from_pretrained
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.tiling.fitting import sides
 from smp_feedback.saving.saved import CONFIG as SAVED
 from smp_feedback.training.build import build_module, check_sizes
 from smp_feedback.training.datamodule import PairsModule
@@ -37,7 +38,7 @@ class Shown(NamedTuple):
 def of_run(made: Any, path: Path, kept: DataConfig) -> Shown:
     """The weights in *path*, of a run whose data are as *kept* says; *made* is what the verb is told."""
     data = pictures(made, kept)
-    facts = Facts.of_config(kept, _first(data))
+    facts = Facts.of_config(kept, _shape(made, data, kept))
     return Shown(_loaded(made, path, facts), data, facts)
 
 
@@ -54,7 +55,7 @@ def of_saved(made: Any) -> Shown:
     count = len(config.classes) or max(2, int(model.config.get("classes", 2)))
     config = replace(config, classes=config.classes or tuple(map(str, range(count))))
     data = pictures(made, config)
-    facts = Facts.of_config(config, _first(data))
+    facts = Facts.of_config(config, _shape(made, data, config))
     check_sizes(model, facts)
     told: Any = {"classes": len(facts.classes), "ignore_index": facts.ignore_index, "task": facts.task}
     return Shown(FeedbackModule(model, **told), data, facts)
@@ -123,12 +124,17 @@ def is_saved(folder: str | None) -> bool:
 
 
 def pictures(made: Any, config: DataConfig) -> PairsModule:
-    """The images asked for, as large as it is told, else as those that the model of *config* was trained on."""
-    size = made.data.size or config.size
+    """The images asked for, as large as it is told, else as those that the model of *config* was trained on.
+
+    Images that are seen in windows are as large as they are.
+    """
+    size = made.data.size or (config.size if made.window is None else None)
     files = ImageFiles(Path(made.images), size, config)
     return PairsModule(test=files, batch_size=made.data.batch_size if size else 1)
 
 
-def _first(data: PairsModule) -> tuple[int, ...]:
-    """The shape of the first image."""
+def _shape(made: Any, data: PairsModule, config: DataConfig) -> tuple[int, ...]:
+    """The shape of the first image, or of a window."""
+    if made.window is not None:
+        return (config.channels, *sides(made.window))
     return tuple(cast(Any, data.test)[0][0].shape)

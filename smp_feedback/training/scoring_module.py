@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from smp_feedback.data.batch import check_whole_numbers, target_of
+from smp_feedback.data.feeding import Feed
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.training.by_hand import check_by_hand
 from smp_feedback.training.callbacks import check_averaging
@@ -66,6 +67,11 @@ class ScoringModule(lightning.LightningModule):
         """*batch*, whose first *images* parts are images, normalised as the model wants it; see `Feeds`."""
         trainer: Any = self._trainer
         return batch if trainer is None else self._feeds.fed(trainer, batch, images)
+
+    def feed_of(self, images: Tensor) -> Feed:
+        """What normalises *images*, or parts of them, as the model wants them; see `Feeds`."""
+        trainer: Any = self._trainer
+        return (lambda part: part) if trainer is None else self._feeds.config(trainer, images).normalise
 
     def ready(self, batch: Any, index: int) -> Any:
         """A *batch* of pairs, normalised; the targets of an epoch's first are looked at, which waits for the device."""
