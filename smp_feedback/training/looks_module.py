@@ -56,13 +56,11 @@ class LooksModule(JudgingModule):
         else:
             yield self(image)
 
-    def _last(self, image: Tensor) -> Tensor:
-        """The logits of the last look, beside which none are kept."""
-        if self.asked is None and not isinstance(self.opened, TiledModel):
-            return cast(Tensor, self(image))
-        fed: dict[str, Any] = {"feed": self.feed_of(image)} if isinstance(self.opened, TiledModel) else {}
-        answer = self.opened(image, steps=self.asked, **fed)
-        return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)
+    def in_windows(self, image: Tensor) -> Tensor:
+        """The logits of every look (T, B, classes, H, W), or of the last alone, beside which then none are kept."""
+        if self.every_look:
+            return torch.stack(list(self.looks(image)))
+        return cast(Tensor, self.opened(image, self.asked, feed=self.feed_of(image)))[None]
 
     def fed(self, batch: Any, images: int = 1) -> Any:
         """As ever; where a model looks in windows, these are normalised one by one, and no second image is kept."""
@@ -106,7 +104,14 @@ class LooksModule(JudgingModule):
         image = image_of(self.fed(batch))
         if is_clips(image):
             return torch.stack(list(self.frames(image, ongoing_in(batch))), 1).flatten(0, 1)[None]
-        return torch.stack(list(self.looks(image))) if self.every_look else self._last(image)[None]
+        if isinstance(self.opened, TiledModel):
+            return self.in_windows(image)
+        if self.every_look:
+            return torch.stack(list(self.looks(image)))
+        if self.asked is None:
+            return cast(Tensor, self(image)[None])
+        answer = cast(FeedbackModel, self.opened)(image, steps=self.asked)
+        return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)[None]
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores."""

@@ -21,7 +21,7 @@ from smp_feedback.data.images.georeference import Georeference, georeference, wr
 from smp_feedback.data.items import item_name
 from smp_feedback.ops.reading import MULTILABEL, SEGMENTATION, chances_of, labels_of, per_class
 from smp_feedback.saving.files import replace_file
-from smp_feedback.training.label_pictures import label_picture, voc_colour
+from smp_feedback.training.label_pictures import BYTES, label_picture, voc_colour
 
 
 class ItemWriter(BasePredictionWriter, ABC):
@@ -91,8 +91,9 @@ class PredictionWriter(ItemWriter):
 
     def _write_maps(self, prediction: Tensor, indices: Sequence[int], ending: str = "") -> None:
         classes = prediction.shape[2]
-        labels = torch.stack([labels_of(logits) for logits in prediction]).cpu()
-        doubt = entropy(prediction[-1]).cpu()
+        small = torch.uint8 if classes <= BYTES else torch.int32
+        labels = torch.stack([labels_of(logits).to(small) for logits in prediction]).cpu()
+        doubt = entropy(prediction[-1]).cpu() if self.uncertainty else None
         for b, index in enumerate(indices):
             stem = self.names[index] + ending
             self._write(f"{stem}.png", label_picture(labels[-1, b], classes))
@@ -100,7 +101,7 @@ class PredictionWriter(ItemWriter):
                 self._place(f"{stem}.tif", labels[-1, b], place)
             for t in range(len(labels) if self.looks else 0):
                 self._write(f"{stem}.look_{t + 1}.png", label_picture(labels[t, b], classes))
-            if self.uncertainty:
+            if doubt is not None:
                 self._write(f"{stem}.uncertainty.png", Image.fromarray((doubt[b] * 255).round().byte().numpy()))
 
     def _write(self, name: str, picture: Image.Image) -> None:
