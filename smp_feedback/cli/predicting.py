@@ -130,6 +130,7 @@ def pictures(made: Any, config: DataConfig) -> PairsModule:
     """
     size = made.data.size or (config.size if made.window is None else None)
     files = ImageFiles(Path(made.images), size, config)
+    files.as_bytes = made.window is not None
     return PairsModule(test=files, batch_size=made.data.batch_size if size else 1)
 
 

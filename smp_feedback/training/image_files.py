@@ -26,6 +26,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         config: What the model expects of them; None takes any, read as they usually are.
 
     Attributes:
+        as_bytes: Whether images of 8 bits stay bytes, for who makes them [0, 1] window by window.
         left_out: Files beside them that look like images and are not read; said once in a warning.
 
     Raises:
@@ -33,6 +34,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         InvalidInput: On access, naming the file: if it cannot be read, or has other channels than *config* says.
     """
 
+    as_bytes = False
     normalised = False  # whoever shows images to a model normalises them
 
     def __init__(
@@ -56,7 +58,8 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
             )
         if self.size:
             image = resize(image, self.size)
-        return in_unit(as_unit(image), self.name(index)), torch.empty(0)
+        image = image if self.as_bytes else as_unit(image)
+        return in_unit(image, self.name(index)), torch.empty(0)
 
     def name(self, index: int) -> str:
         """The file's path."""
