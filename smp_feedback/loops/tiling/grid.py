@@ -11,7 +11,7 @@ from torch import Tensor
 from smp_feedback.ops.maps import Size, size_of
 
 
-class Grid(NamedTuple):
+class WindowGrid(NamedTuple):
     """Windows over a map, in its own places.
 
     Attributes:
@@ -28,7 +28,7 @@ class Grid(NamedTuple):
     def windows(self) -> int:
         """How many there are.
 
-        >>> Grid((10, 4), (4, 4), (3, 3)).windows
+        >>> WindowGrid((10, 4), (4, 4), (3, 3)).windows
         3
         """
         return math.prod(
@@ -36,16 +36,18 @@ class Grid(NamedTuple):
             for side, window, step in zip(self.size, self.window, self.step, strict=True)
         )
 
-    def over(self, stride: Size) -> Grid:
+    def over(self, stride: Size) -> WindowGrid:
         """The same windows over a map of which one place is *stride* of these.
 
-        >>> Grid((8, 8), (4, 4), (2, 2)).over((2, 2))
-        Grid(size=(4, 4), window=(2, 2), step=(1, 1))
+        >>> WindowGrid((8, 8), (4, 4), (2, 2)).over((2, 2))
+        WindowGrid(size=(4, 4), window=(2, 2), step=(1, 1))
         """
-        return Grid(*(tuple(side // by for side, by in zip(pair, stride, strict=True)) for pair in self))  # type: ignore[arg-type]
+        return WindowGrid(*(tuple(side // by for side, by in zip(pair, stride, strict=True)) for pair in self))  # type: ignore[arg-type]
 
 
-def laid(image: Size, window: Size, overlap: float, multiple: Size, *, aligned: bool = False, whole: bool) -> Grid:
+def laid(
+    image: Size, window: Size, overlap: float, multiple: Size, *, aligned: bool = False, whole: bool
+) -> WindowGrid:
     """Windows over an image of so many pixels.
 
     Where the image is smaller than a window, the window is made smaller, and as little as may be is added to the image.
@@ -59,12 +61,12 @@ def laid(image: Size, window: Size, overlap: float, multiple: Size, *, aligned: 
         whole: Whether windows stay as large as they are, for a model that takes no other size.
 
     >>> laid((100, 40), (64, 64), 0.25, (32, 32), whole=False)
-    Grid(size=(100, 64), window=(64, 64), step=(48, 48))
+    WindowGrid(size=(100, 64), window=(64, 64), step=(48, 48))
     >>> laid((20, 40), (64, 64), 0.25, (1, 1), whole=False)  # nothing is added
-    Grid(size=(20, 40), window=(20, 40), step=(15, 30))
+    WindowGrid(size=(20, 40), window=(20, 40), step=(15, 30))
     """
     sides = [_side(*one, overlap, aligned, whole) for one in zip(image, window, multiple, strict=True)]
-    return Grid(*zip(*sides, strict=True))
+    return WindowGrid(*zip(*sides, strict=True))
 
 
 def _side(image: int, window: int, multiple: int, overlap: float, aligned: bool, whole: bool) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ from smp_feedback.loops.call import Looks
 from smp_feedback.loops.recurrent.model import RecurrentModel
 from smp_feedback.loops.steps import Step
 from smp_feedback.loops.tiling import fitting
-from smp_feedback.loops.tiling.grid import Grid, laid
+from smp_feedback.loops.tiling.grid import WindowGrid, laid
 from smp_feedback.loops.tiling.mosaic import Places, mosaic, windows_of
 from smp_feedback.loops.tiling.stitched import Stitch, Stitched, state_stride
 from smp_feedback.models.normalisation import given_config
@@ -168,7 +168,7 @@ class TiledModel(InParts):
             made = self._stitch(x)(grid, told, len(x))
         return made[..., : x.shape[-2], : x.shape[-1]]
 
-    def grid(self, image: Size) -> Grid:
+    def grid(self, image: Size) -> WindowGrid:
         """The windows in which an image of (H, W) pixels is seen.
 
         >>> import smp_feedback as smpf
@@ -182,7 +182,7 @@ class TiledModel(InParts):
     def _stitch(self, x: Tensor) -> Stitch:
         where: Any = {"device": x.device, "asked": self._asked_on or x.device, "dtype": self._dtype}
 
-        def stitch(grid: Grid, answer: Callable[[Places], Tensor], images: int) -> Tensor:
+        def stitch(grid: WindowGrid, answer: Callable[[Places], Tensor], images: int) -> Tensor:
             with self._progress(-(-grid.windows * images // self.batch_size)) as advance:
 
                 def told(places: Places) -> Tensor:
@@ -194,7 +194,7 @@ class TiledModel(InParts):
 
         return stitch
 
-    def _shown(self, x: Tensor, grid: Grid, feed: Feed | None) -> Callable[[Places], Tensor]:
+    def _shown(self, x: Tensor, grid: WindowGrid, feed: Feed | None) -> Callable[[Places], Tensor]:
         def shown(places: Places) -> Tensor:
             windows = windows_of(x, places, grid.window).to(self._asked_on or x.device)
             return windows if feed is None else feed(windows)

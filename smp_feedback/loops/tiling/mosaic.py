@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from smp_feedback.loops.tiling.grid import Grid, cut
+from smp_feedback.loops.tiling.grid import WindowGrid, cut
 from smp_feedback.ops.maps import Size
 
 
-class Place(NamedTuple):
+class WindowPlace(NamedTuple):
     """Where a window lies: which image of the batch, and its first row and column."""
 
     image: int
@@ -20,11 +20,11 @@ class Place(NamedTuple):
     left: int
 
 
-Places = Sequence[Place]
+Places = Sequence[WindowPlace]
 
 
 def mosaic(
-    grid: Grid,
+    grid: WindowGrid,
     answer: Callable[[Places], Tensor],
     *,
     images: int,
@@ -49,7 +49,7 @@ def mosaic(
         asked: Where the answers are.
     """
     if grid.windows == 1:
-        places = [Place(image, 0, 0) for image in range(images)]
+        places = [WindowPlace(image, 0, 0) for image in range(images)]
         parts = [answer(places[k : k + at_once]).to(device, dtype) for k in range(0, images, at_once)]
         return torch.cat(parts)
     from monai.inferers import SlidingWindowInferer
@@ -60,7 +60,7 @@ def mosaic(
     inferer = SlidingWindowInferer(grid.window, at_once, overlap, mode="gaussian", with_coord=True, **where)
 
     def told(_: Tensor, windows: Sequence[Sequence[slice]]) -> Tensor:
-        places = [Place(*(int(window[axis].start) for axis in (0, 2, 3))) for window in windows]
+        places = [WindowPlace(*(int(window[axis].start) for axis in (0, 2, 3))) for window in windows]
         return answer(places).to(dtype, copy=True)  # it is weighted in place
 
     blank = torch.zeros((), dtype=dtype, device=asked).expand(images, 1, *grid.size)  # the answer cuts by itself

@@ -13,14 +13,14 @@ from smp_feedback.loops.call import Told
 from smp_feedback.loops.recurrent.early_stop import AnswersAlike, ComesToRest, Settling, StoppingRule
 from smp_feedback.loops.recurrent.model import RecurrentModel
 from smp_feedback.loops.steps import Step
-from smp_feedback.loops.tiling.grid import Grid
-from smp_feedback.loops.tiling.mosaic import Place, Places, windows_of
+from smp_feedback.loops.tiling.grid import WindowGrid
+from smp_feedback.loops.tiling.mosaic import Places, WindowPlace, windows_of
 from smp_feedback.loops.unroll import Turn, Turned, unroll
 from smp_feedback.ops.maps import Size, size_of
 from smp_feedback.ops.reading import labels_of
 from smp_feedback.surgery.step_batchnorm import adopt
 
-Stitch = Callable[[Grid, Callable[[Places], Tensor], int], Tensor]
+Stitch = Callable[[WindowGrid, Callable[[Places], Tensor], int], Tensor]
 """Makes one map, on a grid, of what is answered of windows at places of it; of so many images."""
 
 
@@ -63,7 +63,7 @@ class Stitched:
         self,
         model: RecurrentModel,
         told: Told,
-        grid: Grid,
+        grid: WindowGrid,
         stride: Size,
         window: Callable[[Places], Tensor],
         stitch: Stitch,
@@ -112,7 +112,8 @@ class Stitched:
 
         def answer(places: Places) -> Tensor:
             coarse = [
-                Place(image, *(at // by for at, by in zip(place, self.stride, strict=True))) for image, *place in places
+                WindowPlace(image, *(at // by for at, by in zip(place, self.stride, strict=True)))
+                for image, *place in places
             ]
             part = windows_of(state, coarse, self.over.window).to(next(self.model.parameters()).device)
             return self.model._logits(part, self.grid.window)
@@ -123,9 +124,9 @@ class Stitched:
         with torch.no_grad():
             return self.logits(turned.state)[..., : size[0], : size[1]], None
 
-    def _in_image(self, place: Place, chosen: list[int]) -> Place:
+    def _in_image(self, place: WindowPlace, chosen: list[int]) -> WindowPlace:
         top, left = (at * by for at, by in zip(place[1:], self.stride, strict=True))
-        return Place(chosen[place.image], top, left)
+        return WindowPlace(chosen[place.image], top, left)
 
     def _rules(self) -> list[StoppingRule]:
         rules: list[StoppingRule] = []
