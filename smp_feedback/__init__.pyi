@@ -16,6 +16,8 @@ from .factory import wrap as wrap
 from .loops.base import FeedbackModel as FeedbackModel
 from .loops.base import Step as Step
 from .loops.film import Film as Film
+from .loops.tiling.front import tiled as tiled
+from .loops.tiling.model import TiledModel as TiledModel
 from .models.builder import list_encoders as list_encoders
 from .models.preprocess import preprocess_of as preprocess_of
 from .registry.public import list_architectures as list_architectures

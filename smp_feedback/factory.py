@@ -18,6 +18,7 @@ from smp_feedback.models.assembly import assemble, close
 from smp_feedback.models.base_norm import base_norm_of
 from smp_feedback.registry.public import catalogue
 from smp_feedback.saving import loading
+from smp_feedback.surgery.extension import InParts
 from smp_feedback.surgery.hooks import replaced_forward
 
 P = ParamSpec("P")
@@ -137,7 +138,7 @@ def wrap(model: nn.Module, feedback: Feedback = True) -> FeedbackModel:
             architecture's own loop (a plugin's, say) with those dynamics, if it has one.
 
     Raises:
-        InvalidType: If *model* is no module.
+        InvalidType: If *model* is no module, or a model in windows.
         InvalidValue: If it looks again already and *feedback* is no loop around another, or *feedback* is False.
         SurgeryError: If it cannot be cut, or does more when it is called than its parts do (a forward of its own that
             normalises, hooks): the loop opens it, and would leave that out.
@@ -150,6 +151,8 @@ def wrap(model: nn.Module, feedback: Feedback = True) -> FeedbackModel:
     """
     if not isinstance(model, nn.Module):
         raise InvalidType(f"model is a {type(model).__name__}: expected a torch.nn.Module, such as an smp model.")
+    if isinstance(model, InParts):
+        raise InvalidType(f"model is a {type(model).__name__}: wrap the model in it, and put that in windows.")
     if isinstance(model, FeedbackModel):
         return cast(FeedbackModel, close(_copied(model), _around(model, feedback), model.feedback.origin))
     origin = _origin(model)

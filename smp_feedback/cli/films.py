@@ -34,7 +34,7 @@ from smp_feedback.training.run_folder import free_folder
 
 SOURCES = ("video", "camera", "film")
 OF_FILMS = ("masks", "reset", "frames")
-OF_IMAGES = {"looks": False, "uncertainty": False, "settled": None, "watch": None, **OF_MAPS}
+OF_IMAGES = {"looks": False, "uncertainty": False, "settled": None, "watch": None, "window": None, **OF_MAPS}
 
 
 def add_arguments(parser: ArgumentParser) -> None:

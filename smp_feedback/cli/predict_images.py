@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from smp_feedback.cli import predicting
+from smp_feedback.cli import predicting, windows
 from smp_feedback.cli.lessons import seeded
 from smp_feedback.cli.predicted import Predicted, tell_predicted
 from smp_feedback.cli.tables import say
@@ -69,7 +69,8 @@ def predict(parser: ArgumentParser, args: Any, trained: Trained) -> int:
     if data.clip is not None:
         predicting.check_one_look(args.steps, args.settled, every=args.looks)
     predicting.look_for(module, args.steps, args.settled, every=args.looks)
-    if isinstance(data.test, ImageFiles):
+    bars = windows.put_on(module, args, settings, data.test)
+    if isinstance(data.test, ImageFiles) and args.window is None:
         predicting.fit_to(data.test, module.opened, facts.task)
     folder = Path(free_folder(args.out, "predict"))
     check_apart(args, data, folder)
@@ -78,7 +79,7 @@ def predict(parser: ArgumentParser, args: Any, trained: Trained) -> int:
     if args.watch is not None:
         return _watch(args, (module, data, facts, settings), outputs, folder)
     writer = writing(args, facts, outputs, folder)(data.test)
-    trainer = build_trainer(settings, folder, [writer])
+    trainer = build_trainer(settings, folder, [writer, *bars])
     trainer.predict(module, data, return_predictions=False)
     found = Predicted(folder, writer.written, writer.unread)
     tell_predicted(found, outputs, quiet=not trainer.is_global_zero)
@@ -174,7 +175,7 @@ def _watch(args: Any, opened: Answering, outputs: ImageOutputs | None, folder: P
     with until_interrupted() as stopped:
         for paths in watch(arrivals, stopped):
             some = ImageFiles(paths, files.size, files.config)
-            some.stride = files.stride
+            some.stride, some.as_bytes = files.stride, files.as_bytes
             writer = make(some)
             if isinstance(writer, LabelWriter):
                 writer.before = rows

@@ -16,6 +16,7 @@ from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.exporting.serving import stride_of
 from smp_feedback.factory import from_pretrained
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.tiling.fitting import sides
 from smp_feedback.ops.maps import Size
 from smp_feedback.ops.reading import CLASSIFICATION
 from smp_feedback.saving.saved import CONFIG as SAVED
@@ -42,11 +43,11 @@ class Shown(NamedTuple):
 def of_run(made: Any, path: Path, kept: DataConfig) -> Shown:
     """The weights in *path*, of a run whose data are as *kept* says; *made* is what the verb is told."""
     data, files = pictures(made, kept)
-    facts = Facts.of_config(kept, (kept.channels, *first_size(files)))
+    facts = Facts.of_config(kept, (kept.channels, *shown_size(made, files)))
     try:
         module = _loaded(made, path, facts)
     except InvalidInput:
-        if files.size is not None:
+        if files.size is not None or made.window is not None:
             raise
         facts = made_up(facts)
         module = _loaded(made, path, facts)
@@ -66,11 +67,11 @@ def of_saved(made: Any) -> Shown:
     count = len(config.classes) or max(2, int(model.config.get("classes", 2)))
     config = replace(config, classes=config.classes or tuple(map(str, range(count))))
     data, files = pictures(made, config)
-    facts = Facts.of_config(config, (config.channels, *first_size(files)))
+    facts = Facts.of_config(config, (config.channels, *shown_size(made, files)))
     try:
         check_sizes(model, facts)
     except InvalidInput:
-        if files.size is not None:
+        if files.size is not None or made.window is not None:
             raise
         facts = made_up(facts)
         check_sizes(model, facts)
@@ -143,11 +144,17 @@ def is_saved(folder: str | None) -> bool:
 def pictures(made: Any, config: DataConfig) -> tuple[PicturesModule, ImageFiles]:
     """The images asked for, as large as it is told, else as those that the model of *config* was trained on.
 
-    Of a folder that is watched there are none yet.
+    Those that are seen in windows are as large as they are. Of a folder that is watched there are none yet.
     """
-    size = made.data.size or config.size
+    size = made.data.size or (config.size if made.window is None else None)
     files = ImageFiles([] if made.watch is not None else Path(made.images), size, config)
+    files.as_bytes = made.window is not None
     return PicturesModule(test=files, batch_size=made.data.batch_size if size else 1), files
+
+
+def shown_size(made: Any, files: ImageFiles) -> Size:
+    """Height and width of what the model is shown: a window, an image, or the first that can be read."""
+    return first_size(files) if made.window is None else sides(made.window)
 
 
 def first_size(files: ImageFiles) -> Size:

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from smp_feedback.cli import films, predict_images
+from smp_feedback.cli import films, predict_images, windows
 from smp_feedback.cli.film_scores import has_films, tell_films
 from smp_feedback.cli.lessons import Lesson, begun_already, seeded, train
 from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
@@ -49,6 +49,7 @@ def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], int | No
         whose = f"the --out of fit: its settings and weights{also}"
         parser.add_argument("--run", type=str | None, metavar="DIR", help=whose)
         parser.add_argument("--weights", default="best", help="best, last or a checkpoint's path (default: best)")
+        windows.add_arguments(parser)
     if verb == "predict":
         predict_images.add_arguments(parser)
         films.add_arguments(parser)
@@ -92,8 +93,9 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
     path = weights_of(args.run, args.weights)
     module, data, facts, settings = trained(verb, parser, args, path)
     check_shared({verb: data.val if verb == "validate" else data.test}, args.data.shared, unused=learnt(path.parent))
+    bars = windows.put_on(module, args, settings, data.val if verb == "validate" else data.test)
     folder = check_room(free_folder(args.out, verb), 1 << 20)
-    trainer = build_trainer(settings, folder)
+    trainer = build_trainer(settings, folder, bars)
     (trainer.validate if verb == "validate" else trainer.test)(module, data, verbose=False)
     if trainer.is_global_zero and module.scored is not None:
         Console().print(score_table(module.scored, facts.classes, f"{path}, {verb}"))
@@ -131,6 +133,7 @@ def trained(
     if kept is not None:  # it knows how it was trained, and nothing need be downloaded
         check_as_learnt(facts, kept, str(path.parent / DATA))
         made.model.encoder_weights = None
+    facts = windows.seen_in_windows(facts, made.window)
     module = build_module(facts, **vars(made.model))
     load_weights(module, path)
     if kept is not None:

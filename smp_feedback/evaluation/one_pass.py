@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -18,13 +19,15 @@ from smp_feedback.data.items import check_map_style, inherited
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.batches import batches
 from smp_feedback.evaluation.confusion import Tally
+from smp_feedback.evaluation.in_windows import Asked, WholeImages, answers_in_windows
 from smp_feedback.evaluation.scores import LookScores, score_of
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.call import Looks, check_number_of_looks
 from smp_feedback.loops.steps import Step
+from smp_feedback.loops.tiling.model import TiledModel
 from smp_feedback.models.builder import check_reads_logits
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION, TASKS
-from smp_feedback.surgery.extension import evaluating, looping_in
+from smp_feedback.surgery.extension import asked_in, evaluating, looping_in
 
 Pairs = Any  # a map-style Dataset of (image, target), or any list of them
 Advance = Callable[[], object]
@@ -61,7 +64,8 @@ def evaluate(
         model: Maps images (B, C, H, W) to logits (B, classes, H, W), or (B, classes) for classification; of
             ``(masks, labels)`` the one that the task asks for. Evaluated where its weights are; every
             module's mode is left as it was. Of a loop that was compiled, averaged or put on devices, the one inside
-            is asked, as that can be opened look by look.
+            is asked, as that can be opened look by look. In windows (:func:`smp_feedback.tiled`) the logits of all
+            *looks* are kept for one batch, and an image took as many looks as the slowest of its windows.
         data: Map-style pairs of image and target, or dictionaries of ``image`` and ``mask`` or ``label``: labels
             (H, W) or (1, H, W), for ``multilabel`` (classes, H, W) of 0 and 1, or one label; of any type of whole
             numbers.
@@ -129,7 +133,7 @@ def evaluate_all(
         for name, at in ((name, device_of(model)) for name, model in models.items())
     }
     for model in models.values():
-        check_reads_logits(model, "evaluate")
+        check_reads_logits(asked_in(model), "evaluate")
     with ExitStack() as stack:
         for model in models.values():
             stack.enter_context(evaluating(model))
@@ -158,6 +162,7 @@ def looks_of(model: nn.Module, looks: Sequence[Looks] | None) -> tuple[Looks, ..
     >>> looks_of(nn.Identity(), [1, 4])
     (1,)
     """
+    model = looping_in(asked_in(model))
     if looks is not None:
         if isinstance(looks, str) or not isinstance(looks, Collection) or not len(looks):
             raise InvalidType(f"looks={looks!r}: expected numbers of looks, such as [1, 2, 4], or None.")
@@ -174,15 +179,13 @@ def _most(looks: Looks) -> tuple[int, int]:
     return (looks.at_most, looks.looks) if isinstance(looks, UntilSettled) else (looks, 0)
 
 
-def answers(
-    model: nn.Module, image: Tensor, looks: Sequence[Looks], task: str
-) -> Iterator[tuple[Looks, Tensor, Tensor]]:
+def answers(model: Asked, image: Tensor, looks: Sequence[Looks], task: str) -> Iterator[tuple[Looks, Tensor, Tensor]]:
     """The logits after each of *looks* looks, and how many each image had (B,).
 
     A loop that came to rest before answers as it did last.
     """
     numbers = sorted(t for t in looks if not isinstance(t, UntilSettled))
-    if not isinstance(model, FeedbackModel):
+    if not isinstance(model, FeedbackModel | WholeImages):
         yield 1, _chosen(model(image), task), _all_had(1, image)
         return
     if getattr(getattr(model.feedback, "dynamics", None), "knows_the_end", False):
@@ -214,11 +217,15 @@ def device_of(model: nn.Module) -> torch.device:
 def _show(
     model: nn.Module, feed: Feed, image: Tensor, target: Tensor, counts: Mapping[Looks, _Count], task: str
 ) -> None:
-    target = target.to(device_of(model), non_blocking=True)
-    shown = as_shown(model, feed, image)
-    for t, logits, looks in answers(model, shown, list(counts), task):
-        counts[t].tally.add(logits, target)
-        counts[t].looks += looks.sum()
+    device = device_of(model)
+    target = target.to(device, non_blocking=True)
+    if isinstance(model, TiledModel):  # each window is brought to the model, and normalised, on its own
+        found = answers_in_windows(model, partial(as_shown, model.model, feed), image, list(counts), task, answers)
+    else:
+        found = answers(model, as_shown(model, feed, image), list(counts), task)
+    for t, logits, looks in found:
+        counts[t].tally.add(logits.to(device), target)
+        counts[t].looks += looks.sum().to(device)
 
 
 def as_shown(model: nn.Module, feed: Feed, image: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from smp_feedback.exporting.axes import GIVE_SIZE, Axes, Plan, make_plan, named_
 from smp_feedback.exporting.formats import FORMATS, check_runs, format_of, tolerance_of, trace
 from smp_feedback.exporting.looking import STATE, ServedLook
 from smp_feedback.exporting.serving import AnswersDiffer, Served, Shape, architecture, compare, first_line
+from smp_feedback.surgery.extension import InParts
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,11 @@ def export(
     ...     smpf.export(model, f"{folder}/model.pt2").image
     ('batch', 3, '8*height', '8*width')
     """
+    if isinstance(model, InParts):
+        raise InvalidType(
+            f"model is a {type(model).__name__}: windows are laid around a model, not in its file; export the one "
+            "inside, and lay them where it is served."
+        )
     target = destination(path, format)
     kind = format_of(target, format)
     check_options(kind, check, dynamic, opset)

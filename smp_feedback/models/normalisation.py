@@ -18,7 +18,7 @@ from smp_feedback.config.data import DataConfig, repeated
 from smp_feedback.errors import InvalidValue
 from smp_feedback.models.keywords import is_smps_own
 from smp_feedback.registry.public import catalogue
-from smp_feedback.surgery.extension import carried, plain_class
+from smp_feedback.surgery.extension import InParts, carried, plain_class
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """The mean and the std of each channel."""
@@ -144,13 +144,15 @@ def given_config(model: nn.Module) -> Given:
 
     A model of smp's, timm's or torchvision's own that nobody made or loaded here is taken to have been trained as they
     show it, by the mean and std of its encoder; one of any other class, or with a hook before it, which may normalise
-    by itself, on images as they are. What carries a model, compiled or averaged, expects what that does.
+    by itself, on images as they are. What carries a model, compiled, averaged or in windows, expects what that does.
     """
     for one in carried(model):
         told = vars(one).get("data_config")
         if isinstance(told, DataConfig):
             return Given(told, assumed=False)
     model = carried(model)[-1]
+    if isinstance(model, InParts):
+        return given_config(model.model)
     config = getattr(model, "config", None)
     config = config if isinstance(config, Mapping) else {}
     own = getattr(getattr(model, "feedback", None), "in_channels", None)

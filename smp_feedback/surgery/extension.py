@@ -40,6 +40,17 @@ class ClosedLoop(Extension):
     feedback: Any
 
 
+class InParts(nn.Module):
+    """What asks the *model* inside about an image part by part: images are as that one expects them."""
+
+    model: nn.Module
+
+
+def asked_in(model: nn.Module) -> nn.Module:
+    """The model that *model* asks part by part, or *model* itself."""
+    return model.model if isinstance(model, InParts) else model
+
+
 def carried(model: nn.Module) -> list[nn.Module]:
     """*model*, and what it only carries, outermost first: a model that was compiled, averaged or put on devices.
 

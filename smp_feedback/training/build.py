@@ -114,7 +114,7 @@ def check_sizes(model: nn.Module, facts: Facts) -> None:
     Raises:
         InvalidInput: With the size to pad to, or in the model's own words.
     """
-    check_size(model, facts.image, "data.size")
+    check_size(model, facts.image, facts.sized_by)
     if facts.crop is not None:
         check_size(model, facts.crop, "data.crop")
 

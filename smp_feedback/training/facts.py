@@ -25,6 +25,7 @@ class Facts:
     reads: DataConfig = field(
         default_factory=DataConfig
     )  # how images are read, and how they are normalised if somebody said so
+    sized_by: str = "data.size"  # the setting that says how large it is
     normalise: str = AUTO  # whether else as the encoder was pretrained
 
     def cropped(self, side: int) -> Facts:

@@ -27,6 +27,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         config: What the model expects of them; None takes any, read as they usually are.
 
     Attributes:
+        as_bytes: Whether images of 8 bits stay bytes, for who makes them [0, 1] window by window.
         left_out: Files beside them that look like images and are not read; said once in a warning.
         samples: (path,) of each.
         stride: What sides are a multiple of, where *size* is None: an image of others is made up to that much larger.
@@ -36,6 +37,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         InvalidInput: On access, naming the file: if it cannot be read, or has other channels than *config* says.
     """
 
+    as_bytes = False
     normalised = False  # whoever shows images to a model normalises them
 
     def __init__(
@@ -67,7 +69,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         size = self.size or divisible(size_of(image), self.stride)
         if size != size_of(image):
             image = resize(image, size)
-        return in_unit(as_unit(image), self.name(index)), torch.empty(0)
+        return in_unit(image if self.as_bytes else as_unit(image), self.name(index)), torch.empty(0)
 
     def whole(self, index: int) -> Tensor:
         """The image as large as its file, bytes, or float32 in [0, 1]."""

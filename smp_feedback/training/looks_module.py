@@ -12,6 +12,8 @@ from smp_feedback.data.batch import image_of, is_clips, pair_of
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.call import Looks
 from smp_feedback.loops.looking import carries
+from smp_feedback.loops.tiling.fitting import check_whole_frames
+from smp_feedback.loops.tiling.model import TiledModel
 from smp_feedback.surgery.extension import looping_in
 from smp_feedback.training.clip_loss import has_labels, ignored_by
 from smp_feedback.training.film_parts import Ongoing, ongoing_in
@@ -38,17 +40,33 @@ class LooksModule(JudgingModule):
 
     def looks(self, image: Tensor) -> Iterator[Tensor]:
         """The logits of each look, T of them; a loop that came to rest earlier repeats its last."""
-        model = self.opened
-        if not isinstance(model, FeedbackModel):
-            yield self(image)
-            return
         seen = 0
-        for step in model.iterate(image, self.asked):
-            yield step.logits
+        for logits in self._looked(image):
+            yield logits
             seen += 1
         most = self.steps if self.asked is None else self.asked
         for _ in range(seen, most if isinstance(most, int) else seen):
-            yield step.logits
+            yield logits
+
+    def _looked(self, image: Tensor) -> Iterator[Tensor]:
+        """The logits of each look that is taken."""
+        model = self.opened
+        if isinstance(model, TiledModel):
+            yield from model.every_look(image, self.asked, feed=self.feed_of(image))
+        elif isinstance(model, FeedbackModel):
+            yield from (step.logits for step in model.iterate(image, self.asked))
+        else:
+            yield self(image)
+
+    def in_windows(self, image: Tensor) -> Tensor:
+        """The logits of every look (T, B, classes, H, W), or of the last alone, beside which then none are kept."""
+        if self.every_look:
+            return torch.stack(list(self.looks(image)))
+        return cast(Tensor, self.opened(image, self.asked, feed=self.feed_of(image)))[None]
+
+    def fed(self, batch: Any, images: int = 1) -> Any:
+        """As ever; where a model looks in windows, these are normalised one by one, and no second image is kept."""
+        return batch if isinstance(self.opened, TiledModel) else super().fed(batch, images)
 
     def frames(self, films: Tensor, ongoing: Ongoing) -> Iterator[Tensor]:
         """The logits of each frame of *films* (B, T, C, H, W), one look a frame where the state is carried on.
@@ -56,6 +74,7 @@ class LooksModule(JudgingModule):
         A model that carries none answers each frame on its own. These go on from the frames that *ongoing* has had.
         """
         model = self.opened
+        check_whole_frames(model)
         film = carries(model)
         for frame in films.unbind(1):
             ongoing.place += 1
@@ -96,6 +115,8 @@ class LooksModule(JudgingModule):
     def answers(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """As :meth:`predict_step` answers one batch of images, and how many looks each has had (B,)."""
         model, asked = self.opened, self.asked
+        if isinstance(model, TiledModel):
+            return self.in_windows(image), None
         if isinstance(model, FeedbackModel) and (asked is not None or model.loop_config.is_data_dependent):
             return self._counted(model, image)
         looks = torch.full((len(image),), self.steps)

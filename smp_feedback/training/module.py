@@ -14,7 +14,7 @@ from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.models.builder import check_reads_logits
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
-from smp_feedback.surgery.extension import CARRIERS, carried, looping_in
+from smp_feedback.surgery.extension import CARRIERS, InParts, carried, looping_in
 from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.step_batchnorm import reset_statistics
 from smp_feedback.training.by_hand import in_segments, look_by_look, looked_through
@@ -121,6 +121,11 @@ class FeedbackModule(LooksModule):
                 f"model is a {type(model).__name__}: expected the model in it; the trainer puts that on its devices "
                 "(devices, strategy), and ema averages it."
             )
+        if isinstance(model, InParts):
+            raise InvalidType(
+                f"model is a {type(model).__name__}, which is not trained: expected the model in it; to score and "
+                "predict in windows, say module.model = smp_feedback.tiled(module.model) after that."
+            )
         check_whole("classes", classes)
         if task is not None:
             check_choice("task", task, tuple(NAMES))
@@ -202,8 +207,11 @@ class FeedbackModule(LooksModule):
         """Refuse what cannot learn, and what stepping by hand cannot do; warn of BatchNorm that stays untrained.
 
         Raises:
-            InvalidValue: For a score loop of no update; see :meth:`ScoringModule.on_fit_start`.
+            InvalidValue: For a model in windows, or a score loop of no update; see
+                :meth:`ScoringModule.on_fit_start`.
         """
+        if isinstance(self.opened, InParts):
+            raise InvalidValue(f"A {type(self.opened).__name__} is not trained: train the model in it, on crops.")
         if isinstance(self.opened, FeedbackModel) and getattr(self.opened.loop_config, "steps", 1) == 0:
             raise InvalidValue("steps=0: the base answers, and nothing of the loop learns; give steps >= 1.")
         clip = getattr(cast(Any, self.trainer).datamodule, "clip", None)

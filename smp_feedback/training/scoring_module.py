@@ -8,7 +8,10 @@ import lightning
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from smp_feedback.config.data import DataConfig
 from smp_feedback.data.batch import check_whole_numbers, target_of
+from smp_feedback.data.feeding import Feed
+from smp_feedback.data.images.reader import as_unit
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.training.by_hand import check_by_hand
 from smp_feedback.training.callbacks import check_averaging
@@ -66,6 +69,12 @@ class ScoringModule(lightning.LightningModule):
         """*batch*, whose first *images* parts are images, normalised as the model wants it; see `Feeds`."""
         trainer: Any = self._trainer
         return batch if trainer is None else self._feeds.fed(trainer, batch, images)
+
+    def feed_of(self, images: Tensor) -> Feed:
+        """What makes parts of *images*, bytes or in [0, 1], what the model wants; see `Feeds`."""
+        trainer: Any = self._trainer
+        config = DataConfig() if trainer is None else self._feeds.config(trainer, images)
+        return lambda part: config.normalise(as_unit(part))
 
     def ready(self, batch: Any, index: int) -> Any:
         """A *batch* of pairs, normalised; the targets of an epoch's first are looked at, which waits for the device."""

@@ -13,6 +13,7 @@ from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.looking import carries
 from smp_feedback.loops.steps import Step
+from smp_feedback.loops.tiling.fitting import check_whole_frames
 from smp_feedback.ops.reading import chances_of
 from smp_feedback.surgery.extension import looping_in
 
@@ -155,9 +156,10 @@ def as_predictor(model: Any, reset: Any = None) -> Predictor:
 
     Raises:
         InvalidType: If it is neither a module nor a predictor.
-        InvalidValue: If *reset* is given, and no state is carried on.
+        InvalidValue: If *reset* is given, and no state is carried on; for a model that carries one, in windows.
     """
     if isinstance(model, nn.Module):
+        check_whole_frames(model)
         if carries(_opened(model)):
             return LookByLook(model, reset)
         if reset is None:

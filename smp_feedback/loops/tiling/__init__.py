@@ -1,0 +1,1 @@
+"""Large images in overlapping windows: what is found in each becomes one map."""

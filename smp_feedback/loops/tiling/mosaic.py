@@ -1,0 +1,73 @@
+"""What is found in overlapping windows as one map: MONAI's ``SlidingWindowInferer``, which blends their edges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from smp_feedback.loops.tiling.grid import WindowGrid, cut
+from smp_feedback.ops.maps import Size
+
+
+class WindowPlace(NamedTuple):
+    """Where a window lies: which image of the batch, and its first row and column."""
+
+    image: int
+    top: int
+    left: int
+
+
+Places = Sequence[WindowPlace]
+
+
+def mosaic(
+    grid: WindowGrid,
+    answer: Callable[[Places], Tensor],
+    *,
+    images: int,
+    at_once: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    asked: torch.device,
+) -> Tensor:
+    """What *answer* says of every window as one map (B, C, H, W) of the grid's size.
+
+    Where windows overlap it is their mean, weighted by a Gaussian around the middle of each (MONAI's, of a standard
+    deviation of an eighth of the window): what a window says at its edge, where it sees least, counts least. Of a
+    single window it is the answer itself. Kept are the sum and the weights, however many windows there are.
+
+    Args:
+        grid: The windows.
+        answer: Of some windows, answers (b, C, h, w) on the device *asked*.
+        images: B; the windows of one come after those of another.
+        at_once: Windows that are answered together.
+        dtype: Of the map; precise enough to add in.
+        device: Where the map is.
+        asked: Where the answers are.
+    """
+    if grid.windows == 1:
+        places = [WindowPlace(image, 0, 0) for image in range(images)]
+        parts = [answer(places[k : k + at_once]).to(device, dtype) for k in range(0, images, at_once)]
+        return torch.cat(parts)
+    from monai.inferers import SlidingWindowInferer
+
+    overlap = [1 - (step + 0.5) / side for step, side in zip(grid.step, grid.window, strict=True)]  # MONAI rounds down
+    overlap = [max(0.0, one) for one in overlap]
+    where = {"sw_device": asked, "device": device}
+    inferer = SlidingWindowInferer(grid.window, at_once, overlap, mode="gaussian", with_coord=True, **where)
+
+    def told(_: Tensor, windows: Sequence[Sequence[slice]]) -> Tensor:
+        places = [WindowPlace(*(int(window[axis].start) for axis in (0, 2, 3))) for window in windows]
+        return answer(places).to(dtype, copy=True)  # it is weighted in place
+
+    blank = torch.zeros((), dtype=dtype, device=asked).expand(images, 1, *grid.size)  # the answer cuts by itself
+    made: Tensor = inferer(blank, told)
+    return made
+
+
+def windows_of(maps: Tensor, places: Places, window: Size) -> Tensor:
+    """Those of *maps* (B, C, H, W) at *places*, (b, C, h, w); a copy."""
+    return torch.stack([cut(maps[image], top, left, window) for image, top, left in places])
