@@ -66,7 +66,8 @@ def metric_table(metrics: Metrics, intervals: Intervals, classes: Sequence[str],
     whole, each = metrics
     shown = [METRICS[name] for name in whole if name not in IN_CAPTION]
     table = Table("class", title="per cent" if looks == 1 else f"after look {looks}, per cent")
-    table.caption = "; ".join(_beside(name, whole[name], intervals) for name in IN_CAPTION if name in whole)
+    beside = IN_CAPTION if "miou" in whole else IN_CAPTION[:1]  # of labels both are the same
+    table.caption = "; ".join(_beside(name, whole[name], intervals) for name in beside if name in whole)
     for metric in shown:
         table.add_column(f"{metric.title}, px" if metric.distance else metric.title, justify="right")
     for k, name in enumerate(classes):

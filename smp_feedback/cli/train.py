@@ -91,22 +91,25 @@ def fit(verb: str, parser: ArgumentParser, args: Any) -> None:
     """Train a model of the user's choice."""
 
     def prepare(made: Any) -> Lesson:
-        module, data, facts = built(verb, made)
+        data, facts = open_pairs(verb, made.seed, **made.data.as_dict())
+        if "/look_" not in (made.monitor or ""):  # a base may take long to build
+            watched(made, 1, data, facts)
+        module = build_module(facts, **vars(made.model))
         module.check_frames(data.clip)
         if made.learn_cut:
             check_learns_cut(module, data)
         about = [summary(module, facts, films=data.clip is not None), *in_short(data)]
         after = partial(cut_learned, module, data) if made.learn_cut else list[str]
-        monitor = watched(made, module, data, facts)
+        monitor = watched(made, module.steps, data, facts)
         return Lesson(module, data, monitor.name, "\n".join(about), after, watching(made, monitor, data, facts))
 
     train(parser, args, verb, prepare)
 
 
-def watched(made: Any, module: FeedbackModule, data: PairsModule, facts: Facts) -> Monitor:
-    """The score whose best weights are kept."""
+def watched(made: Any, looks: int, data: PairsModule, facts: Facts) -> Monitor:
+    """The score whose best weights are kept, of a model of so many *looks*."""
     asked = f"val_{NAMES[facts.task]}" if made.monitor is None else made.monitor
-    return monitor_of(asked, facts.task, facts.classes, module.steps, films=data.clip is not None)
+    return monitor_of(asked, facts.task, facts.classes, looks, films=data.clip is not None)
 
 
 def watching(made: Any, monitor: Monitor, data: PairsModule, facts: Facts) -> list[Callback]:
@@ -194,7 +197,7 @@ def answering(
 def trained(
     verb: str, parser: ArgumentParser, args: Any, path: Path
 ) -> tuple[FeedbackModule, PairsModule, Facts, dict[str, Any]]:
-    """As :func:`built`, with the weights in *path*, and the settings of the trainer."""
+    """The module with the weights in *path*, the data of *verb*, their facts, and the settings of the trainer."""
     made, kept = seeded(parser, args), kept_data(path.parent)
     begun_already(made)
     data, facts = open_pairs(verb, made.seed, **made.data.as_dict())
@@ -206,9 +209,3 @@ def trained(
     if kept is not None:
         cast(Any, module.model).data_config = facts.config(kept)
     return module, data, facts, vars(made.trainer)
-
-
-def built(verb: str, made: Any) -> tuple[FeedbackModule, PairsModule, Facts]:
-    """The module, the data of *verb*, and what the one must know of the other."""
-    data, facts = open_pairs(verb, made.seed, **made.data.as_dict())
-    return build_module(facts, **vars(made.model)), data, facts
