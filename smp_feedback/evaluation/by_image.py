@@ -46,7 +46,8 @@ def image_counts(cells: Cells, classes: int, task: str) -> Tensor:
 
 def counts_in(rows: Tensor, task: str) -> Counts:
     """*rows* (..., 4, classes) as `Counts`."""
-    return Counts(*rows.double().unbind(-2), exclusive=task != MULTILABEL)
+    hit, target, predicted, scored = rows.double().unbind(-2)
+    return Counts(hit, target, predicted, scored, exclusive=task != MULTILABEL)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Images:
         return of_whole(metric, counts_in(summed, self.task), self.ignore_index)
 
 
-class ImageTally:
+class EachImageTally:
     """Counts each image by itself, in the order in which they come; nothing leaves the device, but for distances.
 
     Args:

@@ -17,7 +17,7 @@ from smp_feedback.data.feeding import Feed, feeding
 from smp_feedback.data.items import check_map_style, checked_int, inherited
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.batches import batches
-from smp_feedback.evaluation.by_image import ImageTally
+from smp_feedback.evaluation.by_image import EachImageTally
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.distances import check_measurable
 from smp_feedback.evaluation.scores import LookScore, LookScores, score_of
@@ -39,7 +39,7 @@ class _Count:
 
     tally: Tally
     looks: Tensor
-    images: ImageTally | None
+    images: EachImageTally | None
 
 
 def evaluate(
@@ -143,7 +143,9 @@ def evaluate_all(
 
     def begun(at: torch.device) -> _Count:
         each = (
-            ImageTally(classes, ignore_index, task, distances=distances) if images or bootstrap or distances else None
+            EachImageTally(classes, ignore_index, task, distances=distances)
+            if images or bootstrap or distances
+            else None
         )
         tally = Tally(classes, ignore_index, at, task, None if each is None else each.add)
         return _Count(tally, torch.zeros((), dtype=torch.long, device=at), each)

