@@ -118,3 +118,13 @@ def test_a_module_whose_classes_have_no_names_logs_their_numbers():
     module = FeedbackModule(nn.Conv2d(3, 2, 1), classes=2)
     fit(module, PairsModule(data, data, batch_size=2), steps=1, progress=False, accelerator="cpu")
     assert {"val_dice/0", "val_dice/1"} <= module.trainer.callback_metrics.keys()
+
+
+def test_images_of_several_processes_are_put_together():
+    logits, target = torch.randn(5, 3, 4, 4), torch.randint(0, 3, (5, 4, 4))
+    alone, *shares = (ImageScores(SEGMENTATION, 3, VOID, 5, distances=True) for _ in range(3))
+    for scores, places in ((alone, [0, 1, 2, 3, 4]), (shares[0], [0, 2, 4]), (shares[1], [1, 3])):
+        scores._count({"logits": logits[places], "target": target[places]}, torch.tensor(places))
+    reduced = [sum(getattr(one, name).nan_to_num(-1) for one in shares) for name in ("counts", "distances")]
+    for name, whole in zip(("counts", "distances"), reduced, strict=True):
+        assert torch.equal(whole, getattr(alone, name).nan_to_num(-1)), name
