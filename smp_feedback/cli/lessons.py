@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import lightning
 from jsonargparse import ArgumentParser
+from lightning.pytorch.callbacks import Callback
 
 from smp_feedback.checks import check_whole
 from smp_feedback.cli.tables import say, tell
@@ -16,6 +17,7 @@ from smp_feedback.models.normalisation import given_config
 from smp_feedback.training.by_hand import check_by_hand
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.looks_report import looks_report
+from smp_feedback.training.run_end import best_told, next_commands
 from smp_feedback.training.run_folder import fresh_folder, kept_data, save_model, train_in
 from smp_feedback.training.same_settings import check_same, resolved_loop
 from smp_feedback.training.scoring_module import ScoringModule
@@ -25,7 +27,8 @@ from smp_feedback.training.trainer import room_for
 class Lesson(NamedTuple):
     """What learns, what from, the score that its best weights have, what is said before, and what is done after.
 
-    *after* is called once the best weights are there, before the model is saved, and returns lines to say.
+    *after* is called once the best weights are there, before the model is saved, and returns lines to say; *callbacks*
+    are what else accompanies the run.
     """
 
     module: ScoringModule
@@ -33,6 +36,7 @@ class Lesson(NamedTuple):
     monitor: str
     about: str
     after: Callable[[], list[str]] = list[str]
+    callbacks: Sequence[Callback] = ()
 
 
 def train(
@@ -56,19 +60,21 @@ def train(
     made = seeded(parser, args)
     if args.resume is not None:
         begun_already(made)
-    module, data, monitor, about, after = prepare(made)
+    module, data, monitor, about, after, callbacks = prepare(made)
     if args.resume is not None and (kept := kept_data(Path(args.resume))) is not None:
         cast(Any, module.model).data_config = kept
     settings = vars(made.trainer)
     check_by_hand(module, settings["gradient_clip_val"], settings["accumulate_grad_batches"])
     folder = room_for(module, fresh_folder(args.out, args.resume, verb))
     how = {"seed": args.seed, "save_every": args.save_every, "patience": args.early_stopping}
-    run: Any = {**how, "monitor": monitor, "config": config, "resume": args.resume is not None}
+    run: Any = {**how, "monitor": monitor, "config": config, "resume": args.resume is not None, "more": callbacks}
     lines = [about, *images_told(module.model)]
     if train_in(folder, module, data, settings, **run, begin=lambda: say("\n".join(lines))):
-        for line in (*looks_report(module, data), *after()):
+        for line in (*best_told(folder, monitor), *looks_report(module, data), *after()):
             say(line)
         tell(folder, save_model(module, folder, args.data.name))
+        for line in next_commands(verb, folder):
+            say(line)
 
 
 def begun_already(made: Any) -> None:

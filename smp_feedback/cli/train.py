@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,30 +9,35 @@ from typing import Any, cast
 
 import yaml
 from jsonargparse import ArgumentParser
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
 
 from smp_feedback.cli import films, predict_images, windows
 from smp_feedback.cli.film_scores import has_films, tell_films
 from smp_feedback.cli.lessons import Lesson, begun_already, seeded, train
+from smp_feedback.cli.scores_told import tell_scores
 from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
-from smp_feedback.cli.tables import score_table, summary, tell
+from smp_feedback.cli.tables import summary, tell
 from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.data.inspection.summary import data_summary
+from smp_feedback.data.items import checked_int
+from smp_feedback.errors import InvalidValue
 from smp_feedback.ops.reading import SEGMENTATION
-from smp_feedback.saving.files import replace_file
 from smp_feedback.training.build import build_module
 from smp_feedback.training.checkpoints import check_room
 from smp_feedback.training.clips_told import clips_told, frames_of
 from smp_feedback.training.cutting import check_learns_cut, cut_learned
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.facts import Facts, check_as_learnt
+from smp_feedback.training.image_scores import ImageScores
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.module import FeedbackModule
+from smp_feedback.training.monitors import Monitor, monitor_of
 from smp_feedback.training.opening import learnt_from, open_pairs
 from smp_feedback.training.quiet import quiet
 from smp_feedback.training.run_folder import DATA, free_folder, kept_data, load_weights, weights_of
 from smp_feedback.training.same_settings import CONFIG, of_any_version
+from smp_feedback.training.samples import ShowsSamples
 from smp_feedback.training.trainer import build_trainer
 
 
@@ -44,12 +48,23 @@ def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], int | No
         add_run(parser, None)
         words = "then learn which change of the state is a cut, on the films of val; saved with the model"
         parser.add_argument("--learn_cut", type=bool, default=False, help=words)
+        kept = (
+            "the score whose best weights are kept: val_dice, val_precision/NAME of a class, val_loss (default: mIoU)"
+        )
+        parser.add_argument("--monitor", type=str | None, metavar="SCORE", help=kept)
+        shown = "epochs between two pictures of validation images in TensorBoard; null shows none"
+        parser.add_argument("--samples_every", type=int | None, metavar="N", help=shown)
     else:
         also = "; or a saved model, for --images" if verb == "predict" else ""
         whose = f"the --out of fit: its settings and weights{also}"
         parser.add_argument("--run", type=str | None, metavar="DIR", help=whose)
         parser.add_argument("--weights", default="best", help="best, last or a checkpoint's path (default: best)")
         windows.add_arguments(parser)
+    if verb in ("validate", "test"):
+        draws = "drawings of the images for 95 %% intervals; 0 draws none"
+        parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help=draws)
+        measured = "also Hausdorff 95 and average surface distance, in pixels (extra distances)"
+        parser.add_argument("--distances", type=bool, default=False, help=measured)
     if verb == "predict":
         predict_images.add_arguments(parser)
         films.add_arguments(parser)
@@ -69,15 +84,38 @@ def fit(verb: str, parser: ArgumentParser, args: Any) -> None:
     """Train a model of the user's choice."""
 
     def prepare(made: Any) -> Lesson:
-        module, data, facts = built(verb, made)
+        data, facts = open_pairs(verb, made.seed, **made.data.as_dict())
+        if "/look_" not in (made.monitor or ""):  # a base may take long to build
+            watched(made, 1, data, facts)
+        module = build_module(facts, **vars(made.model))
         module.check_frames(data.clip)
         if made.learn_cut:
             check_learns_cut(module, data)
         about = [summary(module, facts, films=data.clip is not None), *in_short(data)]
         after = partial(cut_learned, module, data) if made.learn_cut else list[str]
-        return Lesson(module, data, f"val_{NAMES[facts.task]}", "\n".join(about), after)
+        monitor = watched(made, module.steps, data, facts)
+        return Lesson(module, data, monitor.name, "\n".join(about), after, watching(made, monitor, data, facts))
 
     train(parser, args, verb, prepare)
+
+
+def watched(made: Any, looks: int, data: PairsModule, facts: Facts) -> Monitor:
+    """The score whose best weights are kept, of a model of so many *looks*."""
+    asked = f"val_{NAMES[facts.task]}" if made.monitor is None else made.monitor
+    return monitor_of(asked, facts.task, facts.classes, looks, films=data.clip is not None)
+
+
+def watching(made: Any, monitor: Monitor, data: PairsModule, facts: Facts) -> list[Callback]:
+    """What accompanies a run: what measures distances where one is watched, and what shows samples."""
+    callbacks: list[Callback] = []
+    if monitor.distances:
+        about = facts.task, len(facts.classes), facts.ignore_index, len(data.val or ())
+        callbacks.append(ImageScores(*about, distances=True))
+    if made.samples_every is not None:
+        if data.clip is not None:
+            raise InvalidValue(f"samples_every={made.samples_every}: samples are of images, and data.clip is of films.")
+        callbacks.append(ShowsSamples(data.val, made.samples_every, facts.classes, facts.task))
+    return callbacks
 
 
 def in_short(data: PairsModule) -> list[str]:
@@ -90,20 +128,20 @@ def in_short(data: PairsModule) -> list[str]:
 
 def score(verb: str, parser: ArgumentParser, args: Any) -> None:
     """Score every look on the split that *verb* names."""
+    draws = checked_int("bootstrap", args.bootstrap, least=0)
     path = weights_of(args.run, args.weights)
     module, data, facts, settings = trained(verb, parser, args, path)
     check_shared({verb: data.val if verb == "validate" else data.test}, args.data.shared, unused=learnt(path.parent))
-    bars = windows.put_on(module, args, settings, data.val if verb == "validate" else data.test)
+    scored = data.val if verb == "validate" else data.test
+    about = facts.task, len(facts.classes), facts.ignore_index, len(scored or ())
+    bars = windows.put_on(module, args, settings, scored)
+    each = ImageScores(*about, distances=args.distances)
     folder = check_room(free_folder(args.out, verb), 1 << 20)
-    trainer = build_trainer(settings, folder, bars)
+    trainer = build_trainer(settings, folder, [each, *bars])
     (trainer.validate if verb == "validate" else trainer.test)(module, data, verbose=False)
     if trainer.is_global_zero and module.scored is not None:
-        Console().print(score_table(module.scored, facts.classes, f"{path}, {verb}"))
-        found = {key: value.tolist() for key, value in module.scored._asdict().items() if key != "name"}
-        written = {"score": module.scored.name, "classes": facts.classes, **found}
-        text = json.dumps(written, indent=2).replace("NaN", "null")
-        replace_file(folder / "scores.json", lambda draft: draft.write_text(text))
-        if facts.task == SEGMENTATION and has_films(scored := data.val if verb == "validate" else data.test):
+        tell_scores(module.scored, each.images, facts, folder, f"{path}, {verb}", draws=draws, data=scored)
+        if facts.task == SEGMENTATION and has_films(scored):
             tell_films(module.opened, scored, facts, folder, f"{path}, {verb}, one answer a frame")
         tell(folder, [])
 
@@ -126,7 +164,7 @@ def predict(verb: str, parser: ArgumentParser, args: Any) -> int:
 def trained(
     verb: str, parser: ArgumentParser, args: Any, path: Path
 ) -> tuple[FeedbackModule, PairsModule, Facts, dict[str, Any]]:
-    """As :func:`built`, with the weights in *path*, and the settings of the trainer."""
+    """The module with the weights in *path*, the data of *verb*, their facts, and the settings of the trainer."""
     made, kept = seeded(parser, args), kept_data(path.parent)
     begun_already(made)
     data, facts = open_pairs(verb, made.seed, **made.data.as_dict())
@@ -139,9 +177,3 @@ def trained(
     if kept is not None:
         cast(Any, module.model).data_config = facts.config(kept)
     return module, data, facts, vars(made.trainer)
-
-
-def built(verb: str, made: Any) -> tuple[FeedbackModule, PairsModule, Facts]:
-    """The module, the data of *verb*, and what the one must know of the other."""
-    data, facts = open_pairs(verb, made.seed, **made.data.as_dict())
-    return build_module(facts, **vars(made.model)), data, facts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -57,6 +58,7 @@ class Tally:
         ignore_index: Label that is not counted.
         device: Where to count.
         task: ``segmentation``, ``multilabel`` or ``classification``.
+        each: Called with what every batch says, for what counts beside.
 
     >>> tally = Tally(2, None, torch.device("cpu"))
     >>> tally.add(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1]))
@@ -64,8 +66,15 @@ class Tally:
     [[1, 0], [1, 0]]
     """
 
-    def __init__(self, classes: int, ignore_index: int | None, device: torch.device, task: str = SEGMENTATION) -> None:
-        self.classes, self.ignore_index, self.task = classes, ignore_index, task
+    def __init__(
+        self,
+        classes: int,
+        ignore_index: int | None,
+        device: torch.device,
+        task: str = SEGMENTATION,
+        each: Callable[[Cells], object] | None = None,
+    ) -> None:
+        self.classes, self.ignore_index, self.task, self.each = classes, ignore_index, task, each
         self.confusion = torch.zeros(math.prod(shape_of(classes, task)), dtype=torch.long, device=device)
         self.bins = torch.zeros(3, BINS + 1, dtype=torch.long, device=device)  # pixels, right ones, confidence
         self.ranks = torch.zeros(2 * RANKS, dtype=torch.long, device=device)  # wrong pixels, then right ones
@@ -94,6 +103,8 @@ class Tally:
         self._rank(entropy, cells.right, cells.scored)
         parts = self._parts(surprise, entropy, cells.right, cells.scored)
         self.sums.append(torch.stack([part.sum() for part in parts]))
+        if self.each is not None:
+            self.each(cells)
 
     def table(self) -> Tensor:
         """Confusion matrix (classes, classes): rows are targets, columns predictions; on the CPU.
@@ -181,6 +192,7 @@ class Cells(NamedTuple):
         right: Whether that was said.
         cell: Its place in the flat matrix.
         strays: How many labels are neither a class nor ignored, ().
+        said: What was said.
     """
 
     scored: Tensor
@@ -188,6 +200,7 @@ class Cells(NamedTuple):
     right: Tensor
     cell: Tensor
     strays: Tensor
+    said: Tensor
 
     def images(self) -> Tensor:
         """How many images have all right that is scored, and in how many something is (2,)."""
@@ -213,7 +226,7 @@ def cells_of(logits: Tensor, target: Tensor, classes: int, ignore_index: int | N
     if task == MULTILABEL:
         which = torch.arange(classes, device=target.device).view(-1, *(1,) * (target.ndim - 2))
         cell = cell + which * labels**2
-    return Cells(scored, label, prediction == label, cell, strays)
+    return Cells(scored, label, prediction == label, cell, strays, prediction)
 
 
 def labels_in(classes: int, task: str) -> int:

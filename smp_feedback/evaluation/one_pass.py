@@ -15,12 +15,14 @@ from smp_feedback.checks import check_choice, check_whole
 from smp_feedback.config.stopping import UntilSettled
 from smp_feedback.data.batch import pair_of
 from smp_feedback.data.feeding import Feed, feeding
-from smp_feedback.data.items import check_map_style, inherited
+from smp_feedback.data.items import check_map_style, checked_int, inherited
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.batches import batches
+from smp_feedback.evaluation.by_image import EachImageTally
 from smp_feedback.evaluation.confusion import Tally
+from smp_feedback.evaluation.distances import check_measurable
 from smp_feedback.evaluation.in_windows import Asked, WholeImages, answers_in_windows
-from smp_feedback.evaluation.scores import LookScores, score_of
+from smp_feedback.evaluation.scores import LookScore, LookScores, score_of
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.call import Looks, check_number_of_looks
 from smp_feedback.loops.steps import Step
@@ -36,10 +38,11 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass
 class _Count:
-    """What was counted after some number of looks: the answers, and the looks of all images together."""
+    """What was counted after some number of looks: the answers, the looks of all images together, and each image."""
 
     tally: Tally
     looks: Tensor
+    images: EachImageTally | None
 
 
 def evaluate(
@@ -52,13 +55,18 @@ def evaluate(
     looks: Sequence[Looks] | None = None,
     batch_size: int = 16,
     workers: int = 0,
+    images: bool = False,
+    bootstrap: int = 0,
+    distances: bool = False,
     advance: Advance = lambda: None,
 ) -> LookScores:
     """Score *model* on *data*, after each of several numbers of looks, in one pass.
 
     Mean intersection over union comes from one confusion matrix over all pixels, as torchmetrics'
-    ``MulticlassJaccardIndex`` has it; the calibration error is its ``MulticlassCalibrationError``. Nothing is
-    copied from the device before the end, and memory does not grow with the data.
+    ``MulticlassJaccardIndex`` has it; the calibration error is its ``MulticlassCalibrationError``; Dice, precision,
+    recall and accuracy are its own, too (``metrics``, ``class_metrics``, see `METRICS`). Nothing is copied from the
+    device before the end, and memory does not grow with the data, but for what *images*, *bootstrap* and *distances*
+    ask for.
 
     Args:
         model: Maps images (B, C, H, W) to logits (B, classes, H, W), or (B, classes) for classification; of
@@ -81,6 +89,11 @@ def evaluate(
             whatever is asked.
         batch_size: Images at a time.
         workers: Processes that load data.
+        images: Whether to keep what each image is worth, too (``images``, see `Images`).
+        bootstrap: How often to draw as many images again, with replacement, for 95 % intervals of every metric
+            (``intervals``); 1000 is usual, 0 draws none.
+        distances: Whether to measure Hausdorff 95 and average surface distance (``hd95``, ``asd``), which takes MONAI
+            (extra ``distances``), and time, on the CPU.
         advance: Called after each batch (progress bars).
 
     Returns:
@@ -99,6 +112,7 @@ def evaluate(
     """
     how: Any = {"classes": classes, "ignore_index": ignore_index, "task": task, "looks": looks}
     how |= {"batch_size": batch_size, "workers": workers, "advance": advance}
+    how |= {"images": images, "bootstrap": bootstrap, "distances": distances}
     return evaluate_all({"": model}, data, **how)[""]
 
 
@@ -112,6 +126,9 @@ def evaluate_all(
     looks: Sequence[Looks] | None = None,
     batch_size: int = 16,
     workers: int = 0,
+    images: bool = False,
+    bootstrap: int = 0,
+    distances: bool = False,
     advance: Advance = lambda: None,
 ) -> dict[K, LookScores]:
     """The same for several models: each batch is loaded once and shown to all of them. See `evaluate`."""
@@ -122,16 +139,22 @@ def evaluate_all(
         raise InvalidValue("classes=1: expected >= 2; a mask of one class has two, background and foreground.")
     check_map_style(data, "data")
     models = {name: looping_in(model) for name, model in models.items()}
+    checked_int("bootstrap", bootstrap, least=0)
+    check_measurable(task, distances=distances)
     wanted = {name: looks_of(model, looks) for name, model in models.items()}
     if not len(data):
         raise InvalidValue("data is empty: expected at least one pair of image and target.")
-    counts = {
-        name: {
-            t: _Count(Tally(classes, ignore_index, at, task), torch.zeros((), dtype=torch.long, device=at))
-            for t in wanted[name]
-        }
-        for name, at in ((name, device_of(model)) for name, model in models.items())
-    }
+
+    def begun(at: torch.device) -> _Count:
+        each = (
+            EachImageTally(classes, ignore_index, task, distances=distances)
+            if images or bootstrap or distances
+            else None
+        )
+        tally = Tally(classes, ignore_index, at, task, None if each is None else each.add)
+        return _Count(tally, torch.zeros((), dtype=torch.long, device=at), each)
+
+    counts = {name: {t: begun(device_of(model)) for t in wanted[name]} for name, model in models.items()}
     for model in models.values():
         check_reads_logits(asked_in(model), "evaluate")
     with ExitStack() as stack:
@@ -143,10 +166,12 @@ def evaluate_all(
             for name, model in models.items():
                 _show(model, feeds[name], image, target, counts[name], task)
             advance()
-    return {
-        name: LookScores(score_of(one.tally, t, task, float(one.looks) / len(data)) for t, one in counts[name].items())
-        for name in models
-    }
+
+    def scored(one: _Count, looks: Looks) -> LookScore:
+        each = None if one.images is None else one.images.images()
+        return score_of(one.tally, looks, task, float(one.looks) / len(data), each, bootstrap)
+
+    return {name: LookScores(scored(one, t) for t, one in counts[name].items()) for name in models}
 
 
 def miou(

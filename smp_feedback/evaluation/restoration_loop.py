@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -68,7 +68,7 @@ class RestorationScores:
 
     def result(self, classes: Sequence[str]) -> Result:
         """As `save_result` takes it, kind ``restored``; *classes* are their names."""
-        rows = [{"model": s.image, "seed": 0, **asdict(s.score), "psnr": s.psnr, "l1": s.l1} for s in self.seen]
+        rows = [{"model": s.image, "seed": 0, **s.score.row(), "psnr": s.psnr, "l1": s.l1} for s in self.seen]
         facts = {"task": "segmentation", "classes": list(classes)}
         return {"kind": "restored", "version": VERSION, **facts, "rows": rows}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ class Refined:
 
     def result(self, classes: Sequence[str]) -> Result:
         """As `save_result` takes it, kind ``refined``; *classes* are their names."""
-        rows = [{"model": name, "seed": 0, **asdict(score)} for name, score in self.answers.items()]
+        rows = [{"model": name, "seed": 0, **score.row()} for name, score in self.answers.items()]
         facts = {"task": SEGMENTATION, "classes": list(classes), "step": self.step, "steps": self.steps}
         return {"kind": "refined", "version": VERSION, **facts, "rows": rows}
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import torch  # noqa: F401  (doctests)
 from torch import Tensor
 
 from smp_feedback.config.stopping import UntilSettled
 from smp_feedback.errors import InvalidValue
+from smp_feedback.evaluation.by_image import Images, mean_distances
 from smp_feedback.evaluation.confusion import Reliability, Tally
+from smp_feedback.evaluation.metrics import METRICS, metrics_of
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL
 
 
@@ -36,6 +40,12 @@ class LookScore:
         reliability: Confidence against accuracy.
         mean_looks: How often it had looked at an image on average.
         settled: Equal answers in succession after which an image stopped; None where none was asked to.
+        metrics: Every metric of `METRICS` that was taken, by name: ``miou``, ``dice``, ``precision``, ``recall``,
+            ``accuracy``, ``solved``, and ``hd95`` and ``asd`` in pixels.
+        class_metrics: The same of each class; None of one that does not count.
+        confusion: Confusion matrix, rows targets, columns predictions; of ``multilabel`` one of no and yes a class.
+        intervals: 95 % bootstrap intervals of *metrics* over images, where they were asked for.
+        images: What was counted in each image, where that was asked for.
     """
 
     looks: int
@@ -51,6 +61,19 @@ class LookScore:
     reliability: Reliability
     mean_looks: float | None = None
     settled: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict, repr=False)
+    class_metrics: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict, repr=False)
+    confusion: Any = field(default=(), repr=False)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict, repr=False)
+    images: Images | None = field(default=None, repr=False)
+
+    def row(self) -> dict[str, Any]:
+        """As results keep it, a row of a table: all but what is of every class or image."""
+        return {name: value for name, value in asdict(replace(self, images=None)).items() if name not in WHOLE}
+
+
+WHOLE = ("metrics", "class_metrics", "confusion", "intervals", "images")
+"""What of a `LookScore` is no part of a table's row."""
 
 
 class LookScores(tuple[LookScore, ...]):
@@ -79,12 +102,22 @@ def _numbers(looks: int | UntilSettled) -> tuple[int, int | None]:
     return (looks.at_most, looks.looks) if isinstance(looks, UntilSettled) else (looks, None)
 
 
-def score_of(tally: Tally, looks: int | UntilSettled, task: str, mean_looks: float | None = None) -> LookScore:
-    """What the counts say; *mean_looks* is the mean over images."""
+def score_of(
+    tally: Tally,
+    looks: int | UntilSettled,
+    task: str,
+    mean_looks: float | None = None,
+    images: Images | None = None,
+    draws: int = 0,
+) -> LookScore:
+    """What the counts say; *mean_looks* is the mean over images, which are drawn *draws* times for intervals."""
     most, settled = _numbers(looks)
     table, reliability = tally.table(), tally.reliability()
     score, per_class = shares(table, task, tally.ignore_index)
     nll, of_right, of_wrong = tally.means()
+    distances = None if images is None or images.distances is None else mean_distances(images.distances)
+    whole, each = metrics_of(table, tally.solved(), task, tally.ignore_index, distances)
+    drawn = {} if images is None or not draws else images.intervals([METRICS[name] for name in whole], draws)
     return LookScore(
         looks=most,
         score=score,
@@ -99,7 +132,16 @@ def score_of(tally: Tally, looks: int | UntilSettled, task: str, mean_looks: flo
         reliability=reliability,
         mean_looks=mean_looks,
         settled=settled,
+        metrics=whole,
+        class_metrics=each,
+        confusion=_nested(table.tolist()),
+        intervals=drawn,
+        images=images,
     )
+
+
+def _nested(rows: Any) -> Any:
+    return tuple(map(_nested, rows)) if isinstance(rows, list) else rows
 
 
 def shares(table: Tensor, task: str, ignore_index: int | None) -> tuple[float, tuple[float | None, ...]]:

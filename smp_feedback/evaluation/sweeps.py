@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -144,7 +143,7 @@ def _rows(
     rows = []
     for (name, seed), scores in found.items():
         for score in scores:
-            row = {"model": name, "seed": seed, **facts, **asdict(score)}
+            row = {"model": name, "seed": seed, **facts, **score.row()}
             if not reliability:
                 del row["reliability"]
             rows.append(row)

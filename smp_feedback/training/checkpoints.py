@@ -16,6 +16,7 @@ from torch import nn
 
 from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.saving.files import replace_file
+from smp_feedback.training.monitors import direction
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 OF_FINDERS = (".scale_batch_size_", ".lr_find_")  # what Lightning's tuner keeps while it tries, and takes back
@@ -70,18 +71,33 @@ class KeepsBest(ModelCheckpoint):
 
     Args:
         folder: Where it goes.
-        monitor: The score that is to be high.
+        monitor: The score that is to be high, or low, as its name says.
     """
+
+    best_epoch: int | None = None
+    """The epoch, from 0, of the best score; None before the first."""
 
     def __init__(self, folder: Path, monitor: str) -> None:
         options: dict[str, Any] = {"save_on_train_epoch_end": False, "enable_version_counter": False}
-        super().__init__(folder, Path(BEST).stem, monitor, mode="max", **options)
+        super().__init__(folder, Path(BEST).stem, monitor, mode=direction(monitor), **options)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Keep these weights if they are better, and remember when."""
+        before = self.best_model_score
+        super().on_validation_end(trainer, pl_module)
+        if self.best_model_score is not before:
+            self.best_epoch = trainer.current_epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's, and the epoch."""
+        return {**super().state_dict(), "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The paths of *state_dict* where the run is now; Lightning would forget the best score of a moved run."""
         best = {str(self._here(path)): score for path, score in state_dict["best_k_models"].items()}
         paths = {key: state_dict[key] and self._here(state_dict[key]) for key in state_dict if key.endswith("_path")}
         super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+        self.best_epoch = state_dict.get("best_epoch")
 
     def _here(self, path: str) -> str:
         return str(Path(cast(str, self.dirpath), Path(path).name))
@@ -91,13 +107,14 @@ class StopsEarly(EarlyStopping):
     """Ends a run after *patience* validations without a better score; one that has ended so stays as it is.
 
     Args:
-        monitor: The score that is to be high.
+        monitor: The score that is to be high, or low, as its name says.
         patience: Validations.
     """
 
     def __init__(self, monitor: str, patience: int) -> None:
-        # after validations alone: an epoch that max_steps cuts short has no score
-        super().__init__(monitor, patience=patience, mode="max", check_on_train_epoch_end=False)
+        # after validations alone: an epoch that max_steps cuts short has no score, nor has a class that never came up
+        how: dict[str, Any] = {"check_on_train_epoch_end": False, "check_finite": False}
+        super().__init__(monitor, patience=patience, mode=direction(monitor), **how)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """All but the patience, which is asked for anew."""

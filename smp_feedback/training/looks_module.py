@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.data.batch import image_of, is_clips, pair_of
+from smp_feedback.evaluation.metrics import SOLVED
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.call import Looks
 from smp_feedback.loops.looking import carries
@@ -18,8 +19,12 @@ from smp_feedback.surgery.extension import looping_in
 from smp_feedback.training.clip_loss import has_labels, ignored_by
 from smp_feedback.training.film_parts import Ongoing, ongoing_in
 from smp_feedback.training.judging import JudgingModule
-from smp_feedback.training.metric import SOLVED, LookMetric, task_of
+from smp_feedback.training.metric import LookMetric, task_of
+from smp_feedback.training.monitors import class_names, named_metrics
 from smp_feedback.training.scoring_module import Batch, check_answer
+
+Answered = dict[str, Tensor]
+"""``logits`` (B, classes, ...) and ``target``."""
 
 
 class LooksModule(JudgingModule):
@@ -90,13 +95,13 @@ class LooksModule(JudgingModule):
             self._settle(self.channels, self.task)
         return image, target
 
-    def validation_step(self, batch: Batch, index: int) -> None:
-        """Score one batch, look by look."""
-        self._score("val", self.ready(batch, index))
+    def validation_step(self, batch: Batch, index: int) -> Answered | None:
+        """Score one batch, look by look; of images, what the last look said, for callbacks."""
+        return self._score("val", self.ready(batch, index))
 
-    def test_step(self, batch: Batch, index: int) -> None:
-        """Score one batch, look by look."""
-        self._score("test", self.ready(batch, index))
+    def test_step(self, batch: Batch, index: int) -> Answered | None:
+        """Score one batch, look by look; of images, what the last look said, for callbacks."""
+        return self._score("test", self.ready(batch, index))
 
     def predict_step(self, batch: Any, index: int) -> Tensor:
         """The logits of every look (T, B, classes, H, W), or (1, B, classes, H, W) of the last alone.
@@ -139,16 +144,17 @@ class LooksModule(JudgingModule):
         """Log the scores."""
         self._conclude("test")
 
-    def _score(self, stage: str, batch: Batch) -> None:
+    def _score(self, stage: str, batch: Batch) -> Answered | None:
         image, target = self.pair(batch)
         if is_clips(image):
             self._score_films(stage, image, target, ongoing_in(batch))
-            return
+            return None
         scores = self._counting(self.steps)
         for t, logits in enumerate(self.looks(image)):
             check_answer(logits, target)
             scores.update(t, logits, target)
         self.log(f"{stage}_loss", self.judge(logits, target, t), sync_dist=True, batch_size=len(image))
+        return {"logits": logits, "target": target}
 
     def _score_films(self, stage: str, films: Tensor, target: Tensor, ongoing: Ongoing) -> None:
         """As a film has one look a frame, all of them count alike."""
@@ -171,6 +177,9 @@ class LooksModule(JudgingModule):
 
     def _conclude(self, stage: str) -> None:
         scored = self.conclude()
+        named = named_metrics(scored.metrics, class_names(self.model, self.classes), stage)
+        below = {f"{stage}_{name}" for name in (scored.name, SOLVED)}
+        self.log_dict({key: value for key, value in named.items() if key not in below}, sync_dist=True)
         for name, looks in ((scored.name, scored.looks), (SOLVED, scored.solved)):
             self.log(f"{stage}_{name}", looks[-1], prog_bar=name != SOLVED, sync_dist=True)
             if len(looks) > 1:

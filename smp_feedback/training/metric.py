@@ -11,10 +11,11 @@ from torchmetrics import Metric
 
 from smp_feedback.errors import InvalidInput
 from smp_feedback.evaluation.confusion import cells_of, check_strays, count, labels_in, shape_of
+from smp_feedback.evaluation.metrics import Metrics, metrics_of
 from smp_feedback.evaluation.scores import shares
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
 
-MIOU, ACCURACY, SOLVED = "miou", "accuracy", "solved"
+MIOU, ACCURACY = "miou", "accuracy"
 NAMES = {SEGMENTATION: MIOU, MULTILABEL: MIOU, CLASSIFICATION: ACCURACY}
 
 
@@ -26,12 +27,16 @@ class Scored(NamedTuple):
         looks: The score of each look (T,), in [0, 1].
         per_class: IoU, or accuracy (recall), of each class (T, classes); NaN for a class that never came up.
         solved: Share of images in which all that is scored is right, after each look (T,); NaN where there are none.
+        metrics: Of the last look, see `metrics_of`.
+        confusion: Of the last look, see :meth:`LookMetric.compute`; on the CPU.
     """
 
     name: str
     looks: Tensor
     per_class: Tensor
     solved: Tensor
+    metrics: Metrics = ({}, {})
+    confusion: Tensor | None = None
 
 
 class LookMetric(Metric):
@@ -98,11 +103,13 @@ class LookMetric(Metric):
     def scored(self) -> Scored:
         """The scores so far; as :meth:`compute`."""
         tables, images = self.compute()
-        found = [shares(table, self.task, self.ignore_index) for table in tables.cpu()]
+        counted, solved = tables.cpu(), images[:, 0] / images[:, 1]
+        found = [shares(table, self.task, self.ignore_index) for table in counted]
         looks = torch.tensor([score for score, _ in found], device=tables.device)
         rows = [[math.nan if one is None else one for one in each] for _, each in found]
         per_class = torch.tensor(rows, device=tables.device)
-        return Scored(NAMES[self.task], looks, per_class, images[:, 0] / images[:, 1])
+        last = metrics_of(counted[-1], float(solved[-1]), self.task, self.ignore_index)
+        return Scored(NAMES[self.task], looks, per_class, solved, last, counted[-1])
 
 
 def task_of(target: Tensor) -> str:

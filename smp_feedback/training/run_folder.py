@@ -6,13 +6,13 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from lightning import LightningModule
 from lightning.pytorch.callbacks import Callback, LambdaCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from smp_feedback.config.data import DataConfig
@@ -22,6 +22,7 @@ from smp_feedback.models.normalisation import given_config
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.checkpoints import LAST, KeepsBest, StopsEarly, read_checkpoint
 from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.logs import GoesOn, OneCSV
 from smp_feedback.training.same_settings import CONFIG
 from smp_feedback.training.trainer import build_trainer, last_checkpoint, reliable
 
@@ -42,11 +43,13 @@ def train_in(
     patience: int | None,
     resume: bool,
     begin: Callable[[], None],
+    more: Sequence[Callback] = (),
 ) -> bool:
     """Train *module*, or go on with it, until it holds the weights that have the best score *monitor*.
 
     *trainer* is what Lightning's trainer is told, *config* what ``config.yaml`` is to say: all that it takes to do this
     again. *patience* is in validations. *begin* is called before the first step, in the one process that speaks.
+    *more* are callbacks.
 
     Returns:
         Whether this is that process.
@@ -60,9 +63,11 @@ def train_in(
             replace_file(folder / CONFIG, lambda draft: draft.write_text(config))
             keep_data(folder, cast(Any, module).model)
 
+    loggers = _loggers(trainer, folder, resume=resume)
     if resume:  # only once the checkpoint has taken them: a refused resume changes nothing
         callbacks.append(LambdaCallback(on_train_start=keep))
-    made = build_trainer(trainer, folder, callbacks, logger=_loggers(trainer, folder, save_every))
+        callbacks += [GoesOn(log) for log in loggers if isinstance(log, OneCSV)]
+    made = build_trainer(trainer, folder, [*callbacks, *more], logger=loggers)
     if not resume:
         keep(made)
     if made.is_global_zero:
@@ -74,12 +79,12 @@ def train_in(
     return made.is_global_zero
 
 
-def _loggers(settings: dict[str, Any], folder: Path, flush: int) -> Any:
+def _loggers(settings: dict[str, Any], folder: Path, *, resume: bool) -> list[Any]:
     """TensorBoard and CSV, unless the settings bring their own or none."""
-    if settings.get("logger") not in (None, True):
-        return settings["logger"]
-    csv = CSVLogger(folder, name="csv", flush_logs_every_n_steps=flush)
-    return [csv, TensorBoardLogger(folder, name="tensorboard", version="")]
+    given = settings.get("logger")
+    if given not in (None, True):
+        return list(given) if isinstance(given, (list, tuple)) else [given] if given else []
+    return [OneCSV(folder, resume=resume), TensorBoardLogger(folder, name="tensorboard", version="")]
 
 
 def fresh_folder(out: str | None, resume: str | None, verb: str) -> Path:

@@ -66,7 +66,7 @@ def _decisive(settings: dict[str, Any], learnt: Sequence[str]) -> dict[str, Any]
         "trainer": {key: trainer[key] for key in keys if key in trainer},
     }
     named = {f"{group}.{key}": value for group, of in groups.items() for key, value in of.items()}
-    return {"seed": settings["seed"], **named}
+    return {"seed": settings["seed"], "monitor": settings.get("monitor"), **named}
 
 
 def _spelt_out(group: dict[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, Checkpoint, StochasticWeightAveraging, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar, StochasticWeightAveraging
 
 from smp_feedback.checks import at_home, check_whole
 from smp_feedback.errors import FeedbackError, InvalidValue
@@ -25,6 +24,7 @@ from smp_feedback.training.checkpoints import (
     checkpoint_bytes,
 )
 from smp_feedback.training.datamodule import PairsModule
+from smp_feedback.training.progress import OneLine
 from smp_feedback.training.quiet import quiet
 
 M = TypeVar("M", bound=lightning.LightningModule)
@@ -82,8 +82,7 @@ def fit(
         "enable_progress_bar": progress,
         "gradient_clip_val": clip,
     }
-    refresh = 1 if sys.stderr.isatty() else max(1, steps // 10)  # a log file wants few lines
-    bar: list[Callback] = [TQDMProgressBar(refresh_rate=refresh, leave=True)] if progress else []
+    bar: list[Callback] = [OneLine(lines=10)] if progress else []  # epochs may be many, and a log file wants few lines
     module.train()
     with quiet():
         trainer = build_trainer(settings, folder, [*bar, *reliable(seed, folder, save_every)])
@@ -134,8 +133,11 @@ def build_trainer(
     theirs = given if isinstance(given, list) else [given]
     if any(isinstance(one, KeepsBest) for one in callbacks):
         check_kept(theirs)
+    shown = settings.get("enable_progress_bar") is not False
+    barred = any(isinstance(one, ProgressBar) for one in (*theirs, *callbacks))
+    bar: list[Callback] = [OneLine()] if shown and not barred else []
     ours = {
-        "callbacks": [*theirs, *callbacks],
+        "callbacks": [*theirs, *bar, *callbacks],
         "logger": logger,
         "plugins": [WholeCheckpoints()],
         "default_root_dir": folder,

@@ -116,6 +116,32 @@ def test_validate_prints_a_table_of_classes_and_looks(fitted, tmp_path, capsys):
     row = logged(fitted)
     assert found["looks"] == pytest.approx([float(row[f"val_miou/look_{t}"]) for t in (1, 2)], abs=1e-6)
     assert found["solved"] == [float(row[f"val_solved/look_{t}"]) for t in (1, 2)]
+    assert len(printed.splitlines()[0]) <= 80
+    for name in ("classes", "confusion", "images"):
+        assert f"wrote {tmp_path}/{name}.csv" in printed
+    for name, value in found["metrics"].items():
+        assert value == pytest.approx(float(row[f"val_{name}"]), abs=1e-6), "as training logged it"
+        low, high = found["intervals"][name]
+        assert low <= value <= high
+    with (tmp_path / "images.csv").open() as file:
+        images = list(csv.DictReader(file))
+    assert len(images) == 200
+    assert "dice/pentagon" in images[0]
+    dice = [f"{100 * value:.1f}" for value in found["class_metrics"]["dice"]]
+    assert [rows[name][1].strip() for name in found["classes"]] == dice
+
+
+def test_a_run_keeps_the_weights_that_are_best_by_what_is_watched(config, tmp_path, capsys):
+    words = "--monitor precision/background --samples_every 1 --trainer.max_epochs 2"
+    assert smp_feedback(f"fit --config {config} --out {tmp_path} {words}") == 0
+    printed = capsys.readouterr().out
+    with (tmp_path / "csv/version_0/metrics.csv").open() as file:
+        scores = [float(row["val_precision/background"]) for row in csv.DictReader(file) if row["val_miou"]]
+    best = max(range(2), key=scores.__getitem__)
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == best
+    assert f"best: epoch {best + 1}, precision background {100 * scores[best]:.1f} on the validation" in printed
+    assert printed.splitlines()[-3] == f"next: smp-feedback test --run {tmp_path}"
+    assert printed.splitlines()[-1].split() == ["smp-feedback", "export", f"{tmp_path}/model", "model.onnx"]
 
 
 def test_test_scores_other_images(fitted, tmp_path, capsys):
@@ -174,7 +200,8 @@ def test_a_finished_run_resumed_stays_as_it_is(fitted):
 
 
 @pytest.mark.parametrize(
-    "word", ["model.lr 0.5", "model.feedback.steps 3", "data.augment none", "trainer.max_epochs 9"]
+    "word",
+    ["model.lr 0.5", "model.feedback.steps 3", "data.augment none", "trainer.max_epochs 9", "monitor val_dice"],
 )
 def test_a_run_goes_on_with_its_own_settings(word, fitted, capsys):
     before = (fitted / "config.yaml").read_text()
@@ -334,6 +361,11 @@ def test_a_wrong_loss_is_told_before_the_base_is_built(training, error, monkeypa
         ("fit --trainer.accelerator none", "trainer: "),
         ("fit --save_every 0", "save_every=0"),
         ("fit --early_stopping 0", "early_stopping=0"),
+        ("fit --monitor val_dicee", "No score to monitor is called 'val_dicee'. Did you mean 'val_dice'"),
+        ("fit --monitor precision/pentagn", "Did you mean 'val_precision/pentagon'"),
+        ("fit --monitor val_miou/look_3", "val_miou/look_2"),
+        ("fit --samples_every 0", "samples_every=0"),
+        ("test --bootstrap -1", "bootstrap=-1"),
         ("fit --seed -1", "seed=-1"),
         ("fit --model.backward per_step --trainer.accumulate_grad_batches 2", "per_step' does not accumulate"),
         ("fit --model.steps '[16, 8]'", "steps=[16, 8]: expected low <= high."),
@@ -382,6 +414,11 @@ def test_two_processes_train_and_score_as_one(config, tmp_path):
     alone = json.loads((tmp_path / "one/scores.json").read_text())
     assert alone["looks"] == pytest.approx([float(row[f"val_miou/look_{t}"]) for t in (1, 2)], abs=1e-6)
     assert alone["solved"] == pytest.approx([float(row[f"val_solved/look_{t}"]) for t in (1, 2)], abs=1e-6)
+    line = f"validate --run {tmp_path}/two --out {tmp_path}/both"
+    command = [sys.executable, "-m", "smp_feedback", *shlex.split(line)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "both/images.csv").read_text() == (tmp_path / "one/images.csv").read_text()
 
 
 @pytest.mark.sweep

@@ -1,0 +1,155 @@
+"""Counts image by image: what each image is worth, and how sure a score is when other images might have been drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smp_feedback.evaluation.confusion import Cells, count
+from smp_feedback.evaluation.distances import distances_of
+from smp_feedback.evaluation.metrics import DISTANCES, SOLVED, Counts, NamedMetric, of_classes, of_whole
+from smp_feedback.ops.reading import MULTILABEL
+
+PARTS = 4
+"""Hit, target, predicted and scored, as in `Counts`."""
+LEVEL = 0.95
+AT_ONCE = 2**22
+"""Weights that are in memory at once where images are drawn again."""
+
+
+def image_counts(cells: Cells, classes: int, task: str) -> Tensor:
+    """The counts of each image of a batch (B, 4, classes), whole numbers; nothing leaves the device.
+
+    >>> from smp_feedback.evaluation.confusion import cells_of
+    >>> image_counts(cells_of(torch.tensor([[3.0, 0.0]]), torch.tensor([1]), 2, None), 2, "classification").tolist()
+    [[[0, 0], [0, 1], [1, 0], [1, 1]]]
+    """
+    size, scored = len(cells.label), cells.scored
+    if task == MULTILABEL:
+        said, so = cells.said.bool() & scored, cells.label.bool() & scored
+        return torch.stack([part.flatten(2).sum(2) for part in (said & so, so, said, scored)], 1)
+    into = torch.zeros(PARTS, size * classes, dtype=torch.long, device=scored.device)
+    first = classes * torch.arange(size, device=scored.device).view(-1, *(1,) * (scored.ndim - 1))
+    for row, where, weight in zip(
+        into, (cells.label, cells.label, cells.said), (scored & cells.right, scored, scored), strict=False
+    ):
+        count(row, where + first, weight)
+    found = into.view(PARTS, size, classes).movedim(0, 1)
+    found[:, 3] = found[:, 1].sum(1, keepdim=True)
+    return found
+
+
+def counts_in(rows: Tensor, task: str) -> Counts:
+    """*rows* (..., 4, classes) as `Counts`."""
+    hit, target, predicted, scored = rows.double().unbind(-2)
+    return Counts(hit, target, predicted, scored, exclusive=task != MULTILABEL)
+
+
+@dataclass(frozen=True)
+class Images:
+    """All images that were scored, on the CPU.
+
+    Attributes:
+        counts: (N, 4, classes), as `image_counts` has them.
+        distances: (N, classes, 2), as `distances_of` has them; None where they were not measured.
+        task: What was answered.
+        ignore_index: What does not count.
+    """
+
+    counts: Tensor
+    distances: Tensor | None
+    task: str
+    ignore_index: int | None
+
+    def of_classes(self, metric: NamedMetric) -> Tensor:
+        """The metric of each class in each image (N, classes); NaN where a class does not count."""
+        if metric.distance:
+            assert self.distances is not None
+            return self.distances[..., DISTANCES.index(metric.name)].double()
+        return of_classes(metric, counts_in(self.counts, self.task), self.ignore_index)
+
+    def of_images(self, metric: NamedMetric) -> Tensor:
+        """The metric of each image (N,); NaN of one in which nothing counts."""
+        counts = counts_in(self.counts, self.task)
+        if metric.name == SOLVED:
+            share = counts.overall()
+            return torch.where(share.isnan(), share, (share == 1).double())
+        return self.of_classes(metric).nanmean(1) if metric.distance else of_whole(metric, counts, self.ignore_index)
+
+    def intervals(self, metrics: list[NamedMetric], draws: int, seed: int = 0) -> Mapping[str, tuple[float, float]]:
+        """The 95 % percentile interval of each metric of the whole, over *draws* drawings of as many images.
+
+        Images are drawn with replacement, and their counts added up anew: what the score would have been, had other
+        images of the kind been looked at. NaN where a drawing has no value.
+        """
+        drawn: dict[str, list[Tensor]] = {metric.name: [] for metric in metrics}
+        kept = self._scored()
+        rng, count = np.random.default_rng(seed), len(kept.counts)
+        at_once = max(1, AT_ONCE // count)
+        for begin in range(0, draws, at_once):
+            size = min(at_once, draws - begin)
+            weights = torch.from_numpy(rng.multinomial(count, np.full(count, 1 / count), size)).double()
+            for metric in metrics:
+                drawn[metric.name].append(kept._drawn(metric, weights))
+        tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
+        ends = {name: torch.cat(values).quantile(tails).tolist() for name, values in drawn.items()}
+        return {name: (low, high) for name, (low, high) in ends.items()}
+
+    def _scored(self) -> Images:
+        """Those in which something is scored."""
+        kept = self.counts[:, -1].sum(1) > 0
+        distances = None if self.distances is None else self.distances[kept]
+        return replace(self, counts=self.counts[kept], distances=distances)
+
+    def _drawn(self, metric: NamedMetric, weights: Tensor) -> Tensor:
+        """The metric (R,) of the images with these *weights* (R, N)."""
+        if metric.name == SOLVED:
+            return _mean(weights, self.of_images(metric)[:, None])[:, 0]
+        if metric.distance:
+            return _mean(weights, self.of_classes(metric)).nanmean(1)
+        summed = (weights @ self.counts.double().flatten(1)).view(len(weights), *self.counts.shape[1:])
+        return of_whole(metric, counts_in(summed, self.task), self.ignore_index)
+
+
+class EachImageTally:
+    """Counts each image by itself, in the order in which they come; nothing leaves the device, but for distances.
+
+    Args:
+        classes: Number of classes.
+        ignore_index: Label that is not counted.
+        task: ``segmentation``, ``multilabel`` or ``classification``.
+        distances: Whether to measure distances, too, see `distances_of`.
+    """
+
+    def __init__(self, classes: int, ignore_index: int | None, task: str, *, distances: bool = False) -> None:
+        self.classes, self.ignore_index, self.task, self.measures = classes, ignore_index, task, distances
+        self.counts: list[Tensor] = []
+        self.distances: list[Tensor] = []
+
+    def add(self, cells: Cells) -> None:
+        """Count one batch."""
+        self.counts.append(image_counts(cells, self.classes, self.task))
+        if self.measures:
+            self.distances.append(distances_of(cells, self.classes, self.ignore_index, self.task))
+
+    def images(self) -> Images:
+        """All that were counted."""
+        distances = torch.cat(self.distances) if self.measures else None
+        return Images(torch.cat(self.counts).cpu(), distances, self.task, self.ignore_index)
+
+
+def mean_distances(distances: Tensor) -> Tensor:
+    """Of each class the mean over images that have it (classes, 2); NaN without any."""
+    return distances.double().nanmean(0)
+
+
+def _mean(weights: Tensor, values: Tensor) -> Tensor:
+    """The weighted mean (R, K) of what is a number among *values* (N, K)."""
+    there = values.isfinite().double()
+    whole = weights @ there
+    return torch.where(whole > 0, (weights @ values.nan_to_num(0.0)) / whole, math.nan)
