@@ -392,6 +392,25 @@ def test_a_look_moves_with_all_that_it_holds():
     )
 
 
+def test_a_copied_look_has_tensors_of_its_own_and_the_model_of_the_first():
+    model = closed()
+    step = looked(model, FRAMES[:3])[-1].reset(FIRST)
+    copied, again = copy.deepcopy([step, step])
+    assert copied is again
+    assert copied._answer.__self__ is model
+    for ours, theirs in ((copied.state, step.state), (copied.looks, step.looks)):
+        assert torch.equal(ours, theirs)
+        assert ours.data_ptr() != theirs.data_ptr()
+    assert copied.beginnings.looks.tolist() == step.beginnings.looks.tolist()
+    expected = model.look(FRAMES[3], step)
+    for name in ("logits", "state", "change", "looks"):
+        assert torch.equal(getattr(model.look(FRAMES[3], copied), name), getattr(expected, name))
+    with torch.no_grad():
+        copied.state.zero_()
+    assert torch.equal(model.look(FRAMES[3], step).logits, expected.logits)
+    assert step.state.grad_fn is not None, "a look in a graph is copied, too"
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("file", ["torch", "safetensors"])
 def test_a_saved_look_goes_on_to_the_bit(file, tmp_path):
