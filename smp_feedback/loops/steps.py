@@ -27,7 +27,8 @@ class Step:
     Attributes:
         index: The step, from 0; of a call that goes on from another, from where that one ended.
         size: Height and width of the image.
-        beginnings: When each stream of the batch began; None where all did with the first look.
+        beginnings: When each stream of the batch began, as its looks count it: later, of one that has stopped by
+            itself; None where all did with the first look.
     """
 
     index: int

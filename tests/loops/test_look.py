@@ -288,6 +288,27 @@ def test_a_reset_between_looks_of_one_call_is_kept_through_it_and_with_a_rule_of
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("norm", "tau"), [("a row a step", 2.0), ("of the image", 3.0)])
+@pytest.mark.parametrize("tolerance", [None, 0.06])
+def test_images_that_stopped_after_looks_of_their_own_go_on_as_each_would_alone(norm, tau, tolerance):
+    """By the statistics of its own next look, however many the slowest of the batch has had."""
+    model = closed(norm, steps=12, dynamics="leaky", tau=tau, tolerance=tolerance)
+    rule = smpf.until_settled(2, at_most=12) if tolerance is None else 12
+    *_, together = model.iterate(IMAGE, rule)
+    assert len(set(together.looks.tolist())) > 1, "nothing was tested"
+    before, alone = together, []
+    for i in range(3):
+        *_, one = model.iterate(IMAGE[i : i + 1], rule)
+        alone.append(one)
+    for frame in FRAMES[1:4]:
+        before = model.look(frame, before)
+        alone = [model.look(frame[i : i + 1], one) for i, one in enumerate(alone)]
+        for name in ("logits", "looks", "change"):
+            expected = torch.cat([getattr(one, name) for one in alone])
+            torch.testing.assert_close(getattr(before, name), expected, rtol=1e-9, atol=1e-10, msg=name)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("norm", ["a row a step", "one row"])
 def test_a_drawn_first_state_is_drawn_for_who_begins(norm):
     model = closed(norm, init_std=0.5)
