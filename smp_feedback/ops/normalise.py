@@ -37,7 +37,16 @@ def normaliser(norm: str | int, channels: int, field: str = "norm") -> Normalise
     groups = {"layer": 1, "instance": channels}.get(norm, norm) if isinstance(norm, str) else norm
     if not isinstance(groups, int) or channels % groups:
         raise InvalidValue(f"{field}={norm!r}: expected groups that divide the {channels} channels of this state.")
-    return functools.partial(F.group_norm, num_groups=groups)
+    return functools.partial(_group_norm, groups=groups)
+
+
+def _group_norm(x: Tensor, groups: int) -> Tensor:
+    """Over channels and space of each group.
+
+    Laid out channels first, whatever *x* is: of channels-last maps, as transformers make them, torch computes the
+    variance on a CPU as the mean of squares less the squared mean, of which little is left where a map is nearly even.
+    """
+    return F.group_norm(x.contiguous(), groups)
 
 
 def per_pixel(x: Tensor, eps: float = 1e-5, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
