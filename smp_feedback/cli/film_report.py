@@ -12,8 +12,13 @@ from smp_feedback.training.film_answers import Answered, FilmAnswers
 from smp_feedback.training.film_masks import FilmMasks
 
 
-def about(answers: FilmAnswers) -> str:
-    """How frames are answered, in a line."""
+def about(answers: FilmAnswers, precision: object = None) -> str:
+    """How frames are answered, in a line; in which *precision*, where that is not the model's own."""
+    said = _way(answers)
+    return said if precision is None else f"{said}, in {precision}"
+
+
+def _way(answers: FilmAnswers) -> str:
     if answers.carries:
         cuts = "never begins anew" if answers.reset is None else f"begins anew at cuts (reset={answers.reset})"
         return f"one look a frame: the state goes on, and {cuts}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
+from lightning.pytorch.plugins.precision import Precision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -56,6 +58,8 @@ class FilmAnswers:
             them, ``never`` goes on; None is ``auto`` where the model has learned it.
         steps: How often to look at each frame, of a model that carries nothing.
         device: Where it runs.
+        precision: Lightning's, such as that of ``trainer.precision_plugin``, which is an answer's as it is an image's;
+            None is the model's own.
 
     Attributes:
         carries: Whether a frame goes on from the one before.
@@ -73,8 +77,12 @@ class FilmAnswers:
         reset: str | None = None,
         steps: Looks | None = None,
         device: torch.device | str = "cpu",
+        precision: Precision | None = None,
     ) -> None:
         self.model = looping_in(model).to(device).eval()
+        self.context: Callable[[], AbstractContextManager[Any]] = nullcontext
+        if precision is not None:
+            self.model, self.context = cast(Any, precision.convert_module(self.model)), precision.forward_context
         self.config, self.device, self.steps = given_config(model).config, torch.device(device), steps
         self.dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
         if self.config.task == CLASSIFICATION:
@@ -123,10 +131,11 @@ class FilmAnswers:
 
     def _look(self, image: Tensor, before: Step | None) -> tuple[Step | None, Tensor]:
         model: Any = self.model
-        if self.carries:
-            step = model.look(image, before, reset=self.reset)
-            return step, step.logits
-        answer = model(image) if self.steps is None else model(image, steps=self.steps)
+        with self.context():
+            if self.carries:
+                step = model.look(image, before, reset=self.reset)
+                return step, step.logits
+            answer = model(image) if self.steps is None else model(image, steps=self.steps)
         return None, answer[0] if isinstance(answer, tuple) else answer
 
     def _labels(self, logits: Tensor, size: Size) -> Tensor:

@@ -21,7 +21,7 @@ import av
 import smp_feedback as smpf
 from smp_feedback.cli import films
 from smp_feedback.cli.main import main
-from smp_feedback.data import VideoFrames
+from smp_feedback.data import VideoFrames, write_video
 from smp_feedback.data.films import webcam
 from smp_feedback.ops.reading import labels_of
 from smp_feedback.training.film_answers import FilmAnswers
@@ -118,6 +118,16 @@ def test_masks_of_a_film_are_those_of_look_on_its_normalised_frames(kept, tmp_pa
     shape = " x ".join(map(str, state.shape))
     assert f"state: {shape}, {4 * state.numel() / 1e6:.3g} MB" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["masks", "out.mp4"]
+
+
+def test_a_film_keeps_its_times_and_the_shape_of_its_pixels(kept, tmp_path):
+    times = [0, 0.04, 0.08, 0.4, 0.44, 1.0]
+    frames = torch.from_numpy(pictures(6)).permute(0, 3, 1, 2)
+    path = write_video(tmp_path / "in.mp4", frames, 25, times=times, pixel=Fraction(4, 3))
+    assert predicted(kept, "--video", path, "--out", tmp_path / "out.mp4") == 0
+    written = VideoFrames(tmp_path / "out.mp4")
+    assert [float(time) for time in written.times] == pytest.approx(times)
+    assert written.pixel == Fraction(4, 3)
 
 
 def test_answers_are_shown_over_their_frames(kept, tmp_path):
@@ -238,6 +248,28 @@ def looked_in(model, frames, dtype):
             yield step.logits
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true", "32-true"])
+def test_a_film_is_answered_in_the_precision_that_is_asked_for_as_images_are(precision, kept, tmp_path, capsys):
+    """So a run that was trained in bfloat16 answers in it, of which its settings tell."""
+    told = ["--video", kept / "in.mp4", "--out", tmp_path / "o.mp4", "--masks", tmp_path / "masks", "--frames", 3]
+    assert predicted(kept, *told, "--trainer.precision", precision) == 0
+    assert f"never begins anew, in {precision}" in capsys.readouterr().out
+    model = smpf.from_pretrained(kept / "model").to(DTYPES[precision])
+    step, frames = None, read(kept / "in.mp4")[:3]
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+        for frame, mask in zip(frames, labels_in(tmp_path / "masks"), strict=True):
+            step = model.look(model.preprocess(frame)[None].to(DTYPES[precision]), step)
+            assert torch.equal(mask, labels_of(step.logits)[0])
+
+
+DTYPES = {
+    "bf16-mixed": torch.float32,
+    "bf16-true": torch.bfloat16,
+    "64-true": torch.float64,
+    "32-true": torch.float32,
+}
+
+
 @torch.no_grad()
 def test_of_a_long_film_a_few_frames_are_in_memory():
     alive, most = weakref.WeakSet(), 0
@@ -328,7 +360,6 @@ def test_a_camera_is_called_as_its_system_calls_it(system, name, called, monkeyp
         (["--out", "{kept}/in.mp4/out.mp4"], "--out: {kept}/in.mp4 is a file; expected a folder to write to"),
         (["--masks", "{kept}/in.mp4"], "--masks: {kept}/in.mp4 is a file; expected a folder to write to"),
         (["--masks", "{tmp}/out.mp4"], "is the film --out itself: give a folder"),
-        (["--trainer.precision", "bf16-mixed"], "a film is answered in the model's own; leave it out"),
         (["--video", "{kept}/not.mp4"], "expected a video file"),
         (["--run", "{kept}/decay", "--reset", "0.5"], "the model begins anew with every frame; leave it out"),
     ],
