@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import random
 import signal
+import time
 import weakref
 from fractions import Fraction
 
@@ -231,6 +234,33 @@ def test_what_fails_half_way_leaves_what_was_there(kept, tmp_path, monkeypatch, 
     assert predicted(kept, "--video", kept / "in.mp4", "--out", out) == 2
     assert "the card is gone" in capsys.readouterr().err
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("out.mp4", b"old")]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the child is a fork, which costs no second import")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_who_is_killed_at_any_moment_leaves_no_half_written_file(kept, tmp_path):
+    path = film(tmp_path / "in.mp4", pictures(150))
+    out, masks = tmp_path / "out" / "out.mp4", tmp_path / "masks"
+    out.parent.mkdir()
+    out.write_bytes(b"old")
+    moments = random.Random(5)
+    for _ in range(3):
+        for mask in masks.glob("*"):
+            mask.unlink()
+        child = os.fork()
+        if not child:  # threads of the parent's are not here, and none may be waited for
+            torch.set_num_threads(1)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os._exit(predicted(kept, "--video", path, "--out", out, "--masks", masks))
+        begun, wanted = time.monotonic(), moments.randint(1, 60)
+        while len(list(masks.glob("*.png"))) < wanted and time.monotonic() < begun + 60:
+            time.sleep(moments.random() / 1000)
+        os.kill(child, signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it had ended before: nothing was tested"
+        assert out.read_bytes() == b"old"
+        for mask in masks.glob("[!.]*"):
+            assert Image.open(mask).convert("P").size == (32, 24), "whole, or it could not be read"
+        assert [one.name for one in out.parent.glob("[!.]*")] == ["out.mp4"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
