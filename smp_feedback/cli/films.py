@@ -87,7 +87,7 @@ def predict_film(args: Any, made: Any) -> None:
     out = destination(args)
     with source_of(args) as source:
         answers = answers_of(args, made)
-        say(about(answers, made.trainer.precision))
+        say(about(answers))
         tally, masks = FilmSummary(answers), masks_of(args, source, answers.config, out)
         bar = progress_bar("frames", source.length, wanted=made.trainer.enable_progress_bar is not False)
         with interruptible(source.endless) as frames_of, bar as advance:

@@ -13,6 +13,7 @@ from lightning.pytorch.plugins.precision import Precision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smp_feedback.data.files import by
 from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.exporting.serving import stride_of
 from smp_feedback.loops.base import FeedbackModel
@@ -64,6 +65,7 @@ class FilmAnswers:
     Attributes:
         carries: Whether a frame goes on from the one before.
         reset: What was settled for *reset*, as ``model.look`` takes it.
+        precision: What it answers in, in Lightning's words; None is the model's own.
 
     Raises:
         InvalidValue: For what cannot be meant, before any work.
@@ -81,6 +83,7 @@ class FilmAnswers:
     ) -> None:
         self.model = looping_in(model).to(device).eval()
         self.context: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self.precision = None if precision is None else str(precision.precision)  # which another may stand for
         if precision is not None:
             self.model, self.context = cast(Any, precision.convert_module(self.model)), precision.forward_context
         self.config, self.device, self.steps = given_config(model).config, torch.device(device), steps
@@ -116,12 +119,19 @@ class FilmAnswers:
             frames: (C, H, W), bytes, or floating point in [0, 1].
 
         Raises:
-            InvalidInput: If the model cannot read them.
+            InvalidInput: If the model cannot read them, or they are of several sizes, and none was said for all.
         """
         step: Step | None = None
         ready: Preprocess | None = None
-        for frame in frames:
+        size: Size | None = None
+        for count, frame in enumerate(frames):
             ready = self._preprocess(frame) if ready is None else ready
+            size = size_of(frame) if size is None else size
+            if self.config.size is None and size_of(frame) != size:
+                raise InvalidInput(
+                    f"Frame {count} has {by(size_of(frame))} pixels, those before it {by(size)}: expected a film of "
+                    "one size; size (--data.size) resizes all."
+                )
             begun = perf_counter()
             with torch.inference_mode():
                 image = ready(frame.to(self.device))[None].to(self.dtype)

@@ -26,6 +26,7 @@ from smp_feedback.cli import films
 from smp_feedback.cli.main import main
 from smp_feedback.data import VideoFrames, write_video
 from smp_feedback.data.films import webcam
+from smp_feedback.errors import InvalidInput
 from smp_feedback.ops.reading import labels_of
 from smp_feedback.training.film_answers import FilmAnswers
 
@@ -300,6 +301,16 @@ DTYPES = {
 }
 
 
+def test_frames_of_several_sizes_are_refused_unless_one_is_said():
+    frames = [torch.rand(3, 24, 32), torch.rand(3, 24, 32), torch.rand(3, 20, 32)]
+    answers = FilmAnswers(make()).answers(frames)
+    next(answers), next(answers)
+    with pytest.raises(InvalidInput, match=r"Frame 2 has 20 x 32 pixels, those before it 24 x 32: expected a film of"):
+        next(answers)
+    sizes = [tuple(one.labels.shape) for one in FilmAnswers(make(), size=(16, 16)).answers(frames)]
+    assert sizes == [(24, 32), (24, 32), (20, 32)]
+
+
 @torch.no_grad()
 def test_of_a_long_film_a_few_frames_are_in_memory():
     alive, most = weakref.WeakSet(), 0
@@ -391,6 +402,7 @@ def test_a_camera_is_called_as_its_system_calls_it(system, name, called, monkeyp
         (["--masks", "{kept}/in.mp4"], "--masks: {kept}/in.mp4 is a file; expected a folder to write to"),
         (["--masks", "{tmp}/out.mp4"], "is the film --out itself: give a folder"),
         (["--video", "{kept}/not.mp4"], "expected a video file"),
+        (["--video", "{kept}/model"], "model is a folder: expected a video file; frames in a folder are --images DIR"),
         (["--run", "{kept}/decay", "--reset", "0.5"], "the model begins anew with every frame; leave it out"),
     ],
 )

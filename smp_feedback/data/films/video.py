@@ -58,6 +58,11 @@ class VideoFrames:
         self.path = as_path("path", path)
         if reader is not None:
             check_choice("reader", reader, (TORCHCODEC, PYAV))
+        if self.path.is_dir():
+            raise InvalidValue(
+                f"{self.path} is a folder: expected a video file; frames in a folder are --images DIR --film true of "
+                "predict, or open_dataset('folder', films='folder')."
+            )
         if not self.path.is_file():
             raise InvalidValue(f"{self.path}: expected a video file; {absent(self.path)}")
         with opened(self.path) as (container, stream):
