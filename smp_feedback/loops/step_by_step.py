@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,8 +58,11 @@ class StepByStep(ClosedLoop):
         return self._as_steps(self._turns(x, told, share=reusable), size_of(x), told.before)
 
     def _as_steps(self, turns: Iterator[tuple[int, Turned]], size: Size, begun: Step | None = None) -> Iterator[Step]:
-        before, counted = (None, 0) if begun is None else begun.found()
-        began = None if begun is None else begun.beginnings
+        counted: Any = 0
+        before = began = None
+        if begun is not None:
+            before, counted = begun.found()
+            began = begun.beginnings
         for t, turned in turns:
             looks = turned.looks
             if looks is not None:  # images stop by themselves, and each goes on from looks of its own number
