@@ -44,7 +44,7 @@ class GroupForBatch(nn.GroupNorm):
     def forward(self, x: Any) -> Any:
         """(B, C, ...) -> (B, C, ...)."""
         # functional.group_norm refuses a group of one value, in batches of one image alone (in PAN)
-        return self.after(torch.group_norm(x.contiguous(), self.num_groups, self.weight, self.bias, self.eps))
+        return self.after(torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps))
 
 
 class PixelForSpace(nn.Module):

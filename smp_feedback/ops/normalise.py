@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from smp_feedback.errors import InvalidValue
+from smp_feedback.ops.maps import laid_out_as
 
 Normalise = Callable[[Tensor], Tensor]
 
@@ -41,12 +42,12 @@ def normaliser(norm: str | int, channels: int, field: str = "norm") -> Normalise
 
 
 def _group_norm(x: Tensor, groups: int) -> Tensor:
-    """Over channels and space of each group.
+    """Over channels and space of each group, laid out as *x*.
 
-    Laid out channels first, whatever *x* is: of channels-last maps, as transformers make them, torch computes the
+    Computed channels first: of channels-last maps, as transformers make them, torch computes the
     variance on a CPU as the mean of squares less the squared mean, of which little is left where a map is nearly even.
     """
-    return F.group_norm(x.contiguous(), groups)
+    return laid_out_as(F.group_norm(x.contiguous(), groups), x)
 
 
 def per_pixel(x: Tensor, eps: float = 1e-5, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:

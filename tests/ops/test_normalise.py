@@ -67,6 +67,7 @@ def test_of_nearly_even_maps_it_is_as_exact_however_they_lie_in_memory(norm, for
     exact = (each - each.mean(-1, keepdim=True)) / (each.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
     found = normaliser(norm, 4)(x.to(memory_format=form))
     assert (found - exact.view(x.shape)).abs().max() < 2e-5
+    assert found.is_contiguous(memory_format=form)
 
 
 def test_a_pixel_of_zeros_stays_zero_and_has_a_gradient():
