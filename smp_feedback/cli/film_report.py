@@ -13,7 +13,12 @@ from smp_feedback.training.film_masks import FilmMasks
 
 
 def about(answers: FilmAnswers) -> str:
-    """How frames are answered, in a line."""
+    """How frames are answered, in a line; in which precision, where that is not the model's own."""
+    said = _way(answers)
+    return said if answers.precision is None else f"{said}, in {answers.precision}"
+
+
+def _way(answers: FilmAnswers) -> str:
     if answers.carries:
         cuts = "never begins anew" if answers.reset is None else f"begins anew at cuts (reset={answers.reset})"
         return f"one look a frame: the state goes on, and {cuts}"
@@ -62,7 +67,7 @@ class FilmSummary:
             raise InvalidValue("The film has no frame: nothing to answer.")
         each = 1000 * self.model_seconds / self.frames
         pace = f"{self.frames / self.seconds:.1f} frames per second, reading and writing included"
-        yield f"{self.frames} frames, {pace}; {each:.1f} ms a frame in the model"
+        yield f"{self.frames} frame{'s' * (self.frames != 1)}, {pace}; {each:.1f} ms a frame in the model"
         step = self.last.step
         if step is not None:
             size = step.state.numel() * step.state.element_size() / 1e6

@@ -22,6 +22,8 @@ class Source(NamedTuple):
     Attributes:
         frames: Makes them, (C, H, W) each, for a model of this config; read when they are asked for.
         rate: Frames a second.
+        times: When each is shown, in seconds, where that is not so many a second; asked for after its frame.
+        pixel: How wide a pixel is shown, over how high.
         length: How many there are, as far as that is known.
         names: What they are called, where they are files.
         endless: Whether there are always more.
@@ -32,6 +34,8 @@ class Source(NamedTuple):
     length: int | None = None
     names: list[str] | None = None
     endless: bool = False
+    times: Iterable[Fraction] | None = None
+    pixel: Fraction = Fraction(1)
 
 
 @contextmanager
@@ -45,7 +49,8 @@ def source_of(args: Any) -> Iterator[Source]:
     if args.camera is not None:
         camera = Webcam(args.camera)
         try:
-            yield Source(lambda _: camera, camera.rate, count, endless=True)
+            times = iter(lambda: camera.times.popleft(), None)  # there is one whenever there is a frame
+            yield Source(lambda _: camera, camera.rate, count, endless=True, times=times)
         finally:
             camera.close()
     elif args.video is not None:
@@ -64,4 +69,4 @@ def of_video(path: str, most: int | None) -> Source:
     """The film in the file at *path*."""
     film = VideoFrames(path)
     count = film.length if most is None or film.length is None else min(most, film.length)
-    return Source(lambda _: film, film.fps, count)
+    return Source(lambda _: film, film.fps, count, times=film.times, pixel=film.pixel)

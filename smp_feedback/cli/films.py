@@ -31,6 +31,7 @@ from smp_feedback.ops.reading import MULTILABEL
 from smp_feedback.training.film_answers import Answered, FilmAnswers, threshold
 from smp_feedback.training.film_masks import FilmMasks
 from smp_feedback.training.run_folder import free_folder
+from smp_feedback.training.trainer import build_trainer
 
 SOURCES = ("video", "camera", "film")
 OF_FILMS = ("masks", "reset", "frames")
@@ -85,10 +86,6 @@ def is_film(args: Any) -> bool:
 def predict_film(args: Any, made: Any) -> None:
     """Answer a film; *made* are the settings of *args* with their classes made."""
     out = destination(args)
-    if made.trainer.precision is not None:
-        raise InvalidValue(
-            f"--trainer.precision {made.trainer.precision}: a film is answered in the model's own; leave it out."
-        )
     with source_of(args) as source:
         answers = answers_of(args, made)
         say(about(answers))
@@ -99,7 +96,8 @@ def predict_film(args: Any, made: Any) -> None:
             seen = tally.counted(answers.answers(frames), masks, advance)
             if source.names is None:
                 out.parent.mkdir(parents=True, exist_ok=True)
-                write_video(out, (drawn(one, answers.config.task) for one in seen), source.rate)
+                over = (drawn(one, answers.config.task) for one in seen)
+                write_video(out, over, source.rate, times=source.times, pixel=source.pixel)
             else:
                 collections.deque(seen, maxlen=0)
     for line in (*tally.lines(), f"wrote {out}", *([f"wrote {args.masks}"] if args.masks else [])):
@@ -110,7 +108,21 @@ def answers_of(args: Any, made: Any) -> FilmAnswers:
     """What answers, of the model that is asked for."""
     size = None if made.data.size is None else height_width(made.data.size, least=1)
     told: dict[str, Any] = {"size": size, "reset": args.reset, "steps": args.steps}
-    return FilmAnswers(predicting.model_of(made), device=device_of(made.trainer.accelerator), **told)
+    device = device_of(made.trainer.accelerator)
+    precision = precision_of(made.trainer.precision, device)
+    return FilmAnswers(predicting.model_of(made), device=device, precision=precision, **told)
+
+
+def precision_of(told: Any, device: str) -> Any:
+    """What Lightning does to be as precise as it is *told*, for a run's images and so for its films.
+
+    Raises:
+        InvalidValue: If it cannot.
+    """
+    if told is None:
+        return None
+    settings = {"accelerator": device, "devices": 1, "precision": told, "enable_progress_bar": False}
+    return build_trainer(settings).precision_plugin
 
 
 def masks_of(args: Any, source: Source, config: DataConfig, out: Path) -> FilmMasks | None:

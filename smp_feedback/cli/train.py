@@ -122,8 +122,9 @@ def in_short(data: PairsModule) -> list[str]:
     """What is trained on and scored, in lines; said, and so looked at, by one process alone."""
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return []
-    frames = {"train": frames_of(data.train), "val": data.val}
-    return [*data_summary(frames), *clips_told(frames, data.clip, data.clip_stride)]
+    splits = {"train": data.train, "val": data.val}
+    frames = {name: frames_of(dataset) for name, dataset in splits.items()}
+    return [*data_summary(frames), *clips_told(splits, data.clip, data.clip_stride)]
 
 
 def score(verb: str, parser: ArgumentParser, args: Any) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, SupportsIndex, cast
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from smp_feedback.data.items import Item, checked_index, inherited, item_name, parts_of, source
-from smp_feedback.errors import InvalidType
+from smp_feedback.errors import DataWarning, InvalidInput, InvalidType
 
 Films = tuple[range | tuple[int, ...], ...]
 """Of each film the indices of its frames, in order."""
@@ -49,6 +50,42 @@ def _joined(parts: Any) -> Films | None:
         films += [tuple(start + frame for frame in film) for film in found]
         start += len(part)
     return tuple(films)
+
+
+def check_frames(dataset: Any, films: Films) -> None:
+    """The frames of *films* are items of *dataset*.
+
+    Raises:
+        InvalidInput: If some are not, with the first.
+    """
+    for number, film in enumerate(films):
+        if beyond := [frame for frame in film if not 0 <= frame < len(dataset)]:
+            raise InvalidInput(
+                f"films of {type(dataset).__name__}: film {number} has frame {beyond[0]}, and there are {len(dataset)} "
+                "items: expected places from 0 on."
+            )
+
+
+def say_outside(dataset: Any, films: Films, left: str, stacklevel: int = 3) -> None:
+    """Warn of the items of *dataset* that are in none of *films*, and so are *left*, such as ``not scored``.
+
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     say_outside("abcdef", (range(2), (3,)), "not scored")
+    >>> str(said[0].message)
+    '3 of 6 frames of str are in no film, and not scored; the first is item 2.'
+    """
+    inside = {frame for film in films for frame in film}
+    outside = [frame for frame in range(len(dataset)) if frame not in inside]
+    if outside:
+        what = "frame" if len(dataset) == 1 else "frames"
+        be = "is" if len(outside) == 1 else "are"
+        warnings.warn(
+            f"{len(outside)} of {len(dataset)} {what} of {type(dataset).__name__} {be} in no film, and {left}; the "
+            f"first is {item_name(dataset, outside[0])}.",
+            DataWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def places_in_films(films: Films) -> dict[int, tuple[int, int]]:

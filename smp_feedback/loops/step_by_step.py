@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from smp_feedback.config.base import GradientFlow, LoopConfig
 from smp_feedback.config.stopping import UntilSettled
 from smp_feedback.errors import InvalidValue, SurgeryError
+from smp_feedback.loops.beginnings import Beginnings
 from smp_feedback.loops.call import Looks, Told, check_evaluating, check_number_of_looks, flow_of
 from smp_feedback.loops.steps import Step
 from smp_feedback.loops.unroll import Share, Turned, reusable
@@ -56,18 +58,19 @@ class StepByStep(ClosedLoop):
         return self._as_steps(self._turns(x, told, share=reusable), size_of(x), told.before)
 
     def _as_steps(self, turns: Iterator[tuple[int, Turned]], size: Size, begun: Step | None = None) -> Iterator[Step]:
-        if begun is None:
-            before = None
-            for t, turned in turns:
-                yield self._step(t, size, turned, before)
-                before = turned.state
-            return
-        before, counted = begun.found()
+        counted: Any = 0
+        before = began = None
+        if begun is not None:
+            before, counted = begun.found()
+            began = begun.beginnings
         for t, turned in turns:
-            new = t - begun.index if turned.looks is None else turned.looks
-            yield replace(
-                self._step(t, size, turned._replace(looks=counted + new), before), beginnings=begun.beginnings
-            )
+            looks = turned.looks
+            if looks is not None:  # images stop by themselves, and each goes on from looks of its own number
+                looks = counted + looks
+                began = Beginnings(t + 1 - looks)
+            elif begun is not None:
+                looks = counted + (t - begun.index)
+            yield replace(self._step(t, size, turned._replace(looks=looks), before), beginnings=began)
             before = turned.state
 
     def _step(self, t: int, size: Size, turned: Turned, before: Tensor | None) -> Step:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -27,7 +27,8 @@ class Step:
     Attributes:
         index: The step, from 0; of a call that goes on from another, from where that one ended.
         size: Height and width of the image.
-        beginnings: When each stream of the batch began; None where all did with the first look.
+        beginnings: When each stream of the batch began, as its looks count it: later, of one that has stopped by
+            itself; None where all did with the first look.
     """
 
     index: int
@@ -96,6 +97,12 @@ class Step:
         if not where.is_floating_point:
             raise InvalidValue(f"{where}: a state holds real numbers; expected a floating-point dtype or a device.")
         return self._map(lambda x: x.to(where) if x.is_floating_point() else x)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same look with tensors of its own, in the same graph; the model that answers is no part of it."""
+        alone = self._map(lambda x: memo.setdefault(id(x), x.clone()))
+        began = self.beginnings
+        return alone if began is None else replace(alone, beginnings=Beginnings(began.looks.clone()))
 
     def reset(self, mask: Tensor) -> Self:
         """The same look, after which some streams of the batch begin anew: as if the next one were their first.

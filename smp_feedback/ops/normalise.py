@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from smp_feedback.errors import InvalidValue
+from smp_feedback.ops.maps import laid_out_as
 
 Normalise = Callable[[Tensor], Tensor]
 
@@ -37,7 +38,16 @@ def normaliser(norm: str | int, channels: int, field: str = "norm") -> Normalise
     groups = {"layer": 1, "instance": channels}.get(norm, norm) if isinstance(norm, str) else norm
     if not isinstance(groups, int) or channels % groups:
         raise InvalidValue(f"{field}={norm!r}: expected groups that divide the {channels} channels of this state.")
-    return functools.partial(F.group_norm, num_groups=groups)
+    return functools.partial(_group_norm, groups=groups)
+
+
+def _group_norm(x: Tensor, groups: int) -> Tensor:
+    """Over channels and space of each group, laid out as *x*.
+
+    Computed channels first: of channels-last maps, as transformers make them, torch computes the
+    variance on a CPU as the mean of squares less the squared mean, of which little is left where a map is nearly even.
+    """
+    return laid_out_as(F.group_norm(x.contiguous(), groups), x)
 
 
 def per_pixel(x: Tensor, eps: float = 1e-5, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:

@@ -16,25 +16,35 @@ def frames_of(dataset: Any) -> Any:
 
 
 def clips_told(datasets: Mapping[str, Any], clip: int | None, stride: int = 1) -> list[str]:
-    """A line on the clips and films of *datasets*, frames by the names of their splits; none of images.
+    """A line on the clips and films of *datasets*, by the names of their splits; none of images.
+
+    Frames to train on are said as the clips that are made of them; of `Clips` that are there already, theirs count.
 
     >>> from smp_feedback.data import MovingShapes
-    >>> clips_told({"train": MovingShapes(count=20), "val": MovingShapes("val", count=64)}, clip=6, stride=2)
-    ['train: 4 clips of 6 frames, of 3 films of 4 to 8 (1 shorter, left out); val: 2 films of 32, one look a frame']
+    >>> clips_told({"train": MovingShapes(count=20), "val": MovingShapes("val", count=64)}, clip=8, stride=2)
+    ['train: 2 clips of 8 frames, of 3 films of 4 to 8 (1 shorter, left out); val: 2 films of 32, one look a frame']
+    >>> clips_told({"train": Clips(MovingShapes(count=16), length=3, every=3)}, clip=3)
+    ['train: 4 clips of 3 frames that are 3 apart, of 2 films of 8']
     """
     if clip is None:
         return []
     said = []
     for name, dataset in datasets.items():
-        if (films := films_of(dataset)) is not None:
-            said.append(f"{name}: {_clips(films, clip, stride) if name == TRAIN else _whole(films)}")
+        if (films := films_of(frames_of(dataset))) is not None:
+            clips = name == TRAIN or isinstance(dataset, Clips)
+            said.append(f"{name}: {_clips(films, dataset, clip, stride) if clips else _whole(films)}")
     return ["; ".join(said)] if said else []
 
 
-def _clips(films: Films, clip: int, stride: int) -> str:
-    short = sum(len(film) < clip for film in films)
+def _clips(films: Films, dataset: Any, clip: int, stride: int) -> str:
+    every = 1
+    if isinstance(dataset, Clips):
+        clip, stride, every = dataset.length, dataset.stride, dataset.every
+    span = (clip - 1) * every + 1
+    short = sum(len(film) < span for film in films)
     left = f" ({short} shorter, left out)" if short else ""
-    return f"{len(windows(films, clip, stride))} clips of {clip} frames, of {_of(films)}{left}"
+    apart = f" that are {every} apart" if every > 1 else ""
+    return f"{len(windows(films, clip, stride, every))} clips of {clip} frames{apart}, of {_of(films)}{left}"
 
 
 def _whole(films: Films) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from smp_feedback.checks import check_choice, check_whole
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.items import checked_int
-from smp_feedback.data.wrapped import films_of
+from smp_feedback.data.wrapped import films_of, say_outside
 from smp_feedback.errors import InvalidValue
 from smp_feedback.training.facts import AUTO
 
@@ -77,6 +77,9 @@ def check_films(dataset: Any, name: str, clip: int, *, training: bool = False) -
 
     Raises:
         InvalidValue: If it has none, with what has.
+
+    Warns:
+        DataWarning: If frames are in no film, of a dataset to score; clips say so themselves.
     """
     if dataset is None:
         return
@@ -88,6 +91,8 @@ def check_films(dataset: Any, name: str, clip: int, *, training: bool = False) -
         )
     if training and (longest := max(map(len, films), default=0)) < clip:
         raise InvalidValue(f"clip={clip}: the longest film of {name} has {longest} frames: expected at most so many.")
+    if not training:
+        say_outside(dataset, films, "not scored", stacklevel=4)
 
 
 def _check_normalisation(normalise: str, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:

@@ -87,9 +87,10 @@ class PairsModule(lightning.LightningDataModule):
             check_alike(train, batch_size)
         self.train, self.val, self.test, self._batch_size = train, val, test, batch_size
         self.workers, self.seed = checked_int("workers", workers, least=0), checked_int("seed", seed, least=0)
+        every = 1
         if isinstance(train, Clips):
-            clip, clip_stride = train.length, train.stride
-        self.clip, self.clip_stride = clip, clip_stride
+            clip, clip_stride, every = train.length, train.stride, train.every
+        self.clip, self.clip_stride, self.clip_every = clip, clip_stride, every
         self._begin = (0, 0)  # epoch, and how many of its batches are over
         self._feeds = Feeds()
 
@@ -154,7 +155,8 @@ class PairsModule(lightning.LightningDataModule):
 
     def _identity(self) -> dict[str, int]:
         count = len(self.train or ())
-        clips = {} if self.clip is None else {"clip": self.clip, "clip_stride": self.clip_stride}
+        films = {"clip": self.clip or 0, "clip_stride": self.clip_stride, "clip_every": self.clip_every}
+        clips = {} if self.clip is None else films
         return {
             "images": count,
             "batch_size": self.batch_size,

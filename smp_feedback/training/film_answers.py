@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
+from lightning.pytorch.plugins.precision import Precision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smp_feedback.data.files import by
 from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.exporting.serving import stride_of
 from smp_feedback.loops.base import FeedbackModel
@@ -57,10 +60,13 @@ class FilmAnswers:
             them, ``never`` goes on; None is ``auto`` where the model has learned it.
         steps: How often to look at each frame, of a model that carries nothing.
         device: Where it runs.
+        precision: Lightning's, such as that of ``trainer.precision_plugin``, which is an answer's as it is an image's;
+            None is the model's own.
 
     Attributes:
         carries: Whether a frame goes on from the one before.
         reset: What was settled for *reset*, as ``model.look`` takes it.
+        precision: What it answers in, in Lightning's words; None is the model's own.
 
     Raises:
         InvalidValue: For what cannot be meant, before any work.
@@ -74,8 +80,13 @@ class FilmAnswers:
         reset: str | None = None,
         steps: Looks | None = None,
         device: torch.device | str = "cpu",
+        precision: Precision | None = None,
     ) -> None:
         self.model = looping_in(model).to(device).eval()
+        self.context: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self.precision = None if precision is None else str(precision.precision)  # which another may stand for
+        if precision is not None:
+            self.model, self.context = cast(Any, precision.convert_module(self.model)), precision.forward_context
         self.config, self.device, self.steps = given_config(model).config, torch.device(device), steps
         self.dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
         if self.config.task == CLASSIFICATION:
@@ -109,12 +120,19 @@ class FilmAnswers:
             frames: (C, H, W), bytes, or floating point in [0, 1].
 
         Raises:
-            InvalidInput: If the model cannot read them.
+            InvalidInput: If the model cannot read them, or they are of several sizes, and none was said for all.
         """
         step: Step | None = None
         ready: Preprocess | None = None
-        for frame in frames:
+        size: Size | None = None
+        for count, frame in enumerate(frames):
             ready = self._preprocess(frame) if ready is None else ready
+            size = size_of(frame) if size is None else size
+            if self.config.size is None and size_of(frame) != size:
+                raise InvalidInput(
+                    f"Frame {count} has {by(size_of(frame))} pixels, those before it {by(size)}: expected a film of "
+                    "one size; size (--data.size) resizes all."
+                )
             begun = perf_counter()
             with torch.inference_mode():
                 image = ready(frame.to(self.device))[None].to(self.dtype)
@@ -124,10 +142,11 @@ class FilmAnswers:
 
     def _look(self, image: Tensor, before: Step | None) -> tuple[Step | None, Tensor]:
         model: Any = self.model
-        if self.carries:
-            step = model.look(image, before, reset=self.reset)
-            return step, step.logits
-        answer = model(image) if self.steps is None else model(image, steps=self.steps)
+        with self.context():
+            if self.carries:
+                step = model.look(image, before, reset=self.reset)
+                return step, step.logits
+            answer = model(image) if self.steps is None else model(image, steps=self.steps)
         return None, answer[0] if isinstance(answer, tuple) else answer
 
     def _labels(self, logits: Tensor, size: Size) -> Tensor:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import random
 import signal
+import time
 import weakref
 from fractions import Fraction
 
@@ -21,8 +24,9 @@ import av
 import smp_feedback as smpf
 from smp_feedback.cli import films
 from smp_feedback.cli.main import main
-from smp_feedback.data import VideoFrames
+from smp_feedback.data import VideoFrames, write_video
 from smp_feedback.data.films import webcam
+from smp_feedback.errors import InvalidInput
 from smp_feedback.ops.reading import labels_of
 from smp_feedback.training.film_answers import FilmAnswers
 
@@ -118,6 +122,16 @@ def test_masks_of_a_film_are_those_of_look_on_its_normalised_frames(kept, tmp_pa
     shape = " x ".join(map(str, state.shape))
     assert f"state: {shape}, {4 * state.numel() / 1e6:.3g} MB" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["masks", "out.mp4"]
+
+
+def test_a_film_keeps_its_times_and_the_shape_of_its_pixels(kept, tmp_path):
+    times = [0, 0.04, 0.08, 0.4, 0.44, 1.0]
+    frames = torch.from_numpy(pictures(6)).permute(0, 3, 1, 2)
+    path = write_video(tmp_path / "in.mp4", frames, 25, times=times, pixel=Fraction(4, 3))
+    assert predicted(kept, "--video", path, "--out", tmp_path / "out.mp4") == 0
+    written = VideoFrames(tmp_path / "out.mp4")
+    assert [float(time) for time in written.times] == pytest.approx(times)
+    assert written.pixel == Fraction(4, 3)
 
 
 def test_answers_are_shown_over_their_frames(kept, tmp_path):
@@ -223,6 +237,33 @@ def test_what_fails_half_way_leaves_what_was_there(kept, tmp_path, monkeypatch, 
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("out.mp4", b"old")]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the child is a fork, which costs no second import")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_who_is_killed_at_any_moment_leaves_no_half_written_file(kept, tmp_path):
+    path = film(tmp_path / "in.mp4", pictures(150))
+    out, masks = tmp_path / "out" / "out.mp4", tmp_path / "masks"
+    out.parent.mkdir()
+    out.write_bytes(b"old")
+    moments = random.Random(5)
+    for _ in range(3):
+        for mask in masks.glob("*"):
+            mask.unlink()
+        child = os.fork()
+        if not child:  # threads of the parent's are not here, and none may be waited for
+            torch.set_num_threads(1)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os._exit(predicted(kept, "--video", path, "--out", out, "--masks", masks))
+        begun, wanted = time.monotonic(), moments.randint(1, 60)
+        while len(list(masks.glob("*.png"))) < wanted and time.monotonic() < begun + 60:
+            time.sleep(moments.random() / 1000)
+        os.kill(child, signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it had ended before: nothing was tested"
+        assert out.read_bytes() == b"old"
+        for mask in masks.glob("[!.]*"):
+            assert Image.open(mask).convert("P").size == (32, 24), "whole, or it could not be read"
+        assert [one.name for one in out.parent.glob("[!.]*")] == ["out.mp4"]
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_frames_are_shown_in_the_precision_of_the_model(dtype):
     model, frames = make().to(dtype), torch.from_numpy(pictures(3, (8, 8))).permute(0, 3, 1, 2)
@@ -236,6 +277,38 @@ def looked_in(model, frames, dtype):
         for frame in frames:
             step = model.look(model.preprocess(frame)[None].to(dtype), step)
             yield step.logits
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true", "32-true"])
+def test_a_film_is_answered_in_the_precision_that_is_asked_for_as_images_are(precision, kept, tmp_path, capsys):
+    """So a run that was trained in bfloat16 answers in it, of which its settings tell."""
+    told = ["--video", kept / "in.mp4", "--out", tmp_path / "o.mp4", "--masks", tmp_path / "masks", "--frames", 3]
+    assert predicted(kept, *told, "--trainer.precision", precision) == 0
+    assert f"never begins anew, in {precision}" in capsys.readouterr().out
+    model = smpf.from_pretrained(kept / "model").to(DTYPES[precision])
+    step, frames = None, read(kept / "in.mp4")[:3]
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+        for frame, mask in zip(frames, labels_in(tmp_path / "masks"), strict=True):
+            step = model.look(model.preprocess(frame)[None].to(DTYPES[precision]), step)
+            assert torch.equal(mask, labels_of(step.logits)[0])
+
+
+DTYPES = {
+    "bf16-mixed": torch.float32,
+    "bf16-true": torch.bfloat16,
+    "64-true": torch.float64,
+    "32-true": torch.float32,
+}
+
+
+def test_frames_of_several_sizes_are_refused_unless_one_is_said():
+    frames = [torch.rand(3, 24, 32), torch.rand(3, 24, 32), torch.rand(3, 20, 32)]
+    answers = FilmAnswers(make()).answers(frames)
+    next(answers), next(answers)
+    with pytest.raises(InvalidInput, match=r"Frame 2 has 20 x 32 pixels, those before it 24 x 32: expected a film of"):
+        next(answers)
+    sizes = [tuple(one.labels.shape) for one in FilmAnswers(make(), size=(16, 16)).answers(frames)]
+    assert sizes == [(24, 32), (24, 32), (20, 32)]
 
 
 @torch.no_grad()
@@ -328,8 +401,8 @@ def test_a_camera_is_called_as_its_system_calls_it(system, name, called, monkeyp
         (["--out", "{kept}/in.mp4/out.mp4"], "--out: {kept}/in.mp4 is a file; expected a folder to write to"),
         (["--masks", "{kept}/in.mp4"], "--masks: {kept}/in.mp4 is a file; expected a folder to write to"),
         (["--masks", "{tmp}/out.mp4"], "is the film --out itself: give a folder"),
-        (["--trainer.precision", "bf16-mixed"], "a film is answered in the model's own; leave it out"),
         (["--video", "{kept}/not.mp4"], "expected a video file"),
+        (["--video", "{kept}/model"], "model is a folder: expected a video file; frames in a folder are --images DIR"),
         (["--run", "{kept}/decay", "--reset", "0.5"], "the model begins anew with every frame; leave it out"),
     ],
 )

@@ -296,6 +296,49 @@ def test_what_makes_no_session_is_refused_before_any_work():
         smpf.DataConfig(clicks=3)
 
 
+@pytest.mark.parametrize(
+    ("prior", "error", "match"),
+    [
+        (torch.full((8, 8), 255, dtype=torch.uint8), InvalidInput, r"values 255 to 255: expected bool.*prior == label"),
+        (torch.full((8, 8), float("nan")), InvalidInput, "values nan to nan"),
+        ([[0] * 8] * 8, InvalidType, r"\(list\): expected a tensor \(H, W\)"),
+    ],
+)
+def test_a_prior_that_is_no_mask_is_refused(prior, error, match):
+    with pytest.raises(error, match=match):
+        smpf.Clicks(carrying(6), torch.rand(3, 8, 8), prior=prior, how=ClickConfig(mask=True))
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "match"),
+    [
+        ((3.7, 2), InvalidType, r"click: y=3.7 \(float\): expected a whole number, a pixel"),
+        ((3, True), InvalidType, r"click: x=True \(bool\)"),
+        ((3, 2, -1), InvalidType, r"positive=-1 \(int\): expected True or False"),
+        ((-1, 2), InvalidValue, "expected row 0 to 7 and column 0 to 9"),
+        ((7, 10), InvalidValue, "expected row 0 to 7 and column 0 to 9"),
+    ],
+)
+def test_a_click_on_no_pixel_or_of_no_kind_is_refused_and_changes_nothing(place, error, match):
+    session = smpf.Clicks(carrying(), torch.rand(3, 8, 10), how=ClickConfig(radius=2))
+    session.click(7, 9)  # the border is in the image
+    before = session.chance
+    with pytest.raises(error, match=match):
+        session.click(*place)
+    assert (len(session), torch.equal(session.chance, before)) == (1, True)
+
+
+def test_two_clicks_on_one_pixel_are_both_heard_and_an_image_of_bytes_as_floats_is_refused():
+    session = smpf.Clicks(carrying(), torch.rand(3, 8, 10), how=ClickConfig(radius=2))
+    session.click(3, np.int64(4))
+    session.click(3, 4, positive=False)
+    assert session.clicks == [(3, 4, True), (3, 4, False)]
+    shown = discs(torch.tensor([[[3, 4, 1], [3, 4, -1]]]), (8, 10), 2)[0]
+    assert torch.equal(shown[0], shown[1])
+    with pytest.raises(InvalidInput, match="image: an image with values"):
+        smpf.Clicks(carrying(), 255 * torch.rand(3, 8, 8), how=ClickConfig())
+
+
 def test_what_a_model_is_shown_of_clicks_is_saved_with_it(tmp_path):
     model, how = carrying(6), ClickConfig(radius=0.1, mask=True, carry=False, looks=2)
     model.data_config = smpf.DataConfig(mean=(0.5,) * 3, std=(0.25,) * 3, clicks=how)

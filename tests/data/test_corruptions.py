@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 import smp_feedback as smpf
 from smp_feedback.data import Corrupted, Shapes, add_noise, item_name
 from smp_feedback.data.corruption import corruptions as C
-from smp_feedback.data.dataset_factory import CORRUPTIONS
+from smp_feedback.data.dataset_factory import CORRUPTIONS, FILMED
 from smp_feedback.data.turbulence import CN2
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownName
 from smp_feedback.registry.public import catalogue
@@ -380,6 +380,15 @@ def test_a_strangers_corruption_is_used_by_name(restored):
 # --- the picture
 
 
+class Still(list):
+    """One image, as a film of four frames."""
+
+    films = (range(4),)
+
+    def __init__(self, image):
+        super().__init__([(image, torch.zeros(image.shape[1:], dtype=torch.long))] * 4)
+
+
 def test_the_picture_shows_every_corruption(tmp_path):
     pytest.importorskip("matplotlib")
     from benchmarks import corruption_gallery
@@ -387,6 +396,16 @@ def test_the_picture_shows_every_corruption(tmp_path):
     path = corruption_gallery.gallery(natural(24, 24), tmp_path / "all.png", ["brightness", "occlusion"])
     with Image.open(path) as picture:
         assert picture.width > picture.height
+        still = picture.height
+    path = corruption_gallery.gallery(natural(24, 24), tmp_path / "film.png", ["brightness", "rain"])
+    with Image.open(path) as picture:
+        assert picture.height > 1.5 * still, "a row a frame of what goes on from frame to frame"
+    image, film = natural(48, 48), Still(natural(48, 48))
+    for name in FILMED:
+        frames = [corruption_gallery.corrupted(image, name, 4, time) for time in corruption_gallery.STRIP]
+        for time, frame in enumerate(frames):
+            assert torch.equal(frame, Corrupted(film, name, 4)[time][0]), "the frame of a film"
+        assert not torch.equal(frames[0], frames[1])
     corruption_gallery.main([str(tmp_path / "one.png"), "--data", "polygons", "--size", "16"])
     assert 0 < (tmp_path / "one.png").stat().st_size < 300_000
 

@@ -17,6 +17,7 @@ from smp_feedback.data.films.moving import bounced
 from smp_feedback.data.seeding import SPLITS
 from smp_feedback.data.wrapped import films_of
 from smp_feedback.errors import DataWarning, InvalidInput, InvalidType, InvalidValue
+from smp_feedback.evaluation.films.order import films_in
 
 
 class Frames(list):
@@ -222,6 +223,32 @@ def test_speed_and_spin_are_those_asked_for():
 def test_what_is_hidden_in_an_augmented_frame_is_not_guessed():
     with pytest.raises(InvalidInput, match=r"moving\[0\] of seed 0: what is hidden is known"):
         MovingShapes(transform="flip").hidden(0)
+
+
+def test_where_masks_label_nothing_behind_occluders_nothing_hidden_is_scored():
+    data = MovingShapes("test", behind=False, frames=2, count=4, size=16)
+    with pytest.raises(InvalidInput, match=r"moving\[1\] of test: with behind=False the mask has no label"):
+        data.hidden(1)
+    assert films_in(data).hidden is None
+    assert films_in(MovingShapes("test", frames=2, count=4, size=16)).hidden is not None
+
+
+class Some(list):
+    """Ten frames, of which some are films'."""
+
+    def __init__(self, *films):
+        super().__init__((torch.zeros(3, 4, 4), torch.zeros(4, 4, dtype=torch.long)) for _ in range(10))
+        self.films = films
+
+
+def test_frames_in_no_film_are_counted_in_a_warning_and_places_that_are_none_refused():
+    with pytest.warns(DataWarning, match=r"^4 of 10 frames of Some are in no film, and left out; .* item 3\.$"):
+        assert Clips(Some(range(3), (4, 6, 7)), length=2).frames == [(0, 1), (1, 2), (4, 6), (6, 7)]
+    Clips(Some(range(10)), length=2)
+    for films, said in (((range(3), (7, 10)), "film 1 has frame 10"), (((-1, 0),), "film 0 has frame -1")):
+        for asked in (Clips, films_in):
+            with pytest.raises(InvalidInput, match=f"films of Some: {said}, and there are 10 items"):
+                asked(Some(*films))
 
 
 def test_wind_moves_pixels_from_frame_to_frame_and_no_label():

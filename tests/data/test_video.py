@@ -22,13 +22,15 @@ def clouds(count=5, size=(24, 32), seed=0):
     return torch.nn.functional.interpolate(coarse, size, mode="bilinear").clamp(0, 1)
 
 
-def coded(path, frames, codec, pixels, *, turn=None, rate=Fraction(25)):
+def coded(path, frames, codec, pixels, *, turn=None, rate=Fraction(25), pixel=None):
     """*frames* (N, H, W, 3), uint8, in any format, as strangers write them."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
         if turn is not None:
             stream.set_display_rotation(turn)
+        if pixel is not None:
+            stream.codec_context.sample_aspect_ratio = pixel
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
@@ -65,6 +67,67 @@ def test_what_is_written_is_read_whole(tmp_path, name, size):
 def test_the_frame_rate_comes_back(tmp_path, fps):
     path = write_video(tmp_path / "a.mp4", clouds(3), fps)
     assert VideoFrames(path).fps == (Fraction(fps).limit_denominator(100_000))
+
+
+UNEVEN = [Fraction(k, 60) for k in (0, 1, 2, 3, 9, 10, 11, 30)]
+
+
+def shown(path):
+    """When each frame is shown, in seconds, as the decoder says."""
+    with av.open(str(path)) as container:
+        return [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mov", "mkv"])
+def test_frames_are_shown_when_they_are_told_and_say_so(tmp_path, kind):
+    late = [5 + time for time in UNEVEN]  # as a camera tells the time
+    path = write_video(tmp_path / f"a.{kind}", clouds(8), 25, times=iter(late))
+    assert shown(path) == pytest.approx([float(time) for time in UNEVEN], abs=6e-4)  # of .mkv a millisecond
+    video = VideoFrames(path)
+    assert [float(time) for time in video.times] == pytest.approx([float(time) for time in UNEVEN], abs=6e-4)
+    assert sum(1 for _ in video) == 8
+    again = write_video(tmp_path / f"b.{kind}", video, video.fps, times=video.times)
+    assert shown(again) == pytest.approx(shown(path), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "avi"])
+@pytest.mark.parametrize("fps", [25, Fraction(30000, 1001), 7.5])
+def test_a_film_of_one_rate_has_no_times(tmp_path, kind, fps):
+    assert VideoFrames(write_video(tmp_path / f"a.{kind}", clouds(9), fps)).times is None
+
+
+def test_frames_beyond_the_times_follow_at_the_rate(tmp_path):
+    path = write_video(tmp_path / "a.mp4", clouds(4), 10, times=[0, 0.5])
+    assert shown(path) == pytest.approx([0, 0.5, 0.6, 0.7])
+
+
+def test_what_cannot_keep_the_times_says_so(tmp_path):
+    with pytest.warns(DataWarning, match=r"not 25 a second, and an \.avi has one time .* up to 0\.22 s off; \.mp4"):
+        path = write_video(tmp_path / "a.avi", clouds(8), 25, times=UNEVEN)
+    assert len(list(VideoFrames(path))) == 8
+    write_video(tmp_path / "b.avi", clouds(3), 25, times=[0, 0.04, 0.08])
+
+
+@pytest.mark.parametrize(
+    ("times", "match"), [([0, 1, 1], "frame 2 is shown at 1 s, the one before it at 1 s"), ([0, float("nan")], "nan")]
+)
+def test_times_that_do_not_rise_are_named_and_leave_no_file(tmp_path, times, match):
+    with pytest.raises(InvalidInput, match=match):
+        write_video(tmp_path / "a.mp4", clouds(3), 25, times=times)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "avi"])
+def test_the_shape_of_a_pixel_comes_back(tmp_path, kind):
+    path = write_video(tmp_path / f"a.{kind}", clouds(2), 25, pixel=Fraction(16, 11))
+    assert VideoFrames(path).pixel == Fraction(16, 11)
+    assert VideoFrames(path).size == (24, 32)
+    assert VideoFrames(write_video(tmp_path / f"b.{kind}", clouds(2), 25)).pixel == 1
+
+
+def test_the_pixels_of_a_turned_video_are_turned(tmp_path):
+    path = coded(tmp_path / "a.mp4", as_bytes(clouds(2)), "libx264", "yuv420p", turn=90, pixel=Fraction(4, 3))
+    assert VideoFrames(path).pixel == Fraction(3, 4)
 
 
 def test_grey_frames_bytes_and_floats_are_written_alike(tmp_path):
@@ -120,6 +183,8 @@ def test_a_video_that_fails_half_way_leaves_what_was_there(tmp_path):
         ({"fps": float("nan")}, InvalidValue, "fps=nan"),
         ({"fps": "25"}, InvalidType, "fps='25'"),
         ({"quality": 60}, InvalidValue, "quality=60"),
+        ({"pixel": 0}, InvalidValue, "pixel=0: expected its width over its height"),
+        ({"pixel": float("nan")}, InvalidValue, "pixel=nan"),
     ],
 )
 def test_what_makes_no_video_is_refused_before_a_frame_is_asked_for(tmp_path, change, error, match):

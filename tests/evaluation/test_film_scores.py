@@ -14,7 +14,7 @@ from torch.utils.data import ConcatDataset, Subset
 
 import smp_feedback as smpf
 from smp_feedback.data import Corrupted
-from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
+from smp_feedback.errors import DataWarning, InvalidInput, InvalidType, InvalidValue
 from smp_feedback.evaluation.films import (
     Averaged,
     FilmScores,
@@ -322,6 +322,17 @@ def test_a_cut_is_learned_where_the_state_tells_it():
     assert np.mean([change > found.threshold for change in changes[True]]) == pytest.approx(found.found)
     assert np.mean([change > found.threshold for change in changes[False]]) == pytest.approx(found.false)
     assert learn_cut(tiny(), data) == found, "films without cuts are joined"
+
+
+def test_frames_in_no_film_are_counted_in_a_warning_and_not_scored():
+    said, target, *_ = drawn(0, (4, 3), void=0)
+    data = Frames(said, target, (range(2), (4, 6)))
+    with pytest.warns(DataWarning, match=r"^3 of 7 frames of Frames are in no film, and not scored"):
+        found = evaluate_films(nn.Identity(), data, classes=CLASSES)
+    chosen = Frames(said[[0, 1, 4, 6]], target[[0, 1, 4, 6]], (range(2), range(2, 4)))
+    assert found == evaluate_films(nn.Identity(), chosen, classes=CLASSES)
+    whole = Frames(said, target, (range(4), range(4, 7)))
+    evaluate_films(nn.Identity(), JoinedFilms(whole, frames=1), classes=CLASSES)  # asked for, and not said
 
 
 def test_what_is_no_film_or_cannot_be_scored_is_refused():

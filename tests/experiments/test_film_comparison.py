@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import math
 
@@ -21,7 +22,7 @@ from smp_feedback.evaluation.films.order import films_in
 from smp_feedback.evaluation.films.scores import FilmScores, films_result
 from smp_feedback.evaluation.results import save_result
 from smp_feedback.evaluation.statistics import Paired
-from smp_feedback.experiments.films.conclusion import conclusion, summary
+from smp_feedback.experiments.films.conclusion import conclusion, in_short, summary
 from smp_feedback.experiments.films.experiment import check, compare_films
 from smp_feedback.experiments.films.figures import figures
 from smp_feedback.experiments.films.frames import LONG, Mixed, StackedFrames, training_frames, validation_frames
@@ -208,16 +209,51 @@ def made(gains, models=("plain", "averaged", "stacked-4", "stacked-8", "looks-4"
     return {"kind": "film comparison", "version": 1, **about, "runs": runs}
 
 
-def test_every_rival_is_in_the_table_of_ten_lines_and_eighty_columns():
-    results = made([0.05, 0.06, 0.04])
-    console = Console(width=80, record=True)
+def printed(results, width=80):
+    console = Console(width=width, record=True, file=io.StringIO())
     for table in shown(results):
         console.print(*table.within(console.width), sep="\n")
-    lines = console.export_text().rstrip().splitlines()
-    assert len(tables(results)["scores"].rows) == len(RIVALS)
-    assert len(lines) - len(RIVALS) <= 5
+    return console.export_text().rstrip()
+
+
+def test_a_console_shows_four_models_in_one_small_table_and_the_rest_is_in_the_report():
+    results = made([0.05, 0.06, 0.04])
+    for run in results["runs"]:
+        if run["model"] == "stacked-8":
+            run["scores"] = [{**score, "miou": score["miou"] + 0.02} for score in run["scores"]]
+    (table,) = shown(results)
+    assert [row[0] for row in table.rows] == ["carried", "plain", "stacked-8", "averaged"]
+    assert [row[3] for row in table.rows] == ["", "ahead", "ahead", "ahead"]
+    text = printed(results)
+    lines = text.splitlines()
+    assert len(lines) <= 10
     assert max(map(len, lines)) <= 80
-    assert "65.0±1.0" in console.export_text() or "65.0±1.0" in "".join(lines)
+    for cell in ("65.0 ± 1.0", "62.0 ± 0.0", "5.0 ± 0.0", "mean of 3 tests", "2 more in films.md"):
+        assert cell in text
+    assert "\u2026" not in text, "nothing is cut off"
+    assert {row[0] for row in tables(results)["scores"].rows} == set(RIVALS)
+    short = printed(made([0.05], ["plain"], tests=[4]))
+    assert "under rescaled_noise:4" in short
+    assert "one seed" in short
+    assert "more in films.md" not in short
+    alone = made([0.05], ["plain"])
+    alone["runs"] = [run for run in alone["runs"] if run["model"] == "plain"]
+    assert [row[0] for row in shown(alone)[0].rows] == ["plain"]
+
+
+def test_a_console_says_the_answer_first_and_under_how_many_tests():
+    results = made([0.05, 0.06, 0.04], ["plain", "stacked-4"])
+    for run in results["runs"]:
+        for score in run["scores"]:
+            if run["model"] == "stacked-4" and score["test"] == "rescaled_noise:5" and not score["joined"]:
+                score["miou"] = 0.66 + 0.04 * run["seed"] - 0.04
+    assert in_short(results)[0] == (
+        "One look a frame is ahead of plain and stacked-4 (2 of 3 tests); not shown to be ahead of stacked-4 (1 of 3 "
+        "tests)."
+    )
+    del results["runs"][-1]
+    assert "No run of" in in_short(results)[-1]
+    assert in_short(made([], ["plain"]))[0].startswith("Undecided")
 
 
 @pytest.mark.parametrize(

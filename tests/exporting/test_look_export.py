@@ -160,7 +160,7 @@ def test_one_look_is_a_file_of_each_format(dynamics, kind, tmp_path):
 
 @torch.no_grad()
 @pytest.mark.sweep
-@pytest.mark.parametrize("arch", a_few(["Unet", "FPN", "DeepLabV3Plus"], "Unet"))
+@pytest.mark.parametrize("arch", a_few(["Unet", "FPN", "DeepLabV3Plus", "Segformer"], "Unet"))
 def test_one_look_of_smps_own_keeps_its_sizes_open(arch, tmp_path):
     labels = {"aux_params": {"classes": 5}}
     loop = smpf.Recurrent(steps=2, dynamics="leaky", tau=2.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import subprocess
 import sys
 
@@ -21,6 +22,7 @@ import smp_feedback as smpf
 from smp_feedback.config.recurrent import carrying
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, SurgeryError
 from smp_feedback.loops.steps import relative_change
+from smp_feedback.models.base_norm import NORMS as BASE_NORMS
 from smp_feedback.registry.public import catalogue
 
 FRAMES = torch.rand(9, 3, 3, 8, 6, generator=torch.Generator().manual_seed(3)).double()  # three streams
@@ -103,8 +105,10 @@ def test_a_film_ends_on_the_row_of_the_last_step_that_has_one():
 
 
 @torch.no_grad()
-def test_streams_in_turns_do_not_disturb_each_other():
-    model = closed()
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dynamics", carrying())
+def test_streams_in_turns_do_not_disturb_each_other(dynamics, norm):
+    model = closed(norm, dynamics=dynamics)
     films = FRAMES, FRAMES.flip(-1)
     alone = [looked(model, film) for film in films]
     before = [None, None]
@@ -288,6 +292,27 @@ def test_a_reset_between_looks_of_one_call_is_kept_through_it_and_with_a_rule_of
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("norm", "tau"), [("a row a step", 2.0), ("of the image", 3.0)])
+@pytest.mark.parametrize("tolerance", [None, 0.06])
+def test_images_that_stopped_after_looks_of_their_own_go_on_as_each_would_alone(norm, tau, tolerance):
+    """By the statistics of its own next look, however many the slowest of the batch has had."""
+    model = closed(norm, steps=12, dynamics="leaky", tau=tau, tolerance=tolerance)
+    rule = smpf.until_settled(2, at_most=12) if tolerance is None else 12
+    *_, together = model.iterate(IMAGE, rule)
+    assert len(set(together.looks.tolist())) > 1, "nothing was tested"
+    before, alone = together, []
+    for i in range(3):
+        *_, one = model.iterate(IMAGE[i : i + 1], rule)
+        alone.append(one)
+    for frame in FRAMES[1:4]:
+        before = model.look(frame, before)
+        alone = [model.look(frame[i : i + 1], one) for i, one in enumerate(alone)]
+        for name in ("logits", "looks", "change"):
+            expected = torch.cat([getattr(one, name) for one in alone])
+            torch.testing.assert_close(getattr(before, name), expected, rtol=1e-9, atol=1e-10, msg=name)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("norm", ["a row a step", "one row"])
 def test_a_drawn_first_state_is_drawn_for_who_begins(norm):
     model = closed(norm, init_std=0.5)
@@ -392,10 +417,31 @@ def test_a_look_moves_with_all_that_it_holds():
     )
 
 
+def test_a_copied_look_has_tensors_of_its_own_and_the_model_of_the_first():
+    model = closed()
+    step = looked(model, FRAMES[:3])[-1].reset(FIRST)
+    copied, again = copy.deepcopy([step, step])
+    assert copied is again
+    assert copied._answer.__self__ is model
+    for ours, theirs in ((copied.state, step.state), (copied.looks, step.looks)):
+        assert torch.equal(ours, theirs)
+        assert ours.data_ptr() != theirs.data_ptr()
+    assert copied.beginnings.looks.tolist() == step.beginnings.looks.tolist()
+    expected = model.look(FRAMES[3], step)
+    for name in ("logits", "state", "change", "looks"):
+        assert torch.equal(getattr(model.look(FRAMES[3], copied), name), getattr(expected, name))
+    with torch.no_grad():
+        copied.state.zero_()
+    assert torch.equal(model.look(FRAMES[3], step).logits, expected.logits)
+    assert step.state.grad_fn is not None, "a look in a graph is copied, too"
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("file", ["torch", "safetensors"])
-def test_a_saved_look_goes_on_to_the_bit(file, tmp_path):
-    model = closed()
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dynamics", carrying())
+def test_a_saved_look_goes_on_to_the_bit(dynamics, norm, file, tmp_path):
+    model = closed(norm, dynamics=dynamics)
     step = looked(model, FRAMES[:3])[-1].reset(FIRST)
     path = tmp_path / "look"
     if file == "torch":
@@ -413,27 +459,38 @@ def test_a_saved_look_goes_on_to_the_bit(file, tmp_path):
 
 
 FRESH = """
-import sys, torch, smp_feedback as smpf
+import sys, pathlib, torch, smp_feedback as smpf
 torch.set_num_threads(1)
-model = smpf.from_pretrained(sys.argv[1]).eval()
-saved, frame = torch.load(sys.argv[2], weights_only=True)
-with torch.no_grad():
-    torch.save(model.look(frame, model.step_from(saved)).logits, sys.argv[3])
+for folder in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    model = smpf.from_pretrained(folder / "model").eval()
+    saved, frame = torch.load(folder / "look", weights_only=True)
+    with torch.no_grad():
+        torch.save(model.look(frame, model.step_from(saved)).logits, folder / "logits")
 """
+EVERY_NORM = [
+    *({"base_norm": norm} for norm in (None, *BASE_NORMS)),
+    *({"norm_error": norm} for norm in ("instance", "layer", 2, "pixel", "none")),
+    {"statistics": "shared"},
+]
 
 
 @pytest.mark.sweep
 @torch.no_grad()
-def test_a_look_goes_on_in_a_fresh_process(tmp_path):
-    config = smpf.Recurrent(dynamics="gated", feedback_init=0.5)
-    model = smpf.create("Unet", "tu-test_resnet.r160_in1k", None, classes=3, feedback=config).eval()
-    frames = torch.rand(2, 2, 3, 64, 64)
-    step = model.look(frames[0])
-    model.save_pretrained(tmp_path / "model")
-    torch.save((step.state_dict(), frames[1]), tmp_path / "look")
-    files = [str(tmp_path / name) for name in ("model", "look", "logits")]
-    subprocess.run([sys.executable, "-c", FRESH, *files], check=True)
-    assert torch.equal(torch.load(files[-1], weights_only=True), model.look(frames[1], step).logits)
+def test_a_look_goes_on_in_a_fresh_process_whatever_carries_and_normalises(tmp_path):
+    frames, expected = torch.rand(2, 2, 3, 32, 32), {}
+    for k, (dynamics, norm) in enumerate(itertools.product(carrying(), EVERY_NORM)):
+        loop = {name: value for name, value in norm.items() if name != "base_norm"}
+        config = smpf.Recurrent(dynamics=dynamics, feedback_init=0.5, steps=3, channels=2, **loop)
+        base = {"encoder_depth": 3, "decoder_channels": (16, 8, 8), "base_norm": norm.get("base_norm")}
+        model = smpf.create("Unet", "tu-test_resnet.r160_in1k", None, classes=2, feedback=config, **base).eval()
+        step = model.look(frames[0])
+        model.save_pretrained(tmp_path / f"{k:02d}" / "model")
+        torch.save((step.state_dict(), frames[1]), tmp_path / f"{k:02d}" / "look")
+        expected[k, dynamics, str(norm)] = model.look(frames[1], step).logits
+    subprocess.run([sys.executable, "-c", FRESH, str(tmp_path)], check=True)
+    for (k, *which), logits in expected.items():
+        found = torch.load(tmp_path / f"{k:02d}" / "logits", weights_only=True)
+        assert torch.equal(found, logits), which
 
 
 def test_what_is_no_saved_look_is_refused():

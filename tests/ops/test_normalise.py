@@ -57,6 +57,19 @@ def test_no_other_normalisation_is_blind_to_what_lies_around(norm):
     assert (normaliser(norm, 4)(x[..., :3, :3]) - whole).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("norm", ["instance", "layer", 2])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_of_nearly_even_maps_it_is_as_exact_however_they_lie_in_memory(norm, form):
+    """A mean 30 times the deviation: the mean of squares less the squared mean would leave three digits."""
+    x = (0.02 * drawn((2, 4, 64, 72), 0) + 0.6).float()
+    groups = {"instance": 4, "layer": 1}.get(norm, norm)
+    each = x.double().view(2, groups, -1)
+    exact = (each - each.mean(-1, keepdim=True)) / (each.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+    found = normaliser(norm, 4)(x.to(memory_format=form))
+    assert (found - exact.view(x.shape)).abs().max() < 2e-5
+    assert found.is_contiguous(memory_format=form)
+
+
 def test_a_pixel_of_zeros_stays_zero_and_has_a_gradient():
     x = torch.zeros(1, 3, 2, 2, dtype=torch.float64, requires_grad=True)
     per_pixel(x).sum().backward()

@@ -9,14 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 import smp_feedback as smpf
-from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
+from smp_feedback.errors import DataWarning, InvalidInput, InvalidType, InvalidValue
 
 pytest.importorskip("lightning")
 from smp_feedback.data import Clips, MovingShapes
@@ -25,6 +25,7 @@ from smp_feedback.loops.base import Step
 from smp_feedback.registry.public import catalogue
 from smp_feedback.training import FeedbackModule, PairsModule, fit
 from smp_feedback.training.clip_loss import check_sends_back
+from smp_feedback.training.clips_told import clips_told
 from smp_feedback.training.film_parts import FilmParts, Ongoing
 from smp_feedback.training.quiet import quiet
 from smp_feedback.training.trainer import build_trainer
@@ -262,6 +263,35 @@ def test_clips_that_somebody_made_are_taken_as_they_are():
     data = PairsModule(Clips(Films(6), 3, 2), Films(4), batch_size=1)
     assert (data.clip, data.clip_stride, len(data.train)) == (3, 2, 2)
     assert next(iter(data.val_dataloader()))[0].shape == (1, 3, 3, 8, 8)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    clip=st.integers(1, 5),
+    stride=st.integers(1, 3),
+    every=st.integers(1, 3),
+)
+def test_what_is_said_of_clips_is_what_there_is(lengths, clip, stride, every):
+    films = Films(*lengths)
+    span = (clip - 1) * every + 1
+    short = sum(length < span for length in lengths)
+    assume(short < len(lengths))
+    with pytest.warns(DataWarning) if short else contextlib.nullcontext():
+        clips = Clips(films, clip, stride, every)
+    (said,) = clips_told({"train": clips}, clip, stride)
+    assert said.startswith(f"train: {len(clips)} clips of {clip} frames")
+    assert (f"frames that are {every} apart" in said) == (every > 1)
+    assert (f"({short} shorter, left out)" in said) == bool(short)
+    if every == 1:
+        assert [said] == clips_told({"train": films}, clip, stride)
+
+
+def test_a_run_on_every_other_frame_is_not_gone_on_with_on_all_of_them():
+    every, other = PairsModule(Clips(Films(4), 2), batch_size=1), PairsModule(Clips(Films(5), 2, every=2), batch_size=1)
+    assert len(every.train) == len(other.train)
+    with pytest.raises(InvalidValue, match="clip_every=1: the run to resume has clip_every=2"):
+        every.load_state_dict(other.state_dict())
 
 
 def test_a_run_on_clips_that_was_killed_goes_on_to_the_same_weights(tmp_path):

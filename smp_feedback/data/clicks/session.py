@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from smp_feedback.checks import check_bool
 from smp_feedback.config.clicks import ClickConfig
 from smp_feedback.data.clicks.discs import NEGATIVE, POSITIVE
 from smp_feedback.data.clicks.listening import Heard, how_of, listen
 from smp_feedback.data.clicks.user import no_clicks
-from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.data.items import in_unit
+from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.models.normalisation import given_config
-from smp_feedback.ops.maps import size_of
+from smp_feedback.ops.maps import Size, size_of
 from smp_feedback.surgery.extension import evaluating
 
 
@@ -38,7 +41,7 @@ class Clicks:
 
     Raises:
         InvalidValue: If *model* does not listen to clicks, or there is a *prior* and it reads no mask.
-        InvalidInput: If *image* or *prior* has another shape.
+        InvalidInput: If *image* or *prior* has another shape, or holds what is not in [0, 1].
 
     >>> import smp_feedback as smpf
     >>> model = smpf.create("PlainConv", in_channels=5, classes=1, feedback="anytime")
@@ -56,9 +59,10 @@ class Clicks:
         if not isinstance(image, Tensor) or image.ndim != 3 or not image.is_floating_point():
             shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
             raise InvalidInput(f"image of shape {shape}: expected one image, (C, H, W), floating point in [0, 1].")
+        in_unit(image, "image")
         self.how = how_of(model, how, reads_mask=prior is not None)
-        if prior is not None and prior.shape != size_of(image):
-            raise InvalidInput(f"prior of shape {tuple(prior.shape)}: expected {size_of(image)}, as the image has.")
+        if prior is not None:
+            check_prior(prior, size_of(image))
         self.model, like = model, next(model.parameters())
         self.image = given_config(model).config.normalise(image[None].to(like))
         self.prior = None if prior is None else prior[None].to(like)
@@ -68,9 +72,17 @@ class Clicks:
         """Click on row *y*, column *x*: here is the object, or, if not *positive*, here it is not; returns `mask`.
 
         Raises:
+            InvalidType: If they are no whole numbers, or *positive* no bool.
             InvalidValue: If that is not in the image.
         """
         height, width = size_of(self.image)
+        for name, place in (("y", y), ("x", x)):
+            if isinstance(place, bool) or not hasattr(place, "__index__"):
+                raise InvalidType(
+                    f"click: {name}={place!r} ({type(place).__name__}): expected a whole number, a pixel."
+                )
+        y, x = index(y), index(x)
+        check_bool("positive", positive)
         if not (0 <= y < height and 0 <= x < width):
             raise InvalidValue(f"click({y}, {x}): expected row 0 to {height - 1} and column 0 to {width - 1}.")
         clicks, heard = self._heeded[-1]
@@ -113,3 +125,20 @@ class Clicks:
 
     def __len__(self) -> int:
         return len(self._heeded) - 1
+
+
+def check_prior(prior: object, size: Size) -> None:
+    """*prior* is a mask for an image of *size*.
+
+    Raises:
+        InvalidType, InvalidInput: If it is none: of another shape, or with labels or bytes in the place of shares.
+    """
+    if not isinstance(prior, Tensor):
+        raise InvalidType(f"prior={prior!r:.80} ({type(prior).__name__}): expected a tensor (H, W), bool or in [0, 1].")
+    if prior.shape != size:
+        raise InvalidInput(f"prior of shape {tuple(prior.shape)}: expected {size}, as the image has.")
+    if prior.numel() and not 0 <= float(prior.min()) <= float(prior.max()) <= 1:
+        raise InvalidInput(
+            f"prior has values {float(prior.min()):g} to {float(prior.max()):g}: expected bool, or the share of the "
+            "object in [0, 1]; of a label map write prior == label."
+        )

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from smp_feedback.data.draws import one_clip
 from smp_feedback.data.files import by
 from smp_feedback.data.items import checked_index, checked_int, files_of, inherited, item_name
-from smp_feedback.data.wrapped import Films, films_of
+from smp_feedback.data.wrapped import Films, check_frames, films_of, say_outside
 from smp_feedback.errors import DataWarning, InvalidInput, InvalidType, InvalidValue
 
 Clip = tuple[Tensor, Tensor]  # frames (T, C, H, W) float32 in [0, 1]; masks (T, H, W) int64
@@ -42,10 +42,11 @@ class Clips(Dataset[Clip]):
     Raises:
         InvalidType: If *dataset* has no films, or *length*, *stride* or *every* is no whole number.
         InvalidValue: If one of them is less than 1, or every film is shorter than a clip.
-        InvalidInput: On access, naming the frame: if the frames of a clip differ in shape.
+        InvalidInput: If a film has a frame that is no item of *dataset*; on access, naming the frame: if the frames of
+            a clip differ in shape.
 
     Warns:
-        DataWarning: If some films are shorter than a clip: they are left out.
+        DataWarning: If some films are shorter than a clip, or frames are in no film: they are left out.
 
     >>> from smp_feedback.data import MovingShapes
     >>> clips = Clips(MovingShapes(count=20, size=32), length=4, stride=2)  # films of 8, 8 and 4 frames
@@ -65,6 +66,8 @@ class Clips(Dataset[Clip]):
                 f"dataset is a {type(dataset).__name__} without films: expected one that says which items are the "
                 "frames of a film, such as open_dataset('moving'), or open_dataset('folder', films='folder')."
             )
+        check_frames(dataset, films)
+        say_outside(dataset, films, "left out")
         self.dataset = dataset
         self.frames = windows(films, self.length, self.stride, self.every)
         self._say_short(films)

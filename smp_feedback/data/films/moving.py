@@ -137,10 +137,16 @@ class MovingShapes(Synthetic):
         """Where an occluder hides a shape in frame *index*: bool (H, W).
 
         Raises:
-            InvalidInput: If frames are augmented: where it would be then, nobody knows.
+            InvalidInput: If frames are augmented: where it would be then, nobody knows; or if the mask labels nothing
+                there (*behind* is False), so that nothing hidden could be found.
         """
         if self.transform is not None:
             raise InvalidInput(f"{self.name(index)}: what is hidden is known of frames without a transform alone.")
+        if not self.behind:
+            raise InvalidInput(
+                f"{self.name(index)}: with behind=False the mask has no label where an occluder hides a shape; "
+                "expected behind=True."
+            )
         script, time, _ = self._at(checked_index(index, self.count))
         return torch.from_numpy((self._owners(script, time) > 0) & self._bars(script).any(axis=0))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ class VideoFrames:
     Attributes:
         fps: Frames a second, as the file says it, exactly: a ``Fraction``.
         size: (H, W) of a frame, in pixels, upright.
+        pixel: How wide a pixel is shown, over how high, upright; 1 of square ones. Frames are not stretched by it.
         length: How many frames there are, as the file says; None where it does not.
 
     Raises:
@@ -56,6 +58,11 @@ class VideoFrames:
         self.path = as_path("path", path)
         if reader is not None:
             check_choice("reader", reader, (TORCHCODEC, PYAV))
+        if self.path.is_dir():
+            raise InvalidValue(
+                f"{self.path} is a folder: expected a video file; frames in a folder are --images DIR --film true of "
+                "predict, or open_dataset('folder', films='folder')."
+            )
         if not self.path.is_file():
             raise InvalidValue(f"{self.path}: expected a video file; {absent(self.path)}")
         with opened(self.path) as (container, stream):
@@ -65,11 +72,25 @@ class VideoFrames:
             self.fps = Fraction(stream.average_rate or stream.guessed_rate or 0)
             self.length: int | None = stream.frames or None
             self.bits = max(component.bits for component in first.format.components)
+            pixel = Fraction(stream.sample_aspect_ratio or 1)
+            self.pixel = pixel if round(first.rotation / 90) % 2 == 0 else 1 / pixel
         if not self.fps:
             raise InvalidInput(f"{self.path} does not say how many frames a second it has.")
         height, width = as_tensor(first).shape[-2:]
         self.size = (height, width)
         self.reader = reader or (TORCHCODEC if self.bits <= 8 and _decoder(self.path) else PYAV)
+
+    @functools.cached_property
+    def times(self) -> tuple[Fraction, ...] | None:
+        """When each frame is shown, in seconds from the first, of a film whose rate varies.
+
+        None where frames are as far apart as *fps* says, to a tick of the file's clock, and where it does not tell.
+        The file is gone through for it, once, without decoding.
+        """
+        ticks, tick = shown_at(self.path)
+        times = tuple((at - ticks[0]) * tick for at in ticks)
+        uneven = any(abs(time - count / self.fps) > tick for count, time in enumerate(times))
+        return times if uneven else None
 
     def __iter__(self) -> Iterator[Tensor]:
         count = 0
@@ -112,6 +133,17 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         raise InvalidInput(
             f"{path} is no video that can be read, or a broken one: {error.strerror or error}."
         ) from error
+
+
+def shown_at(path: Path) -> tuple[list[int], Fraction]:
+    """When each frame of the video at *path* is shown, in ticks of its clock, without decoding; and a tick in seconds.
+
+    None of those that no player shows, as an edit list says.
+    """
+    with opened(path) as (container, stream):
+        packets = (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
+        ticks = sorted(packet.pts for packet in packets if packet.pts is not None)
+        return ticks, Fraction(stream.time_base or 0)
 
 
 def as_tensor(frame: Any) -> Tensor:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from smp_feedback.data.augment import Augmentation, as_item, as_transform
 from smp_feedback.data.draws import once_a_clip
 from smp_feedback.data.files import LABEL_SUFFIXES, absent, as_path, by, some
-from smp_feedback.data.films.video import VideoFrames, as_tensor, opened
+from smp_feedback.data.films.video import VideoFrames, as_tensor, opened, shown_at
 from smp_feedback.data.folders.films import NUMBER
 from smp_feedback.data.items import Sample, checked_index, height_width
 from smp_feedback.data.masks.colours import Colours
@@ -77,7 +77,7 @@ class LabelledVideo(Dataset[Sample]):
         self.reader = MaskReader(classes=classes, ignore_index=ignore_index, **mean)
         self.classes, self.ignore_index = tuple(self.reader.classes), ignore_index
         self.transform = as_transform(transform)
-        self.times = _times(self.path)
+        self.times = shown_at(self.path)[0]
         self.masks = _masks(as_path("masks", masks), first, len(self.times))
         if ignore_index is None and (without := [n for n in range(len(self)) if n not in self.masks]):
             raise InvalidValue(
@@ -142,12 +142,6 @@ class _Playing:
         with opened(self.path) as (container, stream):
             container.seek(self.times[number], stream=stream)
             yield from container.decode(stream)
-
-
-def _times(path: Path) -> list[int]:
-    """When each frame is shown, in the file's units of time: of all its packets, without decoding them."""
-    with opened(path) as (container, stream):
-        return sorted(packet.pts for packet in container.demux(stream) if packet.size and packet.pts is not None)
 
 
 def _masks(folder: Path, first: int, frames: int) -> dict[int, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 from smp_feedback.errors import InvalidInput, require
 
 USUAL_RATE = Fraction(25)
+FORGOTTEN = 1000  # frames whose times nobody asked for
 DEVICES = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "video={}")}
 """What PyAV calls a camera on each system, and how one of a number is called there."""
 
@@ -25,7 +27,8 @@ class Webcam:
         name: A number from 0, or what the system calls it (``/dev/video2``; on Windows a name, for it has no numbers).
 
     Attributes:
-        rate: Frames a second, as it says.
+        rate: Frames a second, as it says; who is slower gets fewer.
+        times: When each frame that was asked for was taken, in seconds, until somebody takes that away.
 
     Raises:
         MissingExtra: If PyAV is missing.
@@ -44,10 +47,21 @@ class Webcam:
             raise InvalidInput(f"Camera {name}: {path} cannot be opened ({why}).{_others()}") from error
         self._stream = self._opened.streams.video[0]
         self.rate: Fraction = self._stream.average_rate or self._stream.guessed_rate or USUAL_RATE
+        self.times: deque[Fraction] = deque(maxlen=FORGOTTEN)
 
     def __iter__(self) -> Iterator[Tensor]:
+        last: Fraction | None = None
         for frame in self._opened.decode(self._stream):
+            last = self._time(frame, last)
+            self.times.append(last)
             yield torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
+
+    def _time(self, frame: Any, last: Fraction | None) -> Fraction:
+        """When *frame* was taken; where it does not say, as long after the *last* as the rate has it."""
+        said = None if frame.pts is None or frame.time_base is None else Fraction(frame.pts * frame.time_base)
+        if said is None or (last is not None and said <= last):
+            return Fraction(0) if last is None else last + 1 / self.rate
+        return said
 
     def close(self) -> None:
         """Let go of it."""

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from smp_feedback.checks import check_whole
 from smp_feedback.data.feeding import feeding
 from smp_feedback.data.items import inherited
+from smp_feedback.data.wrapped import say_outside
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.films.counts import FilmTally
+from smp_feedback.evaluation.films.joined import JoinedFilms
 from smp_feedback.evaluation.films.order import FilmIndex, FrameBatch, films_in, frames_of, side_by_side
 from smp_feedback.evaluation.films.predictors import FrameStack, Predictor, as_predictor
 from smp_feedback.evaluation.films.scores import FilmScores
@@ -54,6 +56,9 @@ def evaluate_films(
         InvalidInput: If *data* says nothing of films, answers and masks do not fit, films side by side are of several
             sizes, or a label is neither a class nor ignored.
 
+    Warns:
+        DataWarning: If frames are in no film: they are not scored.
+
     >>> class Frames(list):
     ...     films = (range(3),)
     >>> frames = Frames((torch.full((2, 1, 1), float(t % 2)), torch.tensor([[0]])) for t in range(3))
@@ -66,6 +71,8 @@ def evaluate_films(
     films = check_films(data, classes)
     predictor = as_predictor(model, reset)
     check_reads_logits(predictor.model, "evaluate_films")
+    if not isinstance(data, JoinedFilms):  # which leaves out what it is told to
+        say_outside(data, films.places, "not scored")
     tally = FilmTally(films, classes, ignore_index, device_of(predictor.model))
     stacked = predictor.frames if isinstance(predictor, FrameStack) else 1
     with torch.inference_mode():

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from smp_feedback.checks import check_whole
 from smp_feedback.data.batch import image_of, read_target, target_of
 from smp_feedback.data.items import check_map_style, source
-from smp_feedback.data.wrapped import films_of
+from smp_feedback.data.wrapped import check_frames, films_of
 from smp_feedback.errors import InvalidInput
 from smp_feedback.evaluation.batches import batches_of
 
@@ -37,7 +37,7 @@ def films_in(data: Any) -> FilmIndex:
     """The films of *data*, also behind wrappers that keep it as ``.dataset``, and behind ``Subset``.
 
     Raises:
-        InvalidInput: If it says nothing of films, or a film has no frame.
+        InvalidInput: If it says nothing of films, or a film has no frame, or one that is no item.
 
     >>> class Frames(list):
     ...     films, cuts = (range(0, 3), range(3, 5)), (2,)
@@ -54,6 +54,7 @@ def films_in(data: Any) -> FilmIndex:
     places = tuple(tuple(int(place) for place in film) for film in films)
     if not places or not all(places):
         raise InvalidInput(f"films of {type(data).__name__}: expected at least one, each with at least one frame.")
+    check_frames(data, places)
     is_cut = _Cuts(data)
     cuts = tuple(tuple(t for t, place in enumerate(film) if t and is_cut(place)) for film in places)
     return FilmIndex(places, cuts, _hidden(data, places[0][0]))

@@ -14,6 +14,7 @@ from smp_feedback.experiments.films.tables import BEATEN, BEHIND, NOT_SHOWN, ONE
 from smp_feedback.experiments.table import spread
 
 NEAR = 0.01  # of a point of mIoU: within it, a film is as right again as it was before a cut
+UNDECIDED = "Undecided: no seed has scores of a carried state and of a rival."
 WORDS = {
     BEATEN: "ahead of",
     BEHIND: "behind",
@@ -30,6 +31,25 @@ def summary(results: Mapping[str, Any]) -> list[str]:
     return [line for line in (*lines, significance(seeds), *_gaps(found)) if line]
 
 
+def in_short(results: Mapping[str, Any]) -> list[str]:
+    """What a console says: the answer over all tests; what the seeds can show, and what is missing."""
+    found = parse(results)
+    seeds = max((len(found.values(CARRIED, test)) for test in found.tests), default=0)
+    return [line for line in (answer(found), significance(seeds), *_gaps(found)) if line]
+
+
+def answer(found: FilmComparison) -> str:
+    """What one look a frame is ahead of, by the 95 % interval over seeds; under how many tests, where not under all."""
+    by: dict[str, list[str]] = {}
+    for rival in found.rivals:
+        said = [verdict(gain) for gain in (found.gain(rival, test) for test in found.tests) if gain.values]
+        for what in dict.fromkeys(said):
+            share = "" if said.count(what) == len(said) else f" ({said.count(what)} of {len(said)} tests)"
+            by.setdefault(what, []).append(f"{rival}{share}")
+    clauses = [f"{WORDS[what]} {listed(by[what])}" for what in WORDS if what in by]
+    return f"One look a frame is {'; '.join(clauses)}." if clauses else UNDECIDED
+
+
 def conclusion(results: Mapping[str, Any]) -> str:
     """What one look a frame is ahead of, by the 95 % interval over seeds: test by test.
 
@@ -41,7 +61,7 @@ def conclusion(results: Mapping[str, Any]) -> str:
     found = parse(results)
     parts = [_against(found, test) for test in found.tests]
     said = [part for part in parts if part]
-    return " ".join(said) or "Undecided: no seed has scores of a carried state and of a rival."
+    return " ".join(said) or UNDECIDED
 
 
 def _against(found: FilmComparison, test: FilmTest) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.results import save_result
 from smp_feedback.experiments.engine import Experiment
-from smp_feedback.experiments.films.conclusion import summary
+from smp_feedback.experiments.films.conclusion import in_short, summary
 from smp_feedback.experiments.films.frames import scored_frames, training_frames, validation_frames
 from smp_feedback.experiments.films.rivals import RIVALS, trained
 from smp_feedback.experiments.films.runs import FilmKey, batch_of, facts, keys, lesson, run, untrained
@@ -87,5 +87,5 @@ compare_films = Experiment[FilmSettings, FilmKey](
     gather=lambda settings: {"classes": list(facts(settings).classes)},
     report=report,
     tables=shown,
-    summary=summary,
+    summary=in_short,
 )

@@ -10,9 +10,11 @@ from smp_feedback.evaluation.statistics import Paired
 from smp_feedback.experiments.comparison.results import average
 from smp_feedback.experiments.comparison.sizes import short
 from smp_feedback.experiments.films.results import FilmComparison, FilmScore, FilmTest, parse
+from smp_feedback.experiments.films.rivals import CARRIED, PLAIN
 from smp_feedback.experiments.table import NONE, Table, number, spread
 
 BEATEN, BEHIND, NOT_SHOWN, ONE_SEED = "ahead", "behind", "not shown", "one seed"
+SHOWN = 4  # rows on a console
 FIRST = 16  # frames of a film that its last as many are held to
 
 
@@ -30,8 +32,37 @@ def tables(results: Mapping[str, Any]) -> dict[str, Table]:
 
 
 def shown(results: Mapping[str, Any]) -> list[Table]:
-    """What a console shows: the scores alone."""
-    return [tables(results)["scores"]]
+    """What a console shows: one table, of the carried state, of plain, and of the rivals that are best."""
+    return [_in_short(parse(results))]
+
+
+def _in_short(found: FilmComparison) -> Table:
+    """The mean over all tests of each model; of rivals the `SHOWN` - 1 that say most: plain, then the best ones."""
+    means = {model: over_tests(found, model) for model in found.models}
+    best = sorted(found.rivals, key=lambda rival: (rival != PLAIN, -average(means[rival].values())))
+    rows = []
+    for model in [model for model in (CARRIED, *best) if model in found.models][:SHOWN]:
+        flicker = over_tests(found, model, "flicker").values()
+        said = "" if model == CARRIED else verdict(ahead(means.get(CARRIED, {}), means[model]))
+        rows.append((model, spread(means[model].values()), spread(flicker), said))
+    count = len(found.tests)
+    mean = f", mean of {count} tests" if count > 1 else f" under {found.tests[0].test}" if count else ""
+    left = len(found.models) - len(rows)
+    note = f"{left} more in films.md, each test by itself." if left > 0 else ""
+    columns = ("model", "mIoU", "flicker", "carried is")
+    return Table(f"Whole films, %{mean}", columns, tuple(rows), note=note)
+
+
+def over_tests(found: FilmComparison, model: str, measure: str = "miou") -> dict[int, float]:
+    """The mean over all tests of *model*, of each seed that has them all."""
+    each = [found.values(model, test, measure) for test in found.tests]
+    seeds = set.intersection(*(set(values) for values in each)) if each else set()
+    return {seed: average(values[seed] for values in each) for seed in sorted(seeds)}
+
+
+def ahead(own: Mapping[int, float], other: Mapping[int, float]) -> Paired:
+    """*own* less *other*, of the seeds that both have."""
+    return Paired(tuple(own[seed] - other[seed] for seed in own if seed in other))
 
 
 def verdict(gain: Paired, *, less: bool = False) -> str:
