@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_restoration_loop import Normed, Stub
+from test_restoration_loop import Normed, Stub, counted
 from torch import nn
 
 import smp_feedback as smpf
@@ -116,7 +116,7 @@ def test_what_is_carried_changes_nothing_of_the_published_loop():
     assert torch.equal(published.trajectory(FRAMES[0]), carrying.trajectory(FRAMES[0]))
     assert not carries(published)
     for asked in (lambda: published.look(FRAMES[0]), lambda: smpf.Film(published), lambda: published.step_from({})):
-        with pytest.raises(InvalidValue, match="begins anew with every image; .*carry='feedback' or carry='mean'"):
+        with pytest.raises(InvalidValue, match=r"begins anew with every image; .*carry='feedback' or carry='mean'"):
             asked()
     with pytest.raises(InvalidValue, match="is no look that another goes on from"):
         next(published.iterate(FRAMES[0])).state_dict()
@@ -276,12 +276,10 @@ def test_a_learnt_weight_begins_at_nothing_and_is_heard_once_it_is_trained():
 @torch.no_grad()
 def test_a_frame_costs_one_restoration_and_one_segmentation():
     for loop in (LOOP, KINDS["mean"]):
-        model, calls = trained(loop), []
-        for name in ("down.0", "last"):
-            model.restorer.get_submodule(name).register_forward_hook(lambda *_, name=name: calls.append(name))
-        model.c1.register_forward_hook(lambda *_: calls.append("M"))
+        model = trained(loop)
+        calls = counted(model, "feedback.restorer.down.0", "feedback.restorer.last", "c1")
         followed(model, FRAMES)
-        assert calls == ["down.0", "last", "M"] * len(FRAMES)
+        assert [*calls.values()] == [len(FRAMES)] * 3
 
 
 # --- what may be told
