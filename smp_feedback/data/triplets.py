@@ -142,6 +142,6 @@ def _of_clips(batch: Sequence[Tensor]) -> Triplet:
             "both (B, T, C, H, W), and masks (B, T, H, W)."
         )
     distorted, clean, target = (
-        part.unflatten(0, shapes[0][:2]) for part in check_triplets([part.flatten(0, 1) for part in parts])
+        part.reshape(*shapes[0][:2], *part.shape[1:]) for part in check_triplets([part.flatten(0, 1) for part in parts])
     )
     return distorted, clean, target

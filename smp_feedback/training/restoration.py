@@ -157,17 +157,17 @@ class RestorationModule(ScoringModule):
         segmenter.zero_grad()
         triplets = check_triplets(self.fed(batch, 2))
         how = triplets, self.restoration_loss, self.loss, self.manual_backward
-        labels = {"labelled": has_labels(triplets[2], self.ignore_index) if is_clips(triplets[0]) else None}
+        labels = has_labels(triplets[2], self.ignore_index) if is_clips(triplets[0]) else None
 
         def update() -> None:  # past Lightning: what counts as a step of the run is a batch
             restorer.optimizer.step()
             restorer.zero_grad()
 
         if self.end_to_end:
-            lost = end_to_end(self.model, *how, self.segmentation_weight, self.truncate, **labels)
+            lost = end_to_end(self.model, *how, self.segmentation_weight, self.truncate, labels)
             update()
         else:
-            lost = step_by_step(self.model, *how, update, **labels)
+            lost = step_by_step(self.model, *how, update, labels)
         segmenter.step()
         self.log("loss", lost.segmenting, prog_bar=True)
         self.log("loss_restorer", lost.restoring, prog_bar=True)
