@@ -30,7 +30,6 @@ from smp_feedback.data.turbulence import of_wind
 from smp_feedback.data.turbulence.simulator import in_words
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.films import Averaged, AveragedFrames, evaluate_films, tune_rate
-from smp_feedback.evaluation.films.rate import RATES
 from smp_feedback.evaluation.statistics import Paired, significance
 from smp_feedback.experiments.cost import hardware
 from smp_feedback.experiments.films.frames import LONG, VAL_SEED, filmed, opened_films
@@ -43,6 +42,7 @@ from smp_feedback.training.facts import facts_of
 
 CROSS_ENTROPY = {"loss": "iterative_focal", "gammas": [0.0]}  # of focus 0: of every model
 CLEAN = "clean"
+FRAME_RATES = (0.1, 0.25, 0.5, 1.0)  # to try for averaged frames, each a pass over the films
 MEASURES = ("mIoU", "flicker")
 
 
@@ -210,7 +210,7 @@ def rivals(study: HotAir, model: Any, air: str, task: Mapping[str, Any]) -> dict
     val = opened_films(films, films.tuned) if films.camera is None else filmed(films, films.tuned, VAL_SEED, LONG)
     seen = study.through(val, air, VAL_SEED)
     answers = next(iter(tune_rate(model, seen, **task)))
-    frames = max(RATES, key=lambda rate: (evaluate_films(AveragedFrames(model, rate), seen, **task).miou, rate))
+    frames = max(FRAME_RATES, key=lambda rate: (evaluate_films(AveragedFrames(model, rate), seen, **task).miou, rate))
     return {"averaged": Averaged(model, answers), "frames": AveragedFrames(model, frames)}
 
 

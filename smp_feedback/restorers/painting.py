@@ -58,13 +58,19 @@ def build_restorer(config: Restoration, in_channels: int, classes: int) -> Resto
 
     Raises:
         InvalidType: If its builder gives no module.
-        InvalidValue: If it shall be shown the mean of what it has restored, and is a network that is not.
+        InvalidValue: If it shall be shown the mean of what it has restored, or learn the weight of the feedback, and is
+            a network that cannot.
     """
     made = catalogue().restorers.make(config.restorer, config, in_channels, classes)
     if config.carry == MEAN and not getattr(made, "shown_mean", False):
         raise InvalidValue(
             f"carry='mean' with restorer={config.restorer!r}, which is not shown the mean of what it has restored; "
             "take restorer='unet', or carry='feedback'."
+        )
+    if isinstance(made, Restorer) and LEARNT in [value for value in vars(made).values() if isinstance(value, str)]:
+        raise InvalidValue(
+            f"weight='learnt' with restorer={config.restorer!r}, which takes a number; give one, such as 1e-3, or take "
+            "restorer='unet'."
         )
     if isinstance(made, Restorer):
         return made

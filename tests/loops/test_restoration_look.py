@@ -14,7 +14,7 @@ import smp_feedback as smpf
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.loops.looking import carries
 from smp_feedback.ops.warp import warp
-from smp_feedback.restorers.base import class_feedback
+from smp_feedback.restorers.base import Restored, Restorer, class_feedback
 
 LOOP = smpf.Restoration(depth=2, filters=2, reach=2.0, weight=1.0, carry="feedback")
 KINDS = {
@@ -308,6 +308,21 @@ def test_a_restorer_that_is_not_shown_a_mean_is_refused_with_the_one_that_is(res
     assert carries(smpf.wrap(Stub(3, 4, 2), replace(told, weight="learnt")))
     with pytest.raises(InvalidValue, match="restorer='painter', which is not shown the mean"):
         smpf.wrap(Stub(3, 4, 2), replace(told, carry="mean"))
+
+
+def test_a_restorer_whose_weight_is_a_number_is_not_told_to_learn_it(restored):
+    class Weighs(Restorer):
+        def __init__(self, config, channels, classes):
+            super().__init__()
+            self.loudness = config.weight
+
+        def restore(self, image, begun, feedback):
+            return Restored(image if feedback is None else image + self.loudness * feedback[:, :3])
+
+    restored.restorers.register("weighs", Weighs)
+    assert carries(smpf.wrap(Stub(3, 4, 2), replace(LOOP, restorer="weighs")))
+    with pytest.raises(InvalidValue, match="weight='learnt' with restorer='weighs', which takes a number"):
+        smpf.wrap(Stub(3, 4, 2), replace(LOOP, restorer="weighs", weight="learnt"))
 
 
 @torch.no_grad()
