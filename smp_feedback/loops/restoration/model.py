@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -21,7 +22,7 @@ from smp_feedback.loops.call import Told
 from smp_feedback.loops.outer import OuterModel, opened
 from smp_feedback.loops.recurrent.carrying import check_channels, check_fits, check_labels
 from smp_feedback.loops.restoration.state import Memory, Pass, RestorationFeedback, RestorationStep, Restoring
-from smp_feedback.loops.restoration.turning import Apart, Begun, Turn, running_mean, turned
+from smp_feedback.loops.restoration.turning import Begun, PassesApart, PassTurn, running_mean, turned
 from smp_feedback.loops.steps import Step
 from smp_feedback.loops.unroll import Share, Turned, reusable, unroll
 from smp_feedback.ops.maps import size_of
@@ -165,7 +166,7 @@ class RestorationModel(OuterModel):
         with nullcontext() if reached else torch.no_grad():
             first = self._passed(image, begun)
         counts = config.carry is not None
-        turn = Turn(self, image, begun, (lambda t: _passes(image, t + 1)) if counts else None, counts=counts)
+        turn = self._turn_of(image, begun, (lambda t: _passes(image, t + 1)) if counts else None, counts=counts)
         return first, unroll(turn, turned(first, first.logits).state, steps=count, flow=flow)
 
     def _going_on(self, image: Tensor, told: Told, share: Share | None) -> Iterator[tuple[int, Turned]]:
@@ -175,19 +176,23 @@ class RestorationModel(OuterModel):
         how: dict[str, Any] = {"steps": told.steps, "flow": told.flow, "start": told.start}
         if before is None:
             begun = self._begin_with(image, told.flow, share)
-            return unroll(Turn(self, image, begun, lambda t: _passes(image, t), counts=True), None, **how)
+            return unroll(self._turn_of(image, begun, lambda t: _passes(image, t), counts=True), None, **how)
         _, counted = before.found()
         if before.beginnings is None:
             begun = self._begin_with(image, told.flow, share)
-            return unroll(Turn(self, image, begun, lambda t: counted + (t - told.start)), before.state, **how)
+            turn = self._turn_of(image, begun, lambda t: counted + (t - told.start))
+            return unroll(turn, before.state, **how)
 
-        def make(places: Tensor | None) -> Turn:
+        def make(places: Tensor | None) -> PassTurn:
             if places is None:
-                return Turn(self, image, None, lambda t: counted + (t - told.start))
+                return self._turn_of(image, None, lambda t: counted + (t - told.start))
             part = counted[places]
-            return Turn(self, image[places], None, lambda t: part + (t - told.start), among_others=True)
+            return self._turn_of(image[places], None, lambda t: part + (t - told.start), among_others=True)
 
-        return unroll(Apart(make, before.beginnings), before.state, **how)
+        return unroll(PassesApart(make, before.beginnings), before.state, **how)
+
+    def _turn_of(self, image: Tensor, begun: Begun | None, had: Any, **how: bool) -> PassTurn:
+        return PassTurn(functools.partial(self._passed, image, begun), self.feedback, had, **how)
 
     def _begin_with(self, image: Tensor, flow: GradientFlow, share: Share | None) -> Begun | None:
         """What the restorer computes once of *image*; None where it is shown another mean with every pass."""

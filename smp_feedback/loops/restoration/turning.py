@@ -4,41 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from smp_feedback.loops.beginnings import Beginnings
 from smp_feedback.loops.recurrent.streams import joined
+from smp_feedback.loops.restoration.state import Memory, Pass, RestorationFeedback
 from smp_feedback.loops.unroll import Turned
 from smp_feedback.restorers.base import Restored
 
-if TYPE_CHECKING:
-    from smp_feedback.loops.restoration.model import RestorationModel
-    from smp_feedback.loops.restoration.state import Pass
-
 Begun = tuple[Tensor, ...]
 """What no feedback reaches of an image, as the restorer gives it."""
+Passed = Callable[[Memory | None, Tensor | None], Pass]
+"""A pass over an image, with what is known of those before it and how many there were (B,); None of a first one."""
 
 
 @dataclass(frozen=True)
-class Turn:
+class PassTurn:
     """A turn of streams that are all at their first pass, or all beyond it.
 
     Args:
-        model: R and M.
-        image: What is to be restored (B, C, H, W).
-        begun: What R computes once of it; None lets each turn do so, with the mean that it finds.
+        passed: What a pass over their image gives.
+        feedback: The loop's.
         had: How many passes each stream has had before a step (B,); None where nobody asks.
         counts: Whether turns say how many passes that makes; a call that goes on from another counts by itself.
         among_others: Whether there are streams beyond their first pass in the batch: a first one is told apart by a
             change of zeros from scores of zero, where alone it has none.
     """
 
-    model: RestorationModel
-    image: Tensor
-    begun: Begun | None
+    passed: Passed
+    feedback: RestorationFeedback
     had: Callable[[int], Tensor] | None = None
     counts: bool = False
     among_others: bool = False
@@ -50,19 +46,19 @@ class Turn:
         had = None if self.had is None else self.had(t)
         looks = had + 1 if self.counts and had is not None else None
         if state is None:
-            made = self.model._passed(self.image, self.begun)
+            made = self.passed(None, None)
             return turned(self._filled(made) if self.among_others else made, made.logits, looks)
-        memory = self.model.feedback.memory_of(state)
-        made = self.model._passed(self.image, self.begun, memory, had)
+        memory = self.feedback.memory_of(state)
+        made = self.passed(memory, had)
         return turned(made._replace(before=memory.last), memory.last, looks)
 
     def _filled(self, made: Pass) -> Pass:
         nothing = torch.zeros_like(made.logits)
-        return made._replace(before=nothing, change=nothing if self.model.feedback.config.weight else None)
+        return made._replace(before=nothing, change=nothing if self.feedback.config.weight else None)
 
 
 @dataclass(frozen=True)
-class Apart:
+class PassesApart:
     """A turn of streams of which some may be at their first pass: those are turned on their own.
 
     Args:
@@ -70,7 +66,7 @@ class Apart:
         began: When each began; asks the device, once.
     """
 
-    make: Callable[[Tensor | None], Turn]
+    make: Callable[[Tensor | None], PassTurn]
     began: Beginnings
 
     settled = False
