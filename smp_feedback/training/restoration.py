@@ -16,13 +16,13 @@ from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.image_quality import l1, psnr
 from smp_feedback.evaluation.score_loop import check_classes
 from smp_feedback.loops.restoration.model import RestorationModel
-from smp_feedback.loops.restoration.state import RestorationStep
 from smp_feedback.training.build_loss import build_loss
 from smp_feedback.training.class_weights import BALANCED
 from smp_feedback.training.clip_loss import has_labels
 from smp_feedback.training.clips_told import frames_of
-from smp_feedback.training.film_parts import Ongoing, ongoing_in
+from smp_feedback.training.film_parts import ongoing_in
 from smp_feedback.training.metric import LookMetric
+from smp_feedback.training.restoration_films import score_films
 from smp_feedback.training.restoration_step import end_to_end, step_by_step
 from smp_feedback.training.scoring_module import Batch, ScoringModule, check_answer
 from smp_feedback.training.step_loss import StepLoss
@@ -186,7 +186,12 @@ class RestorationModule(ScoringModule):
         distorted, clean, target = check_triplets(self.fed(batch, 2))
         undo = self._feeds.config(self.trainer).undo  # how close images are is told in [0, 1]
         if is_clips(distorted):
-            self._score_films(distorted, clean, target, ongoing_in(batch), undo)
+            scores, films = self._counting(1), (distorted, clean, target)
+            found, counts = score_films(
+                self.model, films, ongoing_in(batch), undo, scores, self.loss, self.ignore_index
+            )
+            for name, value in found.items():
+                self.log(name, value, sync_dist=True, batch_size=counts[name])
             return
         self._counting(self.passes)
         for t, passed in enumerate(self.model.passes(distorted)):
@@ -199,25 +204,6 @@ class RestorationModule(ScoringModule):
             "val_psnr": psnr(undo(passed.restored), undo(clean)).mean(),
         }
         self.log_dict(found, sync_dist=True, batch_size=len(target))
-
-    def _score_films(self, distorted: Tensor, clean: Tensor, target: Tensor, ongoing: Ongoing, undo: Any) -> None:
-        """Some frames of films, which *ongoing* has the frames before of."""
-        scores, close, losses = self._counting(1), [], []
-        labelled, place = has_labels(target, self.ignore_index), ongoing.place
-        for t, frame in enumerate(distorted.unbind(1)):
-            step = self.model.look(frame, ongoing.step).detach()
-            ongoing.step, ongoing.place = step, ongoing.place + 1
-            pair = undo(cast(RestorationStep, step).restored), undo(clean[:, t])
-            close.append(torch.stack([l1(*pair).mean(), psnr(*pair).mean()]))
-            if labelled[t]:
-                check_answer(step.logits, target[:, t])
-                scores.update(0, step.logits, target[:, t])
-                losses.append(self.loss(step.logits, target[:, t], place + t))
-        found = dict(zip(("val_l1", "val_psnr"), torch.stack(close).mean(0), strict=True))
-        self.log_dict(found, sync_dist=True, batch_size=len(close) * len(target))
-        if losses:
-            lost = torch.stack(losses).mean()
-            self.log("val_loss", lost, sync_dist=True, batch_size=len(losses) * len(target))
 
     def _counting(self, passes: int) -> LookMetric:
         """The scores of so many passes; begun anew, where they were those of others."""

@@ -16,20 +16,20 @@ from torch import Tensor, nn
 
 from smp_feedback.config.base import GradientFlow, LoopConfig
 from smp_feedback.config.restoration import MEAN, Restoration
-from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, SurgeryError
+from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.loops.base import check_image
 from smp_feedback.loops.call import Told
 from smp_feedback.loops.outer import OuterModel, opened
 from smp_feedback.loops.recurrent.carrying import check_channels, check_fits, check_labels
+from smp_feedback.loops.restoration.fitting import check_restored, check_size
 from smp_feedback.loops.restoration.state import Memory, Pass, RestorationFeedback, RestorationStep, Restoring
-from smp_feedback.loops.restoration.turning import Begun, PassesApart, PassTurn, running_mean, turned
+from smp_feedback.loops.restoration.turning import Begun, PassesApart, PassTurn, class_feedback_of, running_mean, turned
 from smp_feedback.loops.steps import Step
 from smp_feedback.loops.unroll import Share, Turned, reusable, unroll
 from smp_feedback.ops.maps import size_of
-from smp_feedback.restorers.base import Restored, Restorer, class_feedback
+from smp_feedback.restorers.base import Restored, Restorer
 from smp_feedback.restorers.painting import build_restorer
 from smp_feedback.surgery.extension import evaluating, extend
-from smp_feedback.surgery.probe import Probe
 from smp_feedback.surgery.step_batchnorm import count_once
 
 
@@ -45,13 +45,13 @@ class RestorationModel(OuterModel):
         assert isinstance(config, Restoration)
         with evaluating(base):
             seen, inner = opened(base, config, in_channels)
-            _check_size(base, seen)
+            check_size(base, seen)
             restorer = build_restorer(config, seen.image.shape[1], seen.logits.shape[1])
             model = extend(base, cls)
             model.feedback = RestorationFeedback(config, seen, inner)
             model.feedback.restorer = restorer.to(seen.image.device, seen.image.dtype).eval()
             change = torch.zeros_like(seen.logits) if config.weight else None
-            _check_restored(model.restore(seen.image, class_feedback_of(config, change, seen.image)), seen.image)
+            check_restored(model.restore(seen.image, class_feedback_of(config, change, seen.image)), seen.image)
         count_once(model)
         return model.train(base.training)
 
@@ -237,26 +237,3 @@ class RestorationModel(OuterModel):
 
 def _passes(image: Tensor, count: int) -> Tensor:
     return torch.full((len(image),), count, device=image.device)
-
-
-def class_feedback_of(config: Restoration, change: Tensor | None, *restored: Tensor) -> Tensor | None:
-    """:func:`class_feedback` with the config's sign; None of no change."""
-    return None if change is None else class_feedback(change, *restored, absolute=config.absolute)
-
-
-def _check_size(base: nn.Module, seen: Probe) -> None:
-    if size_of(seen.logits) != size_of(seen.image):
-        raise SurgeryError(
-            f"feedback='restoration' multiplies logits and image: {type(base).__name__} gives "
-            f"{tuple(seen.logits.shape)} of an image {tuple(seen.image.shape)}; expected logits of the image's size."
-        )
-
-
-def _check_restored(restored: object, image: Tensor) -> None:
-    if not isinstance(restored, Restored):
-        raise InvalidType(f"The restorer gives a {type(restored).__name__}: expected a Restored(image, displacement).")
-    if restored.image.shape != image.shape:
-        raise InvalidInput(
-            f"The restorer gives an image {tuple(restored.image.shape)} of one {tuple(image.shape)}: expected the same "
-            "shape."
-        )

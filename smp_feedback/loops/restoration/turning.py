@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from smp_feedback.config.restoration import Restoration
 from smp_feedback.loops.beginnings import Beginnings
 from smp_feedback.loops.recurrent.streams import joined
 from smp_feedback.loops.restoration.state import Memory, Pass, RestorationFeedback
 from smp_feedback.loops.unroll import Turned
-from smp_feedback.restorers.base import Restored
+from smp_feedback.restorers.base import Restored, class_feedback
 
 Begun = tuple[Tensor, ...]
 """What no feedback reaches of an image, as the restorer gives it."""
@@ -108,3 +109,8 @@ def running_mean(restored: Restored, mean: Tensor, had: Tensor, lowest: float | 
         assert restored.keep is not None
         keep = share * restored.keep
     return image + keep * (mean - image)
+
+
+def class_feedback_of(config: Restoration, change: Tensor | None, *restored: Tensor) -> Tensor | None:
+    """:func:`class_feedback` with the config's sign; None of no change."""
+    return None if change is None else class_feedback(change, *restored, absolute=config.absolute)
