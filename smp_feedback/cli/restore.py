@@ -11,23 +11,27 @@ import lightning  # noqa: F401  before all who say float | int: --trainer.limit_
 from jsonargparse import ArgumentParser
 
 from smp_feedback.cli.experiments import ablation_settings, restore_ablation
+from smp_feedback.cli.film_scores import tell_films
 from smp_feedback.cli.lessons import Lesson, train
 from smp_feedback.cli.scoring import evaluate
 from smp_feedback.cli.subcommands import Stage, add_run, add_shared, add_stages, add_trainer, add_whose
-from smp_feedback.cli.tables import restoration_summary, restored_table
+from smp_feedback.cli.tables import restoration_summary, restored_table, say
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.data.items import checked_int
+from smp_feedback.data.triplets import distorted
+from smp_feedback.data.wrapped import films_of
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.restoration_loop import evaluate_restoration
+from smp_feedback.loops.looking import carries
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.training.build import build_model
+from smp_feedback.training.clips_told import clips_told, frames_of
 from smp_feedback.training.datamodule import TripletsModule
 from smp_feedback.training.distortion import Distortion, open_triplets
 from smp_feedback.training.facts import AUTO, Facts
 from smp_feedback.training.opening import open_pairs
 from smp_feedback.training.restoration import RestorationModule
 from smp_feedback.training.step_loss import StepLoss
-from smp_feedback.training.told import OF_FILMS
 from smp_feedback.training.trained_base import closed_base
 
 LEARNT = ("model", "restoration", "training", "distortion")
@@ -39,7 +43,7 @@ TITLES = {
     "distortion": "What is wrong with the images",
 }
 # what is wrong with the images is --distortion
-OWN_DATA: set[str | int] = {"verb", "seed", "corruption", "severity", *OF_FILMS}
+OWN_DATA: set[str | int] = {"verb", "seed", "corruption", "severity"}
 
 
 def add_arguments(parser: ArgumentParser) -> Callable[[Any], None]:
@@ -71,7 +75,10 @@ def restore_train(parser: ArgumentParser, args: Any) -> None:
         StepLoss(**{name: training[name] for name in HELD_TO}, **about)  # a model may take long to build
         model = built(made.base, vars(made.model), config, facts)
         module = RestorationModule(model, **about, **training)
-        return Lesson(module, data, "val_miou", restoration_summary(model, facts.classes))
+        module.check_frames(data.clip)
+        frames = {"train": frames_of(data.train), "val": data.val}
+        said = [restoration_summary(model, facts.classes), *clips_told(frames, data.clip, data.clip_stride)]
+        return Lesson(module, data, "val_miou", "\n".join(said))
 
     train(parser, args, "restore", prepare, learnt=LEARNT)
 
@@ -90,7 +97,15 @@ def restore_evaluate(parser: ArgumentParser, args: Any) -> None:
 
     how: Any = {"score": evaluate_restoration, "table": restored_table, "draw": restored}
     said = Distortion(**args.distortion.as_dict()).said
-    evaluate(args, "restore", RestorationModel, opened, **how, note=f", {said}")
+    evaluate(args, "restore", RestorationModel, opened, **how, note=f", {said}", more=films_told)
+
+
+def films_told(model: RestorationModel, triplets: Any, facts: Facts, folder: Path, title: str) -> None:
+    """Score whole films besides, one look a frame, where *model* carries and *triplets* are frames of some."""
+    if carries(model) and films_of(triplets) is not None:
+        tell_films(model, distorted(triplets), facts, folder, f"{title}, one look a frame")
+        for path in sorted(folder.glob("films*")):
+            say(f"wrote {path}")
 
 
 STAGES: dict[str, tuple[Callable[[ArgumentParser], None], Stage]] = {

@@ -38,12 +38,13 @@ def evaluate(
     table: Callable[..., Table],
     draw: Callable[..., Path],
     note: str = "",
+    more: Callable[[Any, Any, Facts, Path, str], None] | None = None,
 ) -> None:
     """Score a trained model on the split asked for, print what was found, and leave scores, figures and pictures.
 
     A model is of class *kind* and was trained by *verb*; *opened* opens its data, *score* is a function of
     `smp_feedback.evaluation`, *table* shows what that finds, *draw* what a model makes of some items. *note* is what
-    the table's title says beside model and split.
+    the table's title says beside model and split, and *more* scores what else there is to be scored.
     """
     from smp_feedback.plotting.pictures import examples
     from smp_feedback.plotting.plot import plot
@@ -57,6 +58,8 @@ def evaluate(
     with advancing("scoring", items, args) as advance:
         found = score(model, items, advance=advance, **how_to_score(facts, args))
     Console().print(table(found, facts.classes, f"{source}, {args.split}{note}"))
+    if more is not None:
+        more(model, items, facts, folder, f"{source}, {args.split}{note}")
     path = save_result(found.result(facts.classes), folder / "scores.json")
     pictures = draw(model, examples(items), folder / "pictures.png", classes=len(facts.classes))
     for one in (path, *plot([path]), pictures):

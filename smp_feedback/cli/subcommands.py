@@ -38,8 +38,8 @@ AS_LEARNT = {
     "restore": ("batch_size", "augment", "crop", "corruption", "severity", *OF_FILMS),
 }  # of a base's data: how it learnt is its own affair
 OUTRANKED = {
-    "name": ("turbulence", "folder"),
-    "severity": ("turbulence", "folder"),
+    "name": ("turbulence", "wind", "folder"),
+    "severity": ("turbulence", "wind", "folder"),
     "turbulence": ("folder",),
 }  # what a run may have said of its distortion that would be taken in place of what is asked for now
 

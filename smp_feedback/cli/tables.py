@@ -129,6 +129,9 @@ def restoration_summary(model: RestorationModel, classes: Sequence[str]) -> str:
     config = model.feedback.config
     own = sum(p.numel() for p in model.restorer.parameters())
     loop = f"restoration loop, T = {config.steps}" if config.weight else "restoration without feedback"
+    loop += {"feedback": ", carried from frame to frame", "mean": ", carried from frame to frame with a mean"}.get(
+        config.carry or "", ""
+    )
     size = f"{_size(model)}, of which {own / 1e6:.2g} M restore"
     return f"{base_name(model)}, {loop}, {config.restorer}, {size}, {len(classes)} classes"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
-import torch  # noqa: F401  (doctests)
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from smp_feedback.data.batch import read_target
+from smp_feedback.data.batch import is_clips, read_target
 from smp_feedback.data.corruption.corrupted import Corrupted
 from smp_feedback.data.items import Corruption, Sample, checked_index
 from smp_feedback.data.wrapped import WrappedDataset
@@ -74,6 +74,25 @@ def labelled(triplets: Any) -> Any:
     return triplets.dataset if isinstance(triplets, TripletDataset) else _Labelled(triplets)
 
 
+def distorted(triplets: Any) -> Dataset[Sample]:
+    """The pairs (distorted image, mask) of *triplets*, with their films: what a model is scored on.
+
+    >>> from smp_feedback.data import MovingShapes
+    >>> frames = distorted(Triplets(MovingShapes(frames=2, count=4, size=32), "shimmer"))
+    >>> frames.films, len(frames[3])
+    ((range(0, 2), range(2, 4)), 2)
+    """
+    return _Distorted(triplets)
+
+
+class _Distorted(WrappedDataset[Sample]):
+    """Distorted image and mask of each of any triplets."""
+
+    def __getitem__(self, index: SupportsIndex) -> Sample:
+        image, _, target = self.dataset[checked_index(index, len(self))][:3]
+        return image, target
+
+
 class _Labelled(Dataset[Sample]):
     """Clean image and mask of each of any triplets."""
 
@@ -89,7 +108,7 @@ class _Labelled(Dataset[Sample]):
 
 
 def check_triplets(batch: Sequence[Tensor]) -> Triplet:
-    """The three parts of a batch (distorted, clean, target), and whatever follows.
+    """The three parts of a batch (distorted, clean, target), of images or of clips, and whatever follows.
 
     Raises:
         InvalidInput: If the images are not of one shape, or the target is no mask of their size, with the shapes.
@@ -99,6 +118,8 @@ def check_triplets(batch: Sequence[Tensor]) -> Triplet:
     Traceback (most recent call last):
     smp_feedback.errors.InvalidInput: a batch of shapes (2, 3, 4, 4), (2, 3, 4, 8), (2, 4, 4): expected distorted ...
     """
+    if len(batch) > 2 and is_clips(batch[0]):
+        return _of_clips(batch)
     batch = [*batch[:2], *(read_target(part) for part in batch[2:3])]
     shapes = [tuple(part.shape) for part in batch]
     image = shapes[0]
@@ -108,4 +129,19 @@ def check_triplets(batch: Sequence[Tensor]) -> Triplet:
             "(B, C, H, W), and masks (B, H, W), all of one size, as TripletsModule makes them."
         )
     distorted, clean, target = batch
+    return distorted, clean, target
+
+
+def _of_clips(batch: Sequence[Tensor]) -> Triplet:
+    """Those of clips (B, T, C, H, W), masks (B, T, H, W), seen as that many images."""
+    parts = [torch.as_tensor(part) for part in batch[:3]]
+    shapes = [tuple(part.shape) for part in parts]
+    if any(shape[:2] != shapes[0][:2] for shape in shapes):
+        raise InvalidInput(
+            f"a batch of shapes {', '.join(map(str, shapes))}: expected clips of distorted images and of clean ones, "
+            "both (B, T, C, H, W), and masks (B, T, H, W)."
+        )
+    distorted, clean, target = (
+        part.reshape(*shapes[0][:2], *part.shape[1:]) for part in check_triplets([part.flatten(0, 1) for part in parts])
+    )
     return distorted, clean, target

@@ -19,6 +19,7 @@ from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.exporting.formats import Session
 from smp_feedback.exporting.serving import DRAWN, REPLACE, Served, Shape
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.outer import OuterModel
 from smp_feedback.loops.recurrent.model import RecurrentModel
 from smp_feedback.loops.steps import Step
 from smp_feedback.ops.maps import size_of
@@ -186,7 +187,7 @@ def check_looks_on(model: nn.Module) -> None:
             "show the file frame by frame."
         )
     model.check_carries("look=True:")
-    if not isinstance(model, RecurrentModel):
+    if not isinstance(model, RecurrentModel) or isinstance(model, OuterModel):
         raise InvalidValue(
             f"look=True: of loops that carry a state, feedback='recurrent' alone is a graph of two inputs, and this is "
             f"feedback={model.loop_config.loop!r}."

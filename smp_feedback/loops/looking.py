@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, Self
 
@@ -10,9 +10,10 @@ from torch import Tensor
 
 from smp_feedback.checks import check_number
 from smp_feedback.errors import InvalidValue
+from smp_feedback.loops.call import Told
 from smp_feedback.loops.step_by_step import StepByStep
 from smp_feedback.loops.steps import Step
-from smp_feedback.loops.unroll import reusable
+from smp_feedback.loops.unroll import Turned, reusable
 from smp_feedback.ops.maps import size_of
 
 Reset = Literal["auto"] | float | None
@@ -92,7 +93,7 @@ class OneLook(StepByStep):
         self.check_carries("step_from:")
         step = Step.from_state_dict(saved, self._answer).to(next(self.parameters()).device)
         self._check_state(step)
-        return step
+        return self._resumed(step)
 
     def choose_cut(self, threshold: float | None) -> Self:
         """Keep the change of the state that ``look(reset="auto")`` takes for a cut, in place; returns the model.
@@ -113,7 +114,11 @@ class OneLook(StepByStep):
         told = self._told(1)
         if before is not None:
             told = told._replace(before=self._found(before, x, "look:"))
-        return next(self._as_steps(self._turns(x, told, reusable), size_of(x), told.before))
+        return next(self._as_steps(self._one_turn(x, told), size_of(x), told.before))
+
+    def _one_turn(self, x: Tensor, told: Told) -> Iterator[tuple[int, Turned]]:
+        """The turn that is a look; a loop whose calls begin with more than their turns says otherwise."""
+        return self._turns(x, told, reusable)
 
     def _threshold(self, reset: Reset) -> float | None:
         """*reset* as a number, checked before any work."""
@@ -148,6 +153,10 @@ class OneLook(StepByStep):
             InvalidInput: If it is not.
         """
         raise NotImplementedError
+
+    def _resumed(self, step: Step) -> Step:
+        """A look that was saved, as this loop shows its looks."""
+        return step
 
 
 def carries(model: object) -> bool:

@@ -15,14 +15,20 @@ class Restored(NamedTuple):
     Attributes:
         image: The restored image (B, C, H, W).
         displacement: Where its pixels were read, in pixels (B, 2, H, W): rows, columns; None of a network that paints.
+        keep: How much of the mean of the images before shall stay, in (-1, 1) (B, 1, H, W); None of a network that
+            does not say.
     """
 
     image: Tensor
     displacement: Tensor | None = None
+    keep: Tensor | None = None
 
 
 class Restorer(nn.Module):
     """A restoration network that hears what the segmentation has concluded."""
+
+    shown_mean: bool = False
+    """Whether it is shown the mean of the images restored before: its :meth:`begin` takes that as a second argument."""
 
     def begin(self, image: Tensor) -> tuple[Tensor, ...]:
         """What no feedback reaches, computed once per image: nothing, or tensors (B, ...)."""

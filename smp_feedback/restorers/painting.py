@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
-from smp_feedback.config.restoration import Restoration
-from smp_feedback.errors import InvalidInput, InvalidType
+from smp_feedback.config.restoration import LEARNT, MEAN, Restoration
+from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.registry.public import catalogue
 from smp_feedback.restorers.base import Restored, Restorer
 from smp_feedback.restorers.unet import RestorationUnet, Transfer
@@ -20,12 +21,13 @@ class Painting(Restorer):
         network: ``(B, C, H, W) -> (B, C, H, W)``.
         in_channels: C.
         feedback_channels: Channels of the feedback: C times the classes.
-        weight: Of the feedback, beside the image.
+        weight: Of the feedback, beside the image; ``learnt`` is a parameter that begins at 0.
     """
 
-    def __init__(self, network: nn.Module, in_channels: int, feedback_channels: int, *, weight: float) -> None:
+    def __init__(self, network: nn.Module, in_channels: int, feedback_channels: int, *, weight: float | str) -> None:
         super().__init__()
-        self.network, self.weight = network, weight
+        self.network = network
+        self.weight = nn.Parameter(torch.zeros(())) if isinstance(weight, str) else weight
         self.transfer = Transfer(feedback_channels, in_channels, stride=1)
         self.transfer.requires_grad_(bool(weight))
 
@@ -56,8 +58,20 @@ def build_restorer(config: Restoration, in_channels: int, classes: int) -> Resto
 
     Raises:
         InvalidType: If its builder gives no module.
+        InvalidValue: If it shall be shown the mean of what it has restored, or learn the weight of the feedback, and is
+            a network that cannot.
     """
     made = catalogue().restorers.make(config.restorer, config, in_channels, classes)
+    if config.carry == MEAN and not getattr(made, "shown_mean", False):
+        raise InvalidValue(
+            f"carry='mean' with restorer={config.restorer!r}, which is not shown the mean of what it has restored; "
+            "take restorer='unet', or carry='feedback'."
+        )
+    if isinstance(made, Restorer) and LEARNT in [value for value in vars(made).values() if isinstance(value, str)]:
+        raise InvalidValue(
+            f"weight='learnt' with restorer={config.restorer!r}, which takes a number; give one, such as 1e-3, or take "
+            "restorer='unet'."
+        )
     if isinstance(made, Restorer):
         return made
     if not isinstance(made, nn.Module):
@@ -67,5 +81,7 @@ def build_restorer(config: Restoration, in_channels: int, classes: int) -> Resto
 
 def unet(config: Restoration, in_channels: int, classes: int) -> RestorationUnet:
     """The published one, of the config's size."""
-    size = {"depth": config.depth, "filters": config.filters}
-    return RestorationUnet(in_channels, in_channels * classes, **size, reach=config.reach, weight=config.weight)
+    size: dict[str, Any] = {"depth": config.depth, "filters": config.filters, "reach": config.reach}
+    mean = config.carry == MEAN
+    carried = {"shown_mean": mean, "keeps": mean and config.rate == LEARNT}
+    return RestorationUnet(in_channels, in_channels * classes, **size, weight=config.weight, **carried)

@@ -27,14 +27,26 @@ class RestorationUnet(Restorer):
         depth: Resolutions, >= 2; each halves the one before.
         filters: Channels at the first, doubled at each further one.
         reach: Largest displacement, in pixels.
-        weight: Of the feedback at the lowest resolution.
+        weight: Of the feedback at the lowest resolution; ``learnt`` is a parameter that begins at 0.
+        shown_mean: Whether it is shown the mean of the images restored before, through a convolution that begins at 0.
+        keeps: Whether it says how much of that mean shall stay; 0 everywhere, before it is trained.
     """
 
     def __init__(
-        self, in_channels: int, feedback_channels: int, *, depth: int, filters: int, reach: float, weight: float
+        self,
+        in_channels: int,
+        feedback_channels: int,
+        *,
+        depth: int,
+        filters: int,
+        reach: float,
+        weight: float | str,
+        shown_mean: bool = False,
+        keeps: bool = False,
     ) -> None:
         super().__init__()
-        self.reach, self.weight = reach, weight
+        self.reach, self.shown_mean = reach, shown_mean
+        self.weight = nn.Parameter(torch.zeros(())) if isinstance(weight, str) else weight
         widths = [filters * 2**k for k in range(depth)]
         self.down = nn.ModuleList(block(i, o) for i, o in zip([in_channels, *widths], widths, strict=False))
         pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
@@ -43,13 +55,20 @@ class RestorationUnet(Restorer):
         self.last = nn.Conv2d(filters, 2, 1)
         self.transfer = Transfer(feedback_channels, widths[-1], stride=2 ** (depth - 1))
         self.transfer.requires_grad_(bool(weight))  # what is never heard is not waited for, as DDP would
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(cast(Tensor, self.last.bias))
+        self.compare = compared(in_channels, filters) if shown_mean else None
+        self.keep = nn.Conv2d(filters, 1, 1) if keeps else None
+        for last in (self.last, self.keep, None if self.compare is None else self.compare[-1]):
+            if last is not None:
+                nn.init.zeros_(cast(Tensor, last.weight))
+                nn.init.zeros_(cast(Tensor, last.bias))
 
-    def begin(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The way down: features of every resolution, the finest first."""
-        x = pad_to(image, 2 ** (len(self.down) - 1))
+    def begin(self, image: Tensor, mean: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The way down: features of every resolution, the finest first; of the image, and of the *mean* beside it."""
+        multiple = 2 ** (len(self.down) - 1)
+        x = pad_to(image, multiple)
         features = [self.down[0](x)]
+        if mean is not None and self.compare is not None:
+            features[0] = features[0] + self.compare(torch.cat([x, pad_to(mean, multiple)], 1))
         for down in self.down[1:]:
             features.append(down(F.max_pool2d(features[-1], 2)))
         return tuple(features)
@@ -63,7 +82,8 @@ class RestorationUnet(Restorer):
             x = merge(torch.cat([up(x), skip], 1))
         height, width = image.shape[-2:]
         displacement = self.reach * self.last(x)[..., :height, :width].tanh()
-        return Restored(warp(image, displacement), displacement)
+        keep = None if self.keep is None else self.keep(x)[..., :height, :width].tanh()
+        return Restored(warp(image, displacement), displacement, keep)
 
 
 class Transfer(nn.Module):
@@ -104,6 +124,15 @@ def block(in_channels: int, out_channels: int) -> nn.Sequential:
         nn.Conv2d(out_channels, out_channels, 3, padding=1),
         nn.ReLU(),
         nn.BatchNorm2d(out_channels),
+    )
+
+
+def compared(in_channels: int, out_channels: int) -> nn.Sequential:
+    """What is read of an image and, beside it, the mean of those before: two convolutions, rectified in between."""
+    return nn.Sequential(
+        nn.Conv2d(2 * in_channels, out_channels, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1),
     )
 
 

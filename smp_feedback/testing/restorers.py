@@ -84,7 +84,7 @@ def check_images(restorer: Restorer, image: Tensor, feedback: Tensor) -> None:
 def check_restored(restored: Restored, image: Tensor) -> None:
     """It is a restoration of *image*."""
     assert isinstance(restored, Restored), f"it gives a {type(restored).__name__}: expected a Restored"
-    made, displacement = restored
+    made, displacement = restored.image, restored.displacement
     assert made.shape == image.shape, f"it gives the shape {tuple(made.shape)}, of {tuple(image.shape)}"
     assert made.dtype == image.dtype, f"it gives {made.dtype}, of {image.dtype}"
     assert made.isfinite().all(), "it gives values that are not finite"

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel, Step
 from smp_feedback.loops.looking import carries
+from smp_feedback.loops.recurrent.model import RecurrentModel
 from smp_feedback.registry.public import catalogue
 from smp_feedback.training.unrolling import Unrolling
 
@@ -113,6 +114,8 @@ def check_clips(model: nn.Module, how: Unrolling, by_hand: str | None, frames: i
         raise InvalidValue(
             "feedback.detach=True is for looks at one image: of clips, truncate=1 does that; leave it out."
         )
+    if isinstance(model, FeedbackModel) and not isinstance(model, RecurrentModel):
+        model.check_carries("clips (data.clip):")
     if isinstance(model, FeedbackModel) and not carries(model):
         fit = ", ".join(name for name, rule in catalogue().dynamics.items() if rule.carries)
         raise InvalidValue(

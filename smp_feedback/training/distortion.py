@@ -6,17 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from smp_feedback.checks import check_number
 from smp_feedback.data.augment import cropped
 from smp_feedback.data.corruption.corruptions import check_severity
 from smp_feedback.data.items import Corruption
 from smp_feedback.data.stored_triplets import StoredTriplets
 from smp_feedback.data.triplets import Triplets
 from smp_feedback.data.turbulence.simulator import in_words, of_air
+from smp_feedback.data.turbulence.wind import of_wind
 from smp_feedback.errors import InvalidValue
 from smp_feedback.registry.public import catalogue
+from smp_feedback.training.data_settings import check_clip
 from smp_feedback.training.datamodule import TripletsModule
 from smp_feedback.training.facts import Facts
 from smp_feedback.training.opening import SPLITS, open_pairs
+from smp_feedback.training.told import OF_FILMS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,8 @@ class Distortion:
         severity: Of the corruption, 1 to 5.
         turbulence: Air and camera in place of the two, by the names of
             :class:`~smp_feedback.data.turbulence.Turbulence`, such as ``{cn2: 1e-13, path: 1000}``.
+        wind: Of that air, in m/s: it carries the same air past all frames of a film, 25 a second, as the corruption
+            ``shimmer`` does; None is another air for every frame.
         folder: Take stored images in its place, each of the stem of its clean one; {split} stands for train, val, test.
 
     Raises:
@@ -37,10 +43,18 @@ class Distortion:
     name: str = "turbulence"
     severity: int = 3
     turbulence: dict[str, float] | None = None
+    wind: float | None = None
     folder: str | None = None
 
     def __post_init__(self) -> None:
         check_severity(self.severity)
+        if self.wind is not None:
+            check_number("wind", self.wind, least=0, unit=" m/s")
+            if self.turbulence is None:
+                raise InvalidValue(
+                    f"wind={self.wind}: it is that of the air that turbulence= tells; name='shimmer' is air in a wind "
+                    "of 2 m/s."
+                )
         if self.folder is None or self.turbulence is not None:
             _ = self.corruption
         if self.turbulence is not None and (self.folder is not None or self.name != "turbulence"):
@@ -52,13 +66,15 @@ class Distortion:
         """In words, for a table."""
         if self.folder is not None:
             return self.folder
-        return f"{self.name}:{self.severity}" if self.turbulence is None else in_words(self.turbulence)
+        if self.turbulence is None:
+            return f"{self.name}:{self.severity}"
+        return in_words(self.turbulence) + ("" if self.wind is None else f" in a wind of {self.wind:g} m/s")
 
     @property
     def corruption(self) -> str | Corruption:
         """As :class:`Triplets` takes it."""
         if self.turbulence is not None:
-            return of_air(self.turbulence)
+            return of_air(self.turbulence) if self.wind is None else of_wind(self.turbulence, self.wind)
         return catalogue().corruptions.entry(self.name).name
 
 
@@ -77,6 +93,8 @@ def open_triplets(verb: str, seed: int, distortion: Distortion, **data: Any) -> 
     Raises:
         InvalidValue: If there are labels where maps are expected; as the dataset and :class:`StoredTriplets` say.
     """
+    clips = {key: data.pop(key) for key in OF_FILMS if key in data}
+    check_clip(**{"clip": None, **clips})
     augment, crop = data.get("augment", "none"), data.get("crop")
     stored = distortion.folder is not None
     pairs, facts = open_pairs(verb, seed, **{**data, **({"augment": "none", "crop": None} if stored else {})})
@@ -92,5 +110,5 @@ def open_triplets(verb: str, seed: int, distortion: Distortion, **data: Any) -> 
             opened[split] = StoredTriplets(own, Path(distortion.folder.replace("{split}", split)), transform)
     if stored and crop is not None and "train" in opened:
         facts = facts.cropped(cast(int, crop))
-    how = {"batch_size": pairs.batch_size, "workers": pairs.workers, "seed": pairs.seed}
+    how = {"batch_size": pairs.batch_size, "workers": pairs.workers, "seed": pairs.seed, **clips}
     return TripletsModule(**opened, **how), facts

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from smp_feedback.loops.steps import Step
@@ -50,9 +49,9 @@ class FilmLoader(DataLoader[tuple[Any, ...]]):
 
     def __iter__(self) -> Any:
         ongoing = Ongoing()
-        for image, target, place, indices in super().__iter__():
+        for *parts, place, indices in super().__iter__():
             ongoing = ongoing if place else Ongoing()
-            yield image, target, ongoing, indices
+            yield *parts, ongoing, indices
 
 
 def ongoing_in(batch: Any) -> Ongoing:
@@ -64,11 +63,13 @@ def ongoing_in(batch: Any) -> Ongoing:
 class FilmParts(Dataset[tuple[Any, ...]]):
     """Batches (images (B, T, C, H, W), targets (B, T, ...), place, indices (B, T)) that go through whole films.
 
+    Of frames with more parts, such as triplets, each part so, before place and indices.
+
     A batch whose *place* is 0 begins films anew, every other one goes on with those of the batch before it: taken in
     order, no film is in memory as a whole. See `FilmLoader`.
 
     Args:
-        dataset: Numbered frames, items (image, target, index).
+        dataset: Numbered frames, items (image, target, index), or with more parts.
         films: Of each film the indices of its frames.
         frames: T, at most.
         films_at_once: B, at most: films of one length.
@@ -86,11 +87,11 @@ class FilmParts(Dataset[tuple[Any, ...]]):
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         part = self.parts[index]
         seen = [default_collate([self.dataset[frame] for frame in frames]) for frames in part.frames]
-        image, target, indices = (torch.stack(column) for column in zip(*seen, strict=True))
-        return image, target, part.place, indices
+        *parts, indices = (torch.stack(column) for column in zip(*seen, strict=True))
+        return *parts, part.place, indices
 
 
 def only(parts: Sequence[Any]) -> Any:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from smp_feedback.checks import check_bool, check_number, check_whole
+from smp_feedback.data.batch import is_clips
 from smp_feedback.data.triplets import check_triplets, labelled
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.image_quality import l1, psnr
@@ -16,7 +18,11 @@ from smp_feedback.evaluation.score_loop import check_classes
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.training.build_loss import build_loss
 from smp_feedback.training.class_weights import BALANCED
+from smp_feedback.training.clip_loss import has_labels
+from smp_feedback.training.clips_told import frames_of
+from smp_feedback.training.film_parts import ongoing_in
 from smp_feedback.training.metric import LookMetric
+from smp_feedback.training.restoration_films import score_films
 from smp_feedback.training.restoration_step import end_to_end, step_by_step
 from smp_feedback.training.scoring_module import Batch, ScoringModule, check_answer
 from smp_feedback.training.step_loss import StepLoss
@@ -31,6 +37,10 @@ class RestorationModule(ScoringModule):
     the T steps R hears what changed, restores, is held to the clean image, and takes an optimiser step at once; M
     segments what was restored, and its loss is added. After the last step M takes one optimiser step. No gradient
     crosses from one step to another, or between R and M, so that memory does not grow with T.
+
+    Of clips (B, T, C, H, W) with masks (B, T, H, W), which a model takes that carries (``Restoration(carry=...)``),
+    each frame is one such step, the first one, too: one look a frame. Where a running mean is carried, R is held to the
+    clean frame in that mean besides. Whole films are scored then, one look a frame: ``val_miou`` is that of all frames.
 
     It runs in one process, in full precision or ``bf16-mixed``, and neither clips nor accumulates gradients.
 
@@ -53,6 +63,8 @@ class RestorationModule(ScoringModule):
         end_to_end: One backward pass through the whole loop in place of the cut: R learns from M's loss, too, and
             gradients flow through time as the loop's config says. Both take one optimiser step a batch.
         segmentation_weight: Of M's loss, beside R's, in that sum.
+        truncate: Of clips and end to end, the frames after which the loss goes backward and what is carried is
+            detached; None lets gradients through the whole clip.
 
     Raises:
         InvalidType, InvalidValue, UnknownName, UnknownKeyword: At birth, naming the argument.
@@ -88,6 +100,7 @@ class RestorationModule(ScoringModule):
         decay: float = 0.99,
         end_to_end: bool = False,
         segmentation_weight: float = 1.0,
+        truncate: int | None = 1,
     ) -> None:
         super().__init__()
         if not isinstance(model, RestorationModel):
@@ -100,6 +113,7 @@ class RestorationModule(ScoringModule):
             check_number(name, rate, above=0)
         check_number("weight_decay", weight_decay, least=0)
         check_number("segmentation_weight", segmentation_weight, above=0)
+        _check_truncate(truncate, end_to_end)
         self.automatic_optimization = False
         self.model, self.classes, self.ignore_index = model, max(2, classes), ignore_index
         about = {"gammas": gammas, "step_weights": step_weights, "class_weights": class_weights}
@@ -109,37 +123,51 @@ class RestorationModule(ScoringModule):
         self.restoration_loss = build_loss(restoration_loss)
         self.lr_restorer, self.halve_every = lr_restorer, halve_every
         self.lr, self.weight_decay, self.decay = lr, weight_decay, decay
-        self.end_to_end, self.segmentation_weight = end_to_end, segmentation_weight
+        self.end_to_end, self.segmentation_weight, self.truncate = end_to_end, segmentation_weight, truncate
         config = model.feedback.config
         self.passes = config.steps + 1 if config.weight else 1
-        self.scores = LookMetric("segmentation", classes=self.classes, steps=self.passes, ignore_index=ignore_index)
+        self.scores = self._metric(self.passes)
         self.scored = None
 
     def setup(self, stage: str) -> None:
-        """Count the classes of the training data, if the loss waits for that."""
+        """See that there are clips for what carries alone, and count the classes if the loss waits for that."""
+        data = getattr(cast(Any, self.trainer), "datamodule", None)
+        self.check_frames(getattr(data, "clip", None))
         if stage != "fit" or not self.loss.waits:
             return
-        data = getattr(cast(Any, self.trainer), "datamodule", None)
         if data is None:
             raise InvalidValue("class_weights='balanced' counts the pixels of a TripletsModule: train with one.")
-        self.loss.balance(labelled(data.train))
+        self.loss.balance(labelled(frames_of(data.train)))
+
+    def check_frames(self, clip: int | None) -> None:
+        """This can be trained on clips of so many frames, or on images, if that is None.
+
+        Raises:
+            InvalidValue: For clips of a loop that begins anew with every frame; for ``truncate`` of images.
+        """
+        if clip is not None:
+            self.model.check_carries("clips (data.clip):")
+        elif self.truncate != 1:
+            raise InvalidValue(f"truncate={self.truncate} is for clips: say data.clip, too.")
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """All optimiser steps of one batch; returns the sum of the losses of R and M, each summed over the steps."""
         restorer, segmenter = cast(Any, self.optimizers())
         restorer.zero_grad()
         segmenter.zero_grad()
-        how = check_triplets(self.fed(batch, 2)), self.restoration_loss, self.loss, self.manual_backward
+        triplets = check_triplets(self.fed(batch, 2))
+        how = triplets, self.restoration_loss, self.loss, self.manual_backward
+        labels = has_labels(triplets[2], self.ignore_index) if is_clips(triplets[0]) else None
 
         def update() -> None:  # past Lightning: what counts as a step of the run is a batch
             restorer.optimizer.step()
             restorer.zero_grad()
 
         if self.end_to_end:
-            lost = end_to_end(self.model, *how, self.segmentation_weight)
+            lost = end_to_end(self.model, *how, self.segmentation_weight, self.truncate, labels)
             update()
         else:
-            lost = step_by_step(self.model, *how, update)
+            lost = step_by_step(self.model, *how, update, labels)
         segmenter.step()
         self.log("loss", lost.segmenting, prog_bar=True)
         self.log("loss_restorer", lost.restoring, prog_bar=True)
@@ -154,9 +182,18 @@ class RestorationModule(ScoringModule):
                 group["lr"] = rate
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Score every pass on one batch."""
+        """Score every pass on one batch; of films every look, one a frame."""
         distorted, clean, target = check_triplets(self.fed(batch, 2))
         undo = self._feeds.config(self.trainer).undo  # how close images are is told in [0, 1]
+        if is_clips(distorted):
+            scores, films = self._counting(1), (distorted, clean, target)
+            found, counts = score_films(
+                self.model, films, ongoing_in(batch), undo, scores, self.loss, self.ignore_index
+            )
+            for name, value in found.items():
+                self.log(name, value, sync_dist=True, batch_size=counts[name])
+            return
+        self._counting(self.passes)
         for t, passed in enumerate(self.model.passes(distorted)):
             check_answer(passed.logits, target)
             self.scores.update(t, passed.logits, target)
@@ -168,6 +205,17 @@ class RestorationModule(ScoringModule):
         }
         self.log_dict(found, sync_dist=True, batch_size=len(target))
 
+    def _counting(self, passes: int) -> LookMetric:
+        """The scores of so many passes; begun anew, where they were those of others."""
+        if len(self.scores.images) != passes:
+            with torch.inference_mode(False):  # else only what validates could count with it
+                self.scores = self._metric(passes).to(self.device)
+        return self.scores
+
+    def _metric(self, passes: int) -> LookMetric:
+        how: dict[str, Any] = {"classes": self.classes, "ignore_index": self.ignore_index}
+        return LookMetric("segmentation", steps=passes, **how)
+
     def on_validation_epoch_end(self) -> None:
         """Log the scores.
 
@@ -176,7 +224,8 @@ class RestorationModule(ScoringModule):
         """
         looks = self.conclude(unlabelled=False).looks
         self.log("val_miou", looks[-1], prog_bar=True, sync_dist=True)
-        self.log_dict({f"val_miou/pass_{t}": one for t, one in enumerate(looks)}, sync_dist=True)
+        if len(looks) > 1:
+            self.log_dict({f"val_miou/pass_{t}": one for t, one in enumerate(looks)}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """R's Adam and M's; :meth:`on_train_epoch_start` sets their learning rates.
@@ -195,3 +244,13 @@ class RestorationModule(ScoringModule):
             Adam(sides[0], lr=self.lr_restorer),
             Adam(sides[1], lr=self.lr, weight_decay=self.weight_decay),
         ]
+
+
+def _check_truncate(truncate: int | None, end_to_end: bool) -> None:
+    if truncate is not None:
+        check_whole("truncate", truncate, "; None never")
+    if truncate != 1 and not end_to_end:
+        raise InvalidValue(
+            f"truncate={truncate} with end_to_end=False: step by step no gradient crosses a frame; leave it out, or "
+            "say end_to_end=True."
+        )

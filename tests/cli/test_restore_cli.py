@@ -151,7 +151,8 @@ def test_the_defaults_are_the_published_ones(capsys):
         "class_balanced_iterative_focal",
         "balanced",
     )
-    assert told["distortion"] == {"name": "turbulence", "severity": 3, "turbulence": None, "folder": None}
+    usual = {"name": "turbulence", "severity": 3, "turbulence": None, "wind": None, "folder": None}
+    assert told["distortion"] == usual
     assert (told["restoration"]["steps"], told["restoration"]["reach"], told["restoration"]["weight"]) == (3, 10, 1e-3)
 
 
@@ -356,7 +357,7 @@ def test_training_images_are_distorted_anew_and_others_always_alike():
         ("trian", "invalid choice: 'trian'"),
         ("train --restoration.steps 0", "steps=0: expected a whole number >= 1"),
         ("train --restoration.weight 0", "steps=2 with weight=0"),
-        ("train --restoration.weight nan", "Got value: nan"),
+        ("train --restoration.weight nan", "restoration.weight: expected float or ['learnt'], not nan"),
         ("train --restoration.restorer unett", "Did you mean 'unet'"),
         ("train --restoration.filtres 3", "Did you mean '--restoration.filters'"),
         ("train --distortion.name turbulance", "Did you mean 'turbulence'"),

@@ -484,8 +484,8 @@ def test_under_autocast_a_step_uses_the_weights_of_the_update_before(stub):
     with torch.no_grad():
         model.restorer.c.bias.fill_(5.0)  # far away
     module = RestorationModule(model, classes=3, loss="cross_entropy")
-    restore = model.restore
-    model.restore = lambda *a: seen.append(restore(*a)) or seen[-1]
+    restoring = model.restoring
+    model.restoring = lambda *a: seen.append(restoring(*a)) or seen[-1]
 
     def at_once(optimizer, *_):
         if optimizer.param_groups[0]["lr"] == module.lr_restorer:
@@ -503,8 +503,8 @@ def test_under_autocast_a_step_uses_the_weights_of_the_update_before(stub):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         step_by_step(model, batch(), nn.L1Loss(), module.loss, torch.Tensor.backward, update)
     handle.remove()
-    assert seen[1].displacement.abs().max() > 5
-    assert seen[2].displacement.abs().max() < 0.1
+    assert seen[1].restored.displacement.abs().max() > 5
+    assert seen[2].restored.displacement.abs().max() < 0.1
     assert all(p.grad is not None for n, p in model.named_parameters() if not n.startswith("feedback."))
 
 

@@ -9,3 +9,4 @@ from .simulator import in_words as in_words
 from .simulator import of_air as of_air
 from .simulator import preset as preset
 from .wind import Wind as Wind
+from .wind import of_wind as of_wind

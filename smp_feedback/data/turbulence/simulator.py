@@ -120,13 +120,23 @@ def of_air(values: Mapping[str, float]) -> Corruption:
     Traceback (most recent call last):
     smp_feedback.errors.UnknownKeyword: Turbulence has no field 'c2n'. Did you mean 'cn2'?
     """
+    return functools.partial(_seen, Simulator(air_of(values)))
+
+
+def air_of(values: Mapping[str, float]) -> Turbulence:
+    """Air and camera of what `Turbulence` takes, by name.
+
+    Raises:
+        UnknownKeyword: For what it does not take.
+        InvalidType, InvalidValue: As `Turbulence`.
+    """
     if not isinstance(values, Mapping):
         raise InvalidType(f"turbulence={values!r}: expected the parameters of Turbulence by name, such as cn2: 1e-13.")
     known = [field.name for field in fields(Turbulence)]
     for key in values:
         if key not in known:
             raise UnknownKeyword(f"Turbulence has no field {key!r}. {suggestion(did_you_mean(key, known), known)}")
-    return functools.partial(_seen, Simulator(Turbulence(**values)))
+    return Turbulence(**values)
 
 
 def in_words(values: Mapping[str, float]) -> str:

@@ -3,6 +3,7 @@ from .cuts import learn_cut as learn_cut
 from .evaluating import evaluate_films as evaluate_films
 from .joined import JoinedFilms as JoinedFilms
 from .predictors import Averaged as Averaged
+from .predictors import AveragedFrames as AveragedFrames
 from .predictors import FrameByFrame as FrameByFrame
 from .predictors import FrameStack as FrameStack
 from .predictors import LookByLook as LookByLook

@@ -104,10 +104,7 @@ class Averaged:
     """
 
     def __init__(self, model: nn.Module | Predictor, rate: float) -> None:
-        check_number("rate", rate, above=0)
-        if rate > 1:
-            raise InvalidValue(f"rate={rate}: expected a number in (0, 1]; 1 averages nothing.")
-        self.rate = rate
+        self.rate = _checked_rate(rate)
         self.single: Predictor = FrameByFrame(model) if isinstance(model, nn.Module) else model
         self.model = self.single.model
         self.mean: Tensor | None = None
@@ -122,6 +119,37 @@ class Averaged:
         answer = self.single.see(frame)
         self.mean = answer if self.mean is None else torch.lerp(self.mean, answer, self.rate)
         return self.mean
+
+
+class AveragedFrames:
+    """Each frame averaged with those before it, and answered so: ``m <- m + rate (x - m)``, the first as it is.
+
+    What a film through moving air may be answered by where nothing moves but the air.
+
+    Args:
+        model: Of images (B, C, H, W).
+        rate: In (0, 1]; 1 averages nothing.
+
+    >>> average = AveragedFrames(nn.Identity(), rate=0.5)
+    >>> frames = torch.tensor([[8.0, 0.0], [0.0, 8.0]]).view(2, 1, 2, 1, 1)
+    >>> [round(average.see(frame)[0, 0].item(), 2) for frame in frames]
+    [1.0, 0.5]
+    """
+
+    def __init__(self, model: nn.Module, rate: float) -> None:
+        self.rate = _checked_rate(rate)
+        self.single = FrameByFrame(model)
+        self.model = self.single.model
+        self.mean: Tensor | None = None
+
+    def begin(self) -> None:
+        """The next frame is taken as it is."""
+        self.mean = None
+
+    def see(self, frame: Tensor) -> Tensor:
+        """See :class:`Predictor`."""
+        self.mean = frame if self.mean is None else torch.lerp(self.mean, frame, self.rate)
+        return self.single.see(self.mean)
 
 
 class FrameStack:
@@ -149,6 +177,13 @@ class FrameStack:
         self.kept.extend([frame] * (1 if self.kept else self.frames))
         answer = self.model(torch.cat([*self.kept], 1))
         return chances_of(answer[0] if isinstance(answer, tuple) else answer)
+
+
+def _checked_rate(rate: float) -> float:
+    check_number("rate", rate, above=0)
+    if rate > 1:
+        raise InvalidValue(f"rate={rate}: expected a number in (0, 1]; 1 averages nothing.")
+    return rate
 
 
 def as_predictor(model: Any, reset: Any = None) -> Predictor:

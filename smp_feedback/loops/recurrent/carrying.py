@@ -25,6 +25,26 @@ def check_carries(recurrent: RecurrentFeedback, asked: str) -> None:
         )
 
 
+def check_fits(before: object, image: Tensor, channels: int) -> Step:
+    """*before* is a look that a call with *image* can go on from, by its streams and the *channels* of its state.
+
+    Raises:
+        InvalidType: If it is no look.
+        InvalidInput: If it is of another batch size, or of a model whose state has other channels.
+    """
+    if not isinstance(before, Step):
+        raise InvalidType(
+            f"before={before!r:.80} ({type(before).__name__}): expected a Step that look or iterate gave, or None."
+        )
+    made, expected = tuple(before.state.shape[:2]), (len(image), channels)
+    if made != expected:
+        raise InvalidInput(
+            f"before: its state is of {made[0]} images and {made[1]} channels; expected {expected[0]} and "
+            f"{expected[1]}, those of this batch and this model. After a cut begin anew, with before=None."
+        )
+    return before
+
+
 def check_before(recurrent: RecurrentFeedback, before: object, image: Tensor) -> Step:
     """*before* is a look that a call with *image* can go on from.
 
@@ -33,34 +53,25 @@ def check_before(recurrent: RecurrentFeedback, before: object, image: Tensor) ->
         InvalidInput: If it is of another batch size, or of a model whose state has other channels, or its state is no
             map and the image of another size.
     """
-    if not isinstance(before, Step):
-        raise InvalidType(
-            f"before={before!r:.80} ({type(before).__name__}): expected a Step that look or iterate gave, or None."
-        )
-    made, expected = tuple(before.state.shape[:2]), (len(image), recurrent.dynamics.channels)
-    if made != expected:
+    found = check_fits(before, image, recurrent.dynamics.channels)
+    if recurrent.placeless is not None and found.size != size_of(image):
         raise InvalidInput(
-            f"before: its state is of {made[0]} images and {made[1]} channels; expected {expected[0]} and "
-            f"{expected[1]}, those of this batch and this model. After a cut begin anew, with before=None."
-        )
-    if recurrent.placeless is not None and before.size != size_of(image):
-        raise InvalidInput(
-            f"before: its image was {before.size[0]} x {before.size[1]} px and this one is {image.shape[-2]} x "
+            f"before: its image was {found.size[0]} x {found.size[1]} px and this one is {image.shape[-2]} x "
             f"{image.shape[-1]}: a state of tokens is no map that could be resized; expected one size."
         )
-    return before
+    return found
 
 
-def check_channels(recurrent: RecurrentFeedback, state: Tensor) -> None:
+def check_channels(channels: int, state: Tensor) -> None:
     """A saved *state* is one of this model's.
 
     Raises:
         InvalidInput: If it has other channels.
     """
-    if state.shape[1] != recurrent.dynamics.channels:
+    if state.shape[1] != channels:
         raise InvalidInput(
-            f"A state of {state.shape[1]} channels: this model's has {recurrent.dynamics.channels}; expected a look "
-            "that this model, or a copy, saved."
+            f"A state of {state.shape[1]} channels: this model's has {channels}; expected a look that this model, or "
+            "a copy, saved."
         )
 
 

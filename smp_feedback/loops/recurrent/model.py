@@ -115,7 +115,7 @@ class RecurrentModel(FeedbackModel):
         return found_by(self.recurrent, check_before(self.recurrent, before, image), image)
 
     def _check_state(self, step: Step) -> None:
-        check_channels(self.recurrent, step.state)
+        check_channels(self.recurrent.dynamics.channels, step.state)
         check_labels(self, step.features)
 
     def _check_stops(self, steps: UntilSettled) -> None:

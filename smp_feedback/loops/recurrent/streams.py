@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -79,9 +80,16 @@ class Apart:
 
 def joined(parts: list[Turned], order: Tensor) -> Turned:
     """Turns of parts of a batch as one of all, in *order*."""
-    features = [part.features for part in parts if part.features is not None]
-    state = torch.cat([part.state for part in parts])[order]
-    return Turned(state, torch.cat(features)[order] if features else None)
+    return cast(Turned, _joined(parts, order))
+
+
+def _joined(parts: Sequence[Any], order: Tensor) -> Any:
+    """The same tensors of each part as one; what is None of one is None of all."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat([*parts])[order]
+    if parts[0] is None:
+        return None
+    return type(parts[0])(*(_joined(column, order) for column in zip(*parts, strict=True)))
 
 
 def rows_of(image: Tensor, once: Once, places: Tensor | None) -> tuple[Tensor, Once]:

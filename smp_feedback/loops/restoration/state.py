@@ -1,17 +1,52 @@
-"""What the restoration loop is made of: one pass, a step as it is shown, and all that is new in a model."""
+"""What the restoration loop is made of: one pass, what the next one knows of it, and all that is new in a model."""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
+import torch
 from torch import Tensor
 
-from smp_feedback.config.restoration import Restoration
+from smp_feedback.config.restoration import MEAN, Restoration
+from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.outer import OuterFeedback
 from smp_feedback.loops.steps import Step, relative_change
-from smp_feedback.restorers.base import Restorer
+from smp_feedback.restorers.base import Restored, Restorer
+
+
+class Memory(NamedTuple):
+    """What a pass knows of those before it.
+
+    Attributes:
+        last: p_{t-1} (B, classes, H, W).
+        older: p_{t-2}, or p_{t-1} where there is no older one.
+        restored: z_{t-1} (B, C, H, W).
+        mean: m_{t-1}, the mean of the images restored so far (B, C, H, W), of a loop that carries it.
+    """
+
+    last: Tensor
+    older: Tensor
+    restored: Tensor
+    mean: Tensor | None = None
+
+    def state(self) -> Tensor:
+        """As one map."""
+        return torch.cat([part for part in self if part is not None], 1)
+
+
+class Restoring(NamedTuple):
+    """One restoration: what R made, what became of the mean of all so far, and the change of scores that R heard."""
+
+    restored: Restored
+    mean: Tensor | None
+    change: Tensor | None
+
+    @property
+    def shown(self) -> Tensor:
+        """What M is to segment (B, C, H, W): the mean where there is one, else the restored image."""
+        return self.restored.image if self.mean is None else self.mean
 
 
 class Pass(NamedTuple):
@@ -24,6 +59,7 @@ class Pass(NamedTuple):
         displacement: Where the pixels of z_t were read, in pixels (B, 2, H, W): rows, columns; None if R paints.
         change: ``p_{t-1} - p_{t-2}`` as it was fed back (B, classes, H, W); None in the first restoration.
         before: p_{t-1}; None in the first restoration.
+        mean: m_t, which the base was shown in place of z_t (B, C, H, W); None where it was shown z_t.
     """
 
     logits: Tensor
@@ -32,11 +68,12 @@ class Pass(NamedTuple):
     displacement: Tensor | None
     change: Tensor | None = None
     before: Tensor | None = None
+    mean: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class RestorationStep(Step):
-    """One feedback iteration; ``state`` is [p_t, p_{t-1}, z_t] (B, 2 classes + C, H, W)."""
+    """One feedback iteration, or one look; ``state`` is [p_t, p_{t-1}, z_t], and m_t where a mean is carried."""
 
     @property
     def _pass(self) -> Pass:
@@ -46,6 +83,11 @@ class RestorationStep(Step):
     def restored(self) -> Tensor:
         """The restored image (B, C, H, W)."""
         return self._pass.restored
+
+    @property
+    def mean(self) -> Tensor | None:
+        """The running mean of restored images, which was segmented (B, C, H, W); None of a loop that carries none."""
+        return self._pass.mean
 
     @property
     def displacement(self) -> Tensor | None:
@@ -62,6 +104,12 @@ class RestorationStep(Step):
         """How far this step moved each image's logits, see :func:`relative_change` (B,)."""
         return relative_change(self._pass.before, self._pass.logits)
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """As ever, of a loop that carries; where the pixels of this frame were read, the next look does not need."""
+        if self._turned.looks is None:
+            raise InvalidValue(f"A {type(self).__name__} is no look that another goes on from: there is none to save.")
+        return Step.state_dict(replace(self, _turned=self._turned._replace(more=None)))
+
 
 class RestorationFeedback(OuterFeedback):
     """All that is new in a model that restores: R."""
@@ -72,3 +120,14 @@ class RestorationFeedback(OuterFeedback):
     def steps(self) -> int:
         """T of a call that names none."""
         return self.config.steps
+
+    @property
+    def state_channels(self) -> int:
+        """Of a state: two predictions, an image, and a mean where one is carried."""
+        return 2 * self.classes + self.in_channels * (2 if self.config.carry == MEAN else 1)
+
+    def memory_of(self, state: Tensor) -> Memory:
+        """What a *state* (B, state_channels, H, W) says."""
+        k, c = self.classes, self.in_channels
+        parts = torch.split(state, [k, k, *[c] * ((state.shape[1] - 2 * k) // c)], 1)
+        return Memory(*parts)
