@@ -33,7 +33,7 @@ def plan(settings: ComparisonSettings) -> str:
         f"{count} model{'s' * (count > 1)} of {settings.arch} on {settings.data}: {', '.join(settings.models)}; "
         f"{settings.train_steps} steps of {settings.batch_size} images each (T = {_looks(settings)}), "
         f"{settings.seeds} seed{'s' * (settings.seeds > 1)}, trained under {', '.join(settings.train)}, on "
-        f"{', '.join('all' if not n else str(n) for n in settings.images)} images{_tests(settings)}."
+        f"{', '.join('all' if not n else str(n) for n in settings.train_count)} images{_tests(settings)}."
     )
 
 
@@ -53,10 +53,12 @@ def check(settings: ComparisonSettings) -> None:
     """Open every split and build every model once, before hours are spent."""
     images = [_first_image(settings, size) for size in ([None] if settings.sizes is None else settings.sizes)]
     check_apart(settings)
-    wanted = [ComparisonKey("feedback", settings.conditions[0], n, 0) for n in settings.images]
+    wanted = [ComparisonKey("feedback", settings.conditions[0], n, 0) for n in settings.train_count]
     counts = [training_data(settings, key)[1] for key in wanted]
     if len(set(counts)) < len(counts):
-        raise InvalidValue(f"images={settings.images}: 0 is all of them, {max(counts)}; expected each number once.")
+        raise InvalidValue(
+            f"train_count={settings.train_count}: 0 is all of them, {max(counts)}; expected each number once."
+        )
     for key in (wanted[0]._replace(model=name) for name in settings.models):
         twin = untrained(settings, key)
         lesson(settings, key, twin)
