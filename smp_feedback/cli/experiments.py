@@ -128,10 +128,10 @@ def aloud(experiment: Experiment[Any, Any], settings: Any, out: str, **how: Any)
             console.print(f"Interrupted. Finished runs are kept in {out}: the same command goes on.", soft_wrap=True)
             raise SystemExit(130) from None
     results = load_result(Path(out) / experiment.results)
+    for said in experiment.summary(results):
+        console.print(said, markup=False)
     for table in experiment.tables(results):
         console.print(*table.within(console.width), sep="\n")
-    for said in experiment.summary(results):
-        console.print(said)
     for line in _wrote(written):
         console.print(f"wrote {line}", soft_wrap=True)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from smp_feedback.errors import InvalidType, InvalidValue
-from smp_feedback.experiments.comparison.conclusion import summary
+from smp_feedback.experiments.comparison.brief import brief, told
 from smp_feedback.experiments.comparison.pictures import draw_pictures
 from smp_feedback.experiments.comparison.report import write_report
 from smp_feedback.experiments.comparison.runs import (
@@ -20,7 +20,6 @@ from smp_feedback.experiments.comparison.runs import (
     untrained,
 )
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
-from smp_feedback.experiments.comparison.tables import shown
 from smp_feedback.experiments.engine import Experiment
 from smp_feedback.experiments.runs import check_apart, facts, held_out
 from smp_feedback.training.build import check_size
@@ -96,6 +95,6 @@ compare = Experiment[ComparisonSettings, ComparisonKey](
     run=run,
     gather=gather,
     report=report,
-    tables=shown,
-    summary=summary,
+    tables=lambda results: [brief(results)],
+    summary=told,
 )

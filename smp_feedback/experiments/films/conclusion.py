@@ -30,6 +30,11 @@ def summary(results: Mapping[str, Any]) -> list[str]:
     return [line for line in (*lines, significance(seeds), *_gaps(found)) if line]
 
 
+def told(results: Mapping[str, Any]) -> list[str]:
+    """The answer, and what is missing for it."""
+    return [conclusion(results), *_gaps(parse(results))]
+
+
 def conclusion(results: Mapping[str, Any]) -> str:
     """What one look a frame is ahead of, by the 95 % interval over seeds: test by test.
 

@@ -9,7 +9,7 @@ from typing import Any
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.results import save_result
 from smp_feedback.experiments.engine import Experiment
-from smp_feedback.experiments.films.conclusion import summary
+from smp_feedback.experiments.films.conclusion import summary, told
 from smp_feedback.experiments.films.frames import scored_frames, training_frames, validation_frames
 from smp_feedback.experiments.films.rivals import RIVALS, trained
 from smp_feedback.experiments.films.runs import FilmKey, batch_of, facts, keys, lesson, run, untrained
@@ -58,7 +58,7 @@ def report(settings: FilmSettings, results: Mapping[str, Any], folder: Path) -> 
         drawn = draw(dict(results))
         written += [save_figure(figure, folder / FIGURE.format(name)) for name, figure in drawn.items()]
     text = markdown(results, [path.name for path in written[1:]])
-    return [*written, replace_file(folder / "films.md", lambda path: path.write_text(text))]
+    return [replace_file(folder / "films.md", lambda path: path.write_text(text)), *written]
 
 
 def markdown(results: Mapping[str, Any], pictures: list[str]) -> str:
@@ -87,5 +87,5 @@ compare_films = Experiment[FilmSettings, FilmKey](
     gather=lambda settings: {"classes": list(facts(settings).classes)},
     report=report,
     tables=shown,
-    summary=summary,
+    summary=told,
 )
