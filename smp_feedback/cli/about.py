@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -27,8 +27,8 @@ def about() -> str:
     return f"smp_feedback {__version__} ({', '.join([*found, f'Python {platform.python_version()}'])})"
 
 
-def completion(words: Sequence[str]) -> str:
-    """The script with which a shell completes every verb and option; *words* are ``--print_shtab SHELL``.
+def completion(words: Sequence[str], parser: Callable[[], Any]) -> str:
+    """The script with which a shell completes all words of *parser*; *words* are ``--print_shtab SHELL``.
 
     Raises:
         InvalidValue, UnknownName: If they name no shell that is known.
@@ -42,10 +42,8 @@ def completion(words: Sequence[str]) -> str:
     require("shtab", extra="cli")
     import shtab
 
-    from smp_feedback.cli.main import whole_parser
-
     plain = argparse.ArgumentParser("smp-feedback", add_help=False)
-    _copy(whole_parser(), plain)
+    _copy(parser(), plain)
     return str(shtab.complete(plain, shell))
 
 

@@ -145,7 +145,7 @@ def _said_at_once(words: Sequence[str]) -> str | None:
     if words and words[0].partition("=")[0] == "--print_shtab":
         from smp_feedback.cli.about import completion
 
-        return completion(words)
+        return completion(words, whole_parser)
     page = page_of(words, films=words[:1] == ["compare"] and is_on_films(words)) if {*HELP} & {*words} else None
     return None if page is None else page.text()
 
