@@ -55,7 +55,7 @@ def _copy(parser: Any, plain: argparse.ArgumentParser) -> None:
     for action in parser._actions:
         if action.option_strings or (action.metavar and action.dest not in ("verb", "stage")):
             _copy_action(action, plain)
-    inner = plain.add_subparsers() if verbs else None
+    inner: Any = plain.add_subparsers() if verbs else None
     for name, own in verbs.items() if inner else ():
         _copy(own, inner.add_parser(name, add_help=False, help=name))  # without help it is hidden
 
