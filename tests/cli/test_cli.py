@@ -82,7 +82,12 @@ def test_export_fixes_the_size_that_it_is_given(saved, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("more", "dtype"),
-    [([], torch.float32), (["--precision", "half"], torch.float16), (["--precision", "full"], torch.float32)],
+    [
+        ([], torch.float32),
+        (["--precision", "half"], torch.float16),
+        (["--precision", "bfloat16"], torch.bfloat16),
+        (["--precision", "full"], torch.float32),
+    ],
 )
 def test_export_writes_numbers_of_the_precision_asked_for(more, dtype, saved, tmp_path, monkeypatch):
     written = exporting.Exported(tmp_path / "model.onnx", (1, 3, 8, 8), ("logits",), 2, 0.0)
@@ -132,7 +137,7 @@ def test_info_shows_every_setting(saved):
         ("export {saved} {out}.onnx --size 0 8", "expected whole numbers >= 1"),
         ("export {saved} {out}.onnx --size 31 32", "divisible by 8. Consider pad your images to shape (32, 32)"),
         ("export {saved} {out}.onnx --static", "--size H W"),
-        ("export {saved} {out}.onnx --precision double", "choose from 'half', 'full'"),
+        ("export {saved} {out}.onnx --precision double", "choose from 'half', 'bfloat16', 'full'"),
         ("info {out}", "neither a directory"),
     ],
 )
