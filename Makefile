@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-c
 
 demo: .venv/.demo
 ifdef DATA
-	$(BIN)/smp-feedback compare --data camvid --root "$(DATA)" --images '[0]' --train_steps 100 --seeds 1 --jobs 2 --out "$(OUT)/camvid"
+	$(BIN)/smp-feedback compare --data.name camvid --data.root "$(DATA)" --data.train_count 0 --train_steps 100 --seeds 1 --jobs 2 --out "$(OUT)/camvid"
 else
 	$(BIN)/smp-feedback compare --config studies/demo.yaml --jobs 2 --out "$(OUT)"
 endif

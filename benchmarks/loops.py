@@ -45,7 +45,7 @@ def settings(name, args):
         data_options={"kinds": 1},
         arch_options={"encoder_depth": args.depth, "decoder_channels": DECODER[-args.depth :]},
         train=[str(TRAIN)],
-        images=[64],
+        train_count=[64],
         train_steps=args.train_steps,
         feedback=loop or True,
         supervise=supervise,

@@ -28,7 +28,7 @@ WORDS = {
     "wrap_torchvision": "--name lraspp_mobilenet_v3_large --size 64",
     "write_a_plugin": "--train_steps 2",
 }
-SERVING = ["film_without_torch"]  # given a model, and without this package
+SERVING = ["film_without_torch", "predict_without_torch"]  # given a model, and without this package
 FILES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in SERVING)
 pytestmark = pytest.mark.usefixtures("restored")  # what an example registers is gone, afterwards
 
@@ -53,7 +53,7 @@ def test_every_example_is_run_here():
 def test_an_example_is_described(name):
     page = (EXAMPLES / "README.md").read_text()
     assert f"]({name}.py)" in page
-    assert f"python examples/{name}.py" in (EXAMPLES / f"{name}.py").read_text().partition("from __future__")[0]
+    assert f"python examples/{name}.py" in (EXAMPLES / f"{name}.py").read_text().partition('"""\n\n')[0]
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -83,7 +83,7 @@ def opened_splits(data: Any, seed: int) -> tuple[dict[str, Any], list[Problem]]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*left out")  # that is in the report
         for split in SPLITS:
-            count = {"count": data.images} if split == TRAIN and data.images is not None else {}
+            count = {"count": data.train_count} if split == TRAIN and data.train_count is not None else {}
             try:
                 opened[split] = open_dataset(data.name, split, **{**told, **count})
             except (InvalidValue, InvalidInput) as error:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from smp_feedback.cli.renamed import OF_EXPERIMENTS
 from smp_feedback.experiments.ablation.settings import AblationSettings
 from smp_feedback.experiments.base_settings import ExperimentSettings
 
@@ -21,17 +23,32 @@ if TYPE_CHECKING:
     from smp_feedback.experiments.engine import Experiment
 
 FIGURES = "figures"
+OF_DATA = {**OF_EXPERIMENTS, "train_count": "data.train_count"}
+"""What settings of the data are called on the command line, as in fit."""
 MOVING = (".gif", ".webp")
 
 
 def add_arguments(parser: ArgumentParser, settings: type[ExperimentSettings], out: str, files: str) -> None:
     """What an experiment with *settings* can be told; *files* is what it leaves in ``--out``."""
     parser.add_argument("--config", action="config", help="a YAML file with any of these")
-    parser.add_class_arguments(settings)
+    parser.add_class_arguments(settings, skip={*OF_DATA})
+    hints, said = get_type_hints(settings), _described(settings)
+    for field in (one for one in fields(settings) if one.name in OF_DATA):
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        kind = hints[field.name] if default is not None else hints[field.name] | None
+        parser.add_argument(f"--{OF_DATA[field.name]}", type=kind, default=default, help=said[field.name])
     parser.add_argument("--out", default=out, help=f"the folder for {files}")
     parser.add_argument("--jobs", type=int, default=1, help="models trained at the same time")
     parser.add_argument("--accelerator", default="auto", help="Lightning's: auto, cpu, gpu")
     parser.add_argument("--executor", default="local", help="who trains: local, dask://HOST:PORT or slurm")
+
+
+def _described(settings: type[ExperimentSettings]) -> dict[str, str]:
+    """What the docstrings say of each setting, those of a class before those of what it is built on."""
+    from docstring_parser import parse
+
+    pages = [parse(inspect.cleandoc(one.__doc__ or "")) for one in reversed(settings.__mro__)]
+    return {one.arg_name: one.description or "" for page in pages for one in page.params}
 
 
 def add_task(parser: ArgumentParser, usual: str) -> None:
@@ -48,7 +65,7 @@ def lists_of_words(words: Sequence[str], settings: type[ExperimentSettings]) -> 
     >>> lists_of_words(["--sizes=5", "--looks=[2, 3]"], ComparisonSettings)
     ['--sizes', '[5]', '--looks', '[2, 3]']
     """
-    lists = {f"--{f.name}" for f in fields(settings) if str(f.type).startswith("list[")}
+    lists = {f"--{OF_DATA.get(f.name, f.name)}" for f in fields(settings) if str(f.type).startswith("list[")}
     joined: list[str] = []
     for flag, behind in _by_option(words):
         name, _, first = flag.partition("=")
@@ -69,7 +86,7 @@ def _by_option(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 
 def conduct(experiment: Experiment[Any, Any], kind: type[ExperimentSettings], args: Any) -> None:
     """Make *experiment* with the settings, of *kind*, in *args*."""
-    settings = kind(**{f.name: args[f.name] for f in fields(kind)})
+    settings = kind(**{f.name: args[OF_DATA.get(f.name, f.name)] for f in fields(kind)})
     aloud(experiment, settings, args.out, jobs=args.jobs, accelerator=args.accelerator, executor=args.executor)
 
 
@@ -112,11 +129,12 @@ def aloud(experiment: Experiment[Any, Any], settings: Any, out: str, **how: Any)
             raise SystemExit(130) from None
     results = load_result(Path(out) / experiment.results)
     said = [*experiment.summary(results)]
-    console.print(*said[:1])  # the answer first
+    for line in said[:1]:  # the answer first
+        console.print(line, markup=False)
     for table in experiment.tables(results):
         console.print(*table.within(console.width), sep="\n")
     for line in said[1:]:
-        console.print(line)
+        console.print(line, markup=False)
     for line in _wrote(written):
         console.print(f"wrote {line}", soft_wrap=True)
 

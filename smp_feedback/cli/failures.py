@@ -12,11 +12,11 @@ DEBUG = "SMP_FEEDBACK_DEBUG"  # set to anything, errors come with their tracebac
 MOST = 600  # letters of a stranger's message: some list every weight of a model
 TRACEBACK = "Traceback (most recent call last)"
 EXPECTED = (ValueError, RuntimeError, TypeError, OSError, MemoryError)  # what data, settings and machines bring about
-ONE_OF_SEVERAL = re.compile(
-    r"Parser key \"([\w.]+)\": Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] Errors:"
-    r"(?:(?: - Expected a (?:<class '[\w.]+'>|typing.Literal\[[^\]]*\]))+ Given value type: \S+ '[\w.]+'>"
-    r"|.* Given value type: <class 'list'>) Given value: (.*)"  # of a list, its items are wrong at length, too
-)
+PARSED = re.compile(r"Parser key \"([\w.]+)\": (?!Parser key)(.*)")  # what jsonargparse says of a value
+ONE_OF_SEVERAL = re.compile(r"any of the Union subtypes Subtypes: \[(.*?)\] Errors: .* Given value: (.*)")
+ONE = re.compile(r"Expected a (<class '[\w.]+'>|typing\.Literal\[.*?\])\.? (?:Got value|.*Given value): (.*)")
+NO_FILE = re.compile(r"Unable to load config ['\"](.*?)['\"](?: - .*)?$")
+SAID = {"NoneType": "null", "True": "true", "False": "false", "Any": "anything"}
 SMALLER = (
     "give a smaller data.batch_size, data.crop or data.size, fewer steps (model.feedback.steps), "
     "or, in training, model.backward per_step"
@@ -107,18 +107,49 @@ def explained(text: str) -> str:
 
 
 def in_fewer_words(text: str) -> str:
-    """*text*, where it says at length that a setting's value has none of several types.
+    r"""*text*, where it says at length that a setting's value has another type.
 
     >>> kinds = "Subtypes: [<class 'int'>, <class 'NoneType'>] Errors: - Expected a <class 'int'>"
     >>> said = f"Does not validate against any of the Union subtypes {kinds} Given value type: <class 'str'>"
     >>> in_fewer_words(f'Parser key "a.b": {said} Given value: c')
     'a.b: expected int or null, not c.'
+    >>> in_fewer_words('Parser key "seed": Expected a <class \'int\'>. Got value: one')
+    'seed: expected int, not one.'
     """
-    if (several := ONE_OF_SEVERAL.search(text)) is None:
+    if (found := PARSED.search(text)) is None:
         return text
-    kinds = re.sub(r"<class '([\w.]*)'>", r"\1", several[2]).replace("NoneType", "null").replace("typing.Literal", "")
-    kinds = re.sub(r", (?![^\[]*\])", " or ", kinds)  # not those of dict[str, int]
-    return f"{text[: several.start()]}{several[1]}: expected {kinds}, not {several[3]}."
+    key, said = found.groups()
+    before = text[: found.start()]
+    if several := ONE_OF_SEVERAL.search(said):
+        return f"{before}{key}: expected {_kinds(several[1])}, not {several[2]}."
+    if one := ONE.match(said):
+        return f"{before}{key}: expected {_kinds(one[1])}, not {one[2]}."
+    if no_file := NO_FILE.match(said):
+        return f"{before}{key}: expected a YAML file of its settings, or {key}.NAME for one of them, not {no_file[1]}."
+    return text
+
+
+def _kinds(types: str) -> str:
+    """Types as jsonargparse lists them, as one says them.
+
+    >>> _kinds("collections.abc.Callable[[list[a.B]], c.D], dict[str, typing.Any], <class 'NoneType'>")
+    'Callable or dict[str, anything] or null'
+    >>> _kinds("typing.Literal['a', 'b']")
+    "'a' or 'b'"
+    """
+    from smp_feedback.cli.help import parts
+
+    named = re.sub(r"<class '([\w.]*)'>", r"\1", types)
+    every = [_kind(part) for part in parts(named, ",")]
+    return " or ".join(dict.fromkeys(every))
+
+
+def _kind(name: str) -> str:
+    if name.startswith("typing.Literal["):
+        return name.removeprefix("typing.Literal[").removesuffix("]").replace(", ", " or ")
+    short = re.sub(r"(?:\w+\.)+(\w+)", r"\1", name)
+    bare = short.partition("[")[0] if short.startswith(("Callable", "Iterable")) else short
+    return re.sub(r"\w+", lambda word: SAID.get(word[0], word[0]), bare)
 
 
 def _text(error: BaseException) -> str:

@@ -47,10 +47,19 @@ def first_line(documented: object) -> str:
     return (documented.__doc__ or "").partition("\n")[0]
 
 
+def verbs_of(parser: ArgumentParser) -> dict[str, ArgumentParser]:
+    """The parsers of the verbs that *parser* has of its own."""
+    return {name: one for action in parser._actions for name, one in getattr(action, "_name_parser_map", {}).items()}
+
+
 def options_of(parser: ArgumentParser) -> list[str]:
     """Every flag, those of subcommands too."""
-    inner = [one for action in parser._actions if isinstance(action.choices, dict) for one in action.choices.values()]
-    flags = {flag for one in (parser, *inner) for action in one._actions for flag in action.option_strings}
+    flags = {
+        flag
+        for one in (parser, *verbs_of(parser).values())
+        for action in one._actions
+        for flag in action.option_strings
+    }
     return sorted(flag for flag in flags if flag.startswith("--") and not flag.endswith("+"))  # --images+ appends
 
 
@@ -75,10 +84,10 @@ def union(kind: str) -> str:
     found = TYPE_OF_A_UNION.fullmatch(kind)
     if found:
         more = ["null"] * kind.startswith("Optional")
-        return " | ".join(dict.fromkeys(union(part) for part in [*_parts(found[1], ","), *more]))
-    parts = _parts(kind, "|")
-    if len(parts) > 1:
-        return " | ".join(union(part) for part in parts)
+        return " | ".join(dict.fromkeys(union(part) for part in [*parts(found[1], ","), *more]))
+    several = parts(kind, "|")
+    if len(several) > 1:
+        return " | ".join(union(part) for part in several)
     return kind.partition("[")[0] if kind.count("[") > 1 else kind
 
 
@@ -90,13 +99,17 @@ def usage(parser: ArgumentParser, verb: str) -> str:
     return " ".join(["smp-feedback", verb, *named, "[options]"])
 
 
-def _parts(text: str, mark: str) -> list[str]:
-    """*text* at each *mark* that is outside brackets."""
-    parts, depth = [""], 0
+def parts(text: str, mark: str) -> list[str]:
+    """*text* at each *mark* that is outside brackets.
+
+    >>> parts("int, dict[str, int]", ",")
+    ['int', 'dict[str, int]']
+    """
+    found, depth = [""], 0
     for letter in text:
         depth += (letter == "[") - (letter == "]")
         if letter == mark and depth == 0:
-            parts.append("")
+            found.append("")
         else:
-            parts[-1] += letter
-    return [part.strip() for part in parts]
+            found[-1] += letter
+    return [part.strip() for part in found]

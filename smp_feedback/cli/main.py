@@ -10,21 +10,23 @@ import os
 import re
 import sys
 from argparse import ArgumentError
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smp_feedback.cli import compare_films
 from smp_feedback.cli.compare_films import is_on_films
 from smp_feedback.cli.failures import DEBUG, in_fewer_words, status, told
 from smp_feedback.cli.listing import list, plugins, warnings_on_a_line
+from smp_feedback.cli.pages import SHORT, page_of, stages_of
 from smp_feedback.cli.saved_models import export, info, plot
-from smp_feedback.errors import did_you_mean, require, suggestion
+from smp_feedback.errors import UnknownName, did_you_mean, require, suggestion
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 Run = Callable[[Any], "int | None"]  # the process's exit status; None is 0
 Verb = Callable[["ArgumentParser"], Run]
+HELP, HELP_ALL = ("-h", "--help"), "--help_all"
 
 
 def compare(parser: ArgumentParser) -> Run:
@@ -92,6 +94,7 @@ def clicks(parser: ArgumentParser) -> Run:
 
 
 TRAINING = (fit, validate, test, predict)
+OF_DATA = (compare, compare_films.compare, check, *TRAINING, score, restore, clicks)  # what is told of data
 VERBS = (compare, check, *TRAINING, score, restore, clicks, plot, export, info, list, plugins)
 
 
@@ -111,6 +114,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb is compare and is_on_films(words):
         verb = compare_films.compare
     try:
+        if (at_once := _said_at_once(words)) is not None:
+            print(at_once)
+            return 0
+        _check_verb(words)
         ended = _run(verb, words)
     except KeyboardInterrupt:
         return _interrupted()
@@ -129,13 +136,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     return ended or 0
 
 
+def _said_at_once(words: Sequence[str]) -> str | None:
+    """What is answered before anything is imported: a page of help, which version this is, or a shell's completion."""
+    if words and words[0] == "--version":
+        from smp_feedback.cli.about import about
+
+        return about()
+    if words and words[0].partition("=")[0] == "--print_shtab":
+        from smp_feedback.cli.about import completion
+
+        return completion(words, whole_parser)
+    page = page_of(words, films=words[:1] == ["compare"] and is_on_films(words)) if {*HELP} & {*words} else None
+    return None if page is None else page.text()
+
+
+def _check_verb(words: Sequence[str]) -> None:
+    """The first word is a verb, and the second one of its own where it has some.
+
+    Raises:
+        UnknownName: If it is not, with the one that was meant.
+    """
+    said = [word for word in words[:2] if not word.startswith("-")]
+    for word, kind, known in zip(said, ("verb", f"verb of {words[0]}" if words else ""), _verbs(words), strict=False):
+        if known and word not in known:
+            raise UnknownName(kind, word, known)
+
+
+def _verbs(words: Sequence[str]) -> Iterator[Sequence[str]]:
+    yield [verb.__name__ for verb in VERBS]
+    yield stages_of(words[0])
+
+
 def _run(verb: Verb | None, words: Sequence[str]) -> int | None:
     require("jsonargparse", extra="cli")
     require("rich", extra="cli")
+    from smp_feedback.cli.renamed import current
     from smp_feedback.cli.settings_files import expanded, settle
 
     parser, run = _parser(verb)
-    args = parser.parse_args(_with_settings(verb, expanded([*words])))
+    asked = expanded(["--help" if word == HELP_ALL else word for word in words])
+    args = parser.parse_args(_with_settings(verb, current(asked) if verb in OF_DATA else asked))
     settle(args)
     if run is None or verb is None:
         parser.print_help()
@@ -165,19 +205,30 @@ def _with_settings(verb: Verb | None, words: Sequence[str]) -> Sequence[str]:
     return with_settings_of_a_run(words)
 
 
-def _parser(chosen: Verb | None) -> tuple[ArgumentParser, Run | None]:
-    """The parser of all verbs, and what runs *chosen*; the arguments of the others may take long to import."""
+def whole_parser() -> ArgumentParser:
+    """The parser of all verbs with all that each can be told, which takes seconds to import."""
+    return _parser(*VERBS)[0]
+
+
+def _parser(*chosen: Verb | None) -> tuple[ArgumentParser, Run | None]:
+    """The parser of all verbs, and what runs the last that is *chosen*; those of the others may take long to import."""
     from smp_feedback.cli.help import first_line, new_parser, usage
 
     parser = new_parser(first_line(sys.modules["smp_feedback"]), "smp-feedback")
     parser.usage = "smp-feedback VERB ..."
-    verbs = parser.add_subcommands(dest="verb", required=False, metavar="VERB")
+    parser.add_argument("--version", action="store_true", help="which this is, and what it stands on")
+    parser.add_argument("--print_shtab", metavar="SHELL", help="what completes these words in bash, zsh or tcsh")
+    says = "smp-feedback VERB --help says what a verb needs, --help_all all that it can be told."
+    verbs = parser.add_subcommands(dest="verb", required=False, metavar="VERB", title="verbs", description=says)
+    wanted = {verb.__name__: verb for verb in chosen if verb is not None}
     run: Run | None = None
     for verb in VERBS:
         own = new_parser(verb.__doc__)
-        verbs.add_subcommand(verb.__name__, own, help=first_line(verb))  # first: it may get some of its own
-        if chosen is not None and verb.__name__ == chosen.__name__:
-            run = chosen(own)
+        verbs.add_subcommand(
+            verb.__name__, own, help=SHORT.get(verb.__name__, first_line(verb))
+        )  # first: it may get some of its own
+        if verb.__name__ in wanted:
+            run = wanted[verb.__name__](own)
             own.usage = usage(own, verb.__name__)
     return parser, run
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from smp_feedback.errors import InvalidValue
@@ -22,26 +23,28 @@ def export(parser: ArgumentParser) -> Callable[[Any], None]:
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="height and width to serve, in pixels")
     parser.add_argument("--batch", type=int, metavar="B", help="images at once, with --size; without it, 1")
     parser.add_argument("--format", choices=("onnx", "pt2"), help="without it, the suffix of OUT says")
-    precision = "numbers of the file: half (float16) or full (float32); without it, the model's own"
-    parser.add_argument("--precision", choices=("half", "full"), help=precision)
+    precision = "numbers of the file: half (float16), bfloat16 (.pt2) or full (float32); without it, the model's own"
+    parser.add_argument("--precision", choices=("half", "bfloat16", "full"), help=precision)
+    ready = "bytes in, a label map out: normalisation and reading are inside"
+    parser.add_argument("--with_preprocess", action="store_true", help=ready)
     parser.add_argument("--static", action="store_true", help="fix batch and size, which stay open where they can")
 
     def run(args: Any) -> None:
-        from rich.console import Console
-
-        from smp_feedback.exporting.export import check_look, destination
+        from smp_feedback.exporting.export import check_look, check_ready, destination
         from smp_feedback.exporting.export import export as write
         from smp_feedback.factory import from_pretrained
 
         destination(args.out, args.format)  # before anything is loaded
         check_look(args.look, args.steps, args.outputs)
-        with Console(stderr=True).status(f"loading {args.model}") as status:
+        check_ready(args.with_preprocess, args.look, args.outputs)
+        with _timed(f"loading {args.model}") as tell:
             model = from_pretrained(args.model)
             if args.precision is not None:
-                model = model.half() if args.precision == "half" else model.float()
+                model = getattr(model, "float" if args.precision == "full" else args.precision)()
             image = _blank(args.size, args.batch, model.feedback.in_channels)
             how = {"steps": args.steps, "outputs": args.outputs, "format": args.format, "dynamic": not args.static}
-            written = write(model, args.out, image=image, look=args.look, tell=status.update, **how)
+            how |= {"look": args.look, "with_preprocess": args.with_preprocess}
+            written = write(model, args.out, image=image, tell=tell, **how)
         of = f"image {written.image}" if written.state is None else f"image {written.image} and state {written.state}"
         print(f"wrote {written.path}: {', '.join(written.outputs)} of {of}, steps={written.steps}")
         print(f"its answers are within {written.difference:.0e} of the model's, relative to the largest")
@@ -84,6 +87,18 @@ def plot(parser: ArgumentParser) -> Callable[[Any], None]:
             print(f"wrote {path}")
 
     return run
+
+
+@contextmanager
+def _timed(text: str) -> Iterator[Callable[[str], None]]:
+    """A line on stderr of what is being done, and for how long; gives what changes it."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda now: progress.update(task, description=now)
 
 
 def _blank(size: Sequence[int] | None, batch: int | None, channels: int) -> Any:

@@ -13,20 +13,21 @@ from smp_feedback.errors import InvalidValue
 
 AHEAD = "ahead"
 BEHIND = "behind"
-LEVEL = "no difference beyond the spread"
+LEVEL = "not shown"
 ONE_SEED = "one seed: no spread"
 NO_SEED = "nothing to compare"
 EXACT = 12  # seeds up to which all 2^n signs are tried
 DRAWS = 99_999  # signs drawn beyond that
+CHANCE = 0.025  # of a 95 % interval, where there is nothing, to lie above zero
 
 
 @dataclass(frozen=True)
 class Paired:
     """Differences feedback - twin, one per seed: the seed's data, order and initial weights are shared.
 
-    >>> gains = Paired((0.02, 0.03, 0.01))
+    >>> gains = Paired((0.02, 0.03, 0.025))
     >>> round(gains.mean, 3), round(gains.sd, 3), gains.agree, gains.p, gains.verdict
-    (0.02, 0.01, 3, 0.25, 'ahead')
+    (0.025, 0.005, 3, 0.25, 'ahead')
     """
 
     values: tuple[float, ...]
@@ -62,12 +63,11 @@ class Paired:
 
     @property
     def verdict(self) -> str:
-        """``ahead`` (or ``behind``) if every seed agrees and the mean is larger than the standard deviation."""
+        """``ahead`` (or ``behind``) if the 95 % interval is on one side of zero; else that is ``not shown``."""
         if len(self.values) < 2:
             return ONE_SEED if self.values else NO_SEED
-        if self.agree < len(self.values) or abs(self.mean) <= self.sd:
-            return LEVEL
-        return AHEAD if self.mean > 0 else BEHIND
+        low, high = self.interval
+        return AHEAD if low > 0 else BEHIND if high < 0 else LEVEL
 
 
 def sign_flip(values: Sequence[float]) -> float:
@@ -134,17 +134,6 @@ def t_quantile(df: int, level: float = 0.95) -> float:
         else:
             high = middle
     return math.sqrt(df) * math.tan(low)
-
-
-def chance(n: int) -> float:
-    """How often, at most, *n* seeds read ``ahead`` where there is nothing: normal differences of mean 0.
-
-    The mean exceeds the standard deviation when t exceeds sqrt(n); that every seed agrees only makes it rarer.
-
-    >>> round(chance(3), 3)
-    0.113
-    """
-    return (1 - t_probability(math.sqrt(n), n - 1)) / 2 if n > 1 else 0.5
 
 
 def significance(n: int) -> str:

@@ -37,8 +37,8 @@ class Experiment(Generic[S, K]):
         run: Trains and scores one: a pure function of the settings, the key and ``accelerator``, which can be pickled.
         gather: What the results say of the data, beside the runs.
         report: Writes the report of its results into the folder, which holds its models, too; returns its files.
-        tables: Its results, in tables.
-        summary: Its results, in sentences.
+        tables: What of its results a console shows, one small table; the report has all.
+        summary: What it says of them: the answer, and what is missing.
     """
 
     results: str

@@ -18,6 +18,9 @@ from smp_feedback.saving.files import replace_file
 SEEDS = "seeds"
 """The setting that may grow: a run knows its own seed alone, so more of them leave those that are kept as they are."""
 
+RENAMED = {"images": "train_count"}
+"""Settings by what they were called."""
+
 
 class Trained(NamedTuple):
     """What a run brings: its numbers, as the results hold them, and its model's weights, as safetensors does."""
@@ -68,7 +71,7 @@ def claim(folder: Path, settings: Mapping[str, Any], what: str) -> None:
 def _differences(mark: str, now: Mapping[str, Any]) -> str:
     """What was asked for there, and is now, where the two differ."""
     try:
-        there = dict(json.loads(mark))
+        there = {RENAMED.get(name, name): value for name, value in dict(json.loads(mark)).items()}
     except (ValueError, TypeError):
         return "Its settings.json cannot be read."
     differing = [k for k in {**there, **now} if there.get(k) != now.get(k) and not (k == SEEDS and _grows(there, now))]

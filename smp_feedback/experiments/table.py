@@ -50,13 +50,17 @@ class Table:
         if sum(widest) + 3 * len(widest) < width:  # a cell has a space on both sides, and a line
             return [self.rich()]
         labels, narrowest = [*columns[: self.labels]], [self._narrowest(i) for i in columns]
+        cells = [max([narrowest[i], *(len(row[i]) for row in self.rows)]) for i in columns]
+        for widths in (cells, narrowest):
+            if sum(widths) + 2 * len(widths) <= width:  # without lines, two spaces between columns
+                return [self.rich(widths)]
         parts: list[list[int]] = []
         for i in columns[self.labels :]:
             taken = [*labels, *(parts[-1] if parts else []), i]
             if not parts or sum(narrowest[k] for k in taken) + 3 * len(taken) >= width:
                 parts.append([])
             parts[-1].append(i)
-        return [self._only([*labels, *part], last=part is parts[-1]).rich(tight=True) for part in parts]
+        return [self._only([*labels, *part], last=part is parts[-1])._tight() for part in parts]
 
     def _only(self, columns: Sequence[int], last: bool) -> Table:
         rows = tuple(tuple(row[i] for i in columns) for row in self.rows)
@@ -71,19 +75,31 @@ class Table:
         ]
         return max(len(word) for cell in words for word in cell)
 
-    def rich(self, *, tight: bool = False) -> RichTable:
-        """For ``rich.console.Console.print``; *tight* makes columns as narrow as their words allow.
+    def _tight(self) -> RichTable:
+        """With columns as narrow as their words allow."""
+        shown = self.rich()
+        for i, column in enumerate(shown.columns):
+            column.width = self._narrowest(i)
+        return shown
+
+    def rich(self, widths: Sequence[int] = ()) -> RichTable:
+        """For ``rich.console.Console.print``; with *widths*, of columns, it has no lines between them.
 
         Raises:
             MissingExtra: If rich is not installed (extra ``cli``).
         """
         require("rich", extra="cli")
+        from rich.box import SIMPLE_HEAD
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        shown = RichTable(title=Text(self.title), caption=Text(self.note), caption_justify="left")
+        shown = RichTable(
+            title=Text(self.title) if self.title else None, caption=Text(self.note), caption_justify="left"
+        )
+        if widths:
+            shown.box, shown.pad_edge, shown.collapse_padding = SIMPLE_HEAD, False, True
         for i, column in enumerate(self.columns):
-            narrow = self._narrowest(i) if tight else None
+            narrow = widths[i] if widths else None
             shown.add_column(Text(column), justify="left" if i < self.labels else "right", width=narrow)
         for row in self.rows:
             shown.add_row(*map(Text, row))  # Text: a class called [red] is no markup
@@ -104,10 +120,10 @@ def spread(values: Iterable[float], scale: float = 100, digits: int = 1) -> str:
 
 
 def gain_text(gain: Paired) -> str:
-    """A paired difference in points, the seeds that agree, and ``ahead`` or ``behind`` where it is.
+    """A paired difference in points, the seeds that agree, and ``ahead`` or ``behind`` where that is shown.
 
-    >>> gain_text(Paired((0.02, 0.03, 0.01)))
-    '+2.0 ± 1.0 (3/3) ahead'
+    >>> gain_text(Paired((0.02, 0.03, 0.025)))
+    '+2.5 ± 0.5 (3/3) ahead'
     """
     n = len(gain.values)
     if n < 2:

@@ -17,6 +17,7 @@ from smp_feedback.errors import ExportError, InvalidType, InvalidValue, require
 from smp_feedback.exporting.axes import GIVE_SIZE, Axes, Plan, make_plan, named_axes, shapes
 from smp_feedback.exporting.formats import FORMATS, check_runs, format_of, tolerance_of, trace
 from smp_feedback.exporting.looking import STATE, ServedLook
+from smp_feedback.exporting.ready import ServedReady
 from smp_feedback.exporting.serving import AnswersDiffer, Served, Shape, architecture, compare, first_line
 from smp_feedback.surgery.extension import InParts
 
@@ -61,6 +62,7 @@ def export(
     steps: int | None = None,
     outputs: Literal["last", "all"] = "last",
     look: bool = False,
+    with_preprocess: bool = False,
     format: Literal["onnx", "pt2"] | None = None,
     dynamic: bool | Literal["batch"] = True,
     check: bool = True,
@@ -86,11 +88,14 @@ def export(
         look: Whether the file is one look, for films and streams: of ``image`` and ``state`` it makes ``logits`` (and
             ``labels``) and ``next_state``, which is handed in with the next frame. A state of zeros is the first look,
             of each image on its own. For models whose dynamics carry; compared over several frames.
+        with_preprocess: Whether normalisation and reading are inside: of bytes (B, C, H, W) the file makes
+            ``label_map`` (B, H, W), bytes, too. Images are not resized in it.
         format: ``onnx`` or ``pt2``; None is the suffix's.
         dynamic: True leaves batch, height and width open if the model allows, else the batch, else nothing; the
             result says which and why. ``"batch"`` leaves the batch open at most, False nothing.
         check: Whether the file is compared with the model: within 1e-4 of the largest answer (of 1 if that is less)
-            for ONNX, 1e-5 for a program; 1e-2 where the model is of float16, whose digits are no finer. Unchecked, an
+            for ONNX, 1e-5 for a program; 1e-2 where the model is of float16 and 8e-2 of bfloat16, whose digits are no
+            finer; labels are those of the model wherever it tells two classes apart by more. Unchecked, an
             axis counts as dynamic if the exporter says so.
         opset: ONNX's, >= 18; None is the exporter's own.
         tell: Called with a sentence as the work proceeds; the log's ``info`` by default.
@@ -116,13 +121,16 @@ def export(
     kind = format_of(target, format)
     check_options(kind, check, dynamic, opset)
     check_look(look, steps, outputs)
-    served = ServedLook(model) if look else Served(model, steps, outputs)
+    check_ready(with_preprocess, look, outputs)
+    served = (
+        ServedLook(model) if look else ServedReady(model, steps) if with_preprocess else Served(model, steps, outputs)
+    )
     if kind == "onnx" and check:
         check_runs(served.dtype)
     plan = make_plan(served, image, dynamic)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-        job = Job(served, plan.shape, kind, Path(folder) / target.name, check, opset)
-        axes, difference, refused = first_that_holds(job, plan, tell)
+        job = Job(served, plan.shape, kind, Path(folder) / target.name, check, opset, tell)
+        axes, difference, refused = first_that_holds(job, plan)
         put_in_place(Path(folder), target)
     named = {name: job.axes(name, axes) for name in served.strides}
     why = None if refused is None else first_line(refused)
@@ -138,14 +146,23 @@ class Job(NamedTuple):
     path: Path
     check: bool
     opset: int | None
+    tell: Callable[[str], object]
 
     def draft(self, axes: Axes) -> float | None:
         """Write the file with these axes open and compare it with the model; returns their largest difference."""
         served, form = self.served, FORMATS[self.kind]
         tried = shapes(self.shape, axes, served.stride)
+        self.tell(f"tracing {served.steps} looks at image {self.axes('image', axes)}")
         program = trace(served, served.given(tried[0]), axes, served.strides)
+        self.tell(f"writing {self.kind}, {served.steps} looks")
         form.write(program, self.path, served.names(), served.facts(self.shape), self.opset)
-        return compare(form.open(self.path), served, tried, self.tolerance) if self.check else None
+        if not self.check:
+            return None
+        run, apart = form.open(self.path), 0.0
+        for shape in tried:
+            self.tell(f"comparing with the model at image {shape}")
+            apart = max(apart, compare(run, served, [shape], self.tolerance))
+        return apart
 
     def axes(self, name: str, opened: Axes) -> tuple[int | str, ...]:
         """The axes of the input *name*, those that are *opened* by name."""
@@ -163,9 +180,7 @@ class Job(NamedTuple):
         return self.tolerance > FORMATS[self.kind].tolerance
 
 
-def first_that_holds(
-    job: Job, plan: Plan, tell: Callable[[str], object]
-) -> tuple[Axes, float | None, Exception | None]:
+def first_that_holds(job: Job, plan: Plan) -> tuple[Axes, float | None, Exception | None]:
     """The most dynamic axes with which the file answers as the model, the difference, and why not more.
 
     Raises:
@@ -173,7 +188,6 @@ def first_that_holds(
     """
     refused = plan.refused
     for axes in plan.tried:
-        tell(f"exporting {job.served.steps} looks at image {job.axes('image', axes)}")
         try:
             return axes, job.draft(axes), refused
         except (OSError, InvalidValue):  # the disk, or what was asked for
@@ -231,6 +245,14 @@ def check_look(look: bool, steps: object, outputs: str) -> None:
     if look and (steps is not None or outputs != "last"):
         said = f"outputs={outputs!r}" if steps is None else f"steps={steps}"
         raise InvalidValue(f"look=True, {said}: the file is one look, called once a frame; leave {said} out.")
+
+
+def check_ready(with_preprocess: bool, look: bool, outputs: str) -> None:
+    """Labels alone are one answer, of one image."""
+    check_bool("with_preprocess", with_preprocess)
+    if with_preprocess and (look or outputs != "last"):
+        said = "look=True" if look else f"outputs={outputs!r}"
+        raise InvalidValue(f"with_preprocess=True, {said}: the file answers in labels alone; leave one of them out.")
 
 
 def put_in_place(folder: Path, target: Path) -> None:

@@ -17,7 +17,7 @@ def check_data_settings(
     *,
     batch_size: int = 8,
     workers: int = 0,
-    images: int | None = None,
+    train_count: int | None = None,
     augment: str = "none",
     crop: int | None = None,
     corruption: str | None = None,
@@ -48,7 +48,7 @@ def check_data_settings(
     check_whole("batch_size", batch_size)
     checked_int("workers", workers, least=0)
     check_clip(clip, clip_stride)
-    for name, value in (("images", images), ("crop", crop)):
+    for name, value in (("train_count", train_count), ("crop", crop)):
         if value is not None:
             check_whole(name, value)
     as_transform(augment)

@@ -26,7 +26,7 @@ def open_pairs(
     size: int | list[int] | None = None,
     batch_size: int = 8,
     workers: int = 0,
-    images: int | None = None,
+    train_count: int | None = None,
     augment: str = "none",
     crop: int | None = None,
     corruption: str | None = None,
@@ -62,7 +62,7 @@ def open_pairs(
         size: Side, or [H, W], in pixels (of mazes in cells).
         batch_size: Images, or clips, per step and process.
         workers: Processes that load data.
-        images: Train on so many images, drawn by the seed, fewer among more; None is all.
+        train_count: Train on so many images, drawn by the seed, fewer among more; None is all.
         augment: none, flip, flips (up and down too), crop_flip or colour.
         crop: Train on random windows of so many pixels a side, of the augmented images; null is whole images.
         corruption: Corrupts every split: training images anew in each epoch, the others always alike.
@@ -102,7 +102,7 @@ def open_pairs(
     from smp_feedback.data.folders.sharing import check_shared
     from smp_feedback.data.inspection.agreement import check_agreement
 
-    how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "images": images, "augment": augment}
+    how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "train_count": train_count, "augment": augment}
     how |= {"crop": crop, "corruption": corruption, "severity": severity, "shared": shared}
     clips: dict[str, Any] = {"clip": clip, "clip_stride": clip_stride}
     check_data_settings(**how, **clips, normalise=normalise, mean=mean, std=std)
@@ -114,7 +114,9 @@ def open_pairs(
     training: dict[str, Any] = {"transform": cropped(augment, crop)}
     opened: dict[str, Any] = {}
     for split in SPLITS[verb]:
-        opened[split] = _few(name, told | training, images) if split == "train" else open_dataset(name, split, **told)
+        opened[split] = (
+            _few(name, told | training, train_count) if split == "train" else open_dataset(name, split, **told)
+        )
     check_agreement(opened)
     for split, pairs in opened.items() if clip is not None else ():
         check_films(pairs, split, cast(int, clip), training=split == "train")
@@ -135,7 +137,9 @@ def open_pairs(
 def learnt_from(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """The training split of a run whose data were told *settings*, by its name, if there is still one of files."""
     told = told_of(settings, seed)
-    return _of_files("train", told, lambda: _few(settings["name"], told, settings.get("images")))
+    return _of_files(
+        "train", told, lambda: _few(settings["name"], told, settings.get("train_count", settings.get("images")))
+    )
 
 
 def _of_files(split: str, told: Mapping[str, Any], opened: Callable[[], Any]) -> dict[str, Any]:
@@ -153,16 +157,16 @@ def _of_files(split: str, told: Mapping[str, Any], opened: Callable[[], Any]) ->
             return {}
 
 
-def _few(name: str, told: dict[str, Any], images: int | None) -> Any:
-    """The training split, and of it so many *images*."""
+def _few(name: str, told: dict[str, Any], train_count: int | None) -> Any:
+    """The training split, and of it so many images."""
     from smp_feedback.data import open_dataset
 
-    if images is None:
+    if train_count is None:
         return open_dataset(name, "train", **told)
     try:
-        return open_dataset(name, "train", **told, count=images)
+        return open_dataset(name, "train", **told, count=train_count)
     except InvalidValue as error:
-        raise InvalidValue(str(error).replace("count=", "data.images=", 1)) from None
+        raise InvalidValue(str(error).replace("count=", "data.train_count=", 1)) from None
 
 
 def _reads(dataset: Any, told: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,10 @@ def of_any_version(settings: dict[str, Any]) -> dict[str, Any]:
     """The *settings* of a run with what those of 0.1 could not say: its images were shown as they are."""
     said = dict(settings)
     if "data" in said:
-        said["data"] = {"normalise": "none", **said["data"]}
+        data = dict(said["data"])
+        if "images" in data:  # as it was called
+            data["train_count"] = data.pop("images")
+        said["data"] = {"normalise": "none", **data}
     if "free_steps" not in said.get("model", {"free_steps": 0}):  # of 0.1
         said["model"] = _model_of_0_1(said["model"])
     return said

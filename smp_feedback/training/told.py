@@ -10,7 +10,7 @@ from smp_feedback.errors import InvalidValue
 OF_FILMS = ("clip", "clip_stride")
 """Settings of the data that make films of them, which other verbs than fit and those of its runs do not take."""
 OF_FIT = (  # settings of the data that say how fit shows them, which a dataset is not told
-    *("name", "batch_size", "workers", "images", "augment", "crop", "corruption", "severity", "options"),
+    *("name", "batch_size", "workers", "train_count", "augment", "crop", "corruption", "severity", "options"),
     *("normalise", "mean", "std", "shared", *OF_FILMS),
 )
 INSTEAD = {
@@ -41,6 +41,6 @@ def told_of(settings: Mapping[str, Any], seed: int, verb: str = "fit") -> dict[s
             )
     if verb == "fit" and "count" in options and {"root"} & {*told, *options}:
         raise InvalidValue(
-            f"data.options.count={options['count']!r} would cut val, too: data.images trains on so many."
+            f"data.options.count={options['count']!r} would cut val, too: data.train_count trains on so many."
         )
     return {**told, "seed": seed, **options}

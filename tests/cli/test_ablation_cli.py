@@ -13,13 +13,15 @@ pytest.importorskip("lightning")
 pytest.importorskip("matplotlib")
 import yaml
 
+from smp_feedback.cli.experiments import OF_DATA
 from smp_feedback.cli.main import main
+from smp_feedback.cli.renamed import nested
 from smp_feedback.experiments.ablation.settings import AblationSettings
 
 STUDY = Path(__file__).parents[2] / "studies" / "ablation.yaml"
 TINY = {
     "size": 32,
-    "images": 8,
+    "train_count": 8,
     "encoder": "tu-test_resnet.r160_in1k",
     "arch_options": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},
     "restoration": {"steps": 2, "depth": 2, "filters": 4},
@@ -34,7 +36,7 @@ TINY = {
 def config(tmp_path_factory):
     """A settings file; JSON is YAML."""
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    path.write_text(json.dumps(TINY))
+    path.write_text(json.dumps(nested(TINY, OF_DATA, lambda old, new: new)))
     return path
 
 
@@ -66,8 +68,8 @@ def test_an_ablation_prints_its_tables_the_answer_and_every_file_and_goes_on_whe
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("--data polygon", "Did you mean 'polygons'"),
-        ("--data camvid --root {tmp}/none", "{tmp}/none"),
+        ("--data.name polygon", "Did you mean 'polygons'"),
+        ("--data.name camvid --data.root {tmp}/none", "{tmp}/none"),
         ("--arch Unett", "No architecture is called 'Unett'. Did you mean 'Unet'"),
         ("--corruption turbulense", "Did you mean 'turbulence'"),
         ("--severity 7", "severity=7: expected 1 to 5"),
@@ -111,17 +113,19 @@ def test_the_study_is_an_ablation_that_can_be_asked_for(monkeypatch):
     assert ablation(command.replace("studies/", f"{STUDY.parent}/")) == 0
     [(found, how)] = asked
     own = yaml.safe_load(STUDY.read_text())
+    data = own.pop("data")
+    own |= {name: data[new[5:]] for name, new in OF_DATA.items() if new[5:] in data and name != "images"}
     assert all(found.to_dict()[key] == value for key, value in own.items())
     assert how["jobs"] == 2
 
 
 def test_help_describes_every_key_in_plain_words(capsys):
     with pytest.raises(SystemExit):
-        main(["restore", "ablation", "--help"])
+        main(["restore", "ablation", "--help_all"])
     page = capsys.readouterr().out
     assert page.startswith("usage: smp-feedback restore ablation [options]\n")
     assert "Training batches of every row" in " ".join(page.split())
     for ugly in ("``", ":class:", "Union[", "Optional[", "null, null", "+ SIZE"):
         assert ugly not in page, ugly
     described = re.findall(r"^  --([\w.]+)(?: \S+)?(?:\n {24}| {2,})\S", page, flags=re.MULTILINE)
-    assert set(AblationSettings.__dataclass_fields__) <= set(described)
+    assert {OF_DATA.get(name, name) for name in AblationSettings.__dataclass_fields__} <= set(described)

@@ -46,7 +46,7 @@ def test_the_values_of_masks_are_told_by_a_setting(work, capsys):
     [
         "--data.batch_size 0",
         "--data.workers -1",
-        "--data.images 0",
+        "--data.train_count 0",
         "--data.crop -1",
         "--data.augment foo",
         "--data.corruption foo",

@@ -12,6 +12,7 @@ import smp_feedback as smpf
 from smp_feedback import errors
 from smp_feedback.cli import main as cli
 from smp_feedback.cli.main import VERBS, main
+from smp_feedback.cli.pages import SHORT
 from smp_feedback.exporting import export as exporting
 
 
@@ -40,13 +41,13 @@ def test_without_arguments_it_helps(capsys):
     assert out.startswith("usage: smp-feedback")
     assert not err
     for verb in VERBS:
-        assert f"{verb.__name__} {verb.__doc__}" in out
+        assert f"{verb.__name__} {SHORT[verb.__name__]}" in out
 
 
 @pytest.mark.parametrize("verb", [verb.__name__ for verb in VERBS])
 def test_every_verb_explains_itself(verb, capsys):
     with pytest.raises(SystemExit) as end:
-        main([verb, "--help"])
+        main([verb, "--help_all"])
     assert end.value.code == 0
     out, _ = said(capsys)
     assert out.startswith(f"usage: smp-feedback {verb} ")
@@ -81,7 +82,12 @@ def test_export_fixes_the_size_that_it_is_given(saved, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("more", "dtype"),
-    [([], torch.float32), (["--precision", "half"], torch.float16), (["--precision", "full"], torch.float32)],
+    [
+        ([], torch.float32),
+        (["--precision", "half"], torch.float16),
+        (["--precision", "bfloat16"], torch.bfloat16),
+        (["--precision", "full"], torch.float32),
+    ],
 )
 def test_export_writes_numbers_of_the_precision_asked_for(more, dtype, saved, tmp_path, monkeypatch):
     written = exporting.Exported(tmp_path / "model.onnx", (1, 3, 8, 8), ("logits",), 2, 0.0)
@@ -113,10 +119,14 @@ def test_info_shows_every_setting(saved):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("exprt", "invalid choice: 'exprt' (choose from 'compare', 'check', 'fit', "),
+        ("exprt", "No verb is called 'exprt'. Did you mean 'export'?"),
+        ("score trian", "No verb of score is called 'trian'. Did you mean 'train'?"),
+        ("xyz", "No verb is called 'xyz'. There is: check, clicks, compare, export, fit, "),
+        ("--print_shtab", "--print_shtab: for which shell? Give one of bash, zsh, tcsh."),
+        ("--print_shtab fsh", "No shell is called 'fsh'. Did you mean"),
         ("export {saved}", "required: export.out"),
         ("export {saved} {out}.onnx --stpes 3", "unrecognized arguments: --stpes"),
-        ("export {saved} {out}.onnx --steps three", "Expected a <class 'int'>. Got value: three"),
+        ("export {saved} {out}.onnx --steps three", "steps: expected int, not three."),
         ("export {saved} {out}.onnx --steps 0", "steps=0: expected a whole number >= 1"),
         ("export {saved} {out}.onx", "Did you mean 'onnx'"),
         ("export {saved} {out}.onnx --look --steps 3", "look=True, steps=3: the file is one look, called once a frame"),
@@ -127,7 +137,7 @@ def test_info_shows_every_setting(saved):
         ("export {saved} {out}.onnx --size 0 8", "expected whole numbers >= 1"),
         ("export {saved} {out}.onnx --size 31 32", "divisible by 8. Consider pad your images to shape (32, 32)"),
         ("export {saved} {out}.onnx --static", "--size H W"),
-        ("export {saved} {out}.onnx --precision double", "choose from 'half', 'full'"),
+        ("export {saved} {out}.onnx --precision double", "choose from 'half', 'bfloat16', 'full'"),
         ("info {out}", "neither a directory"),
     ],
 )

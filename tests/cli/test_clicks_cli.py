@@ -16,7 +16,7 @@ from smp_feedback.cli.main import main
 from smp_feedback.evaluation import load_result
 
 SHORT = (
-    "--data.size 16 --data.images 4 --data.batch_size 2 --trainer.max_epochs 1 "
+    "--data.size 16 --data.train_count 4 --data.batch_size 2 --trainer.max_epochs 1 "
     "--trainer.accelerator cpu --trainer.enable_progress_bar false --trainer.logger false "
 )
 PLAIN = "--model.arch PlainConv --model.arguments '{{width: 8}}' "

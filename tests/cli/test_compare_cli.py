@@ -13,8 +13,9 @@ pytest.importorskip("lightning")
 pytest.importorskip("matplotlib")
 import yaml
 
-from smp_feedback.cli.experiments import _wrote
+from smp_feedback.cli.experiments import OF_DATA, _wrote
 from smp_feedback.cli.main import main
+from smp_feedback.cli.renamed import nested
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.experiments.films.settings import FilmSettings
 
@@ -24,7 +25,7 @@ TINY = {
     "size": 32,
     "arch_options": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},
     "feedback": {"steps": 2},
-    "images": [2],
+    "train_count": [2],
     "train_steps": 2,
     "batch_size": 2,
     "seeds": 1,
@@ -38,8 +39,14 @@ TINY = {
 def config(tmp_path_factory):
     """A settings file; JSON is YAML."""
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    path.write_text(json.dumps(TINY))
+    path.write_text(json.dumps(nested(TINY, OF_DATA, lambda old, new: new)))
     return path
+
+
+def flat(settings):
+    """*settings* of a file, under the names that they have in Python."""
+    data = settings.pop("data")
+    return settings | {name: data.pop(new[5:]) for name, new in [*OF_DATA.items()][::-1] if new[5:] in data}
 
 
 def compare(line, **names):
@@ -67,9 +74,9 @@ def test_a_comparison_prints_its_tables_the_answer_and_every_file_and_goes_on_wh
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("--data polygon", "Did you mean 'polygons'"),
-        ("--data camvid", "root"),
-        ("--data camvid --root {tmp}/none", "{tmp}/none"),
+        ("--data.name polygon", "Did you mean 'polygons'"),
+        ("--data.name camvid", "root"),
+        ("--data.name camvid --data.root {tmp}/none", "{tmp}/none"),
         ("--arch Unett", "No architecture is called 'Unett'. Did you mean 'Unet'"),
         ("--out /proc/none", "/proc/none: it is no folder"),
         ("--jobs 0", "jobs=0"),
@@ -77,12 +84,12 @@ def test_a_comparison_prints_its_tables_the_answer_and_every_file_and_goes_on_wh
         ("--executor dask://node", "executor='dask://node': expected local, dask://HOST:PORT or slurm."),
         ("--accelerator gppu", "invalid accelerator name: `accelerator='gppu'`"),
         ("--lr .nan", "lr=nan: expected a number > 0"),
-        ("--images few", "images"),
-        ("--images '[4, few]'", "images"),
+        ("--data.train_count few", "data.train_count: expected int"),
+        ("--data.train_count '[4, few]'", "data.train_count: expected "),
         ("--train occlusion", "'occlusion': expected 'clean' or 'name:severity'"),
         ("--config '{{trian: [clean]}}'", "does not accept option 'trian'. Did you mean 'train' or"),
         ("--config {tmp}/none.yaml", "none.yaml"),
-        ("--augment flop", "Did you mean 'flip'"),
+        ("--data.augment flop", "Did you mean 'flip'"),
         ("--split tset", "Did you mean 'test'"),
         ("--sede 3", "Did you mean '--seeds'"),
     ],
@@ -101,9 +108,10 @@ def test_what_is_wrong_is_one_line_before_any_work(line, says, config, tmp_path,
 def test_several_words_behind_an_option_are_a_list(config, monkeypatch):
     asked = []
     monkeypatch.setattr("smp_feedback.cli.experiments.aloud", lambda _, found, out, **__: asked.append(found))
-    words = "--sizes 32 48 --looks 8 --models feedback plain --corruptions '[]' --seeds 2 --images '[2]'"
+    words = "--sizes 32 48 --looks 8 --models feedback plain --corruptions '[]' --seeds 2 --data.train_count 2 4"
     assert compare(f"--config {config} {words}") == 0
     [found] = asked
+    assert found.train_count == [2, 4]
     assert (found.sizes, found.looks, found.models, found.seeds) == ([32, 48], [8], ["feedback", "plain"], 2)
     assert compare(f"--config {config} --sizes '[[16, 32], 48]' --corruptions '[]'") == 0
     assert asked[1].sizes == [[16, 32], 48]
@@ -132,6 +140,7 @@ def test_every_study_is_a_comparison_that_can_be_asked_for(path, monkeypatch):
     assert compare(command.replace("studies/", f"{path.parent}/")) == 0
     own = yaml.safe_load(path.read_text())
     assert own.pop("task", "image") == ("film" if isinstance(asked[0], FilmSettings) else "image")
+    own = flat(own)
     assert own.keys() <= asked[0].to_dict().keys()
     assert all(asked[0].to_dict()[key] == value for key, value in own.items())
 
@@ -139,7 +148,7 @@ def test_every_study_is_a_comparison_that_can_be_asked_for(path, monkeypatch):
 @pytest.mark.parametrize("verb", ["compare", "fit"])
 def test_help_describes_every_key_in_plain_words(verb, capsys):
     with pytest.raises(SystemExit):
-        main([verb, "--help"])
+        main([verb, "--help_all"])
     page = capsys.readouterr().out
     text = " ".join(page.split())
     assert page.startswith(f"usage: smp-feedback {verb} [options]\n")
@@ -149,16 +158,17 @@ def test_help_describes_every_key_in_plain_words(verb, capsys):
     for ugly in ("``", ":class:", "Union[", "Optional[", "known subclasses", "null, null", "+ SIZE"):
         assert ugly not in text, ugly
     described = re.findall(r"^  --([\w.]+)(?: \S+)?(?:\n {24}| {2,})\S", page, flags=re.MULTILINE)
-    keys = {"compare": set(ComparisonSettings.__dataclass_fields__), "fit": {"model.lr", "data.root"}}
+    named = {OF_DATA.get(name, name) for name in ComparisonSettings.__dataclass_fields__}
+    keys = {"compare": named, "fit": {"model.lr", "data.root"}}
     assert keys[verb] <= set(described)
 
 
 def test_the_demo_shows_larger_problems_and_a_twin_of_equal_inference():
     [demo] = (yaml.safe_load(path.read_text()) for path in STUDIES if path.stem == "demo")
-    settings = ComparisonSettings(**demo)
+    settings = ComparisonSettings(**flat(demo))
     assert {"feedback", "plain", "equal-inference"} <= {*settings.models}
     assert max(settings.sizes) > 4 * settings.size
     assert max(settings.looks) >= 10 * settings.trained_looks
-    assert settings.images[0] >= settings.batch_size * settings.train_steps, "no image is seen twice"
+    assert settings.train_count[0] >= settings.batch_size * settings.train_steps, "no image is seen twice"
     rule = (Path(__file__).parents[2] / "Makefile").read_text()
     assert "compare --config studies/demo.yaml" in rule

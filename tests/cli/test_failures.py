@@ -222,7 +222,7 @@ def test_images_of_two_sizes_are_one_line_with_both_files(mixed, capsys):
         ("seed: 1\ndata:\n  sizes: 32\n", "line 3: Subcommand 'fit' does not accept option 'data.sizes'. Did you mean"),
         ("seed: 1\ndata:\n  size: wide\n", "line 3: data.size: expected int or list[int] or null, not wide."),
         ("data: {size: [wide]}\n", "line 1: data.size: expected int or list[int] or null, not ['wide']."),
-        ("trainer: {precision: '17'}", "line 1: trainer.precision: expected [64, 32, 16] or ['transformer-engine'"),
+        ("trainer: {precision: '17'}", "line 1: trainer.precision: expected 64 or 32 or 16 or 'transformer-engine' or"),
         ("model:\n  feedback: {tua: 3}\n", "line 2: Recurrent has no field 'tua'. Did you mean 'tau'"),
         ("\n\nmodel:\n  arch: Unte\n", "line 4: No architecture is called 'Unte'. Did you mean 'Unet"),
         ("seed: 1\ndata: {size: [3\n", "line 3, column 1: no YAML"),

@@ -310,9 +310,8 @@ def test_every_seed_is_scored_on_the_same_corruption():
 
 @pytest.mark.parametrize("feedback", ["true", "false"])
 def test_labels_are_learnt_by_a_classifier_of_timm(feedback, config, mnist, tmp_path, capsys):
-    digits = (
-        f"--data.name torchvision/MNIST --data.root {mnist} --data.batch_size 2 --data.images 2 --data.augment none"
-    )
+    digits = f"--data.name torchvision/MNIST --data.root {mnist} --data.batch_size 2 --data.augment none"
+    digits += " --data.train_count 2"
     line = f"fit --config {config} {digits} --model.feedback {feedback} --model.arguments null --out {tmp_path}"
     assert smp_feedback(f"{line}/map") == 2
     assert "labels want a classifier (arch: timm/<name>)" in capsys.readouterr().err
@@ -351,7 +350,7 @@ def test_a_wrong_loss_is_told_before_the_base_is_built(training, error, monkeypa
         ("fit --model.optimizer torch.optim.SGDD", "has no attribute 'SGDD'"),
         ("fit --model.lr -1", "lr=-1.0: expected a number > 0"),
         ("fit --data.batch_size 0", "batch_size=0"),
-        ("fit --data.images 0", "images=0"),
+        ("fit --data.train_count 0", "train_count=0"),
         ("fit --data.augment flop", "Did you mean 'flip' or 'flips'?"),
         ("fit --data.corruption rescaled", "No corruption is called 'rescaled'"),
         ("fit --data.name camvid", "root"),

@@ -47,7 +47,7 @@ from smp_feedback.training.restoration import RestorationModule
 test_triplets.__test__ = False  # it is no test, whatever its name
 TINY = {
     "size": 32,
-    "images": 8,
+    "train_count": 8,
     "encoder": "tu-test_resnet.r160_in1k",
     "arch_options": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},
     "restoration": {"steps": 2, "depth": 2, "filters": 4},
@@ -104,7 +104,7 @@ def test_a_plain_row_is_m_alone_under_cross_entropy(row):
 
 
 def test_the_balanced_control_weighs_classes_as_the_last_row_does():
-    settings, key = tiny(images=4), AblationKey("class-balanced", 0)
+    settings, key = tiny(train_count=4), AblationKey("class-balanced", 0)
     _, control = built("plain-balanced", settings)
     _, module = built(key.row, settings)
     assert not hasattr(control.model, "restorer")
@@ -361,7 +361,7 @@ def test_air_by_its_parameters_takes_the_place_of_a_corruption(row):
         ({"weight_decay": -1.0}, InvalidValue, "weight_decay=-1.0"),
         ({"train_steps": 0}, InvalidValue, "train_steps=0"),
         ({"halve_every": 0}, InvalidValue, "halve_every=0"),
-        ({"images": -1}, InvalidValue, "images=-1"),
+        ({"train_count": -1}, InvalidValue, "train_count=-1"),
         ({"seeds": 1.5}, InvalidType, "seeds=1.5"),
         ({"augment": "flop"}, UnknownName, "'flip'"),
         ({"data_options": {"size": 5}}, InvalidValue, "size belongs to the ablation"),
@@ -384,7 +384,7 @@ def test_gammas_grow_as_published_with_the_steps_there_are():
         ({"arch": "Unett"}, "'Unet'"),
         ({"encoder": "resnet81"}, "resnet18"),
         ({"data": "camvid", "root": "/no"}, "/no"),
-        ({"images": 1}, "batch_size=2: expected at most the 1"),
+        ({"train_count": 1}, "batch_size=2: expected at most the 1"),
         ({"size": 33, "arch": "Linknet", "arch_options": {}}, "33"),
     ],
 )

@@ -59,7 +59,7 @@ def test_gains_are_paired_by_seed_against_the_row_before_and_both_plain_models()
             gain = 100 * (np.array(SCORES[row[0]]) - np.array(SCORES[other]))
             agree = int((np.sign(gain) == np.sign(gain.mean())).sum())
             assert cell.startswith(f"{gain.mean():+.1f} ± {gain.std(ddof=1):.1f} ({agree}/3)"), (row[0], other)
-            assert cell.endswith(" ahead") == (agree == 3 and gain.mean() > gain.std(ddof=1)), (row[0], other)
+            assert cell.endswith(" ahead") == (gain.mean() > 4.302653 / 3**0.5 * gain.std(ddof=1)), (row[0], other)
 
 
 def test_the_first_lines_are_held_to_nothing_that_is_tested_otherwise():
@@ -107,8 +107,8 @@ def test_the_cost_is_that_of_both_networks():
         (made(), "Yes: ", ", and ahead of M trained on clean images by 15.3 points of mIoU (3 of 3 seeds)."),
         (
             moved("feedback", -0.055),
-            "No: ",
-            "is level with M trained on distorted images within the spread (+0.5 ± 2.0",
+            "Not shown: ",
+            "is not shown to be ahead of M trained on distorted images (+0.5 ± 2.0",
         ),
         (
             moved("feedback", -0.2),
@@ -133,7 +133,7 @@ def test_a_gain_of_the_loss_alone_is_no_gain_of_feedback():
     assert whole.startswith(
         "All parts together (mIoU 41.3 ± 1.5): ahead of M trained on distorted images by 10.0 points"
     )
-    assert "level with M alone with class-balanced weights within the spread (+0.0 ± 0.0 points, 0 of 3 seeds)" in whole
+    assert "not shown to be ahead of M alone with class-balanced weights (+0.0 ± 0.0 points, 0 of 3 seeds)" in whole
 
 
 def test_controls_are_held_to_what_they_control():

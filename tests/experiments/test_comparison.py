@@ -41,7 +41,14 @@ MODELS = ("feedback", "plain", "one-step", "equal-compute")  # the usual ones
 
 
 def tiny(**changes):
-    small = {"size": 32, "arch_options": TINY, "feedback": {"steps": 2}, "images": [2], "train_steps": 2, "seeds": 1}
+    small = {
+        "size": 32,
+        "arch_options": TINY,
+        "feedback": {"steps": 2},
+        "train_count": [2],
+        "train_steps": 2,
+        "seeds": 1,
+    }
     small |= {"augment": "none", "corruptions": ["occlusion"], "severities": [3], "test_images": 4, "batch_size": 2}
     return ComparisonSettings(**{**small, **changes})
 
@@ -95,7 +102,7 @@ def test_twins_see_the_same_images_in_training():
 
 
 def test_few_images_are_a_part_of_more_and_each_time_corrupted_anew():
-    settings = tiny(images=[2, 4], train=["rescaled_noise:2"])
+    settings = tiny(train_count=[2, 4], train=["rescaled_noise:2"])
 
     def masks(n, condition):
         data, count = training_data(settings, ComparisonKey("plain", condition, n, 3))
@@ -123,7 +130,7 @@ def test_a_run_depends_on_its_key_alone_and_can_be_read_as_json():
 
 
 def test_every_seed_is_whole_before_the_next_begins():
-    order = [key.seed for key in keys(tiny(seeds=3, images=[1, 2], train=["clean", "occlusion:1"]))]
+    order = [key.seed for key in keys(tiny(seeds=3, train_count=[1, 2], train=["clean", "occlusion:1"]))]
     assert order == sorted(order)
     assert len(order) == 3 * 2 * 2 * 4
 
@@ -201,8 +208,8 @@ def test_more_seeds_are_trained_beside_those_that_are_there_and_fewer_refused(tm
         ({"severities": [6]}, InvalidValue, "occlusion:6"),
         ({"models": ["twin"]}, InvalidValue, "models='twin'"),
         ({"models": []}, InvalidType, "at least one"),
-        ({"images": [2, 2]}, InvalidValue, "each once"),
-        ({"images": [-1]}, InvalidValue, "images=-1"),
+        ({"train_count": [2, 2]}, InvalidValue, "each once"),
+        ({"train_count": [-1]}, InvalidValue, "train_count=-1"),
         ({"feedback": False}, InvalidValue, "nothing to compare"),
         ({"feedback": {"steps": "auto"}}, InvalidValue, "give one"),
         ({"feedback": {"stepz": 3}}, FeedbackError, "steps"),
@@ -255,10 +262,10 @@ def test_fewer_held_out_images_than_asked_for_are_all_scored(four):
 
 
 def test_all_images_and_their_number_are_one_condition(four, tmp_path):
-    with pytest.raises(InvalidValue, match=r"images=\[4, 0\]: 0 is all of them, 4"):
-        compare(tiny(**four, images=[4, 0]), tmp_path / "out", accelerator="cpu")
-    with pytest.raises(InvalidValue, match="images=5: count=5: expected at most the 4"):
-        compare(tiny(**four, images=[5]), tmp_path / "out", accelerator="cpu")
+    with pytest.raises(InvalidValue, match=r"train_count=\[4, 0\]: 0 is all of them, 4"):
+        compare(tiny(**four, train_count=[4, 0]), tmp_path / "out", accelerator="cpu")
+    with pytest.raises(InvalidValue, match="train_count=5: count=5: expected at most the 4"):
+        compare(tiny(**four, train_count=[5]), tmp_path / "out", accelerator="cpu")
 
 
 def test_grey_images_with_several_labels_a_pixel_are_compared_and_the_path_read_as_they_are(four, tmp_path):

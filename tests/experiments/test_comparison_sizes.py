@@ -219,7 +219,7 @@ def test_iou_is_compared_where_it_is_asked_for():
 # --- what is trained and scored
 
 MAZES = {"data": "mazes", "size": 3, "arch": "PlainConv", "arch_options": {"width": 4}, "feedback": "anytime"}
-MAZES |= {"images": [1000], "train": ["clean"], "train_steps": 2, "batch_size": 2, "seeds": 1, "test_images": 3}
+MAZES |= {"train_count": [1000], "train": ["clean"], "train_steps": 2, "batch_size": 2, "seeds": 1, "test_images": 3}
 MAZES |= {"sizes": [2, [3, 4]], "looks": [1, 5], "training": {"steps": [2, 4], "ema": 0.5}, "supervise": "last"}
 ALL = ("feedback", "plain", "one-step", "equal-compute", "equal-inference", "equal-inference-3x")
 
@@ -264,7 +264,13 @@ def test_files_are_resized_to_each_size(tmp_path):
         for folder, kind in ((split, "RGB"), (f"{split}annot", "L")):
             (tmp_path / folder).mkdir()
             Image.new(kind, (32, 24)).save(tmp_path / folder / "0.png")
-    own = {"data": "folder", "root": str(tmp_path), "data_options": {"classes": ["a", "b"]}, "images": [1], "size": 16}
+    own = {
+        "data": "folder",
+        "root": str(tmp_path),
+        "data_options": {"classes": ["a", "b"]},
+        "train_count": [1],
+        "size": 16,
+    }
     settings = mazes(**own, sizes=[8, [24, 16]])
     assert settings.score == "miou"
     assert [held_out(settings, size)[0][0].shape for size in settings.sizes] == [(3, 8, 8), (3, 24, 16)]

@@ -36,10 +36,14 @@ TINY = {
     "test_images": 2,
 }
 COMPARED = ComparisonSettings(
-    **TINY, models=["feedback", "plain"], feedback={"steps": 2}, images=[2], train_steps=20, corruptions=[]
+    **TINY, models=["feedback", "plain"], feedback={"steps": 2}, train_count=[2], train_steps=20, corruptions=[]
 )
 ABLATED = AblationSettings(
-    **TINY, rows=["clean", "feedback"], restoration={"steps": 2, "depth": 2, "filters": 4}, images=4, train_steps=20
+    **TINY,
+    rows=["clean", "feedback"],
+    restoration={"steps": 2, "depth": 2, "filters": 4},
+    train_count=4,
+    train_steps=20,
 )
 SPENT = ("seconds", "seconds_per_image")
 

@@ -40,7 +40,7 @@ TINY = {
     "arch": "PlainConv",
     "arch_options": {"width": 4, "depth": 2},
     "feedback": {"dynamics": "gated", "projection": "state", "channels": 2},
-    "images": 32,
+    "train_count": 32,
     "clip": 4,
     "train_steps": 2,
     "batch_size": 2,
@@ -157,7 +157,7 @@ def test_data_without_films_are_refused_before_any_training():
     with pytest.raises(InvalidInput, match="does not say which frames are a film"):
         check(tiny(data="polygons", test_options={}))
     with pytest.raises(InvalidValue, match="give fewer, or more images"):
-        check(tiny(models=["plain"], images=4))
+        check(tiny(models=["plain"], train_count=4))
 
 
 def test_a_comparison_is_made_kept_and_reported(tmp_path):

@@ -18,7 +18,7 @@ from smp_feedback.experiments.comparison.size_pictures import ShownSizes
 from smp_feedback.experiments.comparison.size_pictures import size_pictures as drawn
 from smp_feedback.experiments.runs import TEST_SEED
 
-TOLD = {"data": "mazes", "size": 2, "arch": "PlainConv", "feedback": "anytime", "train": ["clean"], "images": [10]}
+TOLD = {"data": "mazes", "size": 2, "arch": "PlainConv", "feedback": "anytime", "train": ["clean"], "train_count": [10]}
 TOLD |= {"augment": "none", "training": {"steps": [2, 4]}, "test_images": 10}
 
 

@@ -502,7 +502,7 @@ def test_from_the_command_line(tmp_path):
             "supervise": "mean",
             "loss_arguments": {"gammas": [0.0, 0.5], "class_weights": [1.0, 2.0, 3.0]},
         },
-        "data": {"name": "coloured_shapes", "size": 32, "batch_size": 2, "images": 4},
+        "data": {"name": "coloured_shapes", "size": 32, "batch_size": 2, "train_count": 4},
         "trainer": {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False},
     }
     (tmp_path / "run.yaml").write_text(json.dumps(settings))  # JSON is YAML

@@ -76,7 +76,7 @@ def test_a_plain_classifier_is_kept_in_its_checkpoints(mnist, tmp_path):
 @pytest.mark.sweep
 def test_a_classifier_and_its_twins_are_compared(mnist, tmp_path):
     told = {"data": "torchvision/MNIST", "root": str(mnist), "size": 32, "arch": TIMM, "augment": "none"}
-    told |= {"feedback": {"steps": 2, "channels": 8}, "images": [8], "train_steps": 2, "batch_size": 2, "seeds": 1}
+    told |= {"feedback": {"steps": 2, "channels": 8}, "train_count": [8], "train_steps": 2, "batch_size": 2, "seeds": 1}
     told |= {"corruptions": [], "severities": [1], "test_images": 8, "models": ["feedback", "plain"]}
     (tmp_path / "settings.json").write_text(json.dumps(told))
     assert smp_feedback(f"compare --config {tmp_path}/settings.json --out {tmp_path}/out --accelerator cpu") == 0

@@ -54,10 +54,10 @@ def test_images_without_masks_are_read_as_those_of_training_were(told, reading):
         ({}, {"transform": "flips"}, "data.augment"),
         ({}, {"split": "train"}, "own splits"),
         ({}, {"seed": 3}, "--seed"),
-        ({}, {"count": 1}, "data.images"),
+        ({}, {"count": 1}, "data.train_count"),
         ({}, {"root": "elsewhere"}, "give it once"),
         ({"bands": [1]}, {"bands": [2]}, r"data.options.bands=\[2\] and data.bands=\[1\]"),
-        ({"images": 9}, {}, "data.images=9: expected at most the 2 items"),
+        ({"train_count": 9}, {}, "data.train_count=9: expected at most the 2 items"),
         ({"augment": "colour", "bands": [1, 2]}, {}, "data.augment=colour: images have 2 channels"),
     ],
 )
@@ -71,7 +71,10 @@ def test_the_same_said_twice_is_taken(told):
 
 
 def test_the_images_that_a_run_learnt_from_are_found_again(told):
-    assert [path.name for path, _ in learnt_from({**told, "images": 1}, 0)["train"].samples] in (["0.png"], ["1.png"])
+    assert [path.name for path, _ in learnt_from({**told, "train_count": 1}, 0)["train"].samples] in (
+        ["0.png"],
+        ["1.png"],
+    )
     assert learnt_from({**told, "root": None}, 0) == learnt_from({**told, "root": "nowhere"}, 0) == {}
 
 

@@ -19,7 +19,7 @@ from smp_feedback.experiments.ablation.runs import (
     training_data,
 )
 from smp_feedback.experiments.ablation.settings import AblationSettings
-from smp_feedback.experiments.ablation.tables import summary, tables
+from smp_feedback.experiments.ablation.tables import summary, tables, told
 from smp_feedback.experiments.ablation.variants import make_model, make_module
 from smp_feedback.experiments.engine import Experiment
 from smp_feedback.experiments.runs import check_apart
@@ -56,7 +56,7 @@ def report(settings: AblationSettings, results: Mapping[str, Any], folder: Path)
     with styled("screen"):
         drawn = draw(dict(results))
         written += [save_figure(figure, folder / FIGURE.format(name)) for name, figure in drawn.items()]
-    written.append(replace_file(folder / "ablation.md", lambda path: path.write_text(markdown(results))))
+    written.insert(0, replace_file(folder / "ablation.md", lambda path: path.write_text(markdown(results))))
     pictures = draw_pictures(settings, folder, "pictures.png")
     return written if pictures is None else [*written, pictures]
 
@@ -84,6 +84,6 @@ ablate = Experiment[AblationSettings, AblationKey](
     run=run,
     gather=lambda settings: {"classes": list(facts(settings).classes)},
     report=report,
-    tables=lambda results: tables(results).values(),
-    summary=summary,
+    tables=lambda results: [tables(results)["rows"]],
+    summary=told,
 )

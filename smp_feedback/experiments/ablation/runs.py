@@ -64,7 +64,7 @@ def facts(settings: AblationSettings) -> Facts:
 
 def training_data(settings: AblationSettings, key: AblationKey) -> PairsModule | TripletsModule:
     """What *key* is trained on: the same images in the same order, and as distorted, in all rows of one seed."""
-    clean = opened(settings, "train", key.seed, settings.images or None)
+    clean = opened(settings, "train", key.seed, settings.train_count or None)
     row, how = ROWS[key.row], {"batch_size": settings.batch_size, "seed": key.seed}
     if row.restored:
         return TripletsModule(Triplets(clean, *settings.distortion, fresh=True), **how)

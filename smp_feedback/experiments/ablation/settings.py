@@ -26,7 +26,7 @@ class AblationSettings(ExperimentSettings):
             ``smp_feedback.list_datasets()``.
         arch: Of M, which segments: an architecture for segmentation.
         base_norm: ``group`` puts GroupNorm in the place of M's BatchNorm in every row; None leaves it.
-        images: Training images; 0 is all there are.
+        train_count: Training images; 0 is all there are.
         seeds: Repetitions; each draws other weights, batches and distortions of training images.
         augment: ``none``, ``flip``, ``flips``, ``crop_flip`` or ``colour``; images are distorted after it.
         corruption: What distorts the images, by name: the simulator of the paper is ``turbulence``.
@@ -54,7 +54,7 @@ class AblationSettings(ExperimentSettings):
 
     kind = "ablation"
 
-    images: int = 0
+    train_count: int = 0
     augment: str = "flip"
     corruption: str = "turbulence"
     severity: int = 3
@@ -71,7 +71,7 @@ class AblationSettings(ExperimentSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("halve_every", self.halve_every)
-        check_whole("images", self.images, least=0)
+        check_whole("train_count", self.train_count, least=0)
         for name in ("lr_restorer", "decay"):
             check_number(name, getattr(self, name), above=0)
         check_number("weight_decay", self.weight_decay, least=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from smp_feedback.evaluation.statistics import AHEAD, BEHIND, ONE_SEED, Paired, significance
+from smp_feedback.evaluation.statistics import AHEAD, BEHIND, LEVEL, ONE_SEED, Paired, significance
 from smp_feedback.experiments.ablation.results import Ablation, parse
 from smp_feedback.experiments.ablation.rows import (
     BALANCED,
@@ -39,10 +39,16 @@ def summary(results: Mapping[str, Any]) -> list[str]:
     return [conclusion(results), *filter(None, [_whole(found), *parts]), significance(seeds), *_gaps(found)]
 
 
+def told(results: Mapping[str, Any]) -> list[str]:
+    """The answer, and what is missing for it."""
+    return [conclusion(results), *_gaps(parse(results))]
+
+
 def conclusion(results: Mapping[str, Any]) -> str:
     """One plain sentence: is restoration with feedback ahead of the plain model, on distorted images?
 
-    *Yes* is beyond the spread over seeds (*Yes, by little* is less than half a point), *Undecided* is one seed. What
+    *Yes* is where the 95 % interval over seeds is above zero (*Yes, by little* is less than half a point), *Not shown*
+    where it is on both sides, *Undecided* is one seed. What
     counts is M trained on distorted images under the same loss, cross-entropy: other losses could serve M alone, too.
 
     Raises:
@@ -52,7 +58,8 @@ def conclusion(results: Mapping[str, Any]) -> str:
     gain = found.gain(FEEDBACK, PLAIN)
     if not gain.values:
         return "Undecided: no seed has scores of restoration with feedback and of M trained on distorted images."
-    answer = {AHEAD: "Yes" if gain.mean >= LITTLE else "Yes, by little", ONE_SEED: "Undecided"}.get(gain.verdict, "No")
+    yes = "Yes" if gain.mean >= LITTLE else "Yes, by little"
+    answer = {AHEAD: yes, ONE_SEED: "Undecided", LEVEL: "Not shown"}.get(gain.verdict, "No")
     return (
         f"{answer}: on distorted images and under the same loss, restoration with feedback "
         f"({_miou(found, FEEDBACK)}) is {_against(found, FEEDBACK, PLAIN, UNTRAINED)}."
@@ -117,8 +124,8 @@ def _rows(found: Ablation) -> Table:
     ]
     columns = ("row", "", "tested on", "mIoU (%)", "over the row before", "over distorted", "over clean, distorted")
     note = (
-        f"Differences in points, paired by seed: {AGREE}; ahead or behind where every seed agrees and the mean "
-        "exceeds the spread. The last two columns: over M trained on distorted, and on clean images, tested alike."
+        f"Differences in points, paired by seed: {AGREE}; ahead or behind where the 95 % interval is "
+        "on one side of zero. The last two columns: over M trained on distorted, and on clean images, tested alike."
     )
     return Table("What each part brings", columns, tuple(rows), labels=3, note=note)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from smp_feedback.evaluation.statistics import AHEAD, BEHIND, LEVEL, ONE_SEED, Paired, chance, significance
+from smp_feedback.evaluation.statistics import AHEAD, BEHIND, CHANCE, LEVEL, ONE_SEED, Paired, significance
 from smp_feedback.experiments.comparison import sizes
 from smp_feedback.experiments.comparison.results import (
     FEEDBACK,
@@ -18,15 +18,16 @@ from smp_feedback.experiments.comparison.results import (
     average,
     kinds,
     matched,
+    means,
     only,
     paired,
 )
 from smp_feedback.experiments.comparison.schema import parse
 from smp_feedback.experiments.comparison.sizes import joined
-from smp_feedback.experiments.table import number
+from smp_feedback.experiments.table import number, spread
 
 NAMES = {twin: twin for twin in TWINS} | {"plain": "the plain model"}
-LITTLE = 0.005  # half a point: a lead below it may be beyond the spread and still be of no use
+LITTLE = 0.005  # half a point: a lead below it may be shown and still be of no use
 # what it means not to be ahead of a twin; the most telling twin first
 REASONS = {
     ("equal-compute", LEVEL): "longer training of the plain model may gain as much",
@@ -47,17 +48,18 @@ def summary(results: Mapping[str, Any]) -> list[str]:
         return [sizes.conclusion(found), *sizes.against(found), *gaps(results)]
     seeds = [len(gain.values) for gain in _against_twins(found.scores()).values()]
     lines = [conclusion(results), *_elsewhere(found), significance(min(seeds, default=0))]
-    lines += [*_range(found), *_cost(found), *gaps(results)]
+    lines += [*_sure(found), *_cost(found), *_range(found), *gaps(results)]
     return [line for line in lines if line]
 
 
 def conclusion(results: Mapping[str, Any]) -> str:
     """One plain sentence: does feedback help on these images?
 
-    *Yes* needs all three twins, and feedback ahead of each beyond the spread over seeds (*Yes, by little* where it
-    leads one of them by less than half a point); *No* says which it is not ahead of; *Undecided* is one seed, or a
-    twin that was not trained. What counts is the conditions that the models were trained on, where there are any:
-    each seed's scores are averaged over them before the seeds are compared.
+    *Yes* needs all three twins, and feedback ahead of each: a 95 % interval over seeds above zero (*Yes, by little*
+    where it leads one of them by less than half a point); *Not shown* is an interval on both sides of zero, *No* a twin
+    that feedback is behind; *Undecided* is one seed, or a twin that was not trained. What counts is the conditions that
+    the models were trained on, where there are any: each seed's scores are averaged over them before the seeds are
+    compared.
 
     Args:
         results: A comparison's results, see :func:`smp_feedback.experiments.comparison.schema.parse`.
@@ -89,7 +91,9 @@ def _said(table: ScoreTable, gains: Mapping[str, Paired], metric: str) -> str:
 def _but(answer: str, otherwise: Mapping[str, Paired]) -> str:
     """A yes says in the same breath where it does not hold."""
     behind = [NAMES[twin] for twin, gain in otherwise.items() if gain.verdict == BEHIND]
-    return f"; on what it was not trained on it is behind {joined(behind)}" if behind and answer != "No" else ""
+    return (
+        f"; on what it was not trained on it is behind {joined(behind)}" if behind and answer.startswith("Yes") else ""
+    )
 
 
 def _elsewhere(found: Comparison) -> list[str]:
@@ -129,15 +133,17 @@ def _against_twins(table: ScoreTable) -> dict[str, Paired]:
 
 def _answer(gains: Mapping[str, Paired]) -> str:
     verdicts = {gain.verdict for gain in gains.values()}
-    if verdicts & {LEVEL, BEHIND}:
+    if BEHIND in verdicts:
         return "No"
+    if LEVEL in verdicts:
+        return "Not shown"
     if verdicts != {AHEAD} or not set(gains) >= set(USUAL):
         return "Undecided"
     return "Yes" if min(gain.mean for gain in gains.values()) >= LITTLE else "Yes, by little"
 
 
 def versus(name: str, gain: Paired, metric: str) -> str:
-    """One clause: ahead of *name*, behind it or level with it, by how much, and in how many seeds."""
+    """One clause: ahead of *name*, behind it or not shown to be either, by how much, and in how many seeds."""
     points, n = abs(100 * gain.mean), len(gain.values)
     size = f"{points:.{1 if points >= 0.1 else 2}f} points of {metric}"
     if gain.verdict in (AHEAD, BEHIND):
@@ -146,7 +152,7 @@ def versus(name: str, gain: Paired, metric: str) -> str:
     if gain.verdict == ONE_SEED:
         return f"{size} {'above' if gain.mean >= 0 else 'below'} {name} (one seed)"
     seen = f"{100 * gain.mean:+.1f} ± {100 * gain.sd:.1f} points, {gain.agree} of {n} seeds"
-    return f"level with {name} within the spread ({seen})"
+    return f"not shown to be ahead of {name} ({seen})"
 
 
 def _because(gains: Mapping[str, Paired]) -> str:
@@ -164,7 +170,7 @@ def _because(gains: Mapping[str, Paired]) -> str:
 
 
 def _range(found: Comparison) -> list[str]:
-    """The best and the worst condition, and how many are beyond the spread."""
+    """The best and the worst condition, and in how many a difference is shown."""
     table = found.scores()
     twins = list(_against_twins(table))
     cells = {condition: _against_twins({condition: row}) for condition, row in table.items()}
@@ -187,7 +193,7 @@ def _count(cells: list[dict[str, Paired]]) -> str:
     )
     whom = f"all {len(cells[0])} twins" if len(cells[0]) > 1 else "its twin"
     return (
-        f"Of {len(cells)} conditions feedback is ahead of {whom} beyond the spread in {ahead}, and behind {whom} in "
+        f"Of {len(cells)} conditions feedback is shown to be ahead of {whom} in {ahead}, and behind {whom} in "
         f"{behind}; {chances}."
     )
 
@@ -197,7 +203,14 @@ def _by_chance(cells: list[dict[str, Paired]]) -> str:
     seeds = min((len(gain.values) for gains in cells for gain in gains.values()), default=0)
     if seeds < 2:
         return ""
-    return f"against one twin, {seeds} seeds of equal models read ahead in up to {chance(seeds):.0%} by chance"
+    return f"equal models read ahead of one twin in {CHANCE:.1%} by chance, whatever the number of seeds"
+
+
+def _sure(found: Comparison) -> list[str]:
+    """How well each model knows how often it is right."""
+    by_model = means(found.scores(lambda score: score.ece))
+    parts = [f"{model} {spread(by_model[model].values())}" for model in found.models if model in by_model]
+    return [f"Expected calibration error (%, 0 is best): {', '.join(parts)}."] if parts else []
 
 
 def _cost(found: Comparison) -> list[str]:

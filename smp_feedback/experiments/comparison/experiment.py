@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from smp_feedback.errors import InvalidType, InvalidValue
-from smp_feedback.experiments.comparison.conclusion import summary
+from smp_feedback.experiments.comparison.brief import brief, told
 from smp_feedback.experiments.comparison.pictures import draw_pictures
 from smp_feedback.experiments.comparison.report import write_report
 from smp_feedback.experiments.comparison.runs import (
@@ -20,7 +20,6 @@ from smp_feedback.experiments.comparison.runs import (
     untrained,
 )
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
-from smp_feedback.experiments.comparison.tables import shown
 from smp_feedback.experiments.engine import Experiment
 from smp_feedback.experiments.runs import check_apart, facts, held_out
 from smp_feedback.training.build import check_size
@@ -33,7 +32,7 @@ def plan(settings: ComparisonSettings) -> str:
         f"{count} model{'s' * (count > 1)} of {settings.arch} on {settings.data}: {', '.join(settings.models)}; "
         f"{settings.train_steps} steps of {settings.batch_size} images each (T = {_looks(settings)}), "
         f"{settings.seeds} seed{'s' * (settings.seeds > 1)}, trained under {', '.join(settings.train)}, on "
-        f"{', '.join('all' if not n else str(n) for n in settings.images)} images{_tests(settings)}."
+        f"{', '.join('all' if not n else str(n) for n in settings.train_count)} images{_tests(settings)}."
     )
 
 
@@ -53,10 +52,12 @@ def check(settings: ComparisonSettings) -> None:
     """Open every split and build every model once, before hours are spent."""
     images = [_first_image(settings, size) for size in ([None] if settings.sizes is None else settings.sizes)]
     check_apart(settings)
-    wanted = [ComparisonKey("feedback", settings.conditions[0], n, 0) for n in settings.images]
+    wanted = [ComparisonKey("feedback", settings.conditions[0], n, 0) for n in settings.train_count]
     counts = [training_data(settings, key)[1] for key in wanted]
     if len(set(counts)) < len(counts):
-        raise InvalidValue(f"images={settings.images}: 0 is all of them, {max(counts)}; expected each number once.")
+        raise InvalidValue(
+            f"train_count={settings.train_count}: 0 is all of them, {max(counts)}; expected each number once."
+        )
     for key in (wanted[0]._replace(model=name) for name in settings.models):
         twin = untrained(settings, key)
         lesson(settings, key, twin)
@@ -94,6 +95,6 @@ compare = Experiment[ComparisonSettings, ComparisonKey](
     run=run,
     gather=gather,
     report=report,
-    tables=shown,
-    summary=summary,
+    tables=lambda results: [brief(results)],
+    summary=told,
 )

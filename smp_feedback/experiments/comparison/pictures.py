@@ -35,7 +35,7 @@ def draw_pictures(settings: ComparisonSettings, folder: Path) -> dict[str, Path]
         Paths by caption.
     """
     test, about = held_out(settings), facts(settings)
-    images = max(settings.images, key=lambda n: n or float("inf"))
+    images = max(settings.train_count, key=lambda n: n or float("inf"))
     drawn: dict[str, Path] = {}
     for condition in settings.conditions:
         models = _models(settings, condition, images, folder)

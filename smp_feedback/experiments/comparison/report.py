@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smp_feedback.experiments.comparison.brief import brief
 from smp_feedback.experiments.comparison.conclusion import conclusion, gaps, summary
 from smp_feedback.experiments.comparison.figures import caption, figures
 from smp_feedback.experiments.comparison.results import Comparison
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 QUESTION = "Does feedback help on my images?"
 FIGURES = "figures"
+LETTER, GAP = 7.6, 23  # pixels at most: of a letter in a table, and of what is left free between two columns
+FITS = {"": 350, "narrower": 600, "wider": 930}
+"""How wide a table may be, in pixels, to be shown as one: on a telephone, from 40 rem on, and from 64 on."""
 TYPES = {
     **{".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"},
     **{".gif": "image/gif", ".webp": "image/webp"},
@@ -197,10 +201,12 @@ def _page(results: Mapping[str, Any], found: Comparison, sections: list[ReportSe
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["fit"] = fit
     return environment.get_template("report.html.jinja").render(
         question=QUESTION,
         answer=conclusion(results),
         beside=[line for line in summary(results)[1:] if line not in missing],
+        brief=brief(results),
         gaps=missing,
         sections=sections,
         fair={model: FAIR[model] for model in found.models},
@@ -208,6 +214,16 @@ def _page(results: Mapping[str, Any], found: Comparison, sections: list[ReportSe
         command=found.command,
         settings=_settings(found),
     )
+
+
+def fit(table: Table) -> str:
+    """Up to which width of a screen a row of *table* is shown as lines of their own, so that none is cut off.
+
+    Nothing for what fits a telephone; ``narrower`` up to 40 rem, ``wider`` up to 64, ``stacked`` always.
+    """
+    cells = zip(table.columns, *table.rows, strict=True)
+    pixels = sum(LETTER * max(map(len, column)) + GAP for column in cells)
+    return next((name for name, most in FITS.items() if pixels <= most), "stacked")
 
 
 def _settings(found: Comparison) -> dict[str, str]:

@@ -41,7 +41,7 @@ class ComparisonKey(NamedTuple):
 
 def keys(settings: ComparisonSettings) -> Iterator[ComparisonKey]:
     """Every run, seed by seed, so that what is there after an hour is a whole comparison."""
-    wanted = itertools.product(range(settings.seeds), settings.images, settings.conditions, settings.models)
+    wanted = itertools.product(range(settings.seeds), settings.train_count, settings.conditions, settings.models)
     return (ComparisonKey(model, condition, images, seed) for seed, images, condition, model in wanted)
 
 
@@ -54,10 +54,10 @@ def training_data(settings: ComparisonSettings, key: ComparisonKey) -> tuple[Any
     try:
         data = opened(settings, "train", key.seed, key.images or None)
     except InvalidValue as error:
-        raise InvalidValue(f"images={key.images}: {error}") from error
+        raise InvalidValue(f"train_count={key.images}: {error}") from error
     count = min(key.images or len(data), len(data))
     if key.images > len(data):
-        raise InvalidValue(f"images={key.images}: {settings.data} has {len(data)} to train on.")
+        raise InvalidValue(f"train_count={key.images}: {settings.data} has {len(data)} to train on.")
     passes = -(-settings.batch_size * compute.steps_of(settings, key.model) // count)
     repeated = Subset(data, [*first_images(data, count, key.seed).indices] * passes)
     return Corrupted(repeated, key.train.corruption, key.train.severity, seed=key.seed), count

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 CLEAN = "clean"
 CORRUPTIONS = ["rescaled_noise", "gaussian_blur", "occlusion"]
 LOOP = {"dynamics": "leaky", "tau": 1.0, "projection": "probabilities"}
-SYNTHETIC = {"size": 64, "images": [4, 64], "train": ["rescaled_noise:4"], "train_steps": 200}
-FILES = {"size": [96, 128], "images": [16, 0], "train": [CLEAN], "train_steps": 150}
+SYNTHETIC = {"size": 64, "train_count": [4, 64], "train": ["rescaled_noise:4"], "train_steps": 200}
+FILES = {"size": [96, 128], "train_count": [16, 0], "train": [CLEAN], "train_steps": 150}
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ComparisonSettings(ExperimentSettings):
         models: Which of ``feedback``, ``plain``, ``one-step``, ``equal-compute``, ``equal-inference`` (a deeper model
             of as many multiply-adds as ``inference_looks`` looks, trained for as many passes) and
             ``equal-inference-3x`` (for three times as many).
-        images: Numbers of training images; 0 is all there are. None is 4 and 64 for synthetic data, 16 and all for
+        train_count: Numbers of training images; 0 is all there are. None is 4 and 64 for synthetic data, 16 and all for
             files.
         train: Training conditions: ``clean``, or a corruption and its severity such as ``rescaled_noise:4``,
             drawn anew each time an image is shown. None is ``rescaled_noise:4`` for synthetic data, whose images are
@@ -103,7 +103,7 @@ class ComparisonSettings(ExperimentSettings):
     feedback: bool | str | dict[str, Any] = field(default_factory=lambda: dict(LOOP))
     init: str | None = None
     models: list[str] = field(default_factory=lambda: [FEEDBACK, *USUAL])
-    images: list[int] = None  # type: ignore[assignment]
+    train_count: list[int] = None  # type: ignore[assignment]
     train: list[str] = None  # type: ignore[assignment]
     train_steps: int = None  # type: ignore[assignment]
     loss: str = "cross_entropy"
@@ -121,10 +121,10 @@ class ComparisonSettings(ExperimentSettings):
         super().__post_init__()
         check_choice("supervise", self.supervise, ("last", "mean", "increasing", "drawn"))
         check_list("models", self.models, MODELS)
-        check_list("images", self.images)
+        check_list("train_count", self.train_count)
         check_list("train", self.train)
-        for count in self.images:
-            check_number("images", count, least=0)
+        for count in self.train_count:
+            check_number("train_count", count, least=0)
         catalogue().losses.entry(self.loss)
         if self.clip is not None:
             check_number("clip", self.clip, above=0)

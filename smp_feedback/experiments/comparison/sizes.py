@@ -73,7 +73,7 @@ def by_size(found: Comparison) -> Table:
             runs = [run for run in found.runs if (run.model, run.train, run.images) == (model, train, images)]
             cells = [_cell(table[model, looks].get(size, {}).values()) for size in found.sizes]
             where = (train, str(images)) if several else ()
-            rows.append((*where, _named(model, looks), *_costs(runs, looks), *cells))
+            rows.append((*where, _named(model, looks), *costs(runs, looks), *cells))
     columns = (*(("trained on", "images") if several else ()), "model", "params", "MACs", "passes")
     title = found.measure if found.measure == "mIoU" else found.measure.capitalize()
     columns = (*columns, *map(said, found.sizes))
@@ -122,7 +122,7 @@ def _conclusion(found: Comparison, every: Sequence[Gain], looks: int) -> str:
     if any(one.verdict == ONE_SEED for one in every):
         answer, but = "One seed, which shows no spread", [part.replace(" that is not shown", " not") for part in but]
     else:
-        answer = "Yes" if best else "No"
+        answer = "Yes" if best else "No" if any(one.better for one in every) else "Not shown"
     if not best:
         but = [part for size, here in by_size.items() for part in _ahead(here)]
         return "; ".join([f"{answer}: at no size is it shown that {more}", *but]) + "."
@@ -194,7 +194,7 @@ def _named(model: str, looks: int) -> str:
     return f"{model} {looks} look{'s' * (looks > 1)}" if model == FEEDBACK else model
 
 
-def _costs(runs: Sequence[ComparisonRun], looks: int) -> tuple[str, str, str]:
+def costs(runs: Sequence[ComparisonRun], looks: int) -> tuple[str, str, str]:
     """Weights, multiply-adds for an image after *looks* looks, and passes in training."""
     macs = average(run.macs * looks / run.looks for run in runs)
     return short(average(run.parameters for run in runs)), short(macs), short(average(run.passes for run in runs))

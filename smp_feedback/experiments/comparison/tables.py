@@ -65,21 +65,22 @@ def shown(results: Mapping[str, Any], *, detail: bool = False) -> list[Table]:
 
 
 def _differences(found: Comparison) -> Table:
-    columns = ("tested on", "twin", "conditions", "difference", "95 % interval", "p", "seeds that agree", "verdict")
-    rows = []
-    for kind, table, twin in ((kind, table, twin) for kind, table in kinds(found.scores()).items() for twin in TWINS):
+    columns = ("twin", "feedback is", "difference", "95 % interval", "p", "seeds that agree", "conditions")
+    rows, parts = [], kinds(found.scores())
+    for kind, table, twin in ((kind, table, twin) for kind, table in parts.items() for twin in TWINS):
         gain, n = paired(table, twin), len(matched(only(table, FEEDBACK, twin)))
         if gain.values:
             low, high = (100 * end for end in gain.interval)
             interval = f"{low:+.2f} to {high:+.2f}" if math.isfinite(low) else NONE
             sizes = f"{100 * gain.mean:+.2f}" + (f" ± {100 * gain.sd:.2f}" if len(gain.values) > 1 else "")
             agree = f"{gain.agree} of {len(gain.values)}"
-            rows.append((kind, twin, str(n), sizes, interval, f"{gain.p:.2g}", agree, gain.verdict))
+            name = f"{twin}, {kind}" if len(parts) > 1 else twin
+            rows.append((name, gain.verdict, sizes, interval, f"{gain.p:.2g}", agree, str(n)))
     note = (
         f"Points of {found.metric}, feedback - twin, each seed averaged over the conditions first. Interval: Student's "
-        "t; p: two-sided sign-flip permutation; ahead or behind: every seed agrees, and the mean exceeds the spread."
+        "t; p: two-sided sign-flip permutation; ahead or behind: the interval is on one side of zero."
     )
-    return Table("Feedback against its twins", columns, tuple(rows), labels=2, note=note)
+    return Table("Feedback against its twins", columns, tuple(rows), note=note)
 
 
 def _scores(found: Comparison) -> Table:
@@ -111,7 +112,7 @@ def _gains(found: Comparison) -> Table:
     columns = ("trained on", "images", "tested on", *(f"against {twin}" for twin in twins), "ahead of all")
     note = (
         "Points of " + found.metric + ", feedback - twin: mean ± standard deviation over seeds (seeds that agree / "
-        "seeds); ahead or behind where every seed agrees and the mean exceeds the spread."
+        "seeds); ahead or behind where the 95 % interval is on one side of zero."
     )
     return Table("Where feedback is ahead, and where not", columns, tuple(rows), labels=3, note=note)
 
@@ -157,18 +158,18 @@ def _looks(found: Comparison) -> Table:
     rows = []
     for (train, images), by_look in groups.items():
         cells = (spread(by_look.get(look, {}).values()) for look in range(1, last + 1))
-        rows.append((train, str(images), *cells, str(settled(by_look))))
-    columns = ("trained on", "images", *(f"T = {look}" for look in range(1, last + 1)), "no gain after")
+        rows.append((train, str(images), str(settled(by_look)), *cells))
+    columns = ("trained on", "images", "no gain after", *(f"T = {look}" for look in range(1, last + 1)))
     trained = sorted({run.looks for run in found.runs if run.model == FEEDBACK})
     note = (
         f"The feedback model, trained with T = {', '.join(map(str, trained))}, tested on what it was trained on. "
-        "No gain after: no later look is ahead of this one beyond the spread."
+        "No gain after: no later look is shown to be ahead of this one."
     )
     return Table(f"{found.metric} (%) by looks at the image", columns, tuple(rows), labels=2, note=note)
 
 
 def settled(by_look: Mapping[int, Mapping[int, float]]) -> int:
-    """The first number of looks that no larger one is ahead of, beyond the spread over seeds (or at all, with one).
+    """The first number of looks that no larger one is shown to be ahead of, over seeds (or at all, with one).
 
     >>> settled({1: {0: 0.5, 1: 0.6}, 2: {0: 0.7, 1: 0.8}, 3: {0: 0.69, 1: 0.81}})
     2

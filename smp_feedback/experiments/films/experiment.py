@@ -58,7 +58,7 @@ def report(settings: FilmSettings, results: Mapping[str, Any], folder: Path) -> 
         drawn = draw(dict(results))
         written += [save_figure(figure, folder / FIGURE.format(name)) for name, figure in drawn.items()]
     text = markdown(results, [path.name for path in written[1:]])
-    return [*written, replace_file(folder / "films.md", lambda path: path.write_text(text))]
+    return [replace_file(folder / "films.md", lambda path: path.write_text(text)), *written]
 
 
 def markdown(results: Mapping[str, Any], pictures: list[str]) -> str:

@@ -31,7 +31,7 @@ def opened_films(settings: FilmSettings, split: str, seed: int = 0, size: Any = 
         InvalidInput: If they say nothing of films.
     """
     trains = split == "train"
-    most = settings.images if trains else settings.test_images if split == settings.split else settings.val_images
+    most = settings.train_count if trains else settings.test_images if split == settings.split else settings.val_images
     how: dict[str, Any] = {"root": settings.root, "size": size or settings.size, "seed": seed}
     how |= {"transform": settings.augment if trains else "none"} | settings.data_options
     how |= settings.train_options if trains else settings.test_options

@@ -29,7 +29,7 @@ class FilmSettings(ExperimentSettings):
         models: Which of ``carried`` (one look a frame), ``plain`` (frame by frame), ``averaged`` (plain's answers,
             averaged), ``stacked-4`` and ``stacked-8`` (so many frames as channels of one image), and ``looks-4`` (four
             looks a frame, nothing carried).
-        images: Frames to train on; 0 is all there are.
+        train_count: Frames to train on; 0 is all there are.
         train: What clips are seen under in training, each as often, drawn anew: ``clean``, or a corruption and its
             severity. The noise of ``rescaled_noise:3`` to ``:5`` has a sigma of 1, 2 and 4.
         tests: What every model is scored under.
@@ -62,7 +62,7 @@ class FilmSettings(ExperimentSettings):
     data: str = "moving"
     feedback: bool | str | dict[str, Any] = LOOP
     models: list[str] = field(default_factory=lambda: [*RIVALS])
-    images: int = 0
+    train_count: int = 0
     train: list[str] = field(default_factory=lambda: ["rescaled_noise:3", "rescaled_noise:4", "rescaled_noise:5"])
     tests: list[str] = field(default_factory=lambda: ["rescaled_noise:3", "rescaled_noise:4", "rescaled_noise:5"])
     cuts: str | None = "rescaled_noise:4"
@@ -84,7 +84,7 @@ class FilmSettings(ExperimentSettings):
         check_list("models", self.models, tuple(RIVALS))
         for name in ("train", "tests"):
             check_list(name, getattr(self, name))
-        for name in ("images", "val_images"):
+        for name in ("train_count", "val_images"):
             check_whole(name, getattr(self, name), least=0)
         check_whole("clip", self.clip)
         if self.truncate is not None:
