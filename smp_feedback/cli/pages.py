@@ -76,7 +76,10 @@ WHOSE = {
 SCORES = {
     "--data.batch_size N": "images at a time (default: 8)",
     "--trainer.accelerator A": "auto, cpu or gpu (default: auto)",
-    "--out DIR": "where scores.json goes",
+    "--window N": "overlapping windows of so many pixels: large images",
+    "--bootstrap N": "drawings for 95 % intervals (default: 1000)",
+    "--distances true": "also Hausdorff 95 and average surface distance",
+    "--out DIR": "where scores.json and its tables go",
 }
 COMPARED = {
     "--arch NAME": "the base (default: Unet)",
@@ -196,27 +199,38 @@ PAGES = {
                 "--model.loss NAME": "smp-feedback list losses (default: cross_entropy)",
                 "--model.lr RATE": "the peak learning rate (default: 0.001)",
             },
-            "How long, and where": {**RESUMES, "--out DIR": "where files go (default: runs/fit/TIME)"},
+            "How long, and where": {
+                "--monitor NAME": "the score that best means: dice, precision/CLASS, ...",
+                **RESUMES,
+                "--out DIR": "where files go (default: runs/fit/TIME)",
+            },
         },
     ),
     "validate": _scored("validate", "Score a trained model's every look on the validation images."),
     "test": _scored("test", "Score a trained model's every look on the test images."),
     "predict": Page(
         "predict [options]",
-        "Write a trained model's label map for each image.",
+        "Write a trained model's label map for each image, at its own size and name.",
         {
             "Which model, and of what": {
                 "--run DIR": "the --out of fit, or a saved model",
                 "--weights W": "best, last or a checkpoint's path (default: best)",
                 "--images PATH": "an image or a folder of them; without it, the test split",
+                "--watch DIR": "images as they arrive in a folder, until Ctrl-C",
                 "--out DIR": "where files go (default: runs/predict/TIME)",
             },
-            "How": {
-                "--steps N": "looks at each image; without it, the run's own",
-                "--settled N": "stop an image after so many equal answers in succession",
+            "What is written": {
+                "--overlays true": "also the answer over each image, with a legend",
+                "--maps masks": "values or colours of the masks trained on, not labels",
+                "--probabilities TYPE": "also how probable each class is: npy or tiff",
+                "--polygons TYPE": "also outlines: geojson or coco",
                 "--looks true": "also the labels of every look",
                 "--uncertainty true": "also how uncertain each pixel is",
-                "--trainer.accelerator A": "auto, cpu or gpu (default: auto)",
+            },
+            "How": {
+                "--window N": "overlapping windows of so many pixels: large images",
+                "--steps N": "looks at each image; without it, the run's own",
+                "--settled N": "stop an image after so many equal answers in succession",
             },
             "Films": {
                 "--video FILE": "a film, drawn with its answer into --out FILE.mp4",
