@@ -48,7 +48,7 @@ def test_films_are_scored_printed_and_kept(tmp_path, capsys):
 
 def test_the_comparison_on_films_is_asked_for_by_its_task(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        smp_feedback("compare --task film --help")
+        smp_feedback("compare --task film --help_all")
     assert "--truncate" in capsys.readouterr().out
     decays = "--feedback '{dynamics: decay}'"
     assert smp_feedback(f"compare --task film --models [carried] {decays} --out {tmp_path}") == 2

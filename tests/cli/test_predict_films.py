@@ -435,7 +435,7 @@ def test_three_hundred_frames_go_in_and_out(kept, tmp_path, capsys):
 @pytest.mark.sweep
 def test_a_run_of_fit_answers_a_film_with_its_own_weights(kept, tmp_path):
     loop = {"steps": 2, "dynamics": "gated"}
-    data = {"name": "polygons", "size": 24, "batch_size": 4, "images": 8}
+    data = {"name": "polygons", "size": 24, "batch_size": 4, "train_count": 8}
     trainer = {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False}
     settings = {"model": {"arch": "PlainConv", "feedback": loop}, "data": data, "trainer": trainer}
     assert main(["fit", "--config", json.dumps(settings), "--out", str(tmp_path / "run")]) == 0

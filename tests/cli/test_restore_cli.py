@@ -354,10 +354,10 @@ def test_training_images_are_distorted_anew_and_others_always_alike():
     ("line", "says"),
     [
         ("", "but it was not provided"),
-        ("trian", "invalid choice: 'trian'"),
+        ("trian", "No verb of restore is called 'trian'. Did you mean 'train'?"),
         ("train --restoration.steps 0", "steps=0: expected a whole number >= 1"),
         ("train --restoration.weight 0", "steps=2 with weight=0"),
-        ("train --restoration.weight nan", "restoration.weight: expected float or ['learnt'], not nan"),
+        ("train --restoration.weight nan", "restoration.weight: expected float or 'learnt', not nan"),
         ("train --restoration.restorer unett", "Did you mean 'unet'"),
         ("train --restoration.filtres 3", "Did you mean '--restoration.filters'"),
         ("train --distortion.name turbulance", "Did you mean 'turbulence'"),

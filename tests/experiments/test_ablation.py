@@ -158,7 +158,7 @@ def test_seeds_and_epochs_bring_other_distortions_and_tests_the_same():
     def seen(seed):
         return {image.numpy().tobytes() for batch in batches("distorted", seed) for image in batch[0]}
 
-    assert len(seen(0)) == 2 * TINY["images"], "an image is distorted anew in each epoch"
+    assert len(seen(0)) == 2 * TINY["train_count"], "an image is distorted anew in each epoch"
     assert not seen(0) & seen(1)
     shown, again = (test_triplets(tiny(seeds=2, train_steps=9)) for _ in range(2))
     assert torch.equal(shown[1][0], again[1][0])
@@ -283,7 +283,7 @@ def test_every_seed_is_whole_before_the_next_begins():
 def test_an_ablation_is_kept_taken_up_again_and_drawn(tmp_path):
     settings = tiny(rows=["clean", "distorted", "feedback"], seeds=1)
     written = ablate(settings, tmp_path, accelerator="cpu", command="as asked")
-    assert [path.name for path in written] == ["ablation.json", "ablation-rows.png", "ablation.md", "pictures.png"]
+    assert [path.name for path in written] == ["ablation.md", "ablation.json", "ablation-rows.png", "pictures.png"]
     assert all(path.stat().st_size for path in written)
     results = json.loads((tmp_path / "ablation.json").read_text())
     assert [(one.row, one.seed) for one in parse(results).runs] == [("clean", 0), ("distorted", 0), ("feedback", 0)]

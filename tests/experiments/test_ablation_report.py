@@ -129,7 +129,7 @@ def test_the_answer_says_plainly_whether_feedback_is_ahead_of_the_plain_model(re
 def test_a_gain_of_the_loss_alone_is_no_gain_of_feedback():
     scores = {**SCORES, "feedback": SCORES["distorted"], "plain-balanced": SCORES["class-balanced"]}
     answer, whole, *_ = summary(made(scores))
-    assert answer.startswith("No: "), "whatever the last row has gained"
+    assert answer.startswith("Not shown: "), "whatever the last row has gained"
     assert whole.startswith(
         "All parts together (mIoU 41.3 ± 1.5): ahead of M trained on distorted images by 10.0 points"
     )
@@ -139,16 +139,16 @@ def test_a_gain_of_the_loss_alone_is_no_gain_of_feedback():
 def test_controls_are_held_to_what_they_control():
     scores = {**SCORES, "plain-balanced": SCORES["distorted"], "unheard": [0.35, 0.36, 0.37]}
     said = " ".join(summary(made(scores)))
-    assert "M alone, class-balanced weights, over distorted: +0.0 ± 0.0 (0/3): no difference beyond the spread." in said
+    assert "M alone, class-balanced weights, over distorted: +0.0 ± 0.0 (0/3): not shown." in said
     assert "Feedback that is not heard, over restoration: +3.0 ± 0.0 (3/3) ahead." in said
-    assert "Feedback that is heard, over unheard: +1.3 ± 0.6 (3/3) ahead." in said
+    assert "Feedback that is heard, over unheard: +1.3 ± 0.6 (3/3): not shown." in said
     assert "unheard" not in " ".join(summary(made()))
 
 
 def test_what_each_part_brought_is_said_also_when_it_is_nothing():
     said = " ".join(summary(made()))
     assert "Feedback, over restoration: +4.3 ± 0.6 (3/3) ahead." in said
-    assert "Iterative focal loss, over feedback: +0.3 ± 1.5 (1/3): no difference beyond the spread." in said
+    assert "Iterative focal loss, over feedback: +0.3 ± 1.5 (1/3): not shown." in said
     assert "With 3 seeds no test can reach p < 0.05" in said
 
 
