@@ -76,8 +76,8 @@ WHOSE = {
 SCORES = {
     "--data.batch_size N": "images at a time (default: 8)",
     "--trainer.accelerator A": "auto, cpu or gpu (default: auto)",
-    "--window N": "overlapping windows of so many pixels: large images",
-    "--bootstrap N": "drawings for 95 % intervals (default: 1000)",
+    "--window N": "in overlapping windows of N px, images at their own size",
+    "--bootstrap N": "drawings for 95 % intervals; 0: none (default: 1000)",
     "--distances true": "also Hausdorff 95 and average surface distance",
     "--out DIR": "where scores.json and its tables go",
 }
@@ -200,7 +200,7 @@ PAGES = {
                 "--model.lr RATE": "the peak learning rate (default: 0.001)",
             },
             "How long, and where": {
-                "--monitor NAME": "the score that best means: dice, precision/CLASS, ...",
+                "--monitor SCORE": "whose best weights are kept: dice, miou/look_1, ...",
                 **RESUMES,
                 "--out DIR": "where files go (default: runs/fit/TIME)",
             },
@@ -228,7 +228,7 @@ PAGES = {
                 "--uncertainty true": "also how uncertain each pixel is",
             },
             "How": {
-                "--window N": "overlapping windows of so many pixels: large images",
+                "--window N": "in overlapping windows of N px, images at their own size",
                 "--steps N": "looks at each image; without it, the run's own",
                 "--settled N": "stop an image after so many equal answers in succession",
             },

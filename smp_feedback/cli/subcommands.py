@@ -21,6 +21,7 @@ from smp_feedback.training.told import OF_FILMS
 Stage = Callable[[ArgumentParser, Any], None]
 Told = dict[str, Any]
 OURS = {"default_root_dir", "enable_checkpointing", "enable_model_summary", "plugins", "use_distributed_sampler"}
+WINDOW, OF_FILES = "--window", ("--images", "--watch")
 NAMING = ("--resume", "--run", "--base")  # the words that name a run
 SHARED = ("model", "data", "trainer", "seed")  # what those that score a run of fit take of it
 LOOPS = {
@@ -104,7 +105,7 @@ def with_settings_of_a_run(argv: Sequence[str]) -> list[str]:
     Raises:
         InvalidValue: If a run that is named is none, or one of another verb.
     """
-    words = split_words(argv, NAMING)
+    words = split_words(argv, (*NAMING, WINDOW))
     of_loop = words[0] in LOOPS
     flag = next((flag for flag in NAMING if flag in words[:-1] and (of_loop or flag != "--base")), None)
     if flag is None or (of_loop and words[1] not in ("train", "tune", "evaluate")):
@@ -149,7 +150,11 @@ def _kept(words: Sequence[str], flag: str, told: Told) -> Told:
         return told
     verb = words[0]
     if verb not in LOOPS:
-        return {key: told[key] for key in SHARED}
+        kept = {key: told[key] for key in SHARED}
+        files = told["data"].get("root") is not None or any(word.partition("=")[0] in OF_FILES for word in words)
+        if WINDOW in words and files:  # windows are of images at their own size; what is drawn anew has no other
+            kept["data"] = {name: value for name, value in told["data"].items() if name != "size"}
+        return kept
     if flag == "--base":
         return {"seed": told["seed"], "data": {k: v for k, v in told["data"].items() if k not in AS_LEARNT[verb]}}
     kept = {"seed": told["seed"], "data": told["data"]}

@@ -61,7 +61,7 @@ def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], int | No
         parser.add_argument("--weights", default="best", help="best, last or a checkpoint's path (default: best)")
         windows.add_arguments(parser)
     if verb in ("validate", "test"):
-        draws = "drawings of the images for 95 %% intervals; 0 draws none"
+        draws = "drawings of the images for 95 % intervals; 0 draws none"
         parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help=draws)
         measured = "also Hausdorff 95 and average surface distance, in pixels (extra distances)"
         parser.add_argument("--distances", type=bool, default=False, help=measured)

@@ -16,6 +16,7 @@ pytest.importorskip("monai")
 
 import smp_feedback as smpf
 from smp_feedback.cli.main import main
+from smp_feedback.cli.subcommands import with_settings_of_a_run
 from smp_feedback.cli.windows import WindowBars, seen_in_windows
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.images.reader import ImageReader, as_unit
@@ -90,6 +91,24 @@ def test_every_look_is_written_where_it_is_asked_for(run, tmp_path):
     for t, look in enumerate(path):
         picture = np.array(Image.open(tmp_path / f"0.look_{t + 1}.png")).astype(np.int64)
         assert torch.equal(torch.from_numpy(picture), labels_of(look)[0])
+
+
+@pytest.mark.parametrize(
+    ("root", "words", "size"),
+    [
+        ("data", ["--window", "16"], None),
+        ("data", ["--window=16"], None),
+        ("data", [], 64),
+        (None, ["--window", "16"], 64),
+        (None, ["--window", "16", "--images", "photos"], None),
+    ],
+)
+def test_a_runs_size_is_not_that_of_images_in_windows(root, words, size, tmp_path):
+    told = {"model": {}, "data": {"name": "any", "root": root, "size": 64}, "trainer": {}, "seed": 0}
+    (tmp_path / "config.yaml").write_text(json.dumps(told))
+    for verb in ("validate", "test", "predict"):
+        said = with_settings_of_a_run([verb, "--run", str(tmp_path), *words])
+        assert json.loads(said[said.index("--config") + 1])["data"].get("size") == size
 
 
 @pytest.mark.parametrize(

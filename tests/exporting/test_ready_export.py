@@ -26,6 +26,7 @@ from smp_feedback.ops.reading import labels_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "predict_without_torch.py"
 CLASSES = ("sky", "road", "tree")
+SMALL = torch.zeros(1, 3, 20, 28)
 
 
 def model_of(classes=3, **data):
@@ -40,7 +41,7 @@ def model_of(classes=3, **data):
 def written(tmp_path_factory):
     """A model, and its file."""
     model = model_of()
-    return model, smpf.export(model, tmp_path_factory.mktemp("ready") / "model.onnx", with_preprocess=True)
+    return model, smpf.export(model, tmp_path_factory.mktemp("ready") / "model.onnx", with_preprocess=True, image=SMALL)
 
 
 def images(height=20, width=28, batch=2):
@@ -67,7 +68,7 @@ def test_the_file_says_what_the_model_says_of_the_prepared_image(written):
 def test_other_readings_are_inside_as_well(classes, task, tmp_path):
     model = model_of(classes)
     model.data_config = dataclasses.replace(model.data_config, classes=CLASSES[: max(2, classes)], task=task)
-    file = smpf.export(model, tmp_path / "model.pt2", with_preprocess=True)
+    file = smpf.export(model, tmp_path / "model.pt2", with_preprocess=True, image=SMALL)
     got = torch.export.load(file.path).module()(torch.from_numpy(images()))
     wanted = labels_of(model(model.preprocess(torch.from_numpy(images()))), task)
     assert torch.equal(got, wanted.to(torch.uint8))
@@ -79,8 +80,8 @@ def test_a_program_of_coarse_numbers_is_held_to_its_own_digits(kind, tmp_path):
     model = getattr(model_of(), kind)()
     dtype = getattr(torch, {"half": "float16"}.get(kind, kind))
     assert formats.tolerance_of(formats.FORMATS["pt2"], dtype) == pytest.approx(10 * torch.finfo(dtype).eps)
-    assert smpf.export(model, tmp_path / "model.pt2").difference <= 10 * torch.finfo(dtype).eps
-    ready = smpf.export(model, tmp_path / "ready.pt2", with_preprocess=True)
+    assert smpf.export(model, tmp_path / "model.pt2", image=SMALL.to(dtype)).difference <= 10 * torch.finfo(dtype).eps
+    ready = smpf.export(model, tmp_path / "ready.pt2", with_preprocess=True, image=SMALL)
     assert torch.export.load(ready.path).module()(torch.from_numpy(images())).dtype == torch.uint8
 
 
@@ -93,7 +94,7 @@ def test_a_file_that_answers_otherwise_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setitem(formats.FORMATS, "pt2", kind._replace(open=wrong))
     with pytest.raises(ExportError, match="label_map differ from the model's"):
-        smpf.export(model_of(), tmp_path / "model.pt2", with_preprocess=True)
+        smpf.export(model_of(), tmp_path / "model.pt2", with_preprocess=True, image=SMALL)
     assert not list(tmp_path.iterdir())
 
 
@@ -105,12 +106,12 @@ def test_labels_alone_are_one_answer_of_one_image(more, tmp_path):
 
 def test_images_that_are_no_bytes_are_refused(tmp_path):
     with pytest.raises(InvalidValue, match=r"reads files by scale=.*leave it out"):
-        smpf.export(model_of(scale=((0.0, 4000.0),)), tmp_path / "model.pt2", with_preprocess=True)
+        smpf.export(model_of(scale=((0.0, 4000.0),)), tmp_path / "model.pt2", with_preprocess=True, image=SMALL)
 
 
 def test_what_is_being_done_is_told(tmp_path):
     told = []
-    smpf.export(nn.Conv2d(3, 3, 1).eval(), tmp_path / "model.pt2", tell=told.append)
+    smpf.export(nn.Conv2d(3, 3, 1).eval(), tmp_path / "model.pt2", image=SMALL, tell=told.append)
     assert [line.partition(" ")[0] for line in told] == ["tracing", "writing", *["comparing"] * 3]
 
 
