@@ -26,7 +26,7 @@ TINY = {
         "clip": 2,
         "batch_size": 2,
         "train_steps": 1,
-        "images": 8,
+        "train_count": 8,
         "test_images": 4,
         "val_images": 4,
         "split": "test",
