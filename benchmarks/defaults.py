@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from safetensors.torch import load
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from benchmarks.studies import study_settings
 from smp_feedback import Recurrent, create, wrap
 from smp_feedback.data import Circles, Polygons, Shapes, open_dataset
 from smp_feedback.evaluation import evaluate
@@ -141,7 +141,7 @@ def dirichlet(name, row, seed, args):
 def compare(name, row, seed, args):
     """A loop in the place of compare's own: its score as trained, after T looks and 2 T, and at a larger size."""
     study, condition, images, shorter = ROWS[row]
-    said = yaml.safe_load(Path(f"studies/{study}.yaml").read_text(encoding="utf-8")) if study else {}
+    said = study_settings(Path(f"studies/{study}.yaml")) if study else {}
     loop = {**(COMPARED[name] or ANSWER), "steps": 8 if row in LARGER else 4}
     if row == "mnist" and loop.get("projection") is None:
         loop |= {"channels": 8, "norm_feedback": "layer"}

@@ -12,8 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from benchmarks.studies import study_settings
 from smp_feedback.experiments.comparison.experiment import compare
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
 from smp_feedback.experiments.table import spread
@@ -64,7 +63,7 @@ def main() -> None:
     parser.add_argument("--rows", default=None, help="parts of their names, with commas between; all of them")
     parser.add_argument("--out", type=Path, default=Path("runs/ingredients"))
     args = parser.parse_args()
-    recipe = yaml.safe_load(RECIPE.read_text())
+    recipe = study_settings(RECIPE)
     recipe |= {"models": ["feedback"], "seeds": args.seeds, "sizes": [5, 9, 13], "test_images": args.test_images}
     recipe |= {} if args.train_steps is None else {"train_steps": args.train_steps}
     wanted = [] if args.rows is None else args.rows.split(",")
