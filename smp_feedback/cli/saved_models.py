@@ -91,12 +91,13 @@ def plot(parser: ArgumentParser) -> Callable[[Any], None]:
 
 @contextmanager
 def _timed(text: str) -> Iterator[Callable[[str], None]]:
-    """A line on stderr of what is being done, and for how long; gives what changes it."""
+    """A line on stderr, if that is a terminal, of what is being done, and for how long; gives what changes it."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(text, total=None)
         yield lambda now: progress.update(task, description=now)
 
