@@ -17,7 +17,7 @@ from smp_feedback.cli import compare_films
 from smp_feedback.cli.compare_films import is_on_films
 from smp_feedback.cli.failures import DEBUG, in_fewer_words, status, told
 from smp_feedback.cli.listing import list, plugins, warnings_on_a_line
-from smp_feedback.cli.pages import SHORT, page_of, stages_of
+from smp_feedback.cli.pages import SHORT, page_of, stages_of, verbs_with
 from smp_feedback.cli.saved_models import export, info, plot
 from smp_feedback.errors import UnknownName, did_you_mean, require, suggestion
 
@@ -247,7 +247,7 @@ def _one_line(error: Exception, verb: Verb | None, words: Sequence[str]) -> str:
 
 
 def _meant(text: str, verb: Verb | None) -> str:
-    """*text*, and for an unknown option the one that was meant."""
+    """*text*, and for an unknown option the one that was meant, or the verbs that have it."""
     text = in_fewer_words(text)
     wrong = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", text)
     if wrong and verb is not None:
@@ -258,4 +258,6 @@ def _meant(text: str, verb: Verb | None) -> str:
         options = [flag[2:] for flag in options_of(own)]
         if close := did_you_mean(wrong[1] or wrong[2], options):
             return f"{text}. {suggestion([f'--{one}' for one in close] if wrong[1] else close, options)}"
+        if others := verbs_with(f"--{wrong[1] or wrong[2]}"):
+            return f"{text}. That is an option of {', '.join(others)}."
     return text

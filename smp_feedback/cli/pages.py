@@ -445,6 +445,15 @@ def stages_of(verb: str) -> list[str]:
     return [*page.groups["Verbs"]] if page is not None and page.stages else []
 
 
+def verbs_with(flag: str) -> list[str]:
+    """The verbs that have the option *flag* on their page.
+
+    >>> verbs_with("--window"), verbs_with("--wnidow")
+    (['validate', 'test', 'predict'], [])
+    """
+    return [verb for verb, page in PAGES.items() if flag in page.flags]
+
+
 def page_of(words: Sequence[str], films: bool = False) -> Page | None:
     """The page of what *words* ask for, if there is one; *films*: whether a comparison is on films.
 

@@ -91,7 +91,7 @@ def plot(parser: ArgumentParser) -> Callable[[Any], None]:
 
 @contextmanager
 def _timed(text: str) -> Iterator[Callable[[str], None]]:
-    """A line on stderr of what is being done, and for how long; gives what changes it."""
+    """A line on stderr, if that is a terminal, of what is being done, and for how long; gives what changes it."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

@@ -138,6 +138,7 @@ def test_info_shows_every_setting(saved):
         ("export {saved} {out}.onnx --size 31 32", "divisible by 8. Consider pad your images to shape (32, 32)"),
         ("export {saved} {out}.onnx --static", "--size H W"),
         ("export {saved} {out}.onnx --precision double", "choose from 'half', 'bfloat16', 'full'"),
+        ("info {saved} --window 64", "--window 64. That is an option of validate, test, predict."),
         ("info {out}", "neither a directory"),
     ],
 )
