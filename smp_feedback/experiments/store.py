@@ -71,7 +71,8 @@ def claim(folder: Path, settings: Mapping[str, Any], what: str) -> None:
 def _differences(mark: str, now: Mapping[str, Any]) -> str:
     """What was asked for there, and is now, where the two differ."""
     try:
-        there = {RENAMED.get(name, name): value for name, value in dict(json.loads(mark)).items()}
+        kept: dict[str, Any] = dict(json.loads(mark))
+        there = {RENAMED.get(name, name): value for name, value in kept.items()}
     except (ValueError, TypeError):
         return "Its settings.json cannot be read."
     differing = [k for k in {**there, **now} if there.get(k) != now.get(k) and not (k == SEEDS and _grows(there, now))]

@@ -54,7 +54,8 @@ class ServedReady(Served):
         """Those of bytes (B, C, H, W)."""
         ready = (image.to(torch.float32) / BYTE - self.mean) / self.std
         found: Any = super().forward(ready.to(self.dtype))
-        return found[0] if isinstance(found, tuple) else found
+        logits: Tensor = found[0] if isinstance(found, tuple) else found
+        return logits
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, H, W), or (B, classes, H, W) of 0 and 1 where classes overlap."""

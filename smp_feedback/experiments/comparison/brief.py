@@ -14,6 +14,8 @@ from smp_feedback.experiments.comparison.results import (
     TWINS,
     Comparison,
     ScoreTable,
+    Size,
+    SizeTable,
     average,
     kinds,
     means,
@@ -107,6 +109,6 @@ def _at_sizes(found: Comparison) -> Table:
     )
 
 
-def _verdict(table: sizes.SizeTable, twin: str, size: sizes.Size) -> str:
+def _verdict(table: SizeTable, twin: str, size: Size) -> str:
     """What is shown of *twin* at one size."""
     return next((one.verdict for one in sizes.gains(table) if (one.twin, one.size) == (twin, size)), NONE)
