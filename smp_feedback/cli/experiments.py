@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from smp_feedback.experiments.engine import Experiment
 
 FIGURES = "figures"
-OF_DATA = {**OF_EXPERIMENTS, "train_count": "data.train_count"}
+OF_DATA = OF_EXPERIMENTS
 """What settings of the data are called on the command line, as in fit."""
 MOVING = (".gif", ".webp")
 

@@ -18,6 +18,7 @@ OF_EXPERIMENTS = {
     "size": "data.size",
     "data_options": "data.options",
     "images": "data.train_count",
+    "train_count": "data.train_count",
     "batch_size": "data.batch_size",
     "augment": "data.augment",
 }

@@ -344,11 +344,11 @@ def test_without_monai_the_extra_is_named(monkeypatch):
 def test_architectures_with_strides_of_their_own(arch, stitch):
     torch.manual_seed(0)
     model = smpf.create(arch, "resnet18", None, classes=2, feedback=smpf.Recurrent(steps=2, feedback_init=1.0)).eval()
-    x = torch.rand(1, 3, 96, 160)
-    windows = smpf.tiled(model, (96, 160), stitch=stitch)
+    x = torch.rand(1, 3, 128, 160)  # PAN pools what is of stride 16 three times
+    windows = smpf.tiled(model, (128, 160), stitch=stitch)
     with torch.no_grad():
         assert torch.equal(windows(x), model(x))
-    assert smpf.tiled(model, 64, stitch=stitch)(x).shape == (1, 2, 96, 160)
+    assert smpf.tiled(model, 128, stitch=stitch)(x).shape == (1, 2, 128, 160)
 
 
 def test_a_small_base_of_ones_own_is_seen_in_windows():
