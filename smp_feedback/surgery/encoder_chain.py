@@ -107,7 +107,7 @@ class EntersLate(Extension):
         """What *link* gave, with the feedback where it enters there: on the grid of the first place, or resized."""
         if link not in self.adds:
             return x
-        return x + step.readers[self.adds[link]](resize(step.feedback, size_of(x)))
+        return x + cast(Tensor, step.readers[self.adds[link]](resize(step.feedback, size_of(x))))
 
     def rest(self) -> list[nn.Module]:
         """The links that every look runs."""
