@@ -193,7 +193,8 @@ def test_tokens_may_hear_beside_what_reads_the_image():
     nn.init.zeros_(model.feedback.readers[0].weight)
     given = []
     model.patch_embed.register_forward_hook(lambda module, x, gave: given.append(gave))
-    (model(IMAGE, steps=1),)
+    for ask in (model.patch_embed, lambda x: model(x, steps=1)):  # outside a loop, and in one
+        ask(IMAGE)
     shift = (reader[:, :, 0, 0].sum(1) / 2).expand_as(given[0])  # a first look is fed 1 / K everywhere
     torch.testing.assert_close(given[-1] - given[0], shift, atol=1e-5, rtol=1e-4)
 
