@@ -86,7 +86,8 @@ def check_insert(insert: object, stem: object) -> None:
         raise InvalidType(f"stem={stem!r}: expected the dotted name of a convolution, or None.")
     if not isinstance(insert, str):
         raise InvalidType(
-            f"insert={insert!r} ({type(insert).__name__}): expected 'input', 'stem', 'stage:k' or 'after:NAME'."
+            f"insert={insert!r} ({type(insert).__name__}): expected 'input', 'stem', 'stage:k' or 'after:NAME', "
+            "or a list of them."
         )
     known = insert in ("input", "stem", *(f"stage:{k}" for k in range(1, 6)))
     if not known and insert.removeprefix("after:") in (insert, ""):

@@ -72,7 +72,7 @@ def test_every_hook_has_a_page_with_its_signature_an_example_and_its_check(hook)
     assert signature.startswith("`register(")
     assert signature.endswith(")`")
     assert len(signature.split(",")) >= len(said.split(",")), "the page says less than the hook"
-    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    example, *_ = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     assert f"@hookimpl\ndef {hook}(register):" in example
     assert f"\n{check}(" in example, "the example is not checked"
     assert hasattr(testing, check)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -9,13 +10,13 @@ from smp_feedback.checks import (
     check_bool,
     check_choice,
     check_gradients,
-    check_insert,
     check_norm,
     check_number,
     check_steps,
     check_whole,
 )
 from smp_feedback.config.base import LoopConfig
+from smp_feedback.config.places import places_of
 from smp_feedback.errors import InvalidValue
 from smp_feedback.registry.public import catalogue
 
@@ -82,7 +83,8 @@ class Recurrent(LoopConfig):
             1 x 1 convolution. ``after:NAME``: added so to what the module of that name gives, which must read
             the image itself (``after:patch_embed``: the tokens of a Vision Transformer). All that lies before is
             computed once per image: one draw of its dropout serves every look, and a hook that changes what the
-            encoder is given is not heard there.
+            encoder is given is not heard there. Several of them in a list: the same feedback is read at each, and what
+            none of them reaches is computed once; at most one may be an ``after:NAME``.
         stem: Dotted name of the convolution that shall read the feedback at the input; None finds those that
             read the image.
 
@@ -119,7 +121,7 @@ class Recurrent(LoopConfig):
     recompute: bool = False
     tolerance: float | None = None
     cut: float | None = None
-    insert: str = "input"
+    insert: str | Sequence[str] = "input"
     stem: str | None = None
 
     def __post_init__(self) -> None:
@@ -151,13 +153,22 @@ class Recurrent(LoopConfig):
                     f"cut={self.cut!r}: dynamics={self.dynamics!r} carries no state that a cut in a film could end; "
                     f"take dynamics={' or '.join(map(repr, carrying()))}, or leave cut=None."
                 )
-        check_insert(self.insert, self.stem)
+        object.__setattr__(self, "insert", places_of(self.insert, self.stem))
         if not self.normalises_feedback and self.norm_feedback not in (None, "none"):
             raise InvalidValue(
                 f"norm_feedback={self.norm_feedback!r}: projection={self.fed_back!r} feeds the state back as it is; "
                 "leave norm_feedback=None, and say norm_error for how corrections are normalised."
             )
         catalogue().dynamics[self.dynamics].check(self)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where the feedback enters, on the image's way.
+
+        >>> Recurrent(insert=["stage:2", "input"]).places
+        ('input', 'stage:2')
+        """
+        return (self.insert,) if isinstance(self.insert, str) else tuple(self.insert)
 
     @property
     def fed_back(self) -> str:

@@ -105,6 +105,10 @@ class StepByStep(ClosedLoop):
         Returns:
             The losses (T,), of *grad_steps* as many, without gradient; the parameters' gradients have been added to.
 
+        Raises:
+            InvalidValue: If looks of this loop cannot be on their own (:meth:`check_per_step`), or one turns out to
+                reach back into another.
+
         >>> import smp_feedback as smpf
         >>> model = smpf.create("Unet", "resnet18", None, feedback=smpf.Recurrent(steps=3))
         >>> losses = model.backward_per_step(torch.rand(2, 3, 32, 32), lambda step: step.logits.square().mean())
@@ -123,7 +127,12 @@ class StepByStep(ClosedLoop):
 
         def send_back(step: Step) -> Tensor:
             value = loss(step)
-            value.backward()  # type: ignore[no-untyped-call]
+            try:
+                value.backward()  # type: ignore[no-untyped-call]
+            except RuntimeError as error:
+                if "through the graph a second time" not in str(error):
+                    raise
+                raise InvalidValue(self._reaching_back(step.index)) from error
             return value.detach()
 
         if isinstance(steps, UntilSettled):
@@ -131,6 +140,7 @@ class StepByStep(ClosedLoop):
                 f"steps={steps}: backward_per_step trains, and so looks at all images of a batch equally often; give a "
                 f"number, such as steps={self._count(None)}."
             )
+        self.check_per_step("backward_per_step:")
         count = self._count(steps)
         told = Told(count, flow_of(GradientFlow(detach=True), grad_steps))
         free = 0 if grad_steps is None else count - grad_steps
@@ -140,6 +150,22 @@ class StepByStep(ClosedLoop):
         reached = [(tensor, leaf.grad) for tensor, leaf in zip(made, leaves, strict=True) if leaf.grad is not None]
         torch.autograd.backward([tensor for tensor, _ in reached], [gradient for _, gradient in reached])
         return torch.stack(losses)
+
+    def _reaching_back(self, look: int) -> str:
+        """What is wrong where the loss of a *look* goes back through a graph that another one's has freed."""
+        return (
+            f"backward_per_step: look {look} of feedback={self.loop_config.loop!r} reaches back into a look before it, "
+            "whose graph is gone: with told.flow.detach a loop must detach all that it carries from look to look, hand "
+            "what its looks share through share, and a loss must keep no tensor of another look. Or use one backward "
+            "pass over all looks, in training backward='together'."
+        )
+
+    def check_per_step(self, asked: str) -> None:
+        """Each look of this loop can be on its own, as what was *asked* needs: no gradient crosses to the one before.
+
+        Raises:
+            InvalidValue: If it cannot; a loop that cannot says so.
+        """
 
     @property
     def loop_config(self) -> LoopConfig:

@@ -44,10 +44,10 @@ def _mapped(x: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 class Turn(Protocol):
-    """One turn of a loop: the state, None before there is one, and the step."""
+    """One turn of a loop: the state, None before there is one, and the step. A function will do.
 
-    settled: bool
-    """Whether nothing will change any more."""
+    One with an attribute ``settled`` ends the loop when that is true: nothing will change any more.
+    """
 
     def __call__(self, state: Tensor | None, t: int) -> Turned:
         """h_t -> h_{t+1}."""
@@ -60,7 +60,7 @@ def unroll(
     """Turn *steps* times, lazily.
 
     Args:
-        turn: The loop's body.
+        turn: The loop's body, a function of the state and the step alone.
         state: The first state; None lets the first turn begin at its own.
         steps: Turns to take, T >= 1; fewer if the turn says that it has settled.
         flow: How gradients flow through time (DESIGN 2.4; last-k as truncated back-propagation through time).
@@ -68,12 +68,19 @@ def unroll(
 
     Yields:
         The step t from *start*, and what it gave.
+
+    >>> flow = GradientFlow(detach=True)
+    >>> weight = torch.ones(1, requires_grad=True)
+    >>> def turn(state, t):
+    ...     return Turned(weight if state is None else state + weight)
+    >>> [(t, turned.state.item()) for t, turned in unroll(turn, None, steps=3, flow=flow)]
+    [(0, 1.0), (1, 2.0), (2, 3.0)]
     """
     for t in range(start, start + steps):
         turned = _run(turn, state, t, start + steps, flow)
         state = turned.state
         yield t, turned
-        if turn.settled:
+        if getattr(turn, "settled", False):
             return
 
 

@@ -8,28 +8,40 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.errors import SurgeryError
-from smp_feedback.ops.maps import Mixture, Size, size_of
+from smp_feedback.ops.maps import Mixture, Size, resize, size_of
 from smp_feedback.surgery.extension import Extension, calls_of, extend, full_name
 from smp_feedback.surgery.feature_layout import Layout, patch_of
 from smp_feedback.surgery.step_context import collect_answer, current_step
 
 
 class AddsFeedback(Extension):
-    """A module that runs once per image; in each look the feedback, projected, is added to what it gave."""
+    """A module that reads the image; in each look the feedback, projected, is added to what it gave."""
 
     layout: Layout
+    reader: int  # which of the readers answers for this module
+    begins: bool  # whether no feedback enters before, so that it runs once per image
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As ever outside a loop; in a look, what it gave before the first, and the feedback."""
         step = current_step()
-        if step is not None and step.once.stages and args and args[0] is step.once.image:
+        if step is not None and self.begins and step.once.stages and args and args[0] is step.once.image:
             made = step.once.stages[0]
         else:
             made = cast(Tensor, super().forward(*args, **kwargs))
         if step is None:
             collect_answer(made)  # what its hooks make of it is made again in every look
             return made
-        return made + as_laid_out(self.layout, step.readers[0](step.feedback))
+        u = step.feedback if self.begins else resize(step.feedback, grid_on(self.layout, made, size_of(args[0])))
+        return made + as_laid_out(self.layout, step.readers[self.reader](u))
+
+
+def grid_on(layout: Layout, made: Tensor, size: Size) -> Size:
+    """Height and width of what was *made*, laid out so, of an image of *size*.
+
+    >>> grid_on(Layout("tokens"), torch.zeros(2, 12, 5), (32, 96)), grid_on(Layout(), torch.zeros(2, 5, 3, 4), (9, 9))
+    ((2, 6), (3, 4))
+    """
+    return layout.grid(made.shape[1], size) if layout.is_tokens else size_of(layout.to_state(made))
 
 
 def as_laid_out(layout: Layout, x: Tensor) -> Tensor:
@@ -43,7 +55,9 @@ def as_laid_out(layout: Layout, x: Tensor) -> Tensor:
     return layout.from_state(x)
 
 
-def add_after(base: nn.Module, name: str, image: Tensor, channels: int) -> tuple[str, Layout, nn.ModuleList]:
+def add_after(
+    base: nn.Module, name: str, image: Tensor, channels: int, *, reader: int = 0, begins: bool = True
+) -> tuple[str, Layout, nn.Module]:
     """Let *channels* of feedback be added to what the module *name* of *base* gives, in place.
 
     Args:
@@ -51,6 +65,8 @@ def add_after(base: nn.Module, name: str, image: Tensor, channels: int) -> tuple
         name: The module's dotted name, or the end of it.
         image: (1, C, H, W), of a size it takes.
         channels: K.
+        reader: The number of what reads the feedback, among all that do.
+        begins: Whether no feedback enters before.
 
     Returns:
         The module's whole name, how it lays out what it gives, and what reads the feedback (weights zero).
@@ -69,10 +85,16 @@ def add_after(base: nn.Module, name: str, image: Tensor, channels: int) -> tuple
             "every look. Possible: a module that is, such as a patch embedding; 'input'; 'stage:k'."
         )
     layout, width = _layout(module, calls[0][1], name, size_of(image))
-    reader = Mixture(channels, width).to(image.device, image.dtype)
+    adds = extend(module, AddsFeedback)
+    adds.layout, adds.reader, adds.begins = layout, reader, begins
+    return full, layout, deaf_mixture(channels, width, image)
+
+
+def deaf_mixture(channels: int, width: int, like: Tensor) -> Mixture:
+    """What reads *channels* of feedback for a map of so many channels, and ignores them until it is trained."""
+    reader = Mixture(channels, width).to(like.device, like.dtype)
     nn.init.zeros_(reader.weight)
-    extend(module, AddsFeedback).layout = layout
-    return full, layout, nn.ModuleList([reader])
+    return reader
 
 
 def _is_image(given: Tensor, image: Tensor) -> bool:

@@ -75,10 +75,10 @@ def sibling(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
     return twin
 
 
-def add_readers(convs: list[nn.Conv2d], channels: int, *, reads_image: bool) -> nn.ModuleList:
-    """Let *convs* read the feedback, in place; returns their readers."""
+def add_readers(convs: list[nn.Conv2d], channels: int, *, reads_image: bool, first: int = 0) -> nn.ModuleList:
+    """Let *convs* read the feedback, in place; returns their readers, which are numbered from *first*."""
     readers = nn.ModuleList(sibling(conv, channels) for conv in convs)
-    for index, conv in enumerate(convs):
+    for index, conv in enumerate(convs, start=first):
         extended_conv = extend(conv, ReadsFeedback)
         extended_conv.reader, extended_conv.reads_image = index, reads_image
     return readers

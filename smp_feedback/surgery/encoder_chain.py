@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from smp_feedback.ops.maps import resize, size_of
 from smp_feedback.surgery.extension import Extension, hooked
-from smp_feedback.surgery.step_context import current_step
+from smp_feedback.surgery.step_context import StepContext, current_step
 
 POOLING = (nn.MaxPool2d, nn.AvgPool2d)
 
@@ -38,6 +39,7 @@ class Chain(NamedTuple):
         gives: What the trunk returns: for each item the link that made it, -1 for the trunk's own input.
         stages: The link that made each of the encoder's features, by the feature's index from 1.
         sizes: Height of what each link gave in the dry run, after that of the image.
+        widths: Channels of what each link gave.
     """
 
     trunk: str
@@ -45,6 +47,7 @@ class Chain(NamedTuple):
     gives: tuple[int, ...]
     stages: dict[int, int]
     sizes: tuple[int, ...]
+    widths: tuple[int, ...]
 
     def stem(self, model: nn.Module) -> tuple[int, int]:
         """The last link of the first block of convolutions to reduce the resolution, and the last of its poolings.
@@ -64,11 +67,12 @@ class Chain(NamedTuple):
 
 
 class EntersLate(Extension):
-    """A trunk that, in a look, goes on from what was computed once per image."""
+    """A trunk that, in a look, goes on from what was computed once per image, and adds the feedback where it enters."""
 
     chain: Chain
-    entry: int  # the first link that every look runs again
-    reads: bool  # whether the feedback is added to what is given to that link
+    entry: int  # the first link behind a place where the feedback enters
+    begins: bool  # whether no feedback enters before, so that what lies there is computed once
+    adds: dict[int, int]  # the links to whose answers the feedback is added, and the reader of each
 
     def begin(self, image: Tensor) -> tuple[Tensor, ...]:
         """What the links before the entry give, as far as it is needed later; the last is handed on."""
@@ -89,17 +93,21 @@ class EntersLate(Extension):
         step = current_step()
         if step is None:
             return super().forward(image)
-        stages = step.once.stages if image is step.once.image else ()
+        stages = step.once.stages if self.begins and image is step.once.image else ()
         stages = stages or self.begin(image)
         made = {-1: image, **dict(zip(self.kept, stages, strict=True))}
-        x = made[self.entry - 1]
-        if self.reads:
-            x = made[self.entry - 1] = x + step.readers[0](step.feedback)
+        x = made[self.entry - 1] = self._heard(step, self.entry - 1, made[self.entry - 1])
         for i, link in enumerate(self.rest(), start=self.entry):
-            x = link(x)
+            x = self._heard(step, i, link(x))
             if i in self.chain.gives:
                 made[i] = x
         return [made[i] for i in self.chain.gives]
+
+    def _heard(self, step: StepContext, link: int, x: Tensor) -> Tensor:
+        """What *link* gave, with the feedback where it enters there: on the grid of the first place, or resized."""
+        if link not in self.adds:
+            return x
+        return x + cast(Tensor, step.readers[self.adds[link]](resize(step.feedback, size_of(x))))
 
     def rest(self) -> list[nn.Module]:
         """The links that every look runs."""
@@ -133,7 +141,8 @@ def _traced(encoder: nn.Module, trunk: nn.Module, name: str, image: Tensor) -> C
         return None
     stages = {k: i for k, f in enumerate(features) if k and (i := _maker(calls, f)) is not None}
     sizes = (image.shape[-2], *(call.gave.shape[-2] for call in calls))
-    return Chain(name, tuple(call.name for call in calls), gives, stages, sizes)
+    widths = tuple(call.gave.shape[1] for call in calls)
+    return Chain(name, tuple(call.name for call in calls), gives, stages, sizes, widths)
 
 
 @contextmanager

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import SurgeryError
-from smp_feedback.ops.maps import Mixture
-from smp_feedback.surgery.after_module import add_after
+from smp_feedback.surgery.after_module import add_after, deaf_mixture
 from smp_feedback.surgery.convs import add_readers, named_stem
 from smp_feedback.surgery.encoder_chain import Chain, EntersLate, chain_of
 from smp_feedback.surgery.extension import asking, extend, plain_class
@@ -21,34 +20,43 @@ from smp_feedback.surgery.proof import changed_image, check_opened
 def enter(base: nn.Module, config: Recurrent, seen: Probe, channels: int) -> tuple[InsertionPoint, nn.ModuleList]:
     """Open *base* where *config* says, in place.
 
+    Of several places the first on the image's way says what is computed once and on which grid the feedback is made;
+    the others read the same feedback, resized to their own.
+
     Returns:
-        The place, and the modules that read the feedback there (weights zero).
+        The first place, and the modules that read the feedback, place by place (weights zero).
 
     Raises:
         SurgeryError: If *base* cannot be entered there, with the places where it can.
     """
-    if config.insert == "input":
-        return _enter_input(base, config, seen, channels)
-    if config.insert.startswith("after:"):
-        name, layout, readers = add_after(base, config.insert.removeprefix("after:"), seen.image, channels)
-        return AfterModule(name=name, layout=layout), readers
-    chain = chain_of(base, seen.image)
-    if chain and config.insert == "stem" and (stem := _open_stem(base, chain, seen.image)):
-        return _enter_stem(base, chain, stem, channels)
-    stage = int(config.insert.removeprefix("stage:")) if config.insert != "stem" else 0
-    if chain is None or stage not in chain.stages:
-        raise _no_such_place(base, config.insert, chain, seen.image)
-    return _enter_stage(base, chain, chain.stages[stage], seen, channels)
+    points, readers = list[InsertionPoint](), nn.ModuleList()
+    inside = [place for place in config.places if place != "input" and not place.startswith("after:")]
+    for place in config.places:
+        if place == "input":
+            points.append(_enter_input(base, config, seen, channels, readers))
+        elif place not in inside:
+            points.append(_enter_after(base, place.removeprefix("after:"), seen, channels, readers, begins=not points))
+    if inside:
+        points.append(_enter_encoder(base, inside, seen, channels, readers, begins=not points))
+    return points[0], readers
 
 
 def _enter_input(
-    base: nn.Module, config: Recurrent, seen: Probe, channels: int
-) -> tuple[InsertionPoint, nn.ModuleList]:
+    base: nn.Module, config: Recurrent, seen: Probe, channels: int, readers: nn.ModuleList
+) -> InsertionPoint:
     convs = {config.stem: named_stem(base, config.stem)} if config.stem is not None else seen.readers
     if not convs:
         raise _no_reader(base, seen)
-    readers = add_readers(list(convs.values()), channels, reads_image=config.stem is None)
-    return InsertionPoint(heard=tuple(convs) if config.stem is None else ()), readers
+    readers.extend(add_readers(list(convs.values()), channels, reads_image=config.stem is None))
+    return InsertionPoint(heard=tuple(convs) if config.stem is None else ())
+
+
+def _enter_after(
+    base: nn.Module, name: str, seen: Probe, channels: int, readers: nn.ModuleList, *, begins: bool
+) -> InsertionPoint:
+    full, layout, reader = add_after(base, name, seen.image, channels, reader=len(readers), begins=begins)
+    readers.append(reader)
+    return AfterModule(name=full, layout=layout)
 
 
 def _no_reader(base: nn.Module, seen: Probe) -> SurgeryError:
@@ -73,45 +81,58 @@ def _no_reader(base: nn.Module, seen: Probe) -> SurgeryError:
     )
 
 
-def _enter_stage(
-    base: nn.Module, chain: Chain, link: int, seen: Probe, channels: int
-) -> tuple[InsertionPoint, nn.ModuleList]:
-    trunk = _late(base, chain, link + 1, reads=True)
-    like = trunk.begin(seen.image)[-1]
-    reader = Mixture(channels, like.shape[1]).to(like.device, like.dtype)
-    nn.init.zeros_(reader.weight)
-    return InEncoder(trunk=chain.trunk, at=len(trunk.kept) - 1), nn.ModuleList([reader])
+def _enter_encoder(
+    base: nn.Module, places: list[str], seen: Probe, channels: int, readers: nn.ModuleList, *, begins: bool
+) -> InsertionPoint:
+    """Open the encoder at *places*, a stem and stages, of which the first that an image comes to counts."""
+    chain = chain_of(base, seen.image)
+    stem = _open_stem(base, chain, seen.image) if chain and "stem" in places else None
+    if chain is None or (at := _links(chain, stem, places)) is None:
+        raise _no_such_place(base, places, chain, seen.image)
+    order = sorted(places, key=lambda place: (at[place], place == "stem"))
+    trunk = _late(base, chain, at[order[0]] + 1, begins=begins)
+    for place in order:
+        if place == "stem":
+            convs = [cast(nn.Conv2d, base.get_submodule(name)) for name in cast(Stem, stem).convs]
+            readers.extend(add_readers(convs, channels, reads_image=False, first=len(readers)))
+        else:
+            trunk.adds[at[place]] = len(readers)
+            readers.append(deaf_mixture(channels, chain.widths[at[place]], seen.image))
+    if stem is None or order[0] != "stem":
+        return InEncoder(trunk=chain.trunk, at=len(trunk.kept) - 1)
+    pools = tuple(f"{chain.trunk}.{name}" for name in chain.links[stem.last + 1 : stem.pooled + 1])
+    return InEncoder(trunk=chain.trunk, heard=stem.convs, at=trunk.kept.index(stem.last), pools=pools)
 
 
 class Stem(NamedTuple):
-    """A trunk opened after its stem: the last link of the stem, that of its poolings, and who reads what they give."""
+    """A trunk's stem: the last of its links, that of its poolings, and who reads what they give."""
 
     last: int
     pooled: int
-    trunk: EntersLate
     convs: tuple[str, ...]
+
+
+def _links(chain: Chain, stem: Stem | None, places: list[str]) -> dict[str, int] | None:
+    """The link behind which each of *places* lies; None if there is one that is not there."""
+    known = {f"stage:{k}": link for k, link in chain.stages.items()}
+    if stem is not None:
+        known["stem"] = stem.pooled
+    return {place: known[place] for place in places} if known.keys() >= {*places} else None
 
 
 def _open_stem(base: nn.Module, chain: Chain, image: Tensor) -> Stem | None:
     if all(size >= chain.sizes[0] for size in chain.sizes):  # nothing reduces the resolution
         return None
     last, pooled = chain.stem(base)
-    trunk = _late(base, chain, pooled + 1, reads=False)
+    trunk = _late(base, chain, pooled + 1, begins=True)
     convs = _readers_of(base, trunk, image)
-    return Stem(last, pooled, trunk, convs) if convs and last in trunk.kept else None
+    return Stem(last, pooled, convs) if convs and last in trunk.kept else None
 
 
-def _enter_stem(base: nn.Module, chain: Chain, stem: Stem, channels: int) -> tuple[InsertionPoint, nn.ModuleList]:
-    pools = tuple(f"{chain.trunk}.{name}" for name in chain.links[stem.last + 1 : stem.pooled + 1])
-    convs = [cast(nn.Conv2d, base.get_submodule(name)) for name in stem.convs]
-    readers = add_readers(convs, channels, reads_image=False)
-    at = stem.trunk.kept.index(stem.last)
-    return InEncoder(trunk=chain.trunk, heard=stem.convs, at=at, pools=pools), readers
-
-
-def _late(base: nn.Module, chain: Chain, entry: int, *, reads: bool) -> EntersLate:
-    trunk = extend(base.get_submodule(chain.trunk), EntersLate)
-    trunk.chain, trunk.entry, trunk.reads = chain, entry, reads
+def _late(base: nn.Module, chain: Chain, entry: int, *, begins: bool) -> EntersLate:
+    module = base.get_submodule(chain.trunk)
+    trunk = module if isinstance(module, EntersLate) else extend(module, EntersLate)
+    trunk.chain, trunk.entry, trunk.begins, trunk.adds = chain, entry, begins, {}
     return trunk
 
 
@@ -127,13 +148,14 @@ def _readers_of(base: nn.Module, trunk: EntersLate, image: Tensor) -> tuple[str,
     return tuple(dict.fromkeys(found))
 
 
-def _no_such_place(base: nn.Module, insert: str, chain: Chain | None, image: Tensor) -> SurgeryError:
+def _no_such_place(base: nn.Module, asked: list[str], chain: Chain | None, image: Tensor) -> SurgeryError:
     """The error, with the places that there are; *base* is not used any more."""
     encoder = plain_class(getattr(base, "encoder", base)).__name__
-    places = ["'input'", *(f"'stage:{k}'" for k in (chain.stages if chain else ()))]
-    if chain and insert != "stem" and _open_stem(base, chain, image):
-        places.insert(1, "'stem'")
-    places.append("'after:NAME' of a module that is handed the image")
+    stages = [f"stage:{k}" for k in (chain.stages if chain else ())]
+    if chain and _open_stem(base, chain, image):
+        stages.insert(0, "stem")
+    insert = next(place for place in asked if place not in stages)
+    places = [*map(repr, ("input", *stages)), "'after:NAME' of a module that is handed the image"]
     why = "" if chain else ": it is no chain of modules that hand one tensor on"
     return SurgeryError(
         f"insert={insert!r}: {encoder} cannot be entered there{why}. Possible here: {', '.join(places)}."

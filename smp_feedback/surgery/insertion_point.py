@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from smp_feedback.errors import SurgeryError
 from smp_feedback.ops.maps import Size, size_of
-from smp_feedback.surgery.after_module import AddsFeedback
+from smp_feedback.surgery.after_module import AddsFeedback, grid_on
 from smp_feedback.surgery.encoder_chain import EntersLate
 from smp_feedback.surgery.extension import M
 from smp_feedback.surgery.feature_layout import Layout
@@ -107,10 +107,7 @@ class AfterModule(InsertionPoint):
 
     def grid(self, image: Tensor, once: Once) -> Size:
         """That of what it gives."""
-        made = once.stages[0]
-        if self.layout.is_tokens:
-            return self.layout.grid(made.shape[1], size_of(image))
-        return size_of(self.layout.to_state(made))
+        return grid_on(self.layout, once.stages[0], size_of(image))
 
     def before(self, model: nn.Module) -> set[nn.Module]:
         """Itself, and all in it."""

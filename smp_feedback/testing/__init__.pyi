@@ -1,6 +1,5 @@
 from .architectures import check_architecture as check_architecture
 from .architectures import check_cut as check_cut
-from .architectures import check_loop as check_loop
 from .corruptions import check_corruption as check_corruption
 from .datasets import check_dataset as check_dataset
 from .dynamics import check_dynamics as check_dynamics
@@ -9,6 +8,7 @@ from .handling import check_devices as check_devices
 from .handling import check_exported as check_exported
 from .handling import check_saved as check_saved
 from .looks import check_looks as check_looks
+from .loops import check_loop as check_loop
 from .losses import check_loss as check_loss
 from .memory import check_stateless as check_stateless
 from .plugins import check_plugin as check_plugin

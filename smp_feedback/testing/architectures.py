@@ -1,20 +1,16 @@
-"""Base models, the places where they are opened, and ways of closing the loop."""
+"""Base models, and the places where they are opened."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
-import json
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.config.base import LoopConfig
 from smp_feedback.config.parse import Feedback, as_config
 from smp_feedback.config.recurrent import Recurrent
-from smp_feedback.errors import FeedbackError
 from smp_feedback.factory import create, wrap
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.ops.maps import size_of
@@ -138,38 +134,3 @@ def check_cut(model: nn.Module, image: Tensor) -> None:
     check_agreement(looking, image)
     with torch.enable_grad():
         check_heard(looking, image)
-
-
-def check_loop(name: str, image: Tensor | None = None, **settings: Any) -> None:
-    """The loop *name* closes a small U-Net, and its config is a value that goes through JSON.
-
-    Args:
-        name: A registered name.
-        image: (B, 3, H, W); None is two random images of 64 x 64.
-        **settings: Fields of its config.
-
-    >>> check_loop("recurrent", steps=2)
-    """
-    loop = catalogue().loops[name]
-    assert isinstance(loop, type), f"{loop!r} is no class"
-    assert issubclass(loop, FeedbackModel), f"{loop.__name__} is no subclass of FeedbackModel"
-    config = as_config({"loop": name, **settings})
-    assert config is not None
-    check_config(config)
-    model: FeedbackModel = create(**SMALL, feedback=config)
-    assert isinstance(model, loop), f"close() gives a {type(model).__name__}, no {loop.__name__}"
-    check_model(model, torch.rand(2, 3, 64, 64) if image is None else image)
-
-
-def check_config(config: LoopConfig) -> None:
-    """A frozen dataclass that goes to a dict, through JSON, and back, and refuses what is no field."""
-    kind = type(config)
-    assert dataclasses.is_dataclass(config), f"{kind.__name__} is no dataclass"
-    assert cast(Any, kind).__dataclass_params__.frozen, f"{kind.__name__} is not frozen"
-    written = json.loads(json.dumps(config.to_dict()))
-    assert kind.from_dict(written) == config, f"from_dict(to_dict()) is another {kind.__name__}"
-    try:
-        kind.from_dict({**written, "no_such_field": 1})
-    except FeedbackError:
-        return
-    raise AssertionError(f"{kind.__name__} takes a field that it does not have")

@@ -13,8 +13,9 @@ from smp_feedback.dynamics import Dynamics
 from smp_feedback.errors import FeedbackError
 from smp_feedback.factory import create
 from smp_feedback.registry.public import catalogue
-from smp_feedback.testing.architectures import SMALL, check_loop
+from smp_feedback.testing.architectures import SMALL
 from smp_feedback.testing.looks import check_looks
+from smp_feedback.testing.loops import check_loop
 from smp_feedback.testing.memory import check_unchanged, contents
 
 CHANNELS = 6

@@ -10,10 +10,11 @@ import torch
 from smp_feedback.factory import create
 from smp_feedback.registry.plugins import Plugin, normal_name
 from smp_feedback.registry.public import catalogue, list_plugins
-from smp_feedback.testing.architectures import check_architecture, check_cut, check_loop
+from smp_feedback.testing.architectures import check_architecture, check_cut
 from smp_feedback.testing.corruptions import check_corruption
 from smp_feedback.testing.datasets import check_dataset
 from smp_feedback.testing.dynamics import check_dynamics
+from smp_feedback.testing.loops import check_loop
 from smp_feedback.testing.losses import check_loss
 from smp_feedback.testing.presets import check_preset
 from smp_feedback.testing.projections import check_projection

@@ -12,7 +12,7 @@ import torch
 from smp_feedback.config.base import LoopConfig
 from smp_feedback.config.parse import as_config
 from smp_feedback.registry.public import catalogue
-from smp_feedback.testing.architectures import check_loop
+from smp_feedback.testing.loops import check_loop
 
 
 def check_preset(name: str, image: torch.Tensor | None = None, **changes: Any) -> None:

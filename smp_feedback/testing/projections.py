@@ -12,7 +12,7 @@ from torch import Tensor
 from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.projections import Projection, View
 from smp_feedback.registry.public import catalogue
-from smp_feedback.testing.architectures import check_loop
+from smp_feedback.testing.loops import check_loop
 
 CLASSES = 3
 SIZE = (6, 10)  # of the image; the state's is (3, 5)

@@ -191,6 +191,8 @@ def unrolling_of(model: nn.Module, *, supervise: Any, backward: str, **asked: An
                     "(feedback=false): leave it out."
                 )
         return Unrolling(usual=1, supervise=supervise)
+    if backward == "per_step":
+        model.check_per_step("backward='per_step':")
     carrying = None if backward == "per_step" else model.loop_config.flow.steps
     how = Unrolling(usual=looks_of(model), supervise=supervise, carrying=carrying, **asked)
     for name, one in (("progressive", how.progressive is None), ("segments", how.segments == 1)):
