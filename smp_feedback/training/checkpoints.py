@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoi
 from torch import nn
 
 from smp_feedback.errors import FeedbackError, InvalidValue
+from smp_feedback.saving.drafts import clear_drafts, draft_of
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.monitors import direction
 
@@ -191,7 +191,8 @@ def check_room(folder: Path, size: int) -> Path:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".room.") as file:
+        clear_drafts(folder)  # of a run that was killed while it wrote: each may be as large as a checkpoint
+        with draft_of(folder / "room") as draft, draft.open("rb+") as file:
             _reserve(file.fileno(), size)
             os.fsync(file.fileno())
     except OSError as error:
