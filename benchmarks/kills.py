@@ -21,8 +21,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,17 +36,25 @@ from rich.progress import Progress
 from safetensors.torch import load_file
 
 from smp_feedback.cli.main import main as cli
+from smp_feedback.cli.main import whole_parser
 
 SIZE, IMAGES = 32, 4
 BASE = ["--model.arch", "PlainConv", "--model.arguments", '{"width": 4}', "--model.feedback", '{"steps": 2}']
 DATA = ["--data.name", "polygons", "--data.size", str(SIZE), "--data.batch_size", "2", "--data.images", "4"]
 QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
-TINY = (
-    "--data.size 32 --arch PlainConv --feedback recurrent --models feedback plain --train_count 2 --train_steps 3 "
-    "--batch_size 2 --seeds 2 --severities 3 --corruptions noise --test_images 2 --accelerator cpu"
-)
+TINY = [
+    *("--data.size=32", "--data.batch_size=2", "--data.train_count=[2]", "--arch=PlainConv", "--train_steps=3"),
+    *("--models=[feedback, plain]", "--seeds=2", "--corruptions=[occlusion]", "--severities=[3]", "--test_images=2"),
+    *('--arch_options={"width": 4}', '--feedback={"steps": 2}', "--accelerator=cpu"),
+]
+LAZY = """
+torch._dynamo torch._inductor.config torch.onnx._internal.exporter._core onnx onnxscript onnxruntime jinja2
+matplotlib.pyplot torch.utils.tensorboard tensorboard.summary torchmetrics torchvision.transforms.v2
+smp_feedback.experiments.comparison.experiment smp_feedback.experiments.comparison.report smp_feedback.evaluation
+smp_feedback.exporting.export smp_feedback.plotting.plot lightning.pytorch.loggers
+""".split()  # what verbs import once they run
 GROWING = ("events.out", "metrics.csv", ".lock")  # logs, and a lock
-ENDED = 60.0  # seconds beyond those of the run that was left alone until one is taken to hang
+HANGS = 600.0  # seconds after which a run is taken to hang, and ended
 
 
 class Work(NamedTuple):
@@ -72,7 +82,7 @@ def fit_again(out: Path, shared: Path) -> list[str]:
 
 
 def compare_words(out: Path, shared: Path) -> list[str]:
-    return ["compare", *TINY.split(), "--arch_options", '{"width": 4}', "--out", str(out)]
+    return ["compare", *TINY, "--out", str(out)]
 
 
 def predict_words(out: Path, shared: Path, *more: str) -> list[str]:
@@ -130,7 +140,7 @@ def run(words: list[str], log: Path, kill: float | None = None) -> int:
         finally:
             sys.stdout.flush()
             os._exit(status)
-    while time.monotonic() - begin < (kill if kill is not None else 600):
+    while time.monotonic() - begin < (HANGS if kill is None else kill):
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
@@ -299,6 +309,14 @@ def things(out: Path) -> Path:
     return shared
 
 
+def import_all() -> None:
+    """What verbs import, once for all forks: kills shall hit their work."""
+    whole_parser()
+    for name in LAZY:
+        with suppress(ImportError):
+            import_module(name)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--verbs", nargs="+", choices=WORKS, default=list(WORKS))
@@ -307,6 +325,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/kills"), help="a folder, which is emptied")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
+    import_all()
     shutil.rmtree(args.out, ignore_errors=True)
     args.out.mkdir(parents=True)
     shared, every = things(args.out.resolve()), []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -157,10 +157,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InvalidValue(f"{path}: expected a checkpoint, there is none.")
     try:
-        return cast("dict[str, Any]", torch.load(path, map_location="cpu", weights_only=True))
+        held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle and zip raise whatever they stumble over
         why = str(error).strip().partition("\n")[0]
         raise FeedbackError(f"{path} is no checkpoint of this package, or not whole: {why}") from error
+    weights = held.get("state_dict") if isinstance(held, dict) else None
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in weights.items()
+    ):
+        raise FeedbackError(f"{path} is no checkpoint of this package: it holds no weights by name, as 'state_dict'.")
+    return cast("dict[str, Any]", held)
 
 
 def instead_of_loading(kind: str, path: Any) -> str:
