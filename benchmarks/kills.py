@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +36,7 @@ from safetensors.torch import load_file
 
 from smp_feedback.cli.main import main as cli
 from smp_feedback.cli.main import whole_parser
+from smp_feedback.saving.files import replace_file
 
 SIZE, IMAGES = 32, 4
 BASE = ["--model.arch", "PlainConv", "--model.arguments", '{"width": 4}', "--model.feedback", '{"steps": 2}']
@@ -47,12 +47,26 @@ TINY = [
     *("--models=[feedback, plain]", "--seeds=2", "--corruptions=[occlusion]", "--severities=[3]", "--test_images=2"),
     *('--arch_options={"width": 4}', '--feedback={"steps": 2}', "--accelerator=cpu"),
 ]
-LAZY = """
-torch._dynamo torch._inductor.config torch.onnx._internal.exporter._core onnx onnxscript onnxruntime jinja2
-matplotlib.pyplot torch.utils.tensorboard tensorboard.summary torchmetrics torchvision.transforms.v2
-smp_feedback.experiments.comparison.experiment smp_feedback.experiments.comparison.report smp_feedback.evaluation
-smp_feedback.exporting.export smp_feedback.plotting.plot lightning.pytorch.loggers
-""".split()  # what verbs import once they run
+LAZY = [  # what verbs import once they run
+    "torch._dynamo",
+    "torch._inductor.config",
+    "torch.onnx._internal.exporter._core",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "jinja2",
+    "matplotlib.pyplot",
+    "torch.utils.tensorboard",
+    "tensorboard.summary",
+    "torchmetrics",
+    "torchvision.transforms.v2",
+    "smp_feedback.experiments.comparison.experiment",
+    "smp_feedback.experiments.comparison.report",
+    "smp_feedback.evaluation",
+    "smp_feedback.exporting.export",
+    "smp_feedback.plotting.plot",
+    "lightning.pytorch.loggers",
+]
 GROWING = ("events.out", "metrics.csv", ".lock")  # logs, and a lock
 HANGS = 600.0  # seconds after which a run is taken to hang, and ended
 
@@ -241,9 +255,10 @@ def contents(folder: Path, wrong: list[str], when: str) -> dict[str, Any]:
     return found
 
 
-def survive(verb: str, kills: int, shared: Path, out: Path, seed: int, tick: Callable[[], None]) -> Found:
-    """Kill *verb* so often, in as many runs as that takes."""
-    work, found, draw, log = WORKS[verb], Found(verb), random.Random(f"{seed} {verb}"), out / f"{verb}.log"
+def survive(found: Found, kills: int, shared: Path, out: Path, seed: int) -> Iterator[None]:
+    """Kill its verb so often, in as many runs as that takes; a turn after each kill, and after each end."""
+    verb, work = found.verb, WORKS[found.verb]
+    draw, log = random.Random(f"{seed} {verb}"), out / f"{verb}.log"
     begun = out / f"{verb} before"
     begun.mkdir()
     if work.before is not None:
@@ -263,8 +278,8 @@ def survive(verb: str, kills: int, shared: Path, out: Path, seed: int, tick: Cal
             if status != -signal.SIGKILL:
                 break
             found.kills += 1
-            tick()
             look(folder, f"kill {found.kills}", names, old, found)
+            yield
         if status == -signal.SIGKILL:
             status = run(words, log)
         if status != 0:
@@ -272,7 +287,7 @@ def survive(verb: str, kills: int, shared: Path, out: Path, seed: int, tick: Cal
             continue
         found.ends += 1
         at_the_end(folder, wanted, found)
-    return found
+        yield
 
 
 def look(folder: Path, when: str, names: set[str], old: dict[str, Any], found: Found) -> None:
@@ -317,6 +332,11 @@ def import_all() -> None:
             import_module(name)
 
 
+def keep(every: list[Found], out: Path) -> None:
+    text = json.dumps([asdict(one) for one in every], indent=2)
+    replace_file(out / "kills.json", lambda draft: draft.write_text(text))
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--verbs", nargs="+", choices=WORKS, default=list(WORKS))
@@ -331,10 +351,12 @@ def main(argv: list[str] | None = None) -> int:
     shared, every = things(args.out.resolve()), []
     for k, verb in enumerate(args.verbs):
         share = args.kills // len(args.verbs) + (k < args.kills % len(args.verbs))
+        every.append(Found(verb))
         with Progress(auto_refresh=False, transient=True) as bar:  # no thread: the process forks
             task = bar.add_task(f"{verb}, killed", total=share)
-            tick = partial(bar.update, task, advance=1, refresh=True)
-            every.append(survive(verb, share, shared, args.out.resolve(), args.seed, tick))
+            for _ in survive(every[-1], share, shared, args.out.resolve(), args.seed):
+                bar.update(task, completed=every[-1].kills, refresh=True)
+                keep(every, args.out)
         found = every[-1]
         print(
             f"{verb}: {found.kills} kills, {found.ends} runs gone on with to their end, {found.drafts} drafts left by "
@@ -342,7 +364,6 @@ def main(argv: list[str] | None = None) -> int:
             flush=True,
         )
         print(*found.wrong, sep="\n", end="\n" if found.wrong else "", flush=True)
-        (args.out / "kills.json").write_text(json.dumps([asdict(one) for one in every], indent=2))
     print(f"wrote {args.out / 'kills.json'}")
     return 1 if any(found.wrong for found in every) else 0
 
