@@ -2,8 +2,8 @@
 
 python -m benchmarks.kills [--verbs fit compare predict export] [--kills 200] [--seed 0] [--out runs/kills]
 
-Each verb is a process of its own, on tiny data with a tiny model, ended by SIGKILL after a time drawn evenly from those
-of a run that is left alone; up to four kills in succession, then it may end. After each kill, every file under a final
+Each verb is a process of its own, on tiny data with a tiny model, ended by SIGKILL after a time drawn evenly from that of
+a run that is left alone (of a processor, so Linux; others at work do not move it); up to four kills in succession, then it may end. After each kill, every file under a final
 name is read whole, and what was there before is there still; at the end, everything is what the run left alone wrote.
 Times of day and durations are left out of that, and so are logs that grow line by line (TensorBoard's, metrics.csv).
 """
@@ -68,7 +68,7 @@ LAZY = [  # what verbs import once they run
     "lightning.pytorch.loggers",
 ]
 GROWING = ("events.out", "metrics.csv", ".lock")  # logs, and a lock
-HANGS = 600.0  # seconds after which a run is taken to hang, and ended
+HANGS = 1800.0  # seconds after which a run is taken to hang, and ended
 
 
 class Work(NamedTuple):
@@ -124,7 +124,7 @@ class Found:
     Attributes:
         kills: How many there were.
         ends: Runs that were gone on with to their end.
-        seconds: Of a run that is left alone.
+        seconds: Of a processor, of a run that is left alone.
         drafts: Hidden drafts that kills left, all in all.
         wrong: In words, whatever is not as promised.
     """
@@ -137,8 +137,15 @@ class Found:
     wrong: list[str] = field(default_factory=list)
 
 
-def run(words: list[str], log: Path, kill: float | None = None) -> int:
-    """The exit status of *words* in a fork of this process; negative is a signal's, SIGKILL's after *kill* seconds."""
+class Ended(NamedTuple):
+    """How a process ended, and the seconds of a processor that it had."""
+
+    status: int
+    seconds: float
+
+
+def run(words: list[str], log: Path, kill: float | None = None) -> Ended:
+    """*words* in a fork of this process; a negative status is a signal's: SIGKILL's once it had *kill* seconds."""
     begin = time.monotonic()
     child = os.fork()
     if not child:
@@ -154,13 +161,20 @@ def run(words: list[str], log: Path, kill: float | None = None) -> int:
         finally:
             sys.stdout.flush()
             os._exit(status)
-    while time.monotonic() - begin < (HANGS if kill is None else kill):
-        ended, status = os.waitpid(child, os.WNOHANG)
+    while time.monotonic() - begin < HANGS and (kill is None or processor_seconds(child) < kill):
+        ended, status, used = os.wait4(child, os.WNOHANG)
         if ended:
-            return os.waitstatus_to_exitcode(status)
+            return Ended(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime)
         time.sleep(0.002)
     os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    _, status, used = os.wait4(child, 0)
+    return Ended(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime)
+
+
+def processor_seconds(process: int) -> float:
+    """Of a processor, that *process* has had: others at work do not count, as they would on a clock."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def files_of(folder: Path) -> dict[str, Path]:
@@ -262,18 +276,18 @@ def survive(found: Found, kills: int, shared: Path, out: Path, seed: int) -> Ite
     begun = out / f"{verb} before"
     begun.mkdir()
     if work.before is not None:
-        assert run(work.before(begun, shared), log) == 0, log.read_text()
+        assert run(work.before(begun, shared), log).status == 0, log.read_text()
     alone = copied(begun, out / f"{verb} alone")
-    begin = time.monotonic()
-    assert run(work.words(alone, shared), log) == 0, log.read_text()
-    found.seconds = time.monotonic() - begin
+    ended = run(work.words(alone, shared), log)
+    assert ended.status == 0, log.read_text()
+    found.seconds = ended.seconds
     wanted, old = contents(alone, found.wrong, "left alone"), contents(begun, found.wrong, "before")
     while found.kills < kills:
         folder, status = copied(begun, out / f"{verb} killed"), -signal.SIGKILL
         words = work.words(folder, shared)
         for _ in range(min(draw.randint(1, 4), kills - found.kills)):
             names = set(files_of(folder))
-            status = run(words, log, kill=draw.uniform(0, found.seconds))
+            status = run(words, log, kill=draw.uniform(0, found.seconds)).status
             words = work.again(folder, shared)
             if status != -signal.SIGKILL:
                 break
@@ -281,7 +295,7 @@ def survive(found: Found, kills: int, shared: Path, out: Path, seed: int) -> Ite
             look(folder, f"kill {found.kills}", names, old, found)
             yield
         if status == -signal.SIGKILL:
-            status = run(words, log)
+            status = run(words, log).status
         if status != 0:
             found.wrong.append(f"after kill {found.kills}: {' '.join(words[:3])} ended with {status}; see {log}")
             continue
@@ -320,7 +334,7 @@ def things(out: Path) -> Path:
         pixels = np.random.default_rng(k).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
         Image.fromarray(pixels).save(shared / "images" / f"{k}.png")
     words = ["fit", *BASE, *DATA, *QUIET, "--trainer.max_epochs", "1", "--out", str(shared / "run")]
-    assert run(words, out / "shared.log") == 0, (out / "shared.log").read_text()
+    assert run(words, out / "shared.log").status == 0, (out / "shared.log").read_text()
     return shared
 
 
@@ -360,7 +374,7 @@ def main(argv: list[str] | None = None) -> int:
         found = every[-1]
         print(
             f"{verb}: {found.kills} kills, {found.ends} runs gone on with to their end, {found.drafts} drafts left by "
-            f"kills, {len(found.wrong)} wrong; {found.seconds:.1f} s left alone",
+            f"kills, {len(found.wrong)} wrong; {found.seconds:.1f} s of a processor left alone",
             flush=True,
         )
         print(*found.wrong, sep="\n", end="\n" if found.wrong else "", flush=True)
