@@ -2,10 +2,11 @@
 
 python -m benchmarks.kills [--verbs fit compare predict export] [--kills 200] [--seed 0] [--out runs/kills]
 
-Each verb is a process of its own, on tiny data with a tiny model, ended by SIGKILL after a time drawn evenly from that of
-a run that is left alone (of a processor, so Linux; others at work do not move it); up to four kills in succession, then it may end. After each kill, every file under a final
-name is read whole, and what was there before is there still; at the end, everything is what the run left alone wrote.
-Times of day and durations are left out of that, and so are logs that grow line by line (TensorBoard's, metrics.csv).
+Each verb is a process of its own, on tiny data with a tiny model, ended by SIGKILL after a time drawn evenly from that
+of a run that is left alone (of a processor, so that others at work do not move it: Linux alone); up to four kills in
+succession, then it may end. After each kill, every file under a final name is read whole, and what was there before is
+there still; at the end, everything is what the run left alone wrote. Times of day and durations are left out of that,
+and so are logs that grow line by line (TensorBoard's, metrics.csv).
 """
 
 from __future__ import annotations

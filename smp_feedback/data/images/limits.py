@@ -52,15 +52,15 @@ def check_size(path: Path, size: Sequence[int], nbytes: int = 0) -> None:
 
     >>> check_size(Path("a.png"), (50_000, 50_000))
     Traceback (most recent call last):
-    smp_feedback.errors.InvalidInput: a.png: its head announces 50000 x 50000 pixels, more than the 268 million that are
-    read; if it is no fake and the memory is there, set the environment's SMP_FEEDBACK_MAX_PIXELS to 2500000000.
+    smp_feedback.errors.InvalidInput: a.png: its head announces 50000 x 50000 pixels, more than the 268,435,456 that
+    are read; if it is no fake and the memory is there, set the environment's SMP_FEEDBACK_MAX_PIXELS to 2500000000.
     """
     most, pixels = most_pixels(), math.prod(size)
     if pixels <= most and nbytes <= BYTES * most:
         return
     many = pixels > most
     of_bytes = "" if many else f" of {nbytes} bytes in all"
-    limit = f"{most / 1e6:,.0f} million" if many else f"{BYTES * most / 1e6:,.0f} million bytes"
+    limit = f"{most:,}" if many else f"{BYTES * most:,} bytes"
     raise InvalidInput(
         f"{path}: its head announces {by(size)} pixels{of_bytes}, more than the {limit} that are read; if it is no "
         f"fake and the memory is there, set the environment's {LIFTED} to {max(pixels, -(-nbytes // BYTES))}."
