@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from smp_feedback.config.parse import as_config, as_trained
-from smp_feedback.errors import InvalidValue
+from smp_feedback.errors import FeedbackError, InvalidValue, one_line
 from smp_feedback.registry.public import catalogue
 from smp_feedback.saving.settings_text import read_settings
 
@@ -31,7 +31,13 @@ def check_same(config: str, folder: Path, learnt: Sequence[str] = ("model",)) ->
     Raises:
         InvalidValue: If one that decides what is learnt is another; how it is run may change.
     """
-    begun = _decisive(run_settings(folder), learnt)
+    told = run_settings(folder)
+    try:
+        begun = _decisive(told, learnt)
+    except FeedbackError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:  # written by hand, or by a stranger
+        raise InvalidValue(f"{folder / CONFIG} is not what a run writes: {one_line(error):.200}.") from error
     for key, now in _decisive(yaml.safe_load(config), learnt).items():
         if begun.get(key, now) != now:
             where, here, there = _differing(key, now, begun[key])
@@ -48,6 +54,12 @@ def run_settings(folder: Path) -> dict[str, Any]:
     found = read_settings(path, (*GROUPS, *AROUND))
     if lacking := [name for name in ("seed", *GROUPS) if name not in found]:
         raise InvalidValue(f"{path} is not what a run writes: {lacking[0]} is missing.")
+    try:
+        of_any_version(found)
+    except FeedbackError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise InvalidValue(f"{path} is not what a run writes: {one_line(error):.200}.") from error
     return found
 
 

@@ -202,6 +202,8 @@ YAMLS = [
     "",
     "- a",
     "model: []\ndata: {}\ntrainer: {}\nseed: 0",
+    "data: {}\ntrainer: {}\nseed: 0",
+    "model: {arch: [1], feedback: {}}\ndata: {}\ntrainer: {}\nseed: 0",
 ]
 
 
