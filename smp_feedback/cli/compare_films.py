@@ -37,7 +37,7 @@ def _task_in(path: Any) -> object:
 
     try:
         found = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
     return found.get(TASK) if isinstance(found, dict) else None
 

@@ -171,8 +171,11 @@ def _run(verb: Verb | None, words: Sequence[str]) -> int | None:
     require("jsonargparse", extra="cli")
     require("rich", extra="cli")
     from smp_feedback.cli.renamed import current
-    from smp_feedback.cli.settings_files import expanded, settle
+    from smp_feedback.cli.settings_files import expanded, files_in, settle
+    from smp_feedback.saving.settings_text import check_unfolds
 
+    for path in files_in(words):  # before anybody writes out what a bomb unfolds to
+        check_unfolds(path)
     parser, run = _parser(verb)
     asked = expanded(["--help" if word == HELP_ALL else word for word in words])
     args = parser.parse_args(_with_settings(verb, current(asked) if verb in OF_DATA else asked))

@@ -92,7 +92,7 @@ def _with_file(words: list[str], place: int, olds: Mapping[str, str], said: Call
     path = words[place].partition("=")[2] if inside else _behind(words, place)
     try:
         found = yaml.safe_load(Path(path).read_text())
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return words  # the parser says what is wrong
     if not isinstance(found, dict) or (now := nested(found, olds, said)) == found:
         return words

@@ -70,7 +70,7 @@ def unreadable(words: Sequence[str]) -> str | None:
             mark = error.problem_mark or error.context_mark
             at = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
             return f"{path}{at}: no YAML ({error.problem or error.context})."
-        except (OSError, ValueError, yaml.YAMLError):
+        except (OSError, ValueError, RecursionError, yaml.YAMLError):
             continue  # the parser says so itself
     return None
 
@@ -93,7 +93,7 @@ def place_of(message: str, words: Sequence[str]) -> Where | None:
 def _places(path: Path) -> Iterator[Where]:
     try:
         root = yaml.compose(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return
     if root is not None:
         yield from _inside(path, root, "")

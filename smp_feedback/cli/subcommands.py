@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning
-import yaml
 from jsonargparse import ArgumentParser
 
 from smp_feedback.cli.help import first_line, new_parser, usage
 from smp_feedback.errors import InvalidValue
 from smp_feedback.saving.saved import CONFIG as SAVED
 from smp_feedback.training.quiet import quiet
-from smp_feedback.training.same_settings import CONFIG, of_any_version
+from smp_feedback.training.same_settings import CONFIG, of_any_version, run_settings
 from smp_feedback.training.told import OF_FILMS
 
 Stage = Callable[[ArgumentParser, Any], None]
@@ -133,7 +132,7 @@ def _settings_in(folder: Path, verb: str, flag: str) -> Told:
             return {}
         of = f" of {verb} train" if verb in LOOPS else ""
         raise InvalidValue(f"{flag} {folder}: expected the folder of a run{of}, with its {CONFIG}.")
-    told: Told = of_any_version(yaml.safe_load(path.read_text()))
+    told: Told = of_any_version(run_settings(folder))
     trained = next((one for one, group in LOOPS.items() if group in told), "fit")
     if flag == "--base" or trained == (verb if verb in LOOPS else "fit"):
         return told

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
@@ -36,7 +35,7 @@ from smp_feedback.training.monitors import Monitor, monitor_of
 from smp_feedback.training.opening import learnt_from, open_pairs
 from smp_feedback.training.quiet import quiet
 from smp_feedback.training.run_folder import DATA, free_folder, kept_data, load_weights, weights_of
-from smp_feedback.training.same_settings import CONFIG, of_any_version
+from smp_feedback.training.same_settings import CONFIG, of_any_version, run_settings
 from smp_feedback.training.samples import ShowsSamples
 from smp_feedback.training.trainer import build_trainer
 
@@ -149,8 +148,7 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
 
 def learnt(run: Path) -> dict[str, Any]:
     """The training split of the run in *run*, see `learnt_from`."""
-    told = run / CONFIG
-    config = of_any_version(yaml.safe_load(told.read_text())) if told.is_file() else {}
+    config = of_any_version(run_settings(run)) if (run / CONFIG).is_file() else {}
     return learnt_from(config["data"], config["seed"]) if "data" in config else {}
 
 

@@ -63,7 +63,7 @@ def load_result(path: str | Path) -> Result:
     """
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidValue(f"{path} is no JSON ({error}): expected a result that this package saved.") from error
     return dict(checked(found, str(path)))
 

@@ -73,7 +73,7 @@ def _differences(mark: str, now: Mapping[str, Any]) -> str:
     try:
         kept: dict[str, Any] = dict(json.loads(mark))
         there = {RENAMED.get(name, name): value for name, value in kept.items()}
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return "Its settings.json cannot be read."
     differing = [k for k in {**there, **now} if there.get(k) != now.get(k) and not (k == SEEDS and _grows(there, now))]
     return "; ".join(f"there {k}={there.get(k)}, here {now.get(k)}" for k in differing)
@@ -104,7 +104,7 @@ def kept(folder: Path, key: object) -> dict[str, Any] | None:
     """The numbers of *key*, if they are there and whole."""
     try:
         return dict(json.loads(run_path(folder, key).read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+    except (FileNotFoundError, ValueError, TypeError, RecursionError):
         return None
 
 

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -19,6 +18,8 @@ from smp_feedback.exporting.formats import FORMATS, check_runs, format_of, toler
 from smp_feedback.exporting.looking import STATE, ServedLook
 from smp_feedback.exporting.ready import ServedReady
 from smp_feedback.exporting.serving import AnswersDiffer, Served, Shape, architecture, compare, first_line
+from smp_feedback.saving.drafts import clear_drafts, draft_of
+from smp_feedback.saving.files import settle
 from smp_feedback.surgery.extension import InParts
 
 log = logging.getLogger(__name__)
@@ -128,10 +129,11 @@ def export(
     if kind == "onnx" and check:
         check_runs(served.dtype)
     plan = make_plan(served, image, dynamic)
-    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-        job = Job(served, plan.shape, kind, Path(folder) / target.name, check, opset, tell)
+    clear_drafts(target.parent, target.name)
+    with draft_of(target, folder=True) as folder:
+        job = Job(served, plan.shape, kind, folder / target.name, check, opset, tell)
         axes, difference, refused = first_that_holds(job, plan)
-        put_in_place(Path(folder), target)
+        put_in_place(folder, target)
     named = {name: job.axes(name, axes) for name in served.strides}
     why = None if refused is None else first_line(refused)
     return Exported(target, named["image"], served.names(), served.steps, difference, why, named.get(STATE))
@@ -258,4 +260,5 @@ def check_ready(with_preprocess: bool, look: bool, outputs: str) -> None:
 def put_in_place(folder: Path, target: Path) -> None:
     """Move what was written in *folder* beside or over *target*, the file that refers to others last."""
     for written in sorted(folder.iterdir(), key=lambda file: file.name == target.name):
+        settle(written)
         written.replace(target.parent / written.name)

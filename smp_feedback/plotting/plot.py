@@ -77,7 +77,9 @@ def _draw_all(results: list[tuple[Path, Result]], out: Path | None, format: str,
         with styled(style):
             try:
                 figures = draw(result)
-            except FeedbackError:
+            except FeedbackError as error:
+                if str(file) not in str(error):
+                    error.args = (f"{file}: {error}",)
                 raise
             except (LookupError, TypeError, ValueError, ArithmeticError) as error:
                 raise InvalidValue(

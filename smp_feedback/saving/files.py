@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 
 from smp_feedback.checks import at_home
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
+from smp_feedback.saving.drafts import draft_of
 
 Source = str | os.PathLike[str]
 Writer = Callable[[Path], object]
@@ -73,26 +74,17 @@ def replace_files(folder: Path, writers: Mapping[str, Writer]) -> None:
 
     What fails before the first move leaves *folder* as it was; each move is whole, and the last one comes last.
     """
-    drafts: dict[str, Path] = {}
-    try:
+    with ExitStack() as drafts:
+        written: dict[str, Path] = {}
         for name, write in writers.items():
-            drafts[name] = _blank(folder, name)
-            write(drafts[name])
-            _settle(drafts[name])
-        for name, draft in drafts.items():
+            written[name] = drafts.enter_context(draft_of(folder / name))
+            write(written[name])
+            settle(written[name])
+        for name, draft in written.items():
             draft.replace(folder / name)
-    finally:
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)
 
 
-def _blank(folder: Path, name: str) -> Path:
-    handle, path = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
-    os.close(handle)
-    return Path(path)
-
-
-def _settle(draft: Path) -> None:
+def settle(draft: Path) -> None:
     """On disk before it is renamed: a power cut would else leave a whole name and an empty file."""
     draft.chmod(0o644)
     with draft.open("rb+") as file:

@@ -12,12 +12,15 @@ import torch
 from smp_feedback.config.data import DataConfig
 from smp_feedback.config.parse import PLACES, Feedback, as_config, as_trained
 from smp_feedback.config.recurrent import Recurrent
-from smp_feedback.errors import FeedbackError, InvalidValue
+from smp_feedback.errors import FeedbackError, InvalidValue, one_line
 from smp_feedback.models.assembly import assemble
 from smp_feedback.saving.files import Source
 from smp_feedback.saving.provenance import BUILT_IN, check_plugins, versions
 from smp_feedback.saving.saved import DATA, read_saved, writer_of
 from smp_feedback.saving.weights import FeedforwardWeights, load_saved
+
+LARGEST = 1 << 20
+"""Of the numbers that a saved config may build a model of: channels, classes, looks."""
 
 
 def from_pretrained(
@@ -67,7 +70,8 @@ def from_pretrained(
     hub = {"revision": revision, "cache_dir": cache_dir, "token": token}
     hub |= {"force_download": force_download, "local_files_only": local_files_only}
     saved, weights = read_saved(source, **hub)
-    with _told_who_wrote(saved):
+    with _told_who_wrote(saved), _in_words(source):
+        _check_numbers(saved)
         model = _build(saved, feedback, overrides)
         _expect(model, saved.get(DATA))
     load_saved(model, weights, strict=strict)
@@ -122,6 +126,38 @@ def _arguments(saved: Mapping[str, Any], overrides: dict[str, Any]) -> dict[str,
     dropped = ("encoder", "checkpoint_path")
     arguments = {k: v for k, v in {**saved, **overrides}.items() if k not in dropped}
     return {**arguments, "encoder_weights": None}
+
+
+def _check_numbers(saved: Mapping[str, Any]) -> None:
+    """No size is out of this world: a file of a few bytes may ask for a model that no memory holds."""
+    for name, value in _flat({key: saved[key] for key in ("arguments", "feedback")}):
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise InvalidValue(f"{name}={value}: no model is built of numbers beyond {LARGEST}.")
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value inside of *value*, lists too, by where it is.
+
+    >>> list(_flat({"a": [1, {"b": 2}]}))
+    [('a.0', 1), ('a.1.b', 2)]
+    """
+    inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
+    if inside is None:
+        yield name, value
+        return
+    for key, part in inside:
+        yield from _flat(part, f"{name}.{key}" if name else str(key))
+
+
+@contextmanager
+def _in_words(source: Source) -> Iterator[None]:
+    """What a base's builder stumbles over, told of the saved model whose arguments it was given."""
+    try:
+        yield
+    except FeedbackError:
+        raise
+    except Exception as error:  # as many ways as there are builders
+        raise FeedbackError(f"{source}: its arguments build no model ({one_line(error):.300}).") from error
 
 
 @contextmanager

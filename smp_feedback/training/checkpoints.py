@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoi
 from torch import nn
 
 from smp_feedback.errors import FeedbackError, InvalidValue
+from smp_feedback.saving.drafts import clear_drafts, draft_of
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.monitors import direction
 
@@ -157,10 +157,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InvalidValue(f"{path}: expected a checkpoint, there is none.")
     try:
-        return cast("dict[str, Any]", torch.load(path, map_location="cpu", weights_only=True))
+        held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle and zip raise whatever they stumble over
         why = str(error).strip().partition("\n")[0]
         raise FeedbackError(f"{path} is no checkpoint of this package, or not whole: {why}") from error
+    weights = held.get("state_dict") if isinstance(held, dict) else None
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in weights.items()
+    ):
+        raise FeedbackError(f"{path} is no checkpoint of this package: it holds no weights by name, as 'state_dict'.")
+    return cast("dict[str, Any]", held)
 
 
 def instead_of_loading(kind: str, path: Any) -> str:
@@ -191,7 +197,8 @@ def check_room(folder: Path, size: int) -> Path:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".room.") as file:
+        clear_drafts(folder)  # of a run that was killed while it wrote: each may be as large as a checkpoint
+        with draft_of(folder / "room") as draft, draft.open("rb+") as file:
             _reserve(file.fileno(), size)
             os.fsync(file.fileno())
     except OSError as error:

@@ -126,7 +126,7 @@ def kept_data(folder: Path) -> DataConfig | None:
         return None
     try:
         return DataConfig.from_dict(json.loads(path.read_text()))
-    except (ValueError, FeedbackError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, FeedbackError) as error:
         raise InvalidValue(f"{path} is not what fit writes: {error}") from None
 
 
@@ -169,8 +169,16 @@ def load_weights(module: nn.Module, path: Path) -> None:
 def learned_cut(run: Path) -> float | None:
     """The change of the state that the model of *run* learned to take for a cut; its checkpoints are from before."""
     saved = run / MODEL / "config.json"
-    loop = json.loads(saved.read_text()).get("feedback") if saved.is_file() else None
-    found: float | None = loop.get("cut") if isinstance(loop, dict) else None
+    if not saved.is_file():
+        return None
+    try:
+        told = json.loads(saved.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidValue(f"{saved} is no JSON: {error}") from None
+    loop = told.get("feedback") if isinstance(told, dict) else None
+    found = loop.get("cut") if isinstance(loop, dict) else None
+    if not isinstance(found, float | int | None) or isinstance(found, bool):
+        raise InvalidValue(f"{saved}: feedback.cut={found!r:.60}: expected a number, or null.")
     return found
 
 

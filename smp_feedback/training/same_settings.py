@@ -9,10 +9,12 @@ from typing import Any
 import yaml
 
 from smp_feedback.config.parse import as_config, as_trained
-from smp_feedback.errors import InvalidValue
+from smp_feedback.errors import FeedbackError, InvalidValue, one_line
 from smp_feedback.registry.public import catalogue
+from smp_feedback.saving.settings_text import read_settings
 
 CONFIG = "config.yaml"
+GROUPS, AROUND = ("trainer", "data"), ("model", "score", "restoration", "clicks")
 HOW = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "sync_batchnorm")
 LENGTH = ("max_epochs", "max_steps", "limit_train_batches", "overfit_batches")
 NEUTRAL = ("root", "workers", "shared")  # of the data: what the weights do not depend on
@@ -29,11 +31,36 @@ def check_same(config: str, folder: Path, learnt: Sequence[str] = ("model",)) ->
     Raises:
         InvalidValue: If one that decides what is learnt is another; how it is run may change.
     """
-    begun = _decisive(yaml.safe_load((folder / CONFIG).read_text()), learnt)
+    told = run_settings(folder)
+    try:
+        begun = _decisive(told, learnt)
+    except FeedbackError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:  # written by hand, or by a stranger
+        raise InvalidValue(f"{folder / CONFIG} is not what a run writes: {one_line(error):.200}.") from error
     for key, now in _decisive(yaml.safe_load(config), learnt).items():
         if begun.get(key, now) != now:
             where, here, there = _differing(key, now, begun[key])
             raise InvalidValue(f"{where}={here}: the run to resume has {where}={there}; it takes the same.")
+
+
+def run_settings(folder: Path) -> dict[str, Any]:
+    """The settings that the run in *folder* began with, as they were written.
+
+    Raises:
+        InvalidValue: If they cannot be read, or are none that a run writes.
+    """
+    path = folder / CONFIG
+    found = read_settings(path, (*GROUPS, *AROUND))
+    if lacking := [name for name in ("seed", *GROUPS) if name not in found]:
+        raise InvalidValue(f"{path} is not what a run writes: {lacking[0]} is missing.")
+    try:
+        of_any_version(found)
+    except FeedbackError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise InvalidValue(f"{path} is not what a run writes: {one_line(error):.200}.") from error
+    return found
 
 
 def _differing(key: str, now: Any, begun: Any) -> tuple[str, Any, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import segmentation_models_pytorch as smp
-import yaml
 from torch import Tensor, nn
 
 from smp_feedback.config.data import DataConfig
@@ -24,7 +23,7 @@ from smp_feedback.training.build import build_model, check_sizes
 from smp_feedback.training.checkpoints import read_checkpoint
 from smp_feedback.training.facts import Facts
 from smp_feedback.training.run_folder import checkpoint_of, kept_data
-from smp_feedback.training.same_settings import CONFIG, of_any_version
+from smp_feedback.training.same_settings import CONFIG, of_any_version, run_settings
 
 AROUND = {"score": "score train, refined", "restoration": "restore train, restored"}
 """Groups of settings that runs of fit do not have, and what such a run is."""
@@ -75,7 +74,7 @@ def check_data(model: OuterModel, facts: Facts) -> None:
 
 
 def _of_run(folder: Path, config: Score | Restoration, facts: Facts) -> OuterModel:
-    settings = of_any_version(yaml.safe_load((folder / CONFIG).read_text()))
+    settings = of_any_version(run_settings(folder))
     for group, what in AROUND.items():
         if group in settings:
             raise InvalidValue(f"--base {folder} is a run of {what} already: give the base of that run.")

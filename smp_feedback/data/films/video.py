@@ -15,6 +15,7 @@ from torch import Tensor
 
 from smp_feedback.checks import check_choice
 from smp_feedback.data.files import absent, as_path, by
+from smp_feedback.data.images.limits import check_size
 from smp_feedback.errors import DataWarning, InvalidInput, InvalidValue, require
 
 PYAV, TORCHCODEC = "pyav", "torchcodec"
@@ -127,6 +128,7 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
             if not container.streams.video:
                 raise InvalidInput(f"{path} holds no video.")
             stream = container.streams.video[0]
+            check_size(path, (stream.height or 0, stream.width or 0))
             stream.thread_type = "AUTO"
             yield container, stream
     except av.error.FFmpegError as error:

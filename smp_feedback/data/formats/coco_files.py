@@ -156,7 +156,7 @@ def _content(path: Path) -> Mapping[str, list[Mapping[str, Any]]]:
     """The three tables, with the fields that each entry needs."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{path}: expected COCO's JSON, but it cannot be read ({error}).") from error
     needs = {"images": ("id", "file_name"), "categories": ("id", "name"), "annotations": ()}
     for table, fields in needs.items():

@@ -12,13 +12,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from smp_feedback.data.augment import Augmentation
 from smp_feedback.data.files import Root, Size, needed
 from smp_feedback.data.folder import MaskFolder
 from smp_feedback.data.formats.drawn import NO_CLASS, with_background
+from smp_feedback.data.images.limits import check_size, opened_picture
 from smp_feedback.data.masks.labels import IGNORE
 from smp_feedback.data.synthetic.rasterise import Floats, Pixels, fill_circle, fill_polygon
 from smp_feedback.errors import InvalidInput, InvalidValue, nearest
@@ -88,6 +88,7 @@ class LabelMe(MaskFolder):
         """The label map that the JSON at *path* outlines, int64 (H, W)."""
         content = _content(path)
         size = content["imageHeight"], content["imageWidth"]
+        check_size(path, size)
         mask = np.zeros(size, np.int64)
         for k, shape in enumerate(content["shapes"]):
             try:
@@ -138,7 +139,8 @@ def outlined(shape: Mapping[str, Any], size: tuple[int, int]) -> Pixels:
 
 def _pasted(encoded: str, points: Floats, size: tuple[int, int]) -> Pixels:
     """A mask of a part of the image, whose first and last pixel are *points*."""
-    part = np.array(Image.open(io.BytesIO(base64.b64decode(encoded)))).astype(bool)
+    with opened_picture(io.BytesIO(base64.b64decode(encoded)), Path("its mask")) as picture:
+        part = np.array(picture).astype(bool)
     (top, left), (bottom, right) = np.rint(points[:2]).astype(int)
     if part.shape != (bottom - top + 1, right - left + 1):
         raise InvalidInput(f"has a mask of {part.shape}; its points say {(bottom - top + 1, right - left + 1)}.")
@@ -165,7 +167,7 @@ def _jsons(annotations: str) -> str:
 def _content(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{path}: expected LabelMe's JSON, but it cannot be read ({error}).") from error
     shapes = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from smp_feedback.data.images.limits import opened_picture
 from smp_feedback.data.images.raster import Head, PixelLayout, Pixels, Raster, upright, upright_size, whole
 from smp_feedback.errors import InvalidInput
 
@@ -31,7 +31,7 @@ PNM = re.compile(rb"P[2356](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\
 
 def head(path: Path) -> Head:
     """What the tags of *path* say."""
-    with Image.open(path, formats=FORMATS) as picture:
+    with opened_picture(path, path, FORMATS) as picture:
         turn = orientation(picture)
         return Head(_layout(path, picture), upright_size((picture.height, picture.width), turn), turn)
 
@@ -43,7 +43,7 @@ def decode(path: Path) -> Raster:
         InvalidInput: If it has several frames, or more bits than can be had.
         Exception: Whatever the decoder stumbles over.
     """
-    with Image.open(path, formats=FORMATS) as picture:
+    with opened_picture(path, path, FORMATS) as picture:
         layout, size = _layout(path, picture), (picture.height, picture.width)
         values = _sixteen_bits(path, picture) if layout.kind == "uint16" else np.asarray(_plain(picture))
         values = values if values.ndim == 3 else values[..., None]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
+from smp_feedback.data.images.limits import opened_picture
 from smp_feedback.data.images.raster import Head, PixelLayout, Raster, check_parts, whole
 from smp_feedback.errors import InvalidInput
 
@@ -42,15 +45,15 @@ def _head(picture: Any) -> Head:
     return Head(PixelLayout(bands=len(picture.getbands())), (picture.height, picture.width))
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
-        picture: Any = Image.open(path, formats=("TIFF",))
+        with opened_picture(path, path, ("TIFF",)) as picture:
+            if not _is_plain(picture):
+                raise _refused(path)
+            yield picture
     except UnidentifiedImageError:
         raise _refused(path) from None
-    if not _is_plain(picture):
-        picture.close()
-        raise _refused(path)
-    return picture
 
 
 def _refused(path: Path) -> InvalidInput:

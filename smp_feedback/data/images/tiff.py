@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smp_feedback.data.images import plain_tiff
+from smp_feedback.data.images.limits import check_size
 from smp_feedback.data.images.raster import Head, Pixels, Raster, check_parts, upright, upright_size, whole
 from smp_feedback.data.images.tiff_colours import layout, shown
 from smp_feedback.errors import InvalidInput
@@ -63,6 +64,7 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     logging.getLogger("tifffile").addHandler(UNHEARD)
     with tifffile.TiffFile(path) as file:
         page = _only_page(path, file)
+        check_size(path, (page.imagelength, page.imagewidth), page.nbytes)
         yield file, page
 
 

@@ -53,6 +53,8 @@ def _of_json(path: Path, text: str) -> Iterator[Entry]:
         table = json.loads(text)
     except json.JSONDecodeError as error:
         raise InvalidValue(f"{path}, line {error.lineno}: no JSON ({error.msg}).") from error
+    except (ValueError, RecursionError) as error:  # a number of too many digits, or lists nested too deeply
+        raise InvalidValue(f"{path}: no JSON ({error}).") from error
     entries = table if isinstance(table, list) else [{"name": k, "color": v} for k, v in _pairs(table, path)]
     for k, entry in enumerate(entries, 1):
         name, colour = (_value(entry, words) for words in (("name", "label"), ("color", "colour")))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from smp_feedback.data.images.limits import opened_picture
 from smp_feedback.data.images.pictures import orientation
 from smp_feedback.data.images.plain_tiff import check_strips
 from smp_feedback.data.images.tiff import HEADS
@@ -36,7 +37,8 @@ def read_mask(path: Path) -> Stored:
 
 
 def _read_picture(path: Path, head: bytes) -> Stored:
-    with path.open("rb") as file, Image.open(file) as picture:  # of a path, Pillow would map a TIFF and not turn it
+    # of a path, Pillow would map a TIFF and not turn it
+    with path.open("rb") as file, opened_picture(file, path) as picture:
         _refuse_loss(path, picture)
         if (frames := getattr(picture, "n_frames", 1)) > 1:
             raise InvalidInput(f"{path} has {frames} pages or frames; expected one: save each as a file of its own.")
