@@ -11,6 +11,7 @@ from smp_feedback.errors import SurgeryError
 from smp_feedback.ops.maps import Mixture
 from smp_feedback.surgery.after_module import add_after
 from smp_feedback.surgery.convs import add_readers, named_stem
+from smp_feedback.surgery.declared_stages import add_to_stage, show, stages_of_base
 from smp_feedback.surgery.encoder_chain import Chain, EntersLate, chain_of
 from smp_feedback.surgery.extension import asking, extend, plain_class
 from smp_feedback.surgery.insertion_point import AfterModule, InEncoder, InsertionPoint
@@ -32,6 +33,9 @@ def enter(base: nn.Module, config: Recurrent, seen: Probe, channels: int) -> tup
     if config.insert.startswith("after:"):
         name, layout, readers = add_after(base, config.insert.removeprefix("after:"), seen.image, channels)
         return AfterModule(name=name, layout=layout), readers
+    declared = stages_of_base(base, seen.cut)
+    if declared and config.insert != "stem":
+        return _enter_declared(base, config.insert, declared, seen, channels)
     chain = chain_of(base, seen.image)
     if chain and config.insert == "stem" and (stem := _open_stem(base, chain, seen.image)):
         return _enter_stem(base, chain, stem, channels)
@@ -39,6 +43,16 @@ def enter(base: nn.Module, config: Recurrent, seen: Probe, channels: int) -> tup
     if chain is None or stage not in chain.stages:
         raise _no_such_place(base, config.insert, chain, seen.image)
     return _enter_stage(base, chain, chain.stages[stage], seen, channels)
+
+
+def _enter_declared(
+    base: nn.Module, insert: str, declared: tuple[str, ...], seen: Probe, channels: int
+) -> tuple[InsertionPoint, nn.ModuleList]:
+    stage = show(base, declared, int(insert.removeprefix("stage:")), seen.image)
+    if stage.reads_image:
+        name, layout, readers = add_after(base, stage.name, seen.image, channels)
+        return AfterModule(name=name, layout=layout), readers
+    return add_to_stage(base, stage, f"insert={insert!r}", seen.image, channels)
 
 
 def _enter_input(
