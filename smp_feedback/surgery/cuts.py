@@ -161,7 +161,7 @@ def answering_logits(base: nn.Module) -> nn.Module:
 def answering_as_its_class(base: nn.Module) -> nn.Module:
     """*base*, in place, without what :func:`answering_logits` did: a loop takes the logits out itself."""
     if isinstance(base, AnswersLogits) and base._extension is AnswersLogits:
-        base.__class__ = base._base_class
+        cast(Any, base).__class__ = base._base_class
     return base
 
 

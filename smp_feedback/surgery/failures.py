@@ -52,12 +52,12 @@ def in_words(error: BaseException) -> str:
 
 def all_refused(who: str, refused: Sequence[Exception], tried: str, channels: Sequence[int]) -> str:
     """That *who* failed in every dry run; *tried* are the sizes, in words."""
-    first, count = refused[0], " or ".join(map(str, channels))
+    first, count = refused[0], " or ".join(map(str, channels))  # the likeliest number of channels comes first
     if isinstance(first, BUGS):
         return f"{who} fails in every dry run, whatever it is shown: {in_words(first)}."
     if len({(type(error), place_of(error)) for error in refused}) == 1:
         return (
-            f"{who} fails at the same line in every dry run (images of {count} channels): {in_words(first)}. Tried "
+            f"{who} fails at the same line in every dry run (images of {channels[0]} channels): {in_words(first)}. Tried "
             f"were {tried} px; if it takes no such size, let it say its own as img_size."
         )
     return f"{who} answered no dry run at {tried} px with {count} channels. Its first words: {in_words(first)}"

@@ -91,7 +91,9 @@ def probe(base: nn.Module, in_channels: int | None = None, *, dirichlet: bool = 
                 "features), whose body gives (output, features)."
             )
         return Probe(cut, image, logits, output, found, labels, _grid(cut, base, output, size))
-    raise SurgeryError(all_refused(type(base).__name__, refused, _in_words(tried), counts)) from refused[0]
+    raise SurgeryError(all_refused(type(base).__name__, refused[: len(tried)], _in_words(tried), counts)) from refused[
+        0
+    ]
 
 
 def _check_output(base: nn.Module, output: Any, *, dirichlet: bool) -> None:
