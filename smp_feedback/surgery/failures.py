@@ -57,7 +57,7 @@ def all_refused(who: str, refused: Sequence[Exception], tried: str, channels: Se
         return f"{who} fails in every dry run, whatever it is shown: {in_words(first)}."
     if len({(type(error), place_of(error)) for error in refused}) == 1:
         return (
-            f"{who} fails at the same line in every dry run (images of {channels[0]} channels): {in_words(first)}. Tried "
-            f"were {tried} px; if it takes no such size, let it say its own as img_size."
+            f"{who} fails at the same line in every dry run (images of {channels[0]} channels): {in_words(first)}. "
+            f"Tried were {tried} px; if it takes no such size, let it say its own as img_size."
         )
     return f"{who} answered no dry run at {tried} px with {count} channels. Its first words: {in_words(first)}"
