@@ -16,7 +16,7 @@ from smp_feedback.models.base_norm import check_base_norm, with_base_norm
 from smp_feedback.models.builder import arguments_of, build_base
 from smp_feedback.models.normalisation import built_config
 from smp_feedback.registry.public import catalogue
-from smp_feedback.surgery.cuts import answering_logits
+from smp_feedback.surgery.cuts import answering_as_its_class, answering_logits
 from smp_feedback.surgery.extension import ClosedLoop
 from smp_feedback.surgery.hooks import check_unhooked, replaced_forward
 
@@ -41,12 +41,30 @@ def assemble(arch: str, given: dict[str, Any], feedback: Feedback, base_norm: st
     if config is None:
         return answering_logits(base)
     origin = {"architecture": entry.name, "arguments": {**told, "encoder_weights": None}}
-    return close(base, config, origin, in_channels=told.get("in_channels"))
+    model = close(base, config, origin, in_channels=told.get("in_channels"))
+    if "classes" in told and ("classes" in given or "classes" in signature_of(arch).parameters):
+        _check_classes(entry.name, told["classes"], model.feedback)
+    return model
+
+
+def _check_classes(name: str, asked: int, feedback: Any) -> None:
+    """The base answers as many classes as were *asked*; those that it has are in *feedback*."""
+    found = getattr(feedback, "classes", None)
+    if found is not None and found != asked:
+        raise InvalidValue(
+            f"{name}: classes={asked}, and the model that its builder made answers {found}: the builder must make its "
+            f"head of as many as it is told, or not name `classes` in its signature; until then say classes={found}."
+        )
+
+
+def signature_of(arch: str) -> inspect.Signature:
+    """Of the builder called *arch*."""
+    return inspect.signature(catalogue().architectures[arch])
 
 
 def _with_feedback_channels(arch: str, given: dict[str, Any], config: LoopConfig | None) -> dict[str, Any]:
     """*given*, and K for a builder that makes the fed-back channels itself."""
-    if "feedback_channels" not in inspect.signature(catalogue().architectures[arch]).parameters:
+    if "feedback_channels" not in signature_of(arch).parameters:
         return given
     channels = 0 if config is None else config.state_channels_fed_back
     if given.get("feedback_channels", channels) not in (0, channels):  # 0: the loop makes a read-out of its own
@@ -73,6 +91,7 @@ def close(
         SurgeryError: If it cannot be opened, or something acts when it is called that would not when it is opened.
         InvalidValue: If it is closed already.
     """
+    base = answering_as_its_class(base)
     loop, inner = catalogue().loops[config.loop], getattr(config, "base", None)
     if inner is not None and not isinstance(base, ClosedLoop):
         base = close(base, inner, origin, in_channels)

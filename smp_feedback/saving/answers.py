@@ -69,7 +69,7 @@ def _ask(model: Any) -> tuple[Tensor, list[Tensor]] | None:
     for size in [*rectangles(model), *((side, side) for side in sizes(model)[:3])]:
         try:
             image = noise(model, (1, count, *size))
-            return image, _tensors(cut_of(model).answer(base.forward(model, image)))
+            return image, _tensors(cut_of(model).answer(base.forward(model, image), (image.shape[-2], image.shape[-1])))
         except Exception:  # as many ways as there are models
             continue
     return None

@@ -11,6 +11,7 @@ from smp_feedback.errors import SurgeryError
 from smp_feedback.ops.maps import Mixture, Size, resize, size_of
 from smp_feedback.surgery.extension import Extension, calls_of, extend, full_name
 from smp_feedback.surgery.feature_layout import Layout, patch_of
+from smp_feedback.surgery.layout_runs import Ask, map_of
 from smp_feedback.surgery.step_context import collect_answer, current_step
 
 
@@ -41,7 +42,7 @@ def grid_on(layout: Layout, made: Tensor, size: Size) -> Size:
     >>> grid_on(Layout("tokens"), torch.zeros(2, 12, 5), (32, 96)), grid_on(Layout(), torch.zeros(2, 5, 3, 4), (9, 9))
     ((2, 6), (3, 4))
     """
-    return layout.grid(made.shape[1], size) if layout.is_tokens else size_of(layout.to_state(made))
+    return layout.grid(made.shape[1] - layout.prefix, size) if layout.is_tokens else size_of(layout.to_state(made))
 
 
 def as_laid_out(layout: Layout, x: Tensor) -> Tensor:
@@ -79,12 +80,19 @@ def add_after(
     with calls_of(module) as calls, torch.no_grad():
         base(image)
     given = [inputs[0] for inputs, _ in calls if inputs]
-    if len(calls) != 1 or not given or not isinstance(given[0], Tensor) or not _is_image(given[0], image):
+    if len(calls) != 1 or not given or not is_image(given[0], image):
         raise SurgeryError(
             f"insert='after:{name}': {full} is not handed the image itself, once, so what lies before it would run in "
             "every look. Possible: a module that is, such as a patch embedding; 'input'; 'stage:k'."
         )
-    layout, width = _layout(module, calls[0][1], name, size_of(image))
+
+    def ask(other: Tensor) -> Any:
+        with calls_of(module) as found:
+            base(other)
+        return found[-1][1]
+
+    with torch.no_grad():
+        layout, width = _layout(module, ask, calls[0][1], name, image)
     adds = extend(module, AddsFeedback)
     adds.layout, adds.reader, adds.begins = layout, reader, begins
     return full, layout, deaf_mixture(channels, width, image)
@@ -97,17 +105,21 @@ def deaf_mixture(channels: int, width: int, like: Tensor) -> Mixture:
     return reader
 
 
-def _is_image(given: Tensor, image: Tensor) -> bool:
+def is_image(given: Any, image: Tensor) -> bool:
+    """Whether *given* is the *image* itself."""
+    if not isinstance(given, Tensor):
+        return False
     return given.shape == image.shape and torch.equal(given.to(image.dtype), image)
 
 
-def _layout(module: nn.Module, gave: Any, name: str, size: Size) -> tuple[Layout, int]:
-    """How *module* lays out what it *gave* for an image of *size*, and of how many channels that is."""
+def _layout(module: nn.Module, ask: Ask, gave: Any, name: str, image: Tensor) -> tuple[Layout, int]:
+    """How *module* lays out what it *gave* for *image*, and of how many channels that is; *ask* shows it others."""
     if isinstance(gave, Tensor) and gave.ndim == 3:
-        return Layout("tokens", 0, patch_of(module, gave.shape[1], size)), gave.shape[2]
+        return Layout("tokens", 0, patch_of(module, gave.shape[1], size_of(image))), gave.shape[2]
     if isinstance(gave, Tensor) and gave.ndim == 4:
         widths = [part.out_channels for part in module.modules() if isinstance(part, nn.Conv2d)]
-        last = gave.shape[3] in widths[-1:] and gave.shape[1] not in widths[-1:]
-        return (Layout("last"), gave.shape[3]) if last else (Layout("map"), gave.shape[1])
+        who, known = f"insert='after:{name}': it", widths[-1] if widths else None
+        layout = map_of(who, module, ask, image, gave, known)
+        return layout, layout.to_state(gave).shape[1]
     got = tuple(gave.shape) if isinstance(gave, Tensor) else f"a {type(gave).__name__}"
     raise SurgeryError(f"insert='after:{name}': it must give a map (B, D, h, w) or tokens (B, N, D), got {got}.")

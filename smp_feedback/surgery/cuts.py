@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -16,9 +16,11 @@ from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.ops.maps import Size, size_of
 from smp_feedback.registry.catalogue import SETTLED
 from smp_feedback.registry.public import catalogue
+from smp_feedback.surgery.answers import takes_size, without_size
 from smp_feedback.surgery.extension import Extension, extend
-from smp_feedback.surgery.feature_layout import Layout, layout_of
+from smp_feedback.surgery.feature_layout import Layout
 from smp_feedback.surgery.hooks import check_unhooked
+from smp_feedback.surgery.layout_runs import layout_of
 
 Output = tuple[Tensor, Tensor | None]
 FEATURES = {"forward_features", "forward_head"}
@@ -36,7 +38,7 @@ def _none(model: Any) -> int:
     return 0
 
 
-def _itself(answer: Any) -> Any:
+def _itself(answer: Any, size: Size | None = None) -> Any:
     return answer
 
 
@@ -56,8 +58,11 @@ class Cut:
             does not read them. 0 where the loop is to make a read-out of its own.
         spread: ``(model, readout (B, K, h, w), size) -> (B, K, h', w')``: lays the fed-back channels out in space,
             where the state is no map (tokens, say). None where it is.
-        answer: Takes the logits, or (masks, labels), out of the base's own answer, where that is more; with
-            ``feedback=False`` the base that ``create`` gives answers these, too.
+        answer: ``(answer, size) -> logits`` or (masks, labels): takes them out of the base's own answer, where that is
+            more, or smaller than the image; with ``feedback=False`` the base that ``create`` gives answers these, too.
+            A function of the answer alone is not told the size.
+        stages: Names of the modules behind which ``insert="stage:1"``, ``"stage:2"``, ... adds the feedback; a base
+            may say them itself, as its ``feedback_stages``.
 
     >>> import torch, smp_feedback as smpf
     >>> class Net(nn.Module):
@@ -78,7 +83,12 @@ class Cut:
     check: Callable[[Any, Tensor], None] = _any_size
     readout: Callable[[Any], int] = _none
     spread: Callable[[Any, Tensor, Size], Tensor] | None = None
-    answer: Callable[[Any], Any] = _itself
+    answer: Callable[..., Any] = _itself
+    stages: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not takes_size(self.answer) and self.answer is not _itself:
+            object.__setattr__(self, "answer", functools.partial(without_size, self.answer))
 
     def read(self, model: Any, output: Tensor) -> Tensor:
         """What the head reads of the body's *output*: all but the channels that the base has made to be fed back."""
@@ -97,10 +107,8 @@ def cut_of(model: nn.Module, image: Tensor | None = None) -> Cut:
     """
     name = cut_name(model)
     if name is not None:
-        cut = catalogue().cuts[name]
-        if not isinstance(cut, Cut):
-            raise InvalidType(f"The cut of {name} is {cut!r:.80}: expected a smp_feedback.Cut.")
-        return cut
+        cut = _registered(name)
+        return replace(cut, answer=_itself) if isinstance(model, AnswersLogits) else cut
     if callable(getattr(model, "forward_features", None)) and callable(getattr(model, "forward_head", None)):
         return FEATURES_CUT if image is None else _cut_by_layout(layout_of(model, image))
     raise SurgeryError(
@@ -108,6 +116,14 @@ def cut_of(model: nn.Module, image: Tensor | None = None) -> Cut:
         "(B, S, h, w) and forward_head(features) -> logits, make it an smp SegmentationModel with encoder, "
         "decoder and segmentation_head, or register a smp_feedback.Cut for its class with register_cut."
     )
+
+
+def _registered(name: str) -> Cut:
+    """The cut of the class of that full *name*."""
+    cut = catalogue().cuts[name]
+    if not isinstance(cut, Cut):
+        raise InvalidType(f"The cut of {name} is {cut!r:.80}: expected a smp_feedback.Cut.")
+    return cut
 
 
 def cut_name(model: nn.Module) -> str | None:
@@ -129,16 +145,23 @@ def cut_name(model: nn.Module) -> str | None:
 class AnswersLogits(Extension):
     """A plain base that answers its logits, where its class answers more (a dict of them, say)."""
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, image: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The logits, or (masks, labels)."""
-        return cut_of(self).answer(super().forward(*args, **kwargs))
+        cut = _registered(cast(str, cut_name(self)))
+        return cut.answer(super().forward(image, *args, **kwargs), size_of(image))
 
 
 def answering_logits(base: nn.Module) -> nn.Module:
     """*base*, in place, answering its logits as a looping model does; one whose class answers them is left alone."""
-    name = cut_name(base)
-    if name is not None and cut_of(base).answer is not _itself:
+    if cut_name(base) is not None and cut_of(base).answer is not _itself:
         extend(base, AnswersLogits)
+    return base
+
+
+def answering_as_its_class(base: nn.Module) -> nn.Module:
+    """*base*, in place, without what :func:`answering_logits` did: a loop takes the logits out itself."""
+    if isinstance(base, AnswersLogits) and base._extension is AnswersLogits:
+        cast(Any, base).__class__ = base._base_class
     return base
 
 
@@ -237,7 +260,7 @@ def _upsampled(model: Any, output: Tensor, size: Size) -> Tensor:
     return F.interpolate(output, size, mode="bilinear", align_corners=False)
 
 
-def _out(answer: Any) -> Any:
+def _out(answer: Any, size: Size | None = None) -> Any:
     return answer["out"] if isinstance(answer, Mapping) else answer
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 from smp_feedback.errors import SurgeryError
-from smp_feedback.ops.maps import Size, size_of
+from smp_feedback.ops.maps import Size
 
 
 class Layout(NamedTuple):
@@ -110,44 +110,3 @@ def _covering(patch: Size, size: Size) -> Size:
 def _tiled(patch: Size, count: int, size: Size) -> bool:
     rows, columns = _covering(patch, size)
     return rows * columns == count
-
-
-def layout_of(model: Any, image: Tensor) -> Layout:
-    """How *model* lays out its features, shown an *image* (B, C, H, W).
-
-    Raises:
-        SurgeryError: If they are neither map nor tokens.
-    """
-    features = model.forward_features(image)
-    if not isinstance(features, Tensor) or features.ndim not in (3, 4):
-        got = tuple(features.shape) if isinstance(features, Tensor) else f"a {type(features).__name__}"
-        raise SurgeryError(
-            f"{type(model).__name__}: forward_features must give one tensor, a map (B, S, h, w) or tokens (B, N, S), "
-            f"got {got}."
-        )
-    if features.ndim == 4:
-        return Layout("last" if _channels_last(model, features) else "map")
-    count, size = features.shape[1], size_of(image)
-    prefix = _prefix(model, count, size)
-    return Layout("tokens", prefix, patch_of(model, count - prefix, size))
-
-
-def _channels_last(model: Any, features: Tensor) -> bool:
-    said = getattr(model, "output_fmt", None)
-    if said is not None:
-        return str(said).rpartition(".")[2] == "NHWC"
-    width = getattr(model, "num_features", None)
-    return features.shape[1] != width and features.shape[3] == width
-
-
-def _prefix(model: Any, count: int, size: Size) -> int:
-    """What the model says of itself; else the fewest that leave a grid as square as the image."""
-    said = getattr(model, "num_prefix_tokens", None)
-    if isinstance(said, int):
-        return said
-    height, width = size
-    for prefix in range(min(count, 16)):
-        rows = math.sqrt((count - prefix) * height / width)
-        if round(rows) * round(rows * width / height) == count - prefix:
-            return prefix
-    return 0

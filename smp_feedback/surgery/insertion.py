@@ -10,6 +10,7 @@ from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import SurgeryError
 from smp_feedback.surgery.after_module import add_after, deaf_mixture
 from smp_feedback.surgery.convs import add_readers, named_stem
+from smp_feedback.surgery.declared_stages import add_to_stage, show, stages_of_base
 from smp_feedback.surgery.encoder_chain import Chain, EntersLate, chain_of
 from smp_feedback.surgery.extension import asking, extend, plain_class
 from smp_feedback.surgery.insertion_point import AfterModule, InEncoder, InsertionPoint
@@ -30,15 +31,38 @@ def enter(base: nn.Module, config: Recurrent, seen: Probe, channels: int) -> tup
         SurgeryError: If *base* cannot be entered there, with the places where it can.
     """
     points, readers = list[InsertionPoint](), nn.ModuleList()
-    inside = [place for place in config.places if place != "input" and not place.startswith("after:")]
+    declared = stages_of_base(base, seen.cut)
+    own = [place for place in config.places if declared and place.startswith("stage:")]
+    inside = [place for place in config.places if place == "stem" or (place.startswith("stage:") and place not in own)]
+    if "input" in config.places:
+        points.append(_enter_input(base, config, seen, channels, readers))
     for place in config.places:
-        if place == "input":
-            points.append(_enter_input(base, config, seen, channels, readers))
-        elif place not in inside:
+        if place.startswith("after:"):
             points.append(_enter_after(base, place.removeprefix("after:"), seen, channels, readers, begins=not points))
     if inside:
         points.append(_enter_encoder(base, inside, seen, channels, readers, begins=not points))
+    for place in own:
+        points.append(_enter_declared(base, place, declared, seen, channels, readers, points))
     return points[0], readers
+
+
+def _enter_declared(
+    base: nn.Module,
+    place: str,
+    declared: tuple[str, ...],
+    seen: Probe,
+    channels: int,
+    readers: nn.ModuleList,
+    before: list[InsertionPoint],
+) -> InsertionPoint:
+    stage = show(base, declared, int(place.removeprefix("stage:")), seen.image)
+    if any(isinstance(point, AfterModule) and point.name == stage.name for point in before):
+        raise SurgeryError(f"insert={place!r} and 'after:{stage.name}' are one place, named twice: leave one out.")
+    if stage.reads_image:
+        return _enter_after(base, stage.name, seen, channels, readers, begins=not before)
+    point, reader = add_to_stage(base, stage, f"insert={place!r}", seen.image, channels, reader=len(readers))
+    readers.append(reader)
+    return point
 
 
 def _enter_input(

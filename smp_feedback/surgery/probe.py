@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from smp_feedback.errors import InvalidValue, SurgeryError
 from smp_feedback.ops.maps import Size, size_of
+from smp_feedback.surgery.answers import checked_answer
 from smp_feedback.surgery.convs import image_readers
 from smp_feedback.surgery.cuts import Cut, behind_head, cut_of
+from smp_feedback.surgery.failures import all_refused
 
 SIZES = (64, 128, 192, 224, 256, 288, 384, 512)
 
@@ -66,7 +68,7 @@ def probe(base: nn.Module, in_channels: int | None = None, *, dirichlet: bool = 
         SurgeryError: If it takes none, with its own words, or cannot be cut.
         InvalidValue: If it is a classifier, and to be cut behind its head.
     """
-    refused: Exception | None = None
+    refused: list[Exception] = []
     tried = [*rectangles(base), *((size, size) for size in sizes(base))]
     counts = [in_channels] if in_channels else in_channels_of(base)
     for count, size in itertools.product(counts, tried):
@@ -74,39 +76,39 @@ def probe(base: nn.Module, in_channels: int | None = None, *, dirichlet: bool = 
         try:
             found, answer = image_readers(base, image)
             cut = behind_head(cut_of(base, image)) if dirichlet else cut_of(base, image)
-            output, _ = cut.body(base, image)
+            output, features = cut.body(base, image)
         except SurgeryError:
             raise
         except Exception as error:  # sizes that do not fit fail in as many ways as there are models
-            refused = refused or error
+            refused.append(error)
             continue
-        if dirichlet and isinstance(output, Tensor) and output.ndim == 2:
-            raise InvalidValue(
-                f"output='dirichlet': {type(base).__name__} is a classifier, whose answer {tuple(output.shape)} has no "
-                "pixels, and the state is the evidence at each pixel. Leave output='logits'."
-            )
-        if not isinstance(output, Tensor) or output.ndim != 4:
-            got = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        _check_output(base, output, dirichlet=dirichlet)
+        logits, labels = checked_answer(type(base).__name__, cut.answer(answer, size), image)
+        if labels is not None and features is None:
             raise SurgeryError(
-                f"{type(base).__name__}: what the head reads (with output='dirichlet', what it gives) must be one "
-                f"(B, S, h, w) tensor, got {got}."
+                f"{type(base).__name__} answers (masks, labels), and its body gives no features to make labels of: a "
+                "loop would leave them out. Answer masks alone, or register a smp_feedback.Cut with labels(model, "
+                "features), whose body gives (output, features)."
             )
-        answer = cut.answer(answer)
-        logits, *labels = answer if isinstance(answer, tuple) else (answer,)
-        if not isinstance(logits, Tensor):
-            raise SurgeryError(
-                f"{type(base).__name__}: expected a tensor or (masks, labels) as answer, got {type(logits).__name__}."
-            )
-        if logits.ndim not in (2, 4):
-            raise SurgeryError(
-                f"{type(base).__name__} answers {tuple(logits.shape)}: expected logits (B, classes, H, W), or "
-                "(B, classes) of a classifier."
-            )
-        return Probe(cut, image, logits, output, found, labels[0] if labels else None, _grid(cut, base, output, size))
-    raise SurgeryError(
-        f"{type(base).__name__} answered no dry run at {_in_words(tried)} px with {counts} channels. Its first words: "
-        f"{refused!r}"
-    )
+        return Probe(cut, image, logits, output, found, labels, _grid(cut, base, output, size))
+    raise SurgeryError(all_refused(type(base).__name__, refused[: len(tried)], _in_words(tried), counts)) from refused[
+        0
+    ]
+
+
+def _check_output(base: nn.Module, output: Any, *, dirichlet: bool) -> None:
+    """What the body of *base* gave can be a state."""
+    if dirichlet and isinstance(output, Tensor) and output.ndim == 2:
+        raise InvalidValue(
+            f"output='dirichlet': {type(base).__name__} is a classifier, whose answer {tuple(output.shape)} has no "
+            "pixels, and the state is the evidence at each pixel. Leave output='logits'."
+        )
+    if not isinstance(output, Tensor) or output.ndim != 4:
+        got = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise SurgeryError(
+            f"{type(base).__name__}: what the head reads (with output='dirichlet', what it gives) must be one "
+            f"(B, S, h, w) tensor, got {got}."
+        )
 
 
 def _grid(cut: Cut, base: nn.Module, output: Tensor, size: Size) -> Size:
@@ -154,13 +156,11 @@ def in_channels_of(base: nn.Module) -> list[int]:
     images, and its ``config`` goes on saying what it was made with.
     """
     convs = [module.in_channels for module in base.modules() if isinstance(module, nn.Conv2d)]
-    if not convs:
-        raise SurgeryError(f"{type(base).__name__} has no 2-d convolution: nothing in it could read the feedback.")
     config: Any = getattr(base, "config", None)
     said = [int(config["in_channels"])] if isinstance(config, dict) and "in_channels" in config else []
     if said and said[0] in convs:
         return list(dict.fromkeys((*said, convs[0])))
-    return list(dict.fromkeys((convs[0], *(said or (3, 1, 4)))))
+    return list(dict.fromkeys((*convs[:1], *(said or (3, 1, 4)))))
 
 
 def noise(model: nn.Module, shape: tuple[int, ...]) -> Tensor:

@@ -80,7 +80,7 @@ def check_elsewhere(base: nn.Module, seen: Probe) -> None:
         try:
             cut = seen.cut
             cut.check(base, other)
-            answer = cut.answer(base(other))
+            answer = cut.answer(base(other), size_of(other))
             ours = cut.head(base, cut.read(base, cut.body(base, other)[0]), size_of(other))
         except Exception:  # as many ways as there are models
             continue

@@ -1,6 +1,6 @@
 from .architectures import check_architecture as check_architecture
-from .architectures import check_cut as check_cut
 from .corruptions import check_corruption as check_corruption
+from .cuts import check_cut as check_cut
 from .datasets import check_dataset as check_dataset
 from .dynamics import check_dynamics as check_dynamics
 from .handling import check_batches as check_batches

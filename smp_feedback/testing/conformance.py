@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,19 +26,20 @@ from smp_feedback.factory import wrap
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.surgery.extension import calls_of
 from smp_feedback.surgery.feature_capture import stages_of
-from smp_feedback.testing.promises import check_close, hearing
+from smp_feedback.testing.promises import check_close, hearing, keeping
 
 Build = Callable[..., Any]
 ROUNDING = {torch.float64: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}  # of the largest logit, after a few looks
 
 
-def check_trains(build: Build, image: Tensor) -> None:
+def check_trains(build: Build, image: Tensor, *, config: Recurrent | None = None) -> None:
     """In training mode it answers and learns where the plain model does, and refuses in the same words where not.
 
-    Wrapped and looking once, its gradients are the plain model's own.
+    Wrapped and looking once, its gradients are the plain model's own. *config* is the loop it is wrapped in, which says
+    where the feedback enters.
     """
     plain = build(feedback=False).train()
-    once = wrap(plain, Recurrent(dynamics="residual", steps=1)).train()
+    once = wrap(plain, replace(keeping(config or Recurrent()), steps=1)).train()
     model = build(feedback=True).train()
     expected, found, ours = (_learn(m, image) for m in (plain, once, model))
     if isinstance(expected, str):

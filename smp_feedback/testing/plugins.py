@@ -10,8 +10,9 @@ import torch
 from smp_feedback.factory import create
 from smp_feedback.registry.plugins import Plugin, normal_name
 from smp_feedback.registry.public import catalogue, list_plugins
-from smp_feedback.testing.architectures import check_architecture, check_cut
+from smp_feedback.testing.architectures import check_architecture
 from smp_feedback.testing.corruptions import check_corruption
+from smp_feedback.testing.cuts import check_cut
 from smp_feedback.testing.datasets import check_dataset
 from smp_feedback.testing.dynamics import check_dynamics
 from smp_feedback.testing.loops import check_loop
@@ -79,11 +80,12 @@ def _check_architectures(name: str, told: dict[str, Any]) -> None:
 def _check_cut(name: str, told: dict[str, Any], architectures: tuple[str, ...]) -> None:
     image = told.get("image", torch.rand(2, 3, 64, 64))
     if "model" in told:
-        return check_cut(told["model"], image)
+        return check_cut(told["model"], image, feedback=told.get("feedback"))
     for architecture in architectures:
         model = create(architecture, encoder_weights=None, feedback=False)
         if name in (f"{cls.__module__}.{cls.__qualname__}" for cls in type(model).__mro__):
-            return check_cut(model, image)
+            usual = catalogue().architectures.entry(architecture).feedback
+            return check_cut(model, image, feedback=told.get("feedback", usual))
     raise AssertionError(f"none of its architectures is of this class: give arguments={{{name!r}: {{'model': ...}}}}.")
 
 

@@ -19,6 +19,7 @@ from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.exporting.formats import answers
 from smp_feedback.factory import wrap
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.ops.maps import size_of
 from smp_feedback.surgery.cuts import cut_of
 
 ROUNDING = 1e-3  # what another order of summation may become after a few looks
@@ -36,15 +37,15 @@ def check_lossless(
         config: The loop's other settings, such as where the feedback enters.
     """
     plain.eval()
-    model = wrap(plain, _keeping(config or Recurrent()))
+    model = wrap(plain, keeping(config or Recurrent()))
     with torch.no_grad():
-        expected = masks_of(cut_of(plain, image).answer(plain(image)))
+        expected = masks_of(cut_of(plain, image).answer(plain(image), size_of(image)))
         for steps in (1, 3):
             check_close(masks_of(model(image, steps=steps)), expected, f"steps={steps}: outputs moved", tolerance)
     plain.load_state_dict(model.feedforward_state_dict(), strict=True)
 
 
-def _keeping(config: Recurrent) -> Recurrent:
+def keeping(config: Recurrent) -> Recurrent:
     """*config* with the dynamics that keeps answers, and answers that are the plain model's: logits."""
     if config.output == "dirichlet":
         config = replace(config, output="logits", projection=None)

@@ -15,7 +15,8 @@ import smp_feedback as smpf
 from smp_feedback.errors import InvalidType, InvalidValue, NameTaken, SurgeryError
 from smp_feedback.ops.normalise import most_groups
 from smp_feedback.surgery.cuts import FEATURES_CUT, LRASPP_CUT, SMP_CUT, TORCHVISION_CUT, Cut, cut_of
-from smp_feedback.surgery.feature_layout import Layout, grid_of, layout_of
+from smp_feedback.surgery.feature_layout import Layout, grid_of
+from smp_feedback.surgery.layout_runs import layout_of
 from smp_feedback.testing import check_agreement, check_heard, check_lossless, check_same_keys, hearing
 
 IMAGE = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))

@@ -11,7 +11,8 @@ from smp_feedback.checks import check_choice
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue, UnknownKeyword, UnknownName
 from smp_feedback.models.timm_torchvision import timm_classifier
 from smp_feedback.surgery.extension import asking, evaluating
-from smp_feedback.surgery.feature_layout import Layout, layout_of
+from smp_feedback.surgery.feature_layout import Layout
+from smp_feedback.surgery.layout_runs import layout_of
 from torch import Tensor, nn
 
 from smp_feedback_vit.patches import Patches, Size
