@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 from torchvision import tv_tensors
 
 from smp_feedback.data import Cityscapes, Corrupted, MaskFolder, Polygons, check_dataset, open_dataset
-from smp_feedback.data.augment import AUGMENTATIONS, CropFlip, as_transform, augmented
+from smp_feedback.data.augment import CropFlip, as_transform, augmented
 from smp_feedback.data.classification import LAYOUTS, Classification
-from smp_feedback.data.dataset_factory import TORCHVISION
+from smp_feedback.data.dataset_factory import AUGMENTATIONS, TORCHVISION
 from smp_feedback.data.formats.cityscapes import TRAIN_IDS
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownKeyword, UnknownName
 from smp_feedback.evaluation import evaluate

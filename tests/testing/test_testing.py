@@ -217,6 +217,22 @@ def test_every_corruption_passes(name):
     testing.check_corruption(name)
 
 
+@pytest.mark.parametrize("name", OURS["augmentations"])
+def test_every_augmentation_passes(name):
+    testing.check_augmentation(name)
+
+
+@pytest.mark.parametrize("name", OURS["metrics"])
+def test_every_metric_passes(name):
+    testing.check_metric(name)
+
+
+@pytest.mark.parametrize("name", OURS["verbs"])
+def test_every_verb_passes(name):
+    pytest.importorskip("lightning")
+    testing.check_verb(name)
+
+
 class Pictures:
     """In place of each of torchvision's datasets: twelve images of two classes."""
 
