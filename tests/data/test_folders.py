@@ -368,7 +368,7 @@ def test_crop_flip_shows_a_share_of_the_sides_in_proportion_anywhere():
 
 
 def test_what_is_no_augmentation_is_refused():
-    with pytest.raises(InvalidType, match=r"transform=3: expected a callable, None, or one of \['none', 'flip'"):
+    with pytest.raises(InvalidType, match=r"transform=3: expected a callable, None, or one of \['colour', 'crop_flip'"):
         Polygons(transform=3)
 
 
