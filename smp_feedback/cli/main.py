@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     A failure that is not ours is one line, too; `smp_feedback.cli.failures` has what is said of which.
     """
     words = [*(sys.argv[1:] if argv is None else argv)]
-    verb = next((one for one in VERBS if words and one.__name__ == words[0]), None)
+    verb: Verb | None = next((one for one in VERBS if words and one.__name__ == words[0]), None)
     if verb is compare and is_on_films(words):
         verb = compare_films.compare
     brought: Sequence[Entry] = ()

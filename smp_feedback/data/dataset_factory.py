@@ -97,6 +97,7 @@ def open_dataset(name: str, split: str = "train", **options: Any) -> Dataset[Any
 
     check_keywords(name, catalogue().datasets[name], options, open_ended=True)
     if not catalogue().datasets.entry(name).is_ours:
-        return open_of_stranger(name, split, options)
+        others: Dataset[Any] = open_of_stranger(name, split, options)
+        return others
     dataset: Dataset[Any] = catalogue().datasets.make(name, split, **options)
     return dataset

@@ -104,7 +104,7 @@ def registry_of(kind: str) -> Registry[Any]:
 
 
 def record_of(kind: str, name: str) -> Record:
-    """A part's name as its author spells it, and who brought it."""
+    """A part's name, and who brought it."""
     origin = registry_of(kind).origin(name)
     if origin == BUILT_IN:
         return {"name": name, "distribution": BUILT_IN, "version": versions()[BUILT_IN]}

@@ -51,7 +51,7 @@ def records_of(settings: Mapping[str, Any], cut: str | None = None) -> list[Reco
     []
     """
     named = dict.fromkeys([*_named(settings), *([("cut", cut)] if cut is not None else [])])
-    here = [(kind, name) for kind, name in named if registry_of(kind).is_here(name)]
+    here = [(kind, registry_of(kind).entry(name).name) for kind, name in named if registry_of(kind).is_here(name)]
     found = [{"kind": kind, **record_of(kind, name)} for kind, name in here]
     return [record for record in found if record.get("distribution") != BUILT_IN]
 

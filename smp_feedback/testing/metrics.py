@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -61,7 +63,7 @@ def check_numbers(metric: NamedMetric, counts: Counts) -> Tensor:
 
 def check_many(metric: NamedMetric, counts: Counts, value: Tensor) -> None:
     """Of counts with a further axis before the classes it is that of each."""
-    twice = Counts(*(torch.stack([part, 3 * part]) for part in counts[:4]), counts.exclusive)
+    twice = _each(counts, lambda part: torch.stack([part, 3 * part]))
     try:
         found = tried(metric, twice)
     except Exception as error:
@@ -71,7 +73,7 @@ def check_many(metric: NamedMetric, counts: Counts, value: Tensor) -> None:
 
 def check_classes(metric: NamedMetric, counts: Counts, value: Tensor) -> None:
     """With the classes in another order its values are in that order, and that of all is the same."""
-    turned = tried(metric, Counts(*(part[..., ORDER] for part in counts[:4]), counts.exclusive))
+    turned = tried(metric, _each(counts, lambda part: part[..., ORDER]))
     expected = value if metric.of_all is not None else value[..., ORDER]
     torch.testing.assert_close(turned, expected, msg="it depends on the order of the classes")
 
@@ -91,3 +93,8 @@ def check_absent(metric: NamedMetric, task: str) -> None:
     value = of_whole(metric, counts_of(table, task), None)
     assert not value.isinf(), "where a class is nowhere it is infinite"
     assert metric.name in metrics_of(table, 0.0, task, None)[0], "it is not scored beside the others"
+
+
+def _each(counts: Counts, change: Callable[[Tensor], Tensor]) -> Counts:
+    hit, target, predicted, scored = (change(part) for part in counts[:4])
+    return Counts(hit, target, predicted, scored, counts.exclusive)

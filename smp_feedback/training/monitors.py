@@ -64,8 +64,8 @@ def monitor_of(name: str, task: str, classes: Sequence[str], looks: int, *, film
         known |= {f"{VAL}{of}/look_{t + 1}": MAX for t in range(looks)}
     asked = name if name.startswith(VAL) else VAL + name
     if asked in known:
-        if (metric := _metric(asked)) in catalogue().metrics and metric not in METRICS:
-            try_out(metric_called(metric), task)
+        if (watched := _metric(asked)) in catalogue().metrics and watched not in METRICS:
+            try_out(metric_called(watched), task)
         return Monitor(asked, known[asked])
     word, _, of_class = asked.removeprefix(VAL).partition("/")
     other = catalogue().metrics.entry(word).name if word in catalogue().metrics else ""
