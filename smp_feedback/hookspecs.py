@@ -67,3 +67,23 @@ def register_datasets(register: Register) -> None:
 @hookspec
 def register_corruptions(register: Register) -> None:
     """Call ``register(name, corruption)`` for each corruption ``(image, severity, generator) -> image``."""
+
+
+@hookspec
+def register_augmentations(register: Register) -> None:
+    """Call ``register(name, make)`` for each augmentation; ``make()`` gives the transform of an image and its mask."""
+
+
+@hookspec
+def register_metrics(register: Register) -> None:
+    """Call ``register(name, metric)`` for each score that is made of counts, a ``NamedMetric``."""
+
+
+@hookspec
+def register_encoders(register: Register) -> None:
+    """Call ``register(name, encoder_class)`` for each encoder that smp's architectures may take by its name."""
+
+
+@hookspec
+def register_verbs(register: Register) -> None:
+    """Call ``register(name, verb, help="...")`` for each verb that is typed; ``verb(parser)`` gives what runs it."""

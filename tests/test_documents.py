@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import multiprocessing
 import os
 import re
@@ -78,6 +79,17 @@ def test_every_hook_has_a_page_with_its_signature_an_example_and_its_check(hook)
     assert hasattr(testing, check)
     for section in ("## Example", "## Test", "## What the errors catch"):
         assert section in page.read_text()
+
+
+@pytest.mark.parametrize("name", testing.__all__)
+def test_the_signature_of_every_check_is_in_the_overview(name):
+    signature = inspect.signature(getattr(testing, name))
+    bare = [one.replace(annotation=one.empty) for one in signature.parameters.values()]
+    said = f"{name}{signature.replace(parameters=bare, return_annotation=signature.empty)}"
+    overview = (ROOT / "docs" / "plugins.md").read_text()
+    (block,) = re.findall(r"### Signatures of the checks\n.*?```\n(.*?)```", overview, re.DOTALL)
+    assert said in block.splitlines(), f"docs/plugins.md: expected the line {said}"
+    assert len(block.splitlines()) == len(testing.__all__)
 
 
 def test_every_command_in_the_documents_exists():

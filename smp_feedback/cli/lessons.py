@@ -14,6 +14,7 @@ from smp_feedback.checks import check_whole
 from smp_feedback.cli.tables import say, tell
 from smp_feedback.data.items import checked_int
 from smp_feedback.models.normalisation import given_config
+from smp_feedback.saving.run_parts import say_changed
 from smp_feedback.training.by_hand import check_by_hand
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.looks_report import looks_report
@@ -55,6 +56,7 @@ def train(
     config = settings_text(parser, args)
     if args.resume is not None:
         check_same(config, Path(args.resume), learnt)
+        say_changed(Path(args.resume))
     if args.early_stopping is not None:
         check_whole("early_stopping", args.early_stopping)
     made = seeded(parser, args)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from smp_feedback.registry.entry import Entry
     from smp_feedback.registry.plugins import Plugin
 
-LISTED = ("architectures", "encoders", *(kind for kind in KINDS.values() if kind != "architectures"))
+LISTED = ("architectures", "encoders", *(kind for kind in KINDS.values() if kind not in ("architectures", "encoders")))
 
 
 def listed(kind: str, pattern: str = "*") -> Sequence[dict[str, Any]]:
@@ -129,7 +129,9 @@ def _encoders(pattern: str) -> Sequence[dict[str, Any]]:
         True: f"timm {version('timm')}",
         False: f"segmentation_models_pytorch {version('segmentation_models_pytorch')}",
     }
-    return [{"name": n, "aliases": [], "brought_by": who[n.startswith("tu-")]} for n in list_encoders(pattern)]
+    brought = {entry.name: entry for entry in _opened().encoders.entries()}
+    rows = [{"name": n, "aliases": [], "brought_by": who[n.startswith("tu-")]} for n in list_encoders(pattern)]
+    return [_row(brought[row["name"]]) if row["name"] in brought else row for row in rows]
 
 
 def _table_of(rows: Iterable[Mapping[str, Any]], kind: str) -> Table:

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from argparse import ArgumentError
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from smp_feedback.cli import compare_films
@@ -19,13 +19,14 @@ from smp_feedback.cli.failures import DEBUG, in_fewer_words, status, told
 from smp_feedback.cli.listing import list, plugins, warnings_on_a_line
 from smp_feedback.cli.pages import SHORT, page_of, stages_of, verbs_with
 from smp_feedback.cli.saved_models import export, info, plot
+from smp_feedback.cli.verbs import Run, Verb, brought_verb, brought_verbs, known_verbs, says
 from smp_feedback.errors import UnknownName, did_you_mean, require, suggestion
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-Run = Callable[[Any], "int | None"]  # the process's exit status; None is 0
-Verb = Callable[["ArgumentParser"], Run]
+    from smp_feedback.registry.entry import Entry
+
 HELP, HELP_ALL = ("-h", "--help"), "--help_all"
 
 
@@ -96,6 +97,7 @@ def clicks(parser: ArgumentParser) -> Run:
 TRAINING = (fit, validate, test, predict)
 OF_DATA = (compare, compare_films.compare, check, *TRAINING, score, restore, clicks)  # what is told of data
 VERBS = (compare, check, *TRAINING, score, restore, clicks, plot, export, info, list, plugins)
+NAMED = {verb.__name__: verb for verb in VERBS}
 
 
 def _training(parser: ArgumentParser, verb: str) -> Run:
@@ -110,15 +112,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     A failure that is not ours is one line, too; `smp_feedback.cli.failures` has what is said of which.
     """
     words = [*(sys.argv[1:] if argv is None else argv)]
-    verb = next((one for one in VERBS if words and one.__name__ == words[0]), None)
+    verb: Verb | None = next((one for one in VERBS if words and one.__name__ == words[0]), None)
     if verb is compare and is_on_films(words):
         verb = compare_films.compare
+    brought: Sequence[Entry] = ()
     try:
         if (at_once := _said_at_once(words)) is not None:
             print(at_once)
             return 0
-        _check_verb(words)
-        ended = _run(verb, words)
+        if verb is None:  # no word, or one that a package may have brought
+            brought, left_out = brought_verbs()
+            _check_verb(words, known_verbs(brought), left_out)
+            verb = _brought(words, brought)
+        else:
+            _check_verb(words, ())
+        ended = _told_who_brought(verb, words, brought)
     except KeyboardInterrupt:
         return _interrupted()
     except SystemExit as stopped:
@@ -150,24 +158,37 @@ def _said_at_once(words: Sequence[str]) -> str | None:
     return None if page is None else page.text()
 
 
-def _check_verb(words: Sequence[str]) -> None:
-    """The first word is a verb, and the second one of its own where it has some.
+def _check_verb(words: Sequence[str], verbs: Sequence[str], left_out: str = "") -> None:
+    """The first word is one of *verbs*, and the second one of its own where it has some.
 
     Raises:
-        UnknownName: If it is not, with the one that was meant.
+        UnknownName: If it is not, with the one that was meant, and which plugins are *left_out*.
     """
     said = [word for word in words[:2] if not word.startswith("-")]
-    for word, kind, known in zip(said, ("verb", f"verb of {words[0]}" if words else ""), _verbs(words), strict=False):
+    kinds = ("verb", f"verb of {words[0]}" if words else "")
+    for word, kind, known in zip(said, kinds, (verbs, stages_of(words[0]) if words else ()), strict=False):
         if known and word not in known:
-            raise UnknownName(kind, word, known)
+            raise UnknownName(kind, word, known, left_out)
 
 
-def _verbs(words: Sequence[str]) -> Iterator[Sequence[str]]:
-    yield [verb.__name__ for verb in VERBS]
-    yield stages_of(words[0])
+def _brought(words: Sequence[str], brought: Sequence[Entry]) -> Verb | None:
+    """The verb of a package that is asked for; None if none is, as on the page of all."""
+    name = next((entry.name for entry in brought if words and entry.name == words[0]), None)
+    return None if name is None else brought_verb(name)
 
 
-def _run(verb: Verb | None, words: Sequence[str]) -> int | None:
+def _told_who_brought(verb: Verb | None, words: Sequence[str], brought: Sequence[Entry]) -> int | None:
+    """Run *verb*; a part that the run in *words* had and that is gone is said with who brought it."""
+    try:
+        return _run(verb, words, brought)
+    except UnknownName as error:
+        from smp_feedback.cli.subcommands import runs_in
+        from smp_feedback.saving.run_parts import explained
+
+        raise explained(error, runs_in(words)) from error
+
+
+def _run(verb: Verb | None, words: Sequence[str], brought: Sequence[Entry] = ()) -> int | None:
     require("jsonargparse", extra="cli")
     require("rich", extra="cli")
     from smp_feedback.cli.renamed import current
@@ -176,7 +197,7 @@ def _run(verb: Verb | None, words: Sequence[str]) -> int | None:
 
     for path in files_in(words):  # before anybody writes out what a bomb unfolds to
         check_unfolds(path)
-    parser, run = _parser(verb)
+    parser, run = _parser(verb, brought=brought)
     asked = expanded(["--help" if word == HELP_ALL else word for word in words])
     args = parser.parse_args(_with_settings(verb, current(asked) if verb in OF_DATA else asked))
     settle(args)
@@ -213,7 +234,7 @@ def whole_parser() -> ArgumentParser:
     return _parser(*VERBS)[0]
 
 
-def _parser(*chosen: Verb | None) -> tuple[ArgumentParser, Run | None]:
+def _parser(*chosen: Verb | None, brought: Sequence[Entry] = ()) -> tuple[ArgumentParser, Run | None]:
     """The parser of all verbs, and what runs the last that is *chosen*; those of the others may take long to import."""
     from smp_feedback.cli.help import first_line, new_parser, usage
 
@@ -221,18 +242,17 @@ def _parser(*chosen: Verb | None) -> tuple[ArgumentParser, Run | None]:
     parser.usage = "smp-feedback VERB ..."
     parser.add_argument("--version", action="store_true", help="which this is, and what it stands on")
     parser.add_argument("--print_shtab", metavar="SHELL", help="what completes these words in bash, zsh or tcsh")
-    says = "smp-feedback VERB --help says what a verb needs, --help_all all that it can be told."
-    verbs = parser.add_subcommands(dest="verb", required=False, metavar="VERB", title="verbs", description=says)
+    more = "smp-feedback VERB --help says what a verb needs, --help_all all that it can be told."
+    verbs = parser.add_subcommands(dest="verb", required=False, metavar="VERB", title="verbs", description=more)
     wanted = {verb.__name__: verb for verb in chosen if verb is not None}
     run: Run | None = None
-    for verb in VERBS:
-        own = new_parser(verb.__doc__)
-        verbs.add_subcommand(
-            verb.__name__, own, help=SHORT.get(verb.__name__, first_line(verb))
-        )  # first: it may get some of its own
-        if verb.__name__ in wanted:
-            run = wanted[verb.__name__](own)
-            own.usage = usage(own, verb.__name__)
+    for name, line in (SHORT | {entry.name: says(entry) for entry in brought}).items():
+        known = wanted.get(name) or NAMED.get(name)
+        own = new_parser(line if known is None else known.__doc__)
+        verbs.add_subcommand(name, own, help=line)  # first: it may get some of its own
+        if name in wanted:
+            run = wanted[name](own)
+            own.usage = usage(own, name)
     return parser, run
 
 

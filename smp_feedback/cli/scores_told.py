@@ -13,7 +13,8 @@ from rich.table import Table
 from smp_feedback.cli.tables import per_cent, score_table
 from smp_feedback.data.items import item_name
 from smp_feedback.evaluation.by_image import Images, mean_distances
-from smp_feedback.evaluation.metrics import DISTANCES, METRICS, Metrics, metrics_for, metrics_of
+from smp_feedback.evaluation.metrics import Metrics, metrics_of
+from smp_feedback.evaluation.named_metrics import DISTANCES, metric_called, metrics_for
 from smp_feedback.evaluation.results import plain
 from smp_feedback.evaluation.score_files import write_scores
 from smp_feedback.saving.files import replace_file
@@ -64,14 +65,14 @@ def metric_table(metrics: Metrics, intervals: Intervals, classes: Sequence[str],
     [['sky', 'car', 'mean', '95 % from', 'to'], ['50.0', '-', '50.0', '40.0', '60.0']]
     """
     whole, each = metrics
-    shown = [METRICS[name] for name in whole if name not in IN_CAPTION]
+    shown = [metric_called(name) for name in whole if name not in IN_CAPTION]
     table = Table("class", title="per cent" if looks == 1 else f"after look {looks}, per cent")
     beside = IN_CAPTION if "miou" in whole else IN_CAPTION[:1]  # of labels both are the same
     table.caption = "; ".join(_beside(name, whole[name], intervals) for name in beside if name in whole)
     for metric in shown:
         table.add_column(f"{metric.title}, px" if metric.distance else metric.title, justify="right")
     for k, name in enumerate(classes):
-        cells = [_cell(metric.name, each[metric.name][k]) for metric in shown]
+        cells = [_cell(metric.name, each[metric.name][k] if metric.name in each else None) for metric in shown]
         table.add_row(name, *cells, end_section=k == len(classes) - 1)
     table.add_row("mean", *(_cell(metric.name, whole[metric.name]) for metric in shown))
     if intervals:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -112,6 +113,16 @@ def with_settings_of_a_run(argv: Sequence[str]) -> list[str]:
     verb, own = words[0], 2 if of_loop else 1
     told = _kept(words, flag, _settings_in(Path(words[words.index(flag) + 1]), verb, flag))
     return [*words[:own], "--config", json.dumps(told), *words[own:]]
+
+
+def runs_in(argv: Sequence[str]) -> list[Path]:
+    """The folders of runs that *argv* names.
+
+    >>> runs_in(["test", "--run=runs/a", "--data.size=64"])
+    [PosixPath('runs/a')]
+    """
+    words = split_words(argv, NAMING)
+    return [Path(value) for word, value in itertools.pairwise(words) if word in NAMING]
 
 
 def split_words(argv: Sequence[str], flags: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from smp_feedback.data.inspection.summary import data_summary
 from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue
 from smp_feedback.ops.reading import SEGMENTATION
+from smp_feedback.saving.run_parts import say_changed
 from smp_feedback.training.build import build_module
 from smp_feedback.training.checkpoints import check_room
 from smp_feedback.training.clips_told import clips_told, frames_of
@@ -165,6 +166,7 @@ def trained(
 ) -> tuple[FeedbackModule, PairsModule, Facts, dict[str, Any]]:
     """The module with the weights in *path*, the data of *verb*, their facts, and the settings of the trainer."""
     made, kept = seeded(parser, args), kept_data(path.parent)
+    say_changed(path.parent)
     begun_already(made)
     data, facts = open_pairs(verb, made.seed, **made.data.as_dict())
     if kept is not None:  # it knows how it was trained, and nothing need be downloaded

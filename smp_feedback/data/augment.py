@@ -16,7 +16,8 @@ from smp_feedback.data.files import by
 from smp_feedback.data.images.reader import as_unit
 from smp_feedback.data.items import checked_int, in_unit
 from smp_feedback.data.keyword_transforms import ByKeyword, takes_keywords
-from smp_feedback.errors import InvalidType, InvalidValue, UnknownName
+from smp_feedback.errors import InvalidType, InvalidValue
+from smp_feedback.registry.public import catalogue
 
 Transform = Callable[..., Any]  # (Image, Mask) -> (Image, Mask), or Image -> Image
 Augmentation = str | Transform | None
@@ -77,15 +78,23 @@ class Crop(v2.Transform):  # type: ignore[misc]
         return F.crop(inpt, *params["window"])
 
 
-AUGMENTATIONS: dict[str, Callable[[], Transform | None]] = {
-    "none": lambda: None,
-    "flip": v2.RandomHorizontalFlip,
-    "flips": lambda: v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]),
-    "crop_flip": CropFlip,
-    "colour": lambda: v2.Compose([v2.RandomHorizontalFlip(), v2.ColorJitter(0.25, 0.25, 0.25)]),
-}
-"""``flip``: left and right; ``flips``: also up and down (cells, not streets); ``crop_flip``: see `CropFlip`;
-``colour``: flip, and brightness, contrast and saturation by up to a quarter."""
+def no_augmentation() -> None:
+    """As it is."""
+
+
+def flip() -> Transform:
+    """Left and right."""
+    return cast(Transform, v2.RandomHorizontalFlip())
+
+
+def flips() -> Transform:
+    """Left and right, and up and down: cells, not streets."""
+    return cast(Transform, v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]))
+
+
+def colour() -> Transform:
+    """Left and right, and brightness, contrast and saturation by up to a quarter."""
+    return cast(Transform, v2.Compose([v2.RandomHorizontalFlip(), v2.ColorJitter(0.25, 0.25, 0.25)]))
 
 
 def as_transform(augmentation: Augmentation) -> Transform | None:
@@ -93,17 +102,20 @@ def as_transform(augmentation: Augmentation) -> Transform | None:
 
     Raises:
         UnknownName: If no augmentation is called so.
-        InvalidType: If it is neither a name nor callable.
+        InvalidType: If it is neither a name nor callable, or what is called so makes none.
 
     >>> as_transform("flip"), as_transform("none")
     (RandomHorizontalFlip(p=0.5), None)
     """
     if isinstance(augmentation, str):
-        if augmentation not in AUGMENTATIONS:
-            raise UnknownName("augmentation", augmentation, AUGMENTATIONS)
-        return AUGMENTATIONS[augmentation]()
+        made, entry = catalogue().augmentations.make(augmentation), catalogue().augmentations.entry(augmentation)
+        if made is not None and (isinstance(made, str) or not callable(made)):
+            who = f"augmentation {entry.name!r} of {entry.origin}"
+            raise InvalidType(f"{who} made {made!r:.60}: expected a callable (image, mask) -> (image, mask), or None.")
+        return as_transform(made)
     if augmentation is not None and not callable(augmentation):
-        raise InvalidType(f"transform={augmentation!r}: expected a callable, None, or one of {list(AUGMENTATIONS)}.")
+        known = list(catalogue().augmentations)
+        raise InvalidType(f"transform={augmentation!r}: expected a callable, None, or one of {known}.")
     if augmentation is None or isinstance(augmentation, ByKeyword):
         return augmentation
     return ByKeyword(augmentation) if takes_keywords(augmentation) else augmentation

@@ -49,7 +49,7 @@ class Classification(Dataset[Sample]):
         size: Side, or (H, W), to which images are resized (bilinear, antialiased); None leaves them as they are.
         seed: Which images a *count* selects, in training.
         count: Use only so many images, see `seeding.choose`; None is all.
-        transform: Augmentation of the resized image: a name of `augment.AUGMENTATIONS`, or a callable.
+        transform: Augmentation of the resized image: a name of ``list_augmentations()``, or a callable.
         download: Whether torchvision may fetch what is not under *root*.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Datasets and corruptions by name; nothing heavy is imported before one is opened."""
+"""Datasets, corruptions and augmentations by name; nothing heavy is imported before one is opened."""
 
 from __future__ import annotations
 
@@ -50,6 +50,23 @@ def register_corruptions(register: Register) -> None:
         register(name, f"{DATA}.corruption.weather:{name}")
 
 
+AUGMENTATIONS = {
+    "none": "no_augmentation",
+    "flip": "flip",
+    "flips": "flips",
+    "crop_flip": "CropFlip",
+    "colour": "colour",
+}
+"""Each by its name, and what makes it."""
+
+
+@hookimpl
+def register_augmentations(register: Register) -> None:
+    """Mirrored, a part at the whole's size, and other light."""
+    for name, make in AUGMENTATIONS.items():
+        register(name, f"{DATA}.augment:{make}")
+
+
 def open_dataset(name: str, split: str = "train", **options: Any) -> Dataset[Any]:
     """The dataset registered as *name*.
 
@@ -74,9 +91,13 @@ def open_dataset(name: str, split: str = "train", **options: Any) -> Dataset[Any
     Traceback (most recent call last):
     smp_feedback.errors.UnknownKeyword: polygons takes no 'sizes'. Did you mean 'size'?
     """
+    from smp_feedback.data.strangers import open_of_stranger
     from smp_feedback.models.keywords import check_keywords
     from smp_feedback.registry.public import catalogue
 
     check_keywords(name, catalogue().datasets[name], options, open_ended=True)
+    if not catalogue().datasets.entry(name).is_ours:
+        others: Dataset[Any] = open_of_stranger(name, split, options)
+        return others
     dataset: Dataset[Any] = catalogue().datasets.make(name, split, **options)
     return dataset

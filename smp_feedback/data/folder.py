@@ -47,7 +47,7 @@ class MaskFolder(Dataset[Sample]):
             resized; None leaves them as they are.
         classes: Names of labels 0, 1, ...
         ignore_index: A label that counts for nothing (CamVid's void is 11); None if there is none.
-        transform: Augmentation of the resized pair: a name of `augment.AUGMENTATIONS`, or a callable such as
+        transform: Augmentation of the resized pair: a name of ``list_augmentations()``, or a callable such as
             ``v2.RandomHorizontalFlip()``, which is called with a ``tv_tensors.Image``, float32 in [0, 1], and a
             ``tv_tensors.Mask`` and returns both. One that leaves gaps should fill them with *ignore_index*.
         images: The folder of images, below *root*; ``{split}`` stands for the split. Subfolders are read where the

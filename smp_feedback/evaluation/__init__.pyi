@@ -4,7 +4,9 @@ from .clicks import evaluate_clicks as evaluate_clicks
 from .films.cuts import learn_cut as learn_cut
 from .films.evaluating import evaluate_films as evaluate_films
 from .films.scores import FilmScores as FilmScores
-from .metrics import METRICS as METRICS
+from .named_metrics import METRICS as METRICS
+from .named_metrics import Counts as Counts
+from .named_metrics import NamedMetric as NamedMetric
 from .one_pass import evaluate as evaluate
 from .one_pass import evaluate_all as evaluate_all
 from .one_pass import miou as miou

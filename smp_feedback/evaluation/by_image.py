@@ -12,7 +12,8 @@ from torch import Tensor
 
 from smp_feedback.evaluation.confusion import Cells, count
 from smp_feedback.evaluation.distances import distances_of
-from smp_feedback.evaluation.metrics import DISTANCES, SOLVED, Counts, NamedMetric, of_classes, of_whole
+from smp_feedback.evaluation.metrics import of_classes, of_whole
+from smp_feedback.evaluation.named_metrics import DISTANCES, SOLVED, Counts, NamedMetric
 from smp_feedback.ops.reading import MULTILABEL
 
 PARTS = 4

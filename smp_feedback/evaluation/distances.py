@@ -10,7 +10,7 @@ from torch import Tensor
 
 from smp_feedback.errors import InvalidValue, require
 from smp_feedback.evaluation.confusion import Cells
-from smp_feedback.evaluation.metrics import DISTANCES
+from smp_feedback.evaluation.named_metrics import DISTANCES
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL
 
 

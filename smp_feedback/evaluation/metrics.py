@@ -8,103 +8,20 @@ neither has no value and is in no mean; neither is one that is ignored.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from smp_feedback.ops.reading import MULTILABEL, SEGMENTATION, TASKS
-
-MAX, MIN = "max", "min"
-MAPS = (SEGMENTATION, MULTILABEL)
-
-
-class Counts(NamedTuple):
-    """Pixels by class, each part (..., classes); of ``classification``, images.
-
-    Attributes:
-        hit: Said and so.
-        target: So.
-        predicted: Said.
-        scored: Asked: of ``multilabel`` one question a class, else one for all classes together.
-        exclusive: Whether a pixel is of one class alone.
-    """
-
-    hit: Tensor
-    target: Tensor
-    predicted: Tensor
-    scored: Tensor
-    exclusive: bool
-
-    @property
-    def right(self) -> Tensor:
-        """Rightly answered (..., classes): a class's own pixels, or, of several labels, its yes and no."""
-        return self.hit if self.exclusive else self.scored - self.target - self.predicted + 2 * self.hit
-
-    @property
-    def asked(self) -> Tensor:
-        """Of how many :attr:`right` is the part."""
-        return self.target if self.exclusive else self.scored
-
-    def overall(self) -> Tensor:
-        """The share of all answers that are right (...,)."""
-        whole = self.scored[..., 0] if self.exclusive else self.scored.sum(-1)
-        return self.right.sum(-1) / whole
-
-
-@dataclass(frozen=True)
-class NamedMetric:
-    """One of `METRICS`.
-
-    Attributes:
-        name: Of the whole, as in ``val_miou``.
-        of_class: Of one class, as in ``val_iou/sky``; None where a class has none.
-        title: In tables.
-        best: ``max`` or ``min``: what is better.
-        shares: Parts of a class and their wholes, each (..., classes); None where pixels alone do not tell.
-        tasks: Those that it is for.
-        overall: Taken over all pixels alike; else it is the mean of the classes.
-        distance: Whether it is a distance in pixels, which MONAI measures (extra ``distances``).
-    """
-
-    name: str
-    of_class: str | None
-    title: str
-    best: str = MAX
-    shares: Callable[[Counts], tuple[Tensor, Tensor]] | None = None
-    tasks: tuple[str, ...] = TASKS
-    overall: bool = False
-    distance: bool = False
-
-
-SOLVED = "solved"
-METRICS: Mapping[str, NamedMetric] = {
-    metric.name: metric
-    for metric in (
-        NamedMetric("miou", "iou", "IoU", shares=lambda n: (n.hit, n.target + n.predicted - n.hit), tasks=MAPS),
-        NamedMetric("dice", "dice", "Dice (F1)", shares=lambda n: (2 * n.hit, n.target + n.predicted)),
-        NamedMetric("precision", "precision", "precision", shares=lambda n: (n.hit, n.predicted)),
-        NamedMetric("recall", "recall", "recall", shares=lambda n: (n.hit, n.target)),
-        NamedMetric("accuracy", "accuracy", "accuracy", shares=lambda n: (n.right, n.asked), overall=True),
-        NamedMetric(SOLVED, None, "solved", overall=True),
-        NamedMetric("hd95", "hd95", "Hausdorff 95", MIN, tasks=MAPS, distance=True),
-        NamedMetric("asd", "asd", "surface distance", MIN, tasks=MAPS, distance=True),
-    )
-}
-"""Mean intersection over union; Dice, which is F1; precision; recall, of a class its accuracy; accuracy over all
-pixels; images without an error; 95th percentile of the Hausdorff distance, and average surface distance, in pixels."""
-DISTANCES = tuple(name for name, metric in METRICS.items() if metric.distance)
-
-
-def metrics_for(task: str, *, distances: bool = False) -> list[NamedMetric]:
-    """Those of *task*, with the distances where they are measured.
-
-    >>> [metric.name for metric in metrics_for("classification")]
-    ['dice', 'precision', 'recall', 'accuracy', 'solved']
-    """
-    return [one for one in METRICS.values() if task in one.tasks and (distances or not one.distance)]
+from smp_feedback.evaluation.named_metrics import (
+    DISTANCES,
+    SOLVED,
+    Counts,
+    NamedMetric,
+    all_of,
+    metrics_for,
+    parts_of,
+)
+from smp_feedback.ops.reading import MULTILABEL
 
 
 def counts_of(table: Tensor, task: str) -> Counts:
@@ -133,7 +50,7 @@ def of_classes(metric: NamedMetric, counts: Counts, ignore_index: int | None) ->
     tensor([1.0000, 0.6667,    nan], dtype=torch.float64)
     """
     assert metric.shares is not None
-    part, whole = metric.shares(counts)
+    part, whole = parts_of(metric, counts)
     share = part / whole.clamp_min(1)
     there = counts.target + counts.predicted > 0
     if not counts.exclusive:  # a no is an answer, too
@@ -145,6 +62,8 @@ def of_classes(metric: NamedMetric, counts: Counts, ignore_index: int | None) ->
 
 def of_whole(metric: NamedMetric, counts: Counts, ignore_index: int | None) -> Tensor:
     """The metric of all classes together (...,); NaN where there is nothing to score."""
+    if metric.of_all is not None:
+        return all_of(metric, counts)
     return counts.overall() if metric.overall else of_classes(metric, counts, ignore_index).nanmean(-1)
 
 
@@ -169,14 +88,22 @@ def metrics_of(
     (0.873, [1.0, 0.8])
     """
     counts, whole, each = counts_of(table, task), {SOLVED: solved}, {}
-    for metric in metrics_for(task, distances=distances is not None):
+    metrics = metrics_for(task, distances=distances is not None)
+    for metric in metrics:
         if metric.name == SOLVED:
+            continue
+        if metric.of_class is None:
+            whole[metric.name] = float(of_whole(metric, counts, ignore_index))
             continue
         if metric.distance:
             assert distances is not None
             values = distances[:, DISTANCES.index(metric.name)]
         else:
             values = of_classes(metric, counts, ignore_index)
-        whole[metric.name] = float(counts.overall() if metric.overall else values.nanmean())
+        whole[metric.name] = float(of_whole(metric, counts, None) if _is_of_all(metric) else values.nanmean())
         each[metric.name] = tuple(None if math.isnan(value) else value for value in values.tolist())
-    return {name: whole[name] for name in METRICS if name in whole}, each
+    return {metric.name: whole[metric.name] for metric in metrics}, each
+
+
+def _is_of_all(metric: NamedMetric) -> bool:
+    return metric.overall or metric.of_all is not None

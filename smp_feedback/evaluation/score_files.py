@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from smp_feedback.evaluation.by_image import Images
-from smp_feedback.evaluation.metrics import METRICS, SOLVED, Metrics, metrics_for
+from smp_feedback.evaluation.metrics import Metrics
+from smp_feedback.evaluation.named_metrics import metric_called, metrics_for
 from smp_feedback.ops.reading import MULTILABEL
 from smp_feedback.saving.files import replace_file
 
@@ -55,7 +56,7 @@ def class_rows(classes: Sequence[str], metrics: Metrics) -> list[list[Any]]:
     [['class', 'iou', 'solved'], ['sky', 0.5, None], ['car', None, None], ['all', 0.5, 0.0]]
     """
     whole, each = metrics
-    heads = [METRICS[name].of_class or name for name in whole]
+    heads = [metric_called(name).of_class or name for name in whole]
     none: Sequence[float | None] = [None] * len(classes)
     rows = [[one, *(each.get(name, none)[k] for name in whole)] for k, one in enumerate(classes)]
     return [["class", *heads], *rows, ["all", *whole.values()]]
@@ -81,7 +82,7 @@ def image_rows(classes: Sequence[str], images: Images, names: Iterable[str]) -> 
         heads.append(metric.name)
         columns.append(images.of_images(metric).tolist())
     for metric in metrics:
-        if metric.name != SOLVED:
+        if metric.of_class is not None:
             heads += [f"{metric.of_class}/{one}" for one in classes]
             columns += images.of_classes(metric).T.tolist()
     return [heads, *map(list, zip(*columns, strict=True))]

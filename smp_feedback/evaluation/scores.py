@@ -14,7 +14,8 @@ from smp_feedback.config.stopping import UntilSettled
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.by_image import Images, mean_distances
 from smp_feedback.evaluation.confusion import Reliability, Tally
-from smp_feedback.evaluation.metrics import METRICS, metrics_of
+from smp_feedback.evaluation.metrics import metrics_of
+from smp_feedback.evaluation.named_metrics import metric_called
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL
 
 
@@ -117,7 +118,7 @@ def score_of(
     nll, of_right, of_wrong = tally.means()
     distances = None if images is None or images.distances is None else mean_distances(images.distances)
     whole, each = metrics_of(table, tally.solved(), task, tally.ignore_index, distances)
-    drawn = {} if images is None or not draws else images.intervals([METRICS[name] for name in whole], draws)
+    drawn = {} if images is None or not draws else images.intervals([metric_called(name) for name in whole], draws)
     return LookScore(
         looks=most,
         score=score,

@@ -13,6 +13,7 @@ from torch.utils.data import Subset
 from smp_feedback.config.base import LoopConfig
 from smp_feedback.data import open_dataset
 from smp_feedback.data.folders.sharing import check_shared
+from smp_feedback.data.strangers import as_handed, check_of_stranger
 from smp_feedback.experiments.base_settings import ExperimentSettings
 from smp_feedback.factory import create
 from smp_feedback.training.build import shape_told
@@ -28,8 +29,11 @@ def opened(settings: ExperimentSettings, split: str, seed: int = 0, count: int |
     """One split of the settings' data, clean; of another *size* than theirs where one is given."""
     augment = settings.augment if split == "train" else "none"
     size = settings.size if size is None else size
-    options = {"root": settings.root, "size": size, "seed": seed, "count": count, "transform": augment}
-    return open_dataset(settings.data, split, **options, **settings.data_options)
+    transform = as_handed(settings.data, augment)
+    options = {"root": settings.root, "size": size, "seed": seed, "count": count, "transform": transform}
+    dataset = open_dataset(settings.data, split, **options, **settings.data_options)
+    check_of_stranger(settings.data, dataset, transform)
+    return dataset
 
 
 def facts(settings: ExperimentSettings) -> Facts:

@@ -17,6 +17,7 @@ from torch import nn
 from smp_feedback.checks import check_weights
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownKeyword, UnknownName
 from smp_feedback.hookspecs import Register, hookimpl
+from smp_feedback.models.brought_encoders import has_weights, lend, smps_own
 from smp_feedback.models.keywords import check_keywords, is_smp, is_smps_own, takes_encoder_keywords, unknown_keyword
 from smp_feedback.registry.public import catalogue
 
@@ -45,6 +46,10 @@ def arguments_of(arch: str, given: Mapping[str, Any]) -> dict[str, Any]:
         raise UnknownKeyword(f"{entry.name} takes no 'encoder_name': its own name says all.")
     if is_smp(builder):
         told["encoder_name"] = checked_encoder(told["encoder_name"])
+    elif isinstance(name := told.get("encoder_name"), str) and catalogue().encoders.is_here(name):
+        lend(name)  # who builds on smp's encoders finds it there
+    if "encoder_weights" not in given and not has_weights(told.get("encoder_name")):
+        told = {key: None if key == "encoder_weights" else value for key, value in told.items()}
     further = {k: v for k, v in told.items() if k not in STANDARD or not (k in parameters or takes_all)}
     open_ended = takes_encoder_keywords(builder, str(told.get("encoder_name")))
     check_keywords(entry.name, builder, further, open_ended=open_ended)
@@ -86,16 +91,19 @@ def checked_encoder(name: str) -> str:
     """
     if not isinstance(name, str):
         raise InvalidType(f"encoder {name!r}: expected a name (str), got {type(name).__name__}.")
-    lower = {known.lower(): known for known in smp.encoders.encoders}
+    lower = {known.lower(): known for known in smps_own()}
     if name.lower() in lower:
-        return cast(str, lower[name.lower()])
+        return lower[name.lower()]
     source, _, model = name.lower().partition("-")
     if source == "timm" and smp.encoders.is_equivalent_to_timm_universal(name.lower()):  # deprecated; smp maps them
         model = f"tf_{model}" if "mobilenetv3" in model else model
         source = "tu"
     if source == "tu" and timm.is_model(model):
         return name.lower()
-    raise UnknownName("encoder", name, list_encoders(), _encoder_hint(name))
+    if name in catalogue().encoders:
+        return lend(name)
+    hint = " ".join(filter(None, (_encoder_hint(name), catalogue().left_out())))
+    raise UnknownName("encoder", name, list_encoders(), hint)
 
 
 @contextmanager
@@ -117,13 +125,16 @@ def _encoder_hint(name: str) -> str:
 
 
 def list_encoders(pattern: str = "*") -> list[str]:
-    """smp's encoders, then timm's with their prefix ``tu-``, that match *pattern* with or without it.
+    """smp's encoders and those that were registered here, then timm's with their prefix ``tu-``.
+
+    Those that match *pattern* (shell wildcards, case-insensitive), timm's with or without their prefix.
 
     >>> list_encoders("resnet1?[12]")
     ['resnet101', 'resnet152', 'tu-resnet101', 'tu-resnet152']
     """
     pattern = pattern.lower()
-    own = [name for name in sorted(smp.encoders.encoders) if fnmatchcase(name.lower(), pattern)]
+    known = sorted([*smps_own(), *catalogue().encoders])
+    own = [name for name in known if fnmatchcase(name.lower(), pattern)]
     return own + [f"tu-{m}" for m in timm.list_models() if fnmatchcase(m, pattern) or fnmatchcase(f"tu-{m}", pattern)]
 
 

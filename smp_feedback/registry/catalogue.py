@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 import traceback
 import warnings
@@ -12,16 +13,16 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint
 from typing import Any
 
-from smp_feedback.errors import InvalidValue, PluginWarning, one_line
+from smp_feedback.errors import InvalidValue, NameTaken, PluginWarning, one_line
 from smp_feedback.hookspecs import Register
 from smp_feedback.registry.entry import OURS
+from smp_feedback.registry.installed import installed_points
 from smp_feedback.registry.plugins import (
     KINDS,
     Plugin,
     admit,
     check_wanted_version,
     found,
-    installed_points,
     is_disabled,
     is_under_way,
     once,
@@ -33,17 +34,24 @@ SETTLED = ("segmentation_models_pytorch.", "smp_feedback.", "torch.", "builtins.
 """Modules whose classes are cut as we say: they are opened without asking the plugins."""
 
 
+TIMMS = ("tu-", "timm-")
+"""How names of encoders begin that smp looks up in timm."""
+LENT = "smp_feedback"
+"""What marks an encoder that stands among smp's because somebody registered it here."""
+
+
 class Catalogue:
     """Every registry. Names that are not built in come from plugins, which are loaded when the first one is asked for.
 
     Args:
-        points: Lists the entry points of the plugins; called when the first name is asked for that is not here.
+        points: Lists the entry points of the plugins, and those that cannot be read, as plugins that are broken; called
+            when the first name is asked for that is not here.
 
     Attributes:
         plugins: What became of the plugins so far.
     """
 
-    def __init__(self, points: Callable[[], Iterable[EntryPoint]] = installed_points) -> None:
+    def __init__(self, points: Callable[[], Iterable[EntryPoint | Plugin]] = installed_points) -> None:
         registry = functools.partial(Registry, supply=self)
         called = ("__call__",)
         self.architectures: Registry[Callable[..., Any]] = registry("architecture", "a function or class", called)
@@ -63,6 +71,12 @@ class Catalogue:
         self.losses: Registry[Any] = registry("loss", "a class", called)
         self.datasets: Registry[Callable[..., Any]] = registry("dataset", "a function or class", called)
         self.corruptions: Registry[Callable[..., Any]] = registry("corruption", "a function", called)
+        self.augmentations: Registry[Callable[..., Any]] = registry("augmentation", "a function or class", called)
+        self.metrics: Registry[Any] = registry(
+            "metric", "a smp_feedback.evaluation.metrics.NamedMetric", ("shares", "of_all", "best", "tasks")
+        )
+        self.encoders: Registry[Callable[..., Any]] = registry("encoder", "a class", called)
+        self.verbs: Registry[Callable[..., Any]] = registry("verb", "a function", called)
         self.plugins: list[Plugin] = []
         self._untold: list[str] = []  # what nobody has been warned of
         self._points = points
@@ -102,16 +116,23 @@ class Catalogue:
         if self._waiting == []:
             return
         if self._waiting is None:
-            self._waiting = once(self._points())
+            listed = list(self._points())
+            self._waiting = once(point for point in listed if not isinstance(point, Plugin))
+            for damaged in (one for one in listed if isinstance(one, Plugin)):
+                self._noted(damaged)
         for point in list(self._waiting):
             if not is_under_way(point):
                 plugin = self._admitted(point)
                 self._waiting.remove(point)
-                self.plugins.append(plugin)
-                if plugin.state == "broken":
-                    self._untold.append(f"Plugin {plugin.name!r} of {plugin.origin} is {plugin.why}")
+                self._noted(plugin)
         if not self._waiting:
             self._untold += wrongly_disabled(self.plugins)
+
+    def _noted(self, plugin: Plugin) -> None:
+        """Note what became of *plugin*, of which somebody is to be told if it is broken."""
+        self.plugins.append(plugin)
+        if plugin.state == "broken":
+            self._untold.append(f"Plugin {plugin.name!r} of {plugin.origin} is {plugin.why}")
 
     def _admitted(self, point: EntryPoint) -> Plugin:
         """What became of the plugin at *point*."""
@@ -135,7 +156,14 @@ class Catalogue:
         """For each kind the ``register`` that *origin* is handed."""
         every = self.registries().items()
         pens: dict[str, Register] = {kind: functools.partial(_register, one, origin) for kind, one in every}
-        return pens if origin == OURS else {**pens, "cuts": functools.partial(_register_cut, pens["cuts"])}
+        if origin == OURS:
+            return pens
+        own = {
+            "cuts": register_cut_of_its_own,
+            "encoders": register_encoder_of_its_own,
+            "verbs": register_verb_as_typed,
+        }
+        return pens | {kind: functools.partial(pen, pens[kind]) for kind, pen in own.items()}
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[dict[str, Registry[Any]]]:
@@ -164,8 +192,34 @@ def _register(
     return registry.register(name, target, aliases=aliases, origin=origin, **about)
 
 
-def _register_cut(register: Register, name: str, *args: Any, **more: Any) -> Any:
+def register_cut_of_its_own(register: Register, name: str, *args: Any, **more: Any) -> Any:
     """As a plugin registers a cut: not that of a class which we cut."""
     if str(name).startswith(SETTLED):
         raise InvalidValue(f"cut {name!r}: smp_feedback cuts that class; register the cut of a class of your own.")
     return register(name, *args, **more)
+
+
+def register_encoder_of_its_own(
+    register: Register, name: str, target: Any = None, aliases: Iterable[str] = (), **more: Any
+) -> Any:
+    """As anybody registers an encoder: not under a name that is smp's, or that smp takes for one of timm's."""
+    from segmentation_models_pytorch import encoders
+
+    smps = {one.lower() for one, told in encoders.encoders.items() if LENT not in told}
+    for one in (name, *aliases):
+        said = str(one).lower()
+        if said in smps or said.startswith(TIMMS):
+            whose = "segmentation_models_pytorch has an encoder of that name" if said in smps else "such are timm's"
+            raise NameTaken(f"encoder {one!r}: {whose}; give yours another.")
+    return register(name, target, aliases, **more)
+
+
+def register_verb_as_typed(register: Register, name: str, target: Any = None, **more: Any) -> Any:
+    """As a plugin registers a verb: under one word that a shell takes as it is."""
+    if not re.fullmatch(r"[A-Za-z]\w*(-\w+)*", str(name)):
+        raise InvalidValue(f"verb {name!r}: expected one word of letters, digits, _ and -, as it is typed.")
+    if "aliases" in more:
+        raise InvalidValue(
+            f"verb {name!r}: aliases={more['aliases']!r}: a verb has one name, as it stands in the help."
+        )
+    return register(name, target, **more)

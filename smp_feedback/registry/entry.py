@@ -34,6 +34,7 @@ class Entry:
         feedback: The loop that ``feedback=True`` means for this architecture, as a dict; None is the usual one.
         members: Of a family ``source/*``, what gives the names after the slash.
         member: Of one of a family, its name after the slash.
+        help: Of a verb, what it does, in a line.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Entry:
     feedback: Mapping[str, Any] | None = None
     members: Callable[[], Iterable[str]] | None = None
     member: str | None = None
+    help: str = ""
 
     @property
     def is_family(self) -> bool:
@@ -101,14 +103,16 @@ def checked_names(kind: str, name: str, aliases: Iterable[str]) -> tuple[str, ..
 
 
 def checked_about(kind: str, name: str, about: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What else is said of an entry, ``feedback`` and ``members``."""
-    known = ["aliases", "feedback", "members"]
+    """What else is said of an entry, ``feedback``, ``members`` and ``help``."""
+    known = ["aliases", "feedback", "members", "help"]
     for key in sorted(about.keys() - set(known)):
         raise UnknownKeyword(f"{kind} {name!r}: register takes no {key!r}. {nearest(key, known)}")
     if not isinstance(about.get("feedback") or {}, Mapping):
         raise InvalidType(f"{kind} {name!r}: feedback={about['feedback']!r:.80}: expected a loop's config as a dict.")
     if about.get("members") is not None and not callable(about["members"]):
         raise InvalidType(f"{kind} {name!r}: members={about['members']!r:.80}: expected a function that lists names.")
+    if not isinstance(about.get("help", ""), str):
+        raise InvalidType(f"{kind} {name!r}: help={about['help']!r:.80}: expected what it does, in a line.")
     return about
 
 

@@ -6,10 +6,9 @@ import inspect
 import os
 import re
 import traceback
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from smp_feedback import hookspecs
 from smp_feedback._version import __version__
-from smp_feedback.errors import FeedbackError, PluginWarning, nearest, one_line
+from smp_feedback.errors import FeedbackError, nearest
 from smp_feedback.hookspecs import PROJECT, Register
 
 DISABLE = "SMP_FEEDBACK_DISABLE_PLUGINS"  # 1: all of them; or names of plugins or distributions, with commas between
@@ -71,16 +70,6 @@ class Plugin:
         {'losses': ['steady']}
         """
         return {**vars(self), "brought": {kind: list(names) for kind, names in self.brought.items()}}
-
-
-def installed_points() -> list[EntryPoint]:
-    """The entry points of the group ``smp_feedback``; metadata that cannot be read is reported, not fatal."""
-    try:
-        return in_order(entry_points(group=PROJECT))
-    except Exception as error:  # a damaged installation of anything
-        said = f"No plugins: the installed packages cannot be listed: {one_line(error)}"
-        warnings.warn(said, PluginWarning, stacklevel=2)
-        return []
 
 
 def once(points: Iterable[EntryPoint]) -> list[EntryPoint]:

@@ -9,8 +9,9 @@ from importlib import import_module
 from importlib.metadata import EntryPoint
 from typing import Any
 
-from smp_feedback.registry.catalogue import Catalogue
-from smp_feedback.registry.plugins import Plugin, installed_points
+from smp_feedback.registry.catalogue import Catalogue, register_encoder_of_its_own
+from smp_feedback.registry.installed import installed_points
+from smp_feedback.registry.plugins import Plugin
 
 BUILT_IN = (
     "smp_feedback.models.builder",
@@ -23,10 +24,12 @@ BUILT_IN = (
     "smp_feedback.restorers",
     "smp_feedback.losses",
     "smp_feedback.data.dataset_factory",
+    "smp_feedback.evaluation.named_metrics",
+    "smp_feedback.cli.verbs",
 )
 
 
-def open_catalogue(*, installed: bool = True, found: Iterable[EntryPoint] | None = None) -> Catalogue:
+def open_catalogue(*, installed: bool = True, found: Iterable[EntryPoint | Plugin] | None = None) -> Catalogue:
     """A fresh catalogue: built-ins, then the plugins, each on its own.
 
     Args:
@@ -39,7 +42,7 @@ def open_catalogue(*, installed: bool = True, found: Iterable[EntryPoint] | None
     return catalogue
 
 
-def _built_in(points: Callable[[], Iterable[EntryPoint]]) -> Catalogue:
+def _built_in(points: Callable[[], Iterable[EntryPoint | Plugin]]) -> Catalogue:
     catalogue = Catalogue(points)
     for module in BUILT_IN:
         catalogue.admit_built_in(import_module(module), module)
@@ -67,42 +70,6 @@ def list_plugins() -> list[Plugin]:
     """
     catalogue().load()
     return list(catalogue().plugins)
-
-
-def list_architectures(pattern: str = "*") -> list[str]:
-    """The architectures that match *pattern* (shell wildcards, case-insensitive).
-
-    >>> list_architectures("deeplab*")
-    ['DeepLabV3', 'DeepLabV3Plus']
-    """
-    return catalogue().architectures.names(pattern)
-
-
-def list_datasets(pattern: str = "*") -> list[str]:
-    """The datasets that match *pattern* (shell wildcards, case-insensitive), for ``data.open_dataset``.
-
-    >>> list_datasets("c*s")
-    ['circles', 'cityscapes', 'coloured_shapes', 'curves']
-    """
-    return catalogue().datasets.names(pattern)
-
-
-def list_corruptions(pattern: str = "*") -> list[str]:
-    """The corruptions that match *pattern* (shell wildcards, case-insensitive), for ``data.Corrupted``.
-
-    >>> list_corruptions("*blur")
-    ['gaussian_blur', 'motion_blur']
-    """
-    return catalogue().corruptions.names(pattern)
-
-
-def list_presets(pattern: str = "*") -> list[str]:
-    """The loops to be had by a name of their own that match *pattern*, as ``create(..., feedback=name)``.
-
-    >>> list_presets()
-    ['anytime', 'film']
-    """
-    return catalogue().presets.names(pattern)
 
 
 def register_architecture(
@@ -208,6 +175,37 @@ def register_dataset(name: str, make: Any = None, *, aliases: Iterable[str] = ()
 def register_corruption(name: str, corruption: Any = None, *, aliases: Iterable[str] = ()) -> Any:
     """Register a corruption under *name*: ``(image (C, H, W) in [0, 1], severity 1 to 5, generator) -> image``."""
     return catalogue().corruptions.register(name, corruption, aliases=aliases)
+
+
+def register_augmentation(name: str, make: Any = None, *, aliases: Iterable[str] = ()) -> Any:
+    """Register what makes an augmentation under *name*: ``make()`` gives a transform.
+
+    The transform is ``(image, mask) -> (image, mask)``, as torchvision.transforms.v2 and Albumentations have them, and
+    ``data.augment`` takes its name.
+
+    >>> from torchvision.transforms import v2
+    >>> _ = register_augmentation("upside_down", lambda: v2.RandomVerticalFlip(1.0))
+    >>> from smp_feedback.data.augment import as_transform
+    >>> as_transform("upside_down")
+    RandomVerticalFlip(p=1.0)
+    """
+    return catalogue().augmentations.register(name, make, aliases=aliases)
+
+
+def register_metric(name: str, metric: Any = None, *, aliases: Iterable[str] = ()) -> Any:
+    """Register a :class:`smp_feedback.evaluation.NamedMetric` under *name*, as which it is scored and watched."""
+    return catalogue().metrics.register(name, metric, aliases=aliases, origin=_caller())
+
+
+def register_encoder(name: str, encoder: Any = None, *, aliases: Iterable[str] = ()) -> Any:
+    """Register an encoder class under *name*, for smp's architectures: ``create("Unet", encoder=name)``.
+
+    It is a module with :class:`segmentation_models_pytorch.encoders._base.EncoderMixin`'s interface.
+
+    Raises:
+        NameTaken: If smp or timm has an encoder of that name.
+    """
+    return register_encoder_of_its_own(catalogue().encoders.register, name, encoder, aliases)
 
 
 def _caller() -> str:

@@ -80,7 +80,7 @@ class Registry(Mapping[str, T], Generic[T]):
     ) -> object:
         """Add *target* under *name* and *aliases*; without a target, return a decorator that does.
 
-        *about* is what else an :class:`Entry` says: ``feedback=``, ``members=``.
+        *about* is what else an :class:`Entry` says: ``feedback=``, ``members=``, ``help=``.
         """
         names, about = checked_names(self.kind, name, aliases), dict(checked_about(self.kind, name, about))
         if target is None:

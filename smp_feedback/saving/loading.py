@@ -79,9 +79,9 @@ def from_pretrained(
 
 
 def _build(saved: Mapping[str, Any], feedback: Feedback, overrides: dict[str, Any]) -> FeedforwardWeights:
-    wanted = {**saved, "feedback": _changed(as_trained(saved["feedback"]), feedback)}
-    check_plugins(wanted)
     arguments = _arguments(saved["arguments"], overrides)
+    wanted = {**saved, "arguments": arguments, "feedback": _changed(as_trained(saved["feedback"]), feedback)}
+    check_plugins(wanted)
     if "feedback_channels" not in overrides and arguments.get("feedback_channels"):
         del arguments["feedback_channels"]  # the loop's, which may be another now
     base_norm = arguments.pop("base_norm", None)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import version
 from typing import Any
+
+import segmentation_models_pytorch as smp
 
 from smp_feedback._version import __version__
 from smp_feedback.errors import PluginWarning, UnknownName
+from smp_feedback.registry.catalogue import LENT
+from smp_feedback.registry.installed import owners_of
 from smp_feedback.registry.plugins import normal_name
 from smp_feedback.registry.public import catalogue, list_plugins
 from smp_feedback.registry.registry import Registry
 
 BUILT_IN = "smp_feedback"
-KINDS = ("architecture", "loop", "dynamics", "projection", "restorer")
+KINDS = ("architecture", "encoder", "loop", "dynamics", "projection", "restorer")
+Record = dict[str, str]
+"""A part, ``kind`` and ``name``, and who brought it: ``distribution`` and ``version``, or ``module``."""
 LIBRARIES = ("torch", "segmentation_models_pytorch", "timm")
 
 
@@ -39,7 +45,9 @@ def brought_by_plugins(config: Mapping[str, Any], cut: str | None = None) -> dic
         ``{kind: {"name", "distribution", "version"}}``, or ``{"name", "module"}`` where no distribution is behind it.
     """
     parts = _parts(config) | ({} if cut is None else {"cut": cut})
-    found = {kind: _record(kind, name) for kind, name in parts.items() if name in _registry(kind)}
+    if LENT not in smp.encoders.encoders.get(parts.get("encoder"), {}):
+        parts.pop("encoder", None)  # smp's, timm's, or one that the architecture knows
+    found = {kind: record_of(kind, name) for kind, name in parts.items() if name in registry_of(kind)}
     return {kind: record for kind, record in found.items() if record.get("distribution") != BUILT_IN}
 
 
@@ -51,20 +59,31 @@ def check_plugins(config: Mapping[str, Any]) -> None:
     Raises:
         UnknownName: If one is not, with the distribution to install.
     """
-    parts, others = _parts(config), dict[tuple[str, str], list[str]]()
+    parts, records = _parts(config), list[Record]()
     for kind, was in config["plugins"].items():
         name = was.get("name") if kind == "cut" else parts.get(kind)  # the config names no cut: the base's class does
-        if name is None or name != was.get("name"):  # overridden, or edited: not needed
-            continue
-        if name not in _registry(kind):
-            raise UnknownName(kind, name, _registry(kind), why=_cure(was))
-        now = _record(kind, name)
-        if "distribution" in was and _label(now) != _label(was):
-            others.setdefault((_label(was), _label(now)), []).append(f"{kind} {name!r}")
-    for (theirs, ours), named in others.items():
+        if name is not None and name == was.get("name"):  # else overridden, or edited: not needed
+            records.append({"kind": kind, **was})
+    missing = [one for one in records if one["name"] not in registry_of(one["kind"])]
+    for first in missing:
+        kind, name = first["kind"], first["name"]
+        raise UnknownName(kind, name, registry_of(kind), why=cure(first, missing))
+    for theirs, ours, named in changed_since(records):
         are = "it is that" if len(named) == 1 else "they are those"
         said = f"The model was saved with {', '.join(named)} of {theirs}; here {are} of {ours}."
         warnings.warn(said, PluginWarning, stacklevel=4)
+
+
+def changed_since(records: Iterable[Record]) -> list[tuple[str, str, list[str]]]:
+    """Who brought the parts of *records*, who brings them now, and which these are, where the two differ."""
+    others = dict[tuple[str, str], list[str]]()
+    for was in records:
+        kind, name = was["kind"], was["name"]
+        if "distribution" in was and name in registry_of(kind):
+            now = record_of(kind, name)
+            if _label(now) != _label(was):
+                others.setdefault((_label(was), _label(now)), []).append(f"{kind} {name!r}")
+    return [(theirs, ours, named) for (theirs, ours), named in others.items()]
 
 
 def _parts(config: Mapping[str, Any]) -> dict[str, str]:
@@ -75,23 +94,25 @@ def _parts(config: Mapping[str, Any]) -> dict[str, str]:
     loop = dict(config["feedback"])
     inner = getattr(loop.get("base"), "to_dict", lambda: loop.get("base"))()
     parts = {"loop": "recurrent"} | loop | (dict(inner) if isinstance(inner, Mapping) else {})
-    named = parts | {"architecture": config["architecture"]}
+    named = parts | {"architecture": config["architecture"], "encoder": config.get("arguments", {}).get("encoder_name")}
     return {kind: named[kind] for kind in KINDS if isinstance(named.get(kind), str)}
 
 
-def _registry(kind: str) -> Registry[Any]:
+def registry_of(kind: str) -> Registry[Any]:
+    """The registry of a *kind*, singular."""
     return next(one for one in catalogue().registries().values() if one.kind == kind)
 
 
-def _record(kind: str, name: str) -> dict[str, str]:
-    origin = _registry(kind).origin(name)
+def record_of(kind: str, name: str) -> Record:
+    """A part's name, and who brought it."""
+    origin = registry_of(kind).origin(name)
     if origin == BUILT_IN:
         return {"name": name, "distribution": BUILT_IN, "version": versions()[BUILT_IN]}
     distribution, _, number = origin.rpartition(" ")
     if distribution:
         return {"name": name, "distribution": distribution, "version": number}
     # registered by a decorator, so only the module is known
-    owners = packages_distributions().get(origin.partition(".")[0].partition(":")[0], [])
+    owners = owners_of(origin.partition(".")[0].partition(":")[0])
     if len(owners) == 1:
         return {"name": name, "distribution": owners[0], "version": version(owners[0])}
     return {"name": name, "module": origin}
@@ -103,13 +124,20 @@ def _label(record: Mapping[str, str]) -> str:
     return f"the module {record.get('module')!r}"
 
 
-def _cure(record: Mapping[str, str]) -> str:
+def cure(record: Mapping[str, str], missing: Sequence[Mapping[str, str]] = ()) -> str:
+    """How the part of a *record* is had again, and what else of all that are *missing* came with it."""
     if "distribution" not in record:
         return f"It was registered by {_label(record)}: import that first."
     theirs = normal_name(record["distribution"])
+    also = [
+        f"{one['kind']} {one['name']!r}"
+        for one in missing
+        if one != record and normal_name(one.get("distribution", "")) == theirs
+    ]
+    came = f"It came with {_label(record)}" + (f", as did {' and '.join(also)}" if also else "")
     left_out = (
         one for one in list_plugins() if one.state != "loaded" and normal_name(one.distribution or "") == theirs
     )
     for plugin in left_out:
-        return f"It came with {_label(record)}; {plugin.origin} is installed, and {plugin.why}"
-    return f"It came with {_label(record)}: pip install {_label(record).replace(' ', '==')}"
+        return f"{came}; {plugin.origin} is installed, and {plugin.why}"
+    return f"{came}: pip install {_label(record).replace(' ', '==')}"

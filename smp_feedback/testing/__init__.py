@@ -2,7 +2,8 @@
 
 One call for each kind of part (:func:`check_architecture`, :func:`check_cut`, :func:`check_loop`,
 :func:`check_dynamics`, :func:`check_projection`, :func:`check_preset`, :func:`check_restorer`, :func:`check_loss`,
-:func:`check_dataset`, :func:`check_corruption`), made of small ones; :func:`check_plugin` does it for all that a plugin
+:func:`check_dataset`, :func:`check_corruption`, :func:`check_augmentation`, :func:`check_metric`,
+:func:`check_encoder`, :func:`check_verb`), made of small ones; :func:`check_plugin` does it for all that a plugin
 brings. Each takes what it needs and raises ``AssertionError`` with the promise that was broken. They need no network
 and no GPU, and seconds.
 

@@ -1,8 +1,10 @@
 from .architectures import check_architecture as check_architecture
+from .augmentations import check_augmentation as check_augmentation
 from .corruptions import check_corruption as check_corruption
 from .cuts import check_cut as check_cut
 from .datasets import check_dataset as check_dataset
 from .dynamics import check_dynamics as check_dynamics
+from .encoders import check_encoder as check_encoder
 from .handling import check_batches as check_batches
 from .handling import check_devices as check_devices
 from .handling import check_exported as check_exported
@@ -11,6 +13,7 @@ from .looks import check_looks as check_looks
 from .loops import check_loop as check_loop
 from .losses import check_loss as check_loss
 from .memory import check_stateless as check_stateless
+from .metrics import check_metric as check_metric
 from .plugins import check_plugin as check_plugin
 from .presets import check_preset as check_preset
 from .projections import check_projection as check_projection
@@ -20,3 +23,4 @@ from .promises import check_lossless as check_lossless
 from .promises import check_same_keys as check_same_keys
 from .promises import hearing as hearing
 from .restorers import check_restorer as check_restorer
+from .verbs import check_verb as check_verb

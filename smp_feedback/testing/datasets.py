@@ -9,10 +9,13 @@ from typing import Any, cast
 
 import torch
 
+from smp_feedback.data.batch import image_of, target_of
 from smp_feedback.data.dataset_factory import open_dataset
 from smp_feedback.data.inspection.checking import check_dataset as check_items
+from smp_feedback.data.items import item_name
+from smp_feedback.data.strangers import pair_transform, wrong_item
 from smp_feedback.data.wrapped import films_of
-from smp_feedback.errors import FeedbackError, UnknownKeyword
+from smp_feedback.errors import FeedbackError, InvalidType, UnknownKeyword
 
 SPLITS = ("train", "val", "test")
 
@@ -22,8 +25,8 @@ def check_dataset(name: str, *, splits: Sequence[str] = SPLITS, **arguments: Any
 
     ``val`` and ``test`` are the same for every seed, ``count=`` and ``size=`` are obeyed, an option that it does not
     have is refused, it ends where its length says, and travels to a loader's workers. Of ``films``, a frame is
-    in one at most, and all frames of one are of one size. Augmentation belongs to training: give no *transform*
-    here.
+    in one at most, and all frames of one are of one size. An augmentation that it is handed, as ``transform=``, moves
+    image and mask alike. That belongs to training: give no *transform* here.
 
     Args:
         name: A registered name.
@@ -34,17 +37,65 @@ def check_dataset(name: str, *, splits: Sequence[str] = SPLITS, **arguments: Any
     >>> check_dataset("polygons", count=4, size=32)
     """
     for split in splits:
-        dataset = open_dataset(name, split, **arguments)
+        dataset = opened(name, split, arguments)
+        check_described(dataset)
         try:
             check_items(dataset)
         except FeedbackError as error:
             raise AssertionError(f"{split}: {error}") from error
-        check_described(dataset)
+        check_first(dataset)
         check_repeats(dataset)
         check_films(dataset)
         if split != "train":
             check_seed(name, split, arguments)
     check_options(name, splits[0], arguments)
+    if "train" in splits:
+        check_transform(name, arguments)
+
+
+def opened(name: str, split: str, arguments: dict[str, Any]) -> Any:
+    """The dataset, which has a length and items."""
+    try:
+        return open_dataset(name, split, **arguments)
+    except InvalidType as error:
+        raise AssertionError(f"{split}: {error}") from error
+
+
+def check_first(dataset: Any) -> None:
+    """Its first item is an image float32 in [0, 1], and a target, as a model learns from them."""
+    assert len(dataset), "it has no items"
+    wrong = wrong_item(dataset, dataset[0], len(dataset.classes))
+    assert wrong is None, f"{item_name(dataset, 0)}: {wrong}"
+
+
+def check_transform(name: str, arguments: dict[str, Any]) -> None:
+    """What it is handed as ``transform=`` is called for each item, and its answer is the item: mirrored, both are."""
+    plain = opened(name, "train", arguments)
+    mirror = pair_transform(_mirrored)
+    mirrored = opened(name, "train", {**arguments, "transform": mirror})
+    for index in range(min(len(plain), 4)):
+        (image, target), (moved, where) = (pair_of_item(each[index]) for each in (plain, mirrored))
+        by = "transform=, by name or as a callable,"
+        symmetric = torch.equal(image, image.flip(-1))
+        passed = mirror is not None and mirror.asked and (symmetric or not torch.equal(moved, image))
+        assert passed, f"{by} is not passed on: item {index} is not what it makes of it"
+        same = where if target.ndim == 0 else where.flip(-1)
+        assert torch.equal(same, target), f"{by} moves the image of item {index} and not its mask"
+    for name_of_one in ("flip", "none"):
+        try:
+            _ = opened(name, "train", {**arguments, "transform": name_of_one})[0]
+        except Exception as error:
+            raise AssertionError(f"transform={name_of_one!r}: {type(error).__name__}: {error}") from error
+
+
+def pair_of_item(item: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image and target of one item."""
+    return image_of(item), torch.as_tensor(target_of(item))
+
+
+def _mirrored(*parts: Any) -> Any:
+    moved = tuple(part.flip(-1) for part in parts)
+    return moved if len(moved) > 1 else moved[0]
 
 
 def check_described(dataset: Any) -> None:

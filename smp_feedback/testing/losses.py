@@ -60,7 +60,9 @@ def check_scalar(loss: nn.Module) -> None:
     value = loss(logits, target)
     assert isinstance(value, Tensor), f"it is a {type(value).__name__}: expected a tensor"
     assert value.ndim == 0, f"it has the shape {tuple(value.shape)}: expected a number, ()"
+    assert value.dtype == logits.dtype, f"it is {value.dtype}, of logits of {logits.dtype}"
     assert value.isfinite(), f"it is {value.item()}"
+    assert value.requires_grad, "it has no gradient: it is not computed from the logits"
     assert torch.equal(loss(logits, target), value), "computed twice, it is another"
     assert torch.equal(logits, given[0]), "it wrote into the logits"
     assert torch.equal(target, given[1]), "it wrote into the target"

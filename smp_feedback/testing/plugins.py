@@ -11,15 +11,19 @@ from smp_feedback.factory import create
 from smp_feedback.registry.plugins import Plugin, normal_name
 from smp_feedback.registry.public import catalogue, list_plugins
 from smp_feedback.testing.architectures import check_architecture
+from smp_feedback.testing.augmentations import check_augmentation
 from smp_feedback.testing.corruptions import check_corruption
 from smp_feedback.testing.cuts import check_cut
 from smp_feedback.testing.datasets import check_dataset
 from smp_feedback.testing.dynamics import check_dynamics
+from smp_feedback.testing.encoders import check_encoder
 from smp_feedback.testing.loops import check_loop
 from smp_feedback.testing.losses import check_loss
+from smp_feedback.testing.metrics import check_metric
 from smp_feedback.testing.presets import check_preset
 from smp_feedback.testing.projections import check_projection
 from smp_feedback.testing.restorers import check_restorer
+from smp_feedback.testing.verbs import check_verb
 
 Arguments = Mapping[str, Mapping[str, Any]]
 
@@ -98,5 +102,9 @@ CHECKS: dict[str, Callable[..., None]] = {
     "losses": check_loss,
     "datasets": check_dataset,
     "corruptions": check_corruption,
+    "augmentations": check_augmentation,
+    "metrics": check_metric,
+    "encoders": check_encoder,
+    "verbs": check_verb,
 }
 """The check of each kind of part that needs nothing but its name."""

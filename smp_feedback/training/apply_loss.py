@@ -50,7 +50,8 @@ def loss_of_look(
         A scalar.
 
     Raises:
-        InvalidInput: If the loss is one of single channels, and *logits* has several for one target.
+        InvalidInput: If the loss is one of single channels, and *logits* has several for one target; if what it gives
+            is no number, or has no gradient where *logits* has one.
 
     >>> logits, target = torch.tensor([[2.0]]), torch.tensor([1])
     >>> [loss_of_look(loss(), logits, target, 0) for loss in (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss)]
@@ -62,8 +63,34 @@ def loss_of_look(
     if isinstance(loss, nn.BCEWithLogitsLoss):
         return _binary_cross_entropy(loss, logits, target, void)
     target, counts = _spared(loss, target, void)
-    value = _asked(loss, logits, target, look, named)
+    value = checked_value(loss, _asked(loss, logits, target, look, named), logits)
     return value if counts is None else value * counts.to(value.dtype)
+
+
+def checked_value(loss: object, value: Any, logits: Tensor) -> Tensor:
+    """*value*, what *loss* gave for *logits*, is one number that can be descended; nothing waits for the device.
+
+    Raises:
+        InvalidInput: If it is not, with what it is.
+
+    >>> checked_value(nn.MSELoss(), torch.ones(3), torch.ones(3))
+    Traceback (most recent call last):
+    smp_feedback.errors.InvalidInput: The loss MSELoss gave the shape (3,): expected one number, the mean over all...
+    """
+    name = type(loss).__name__
+    if not isinstance(value, Tensor):
+        raise InvalidInput(f"The loss {name} gave a {type(value).__name__}: expected a tensor of one number.")
+    if value.ndim:
+        shape = tuple(value.shape)
+        raise InvalidInput(f"The loss {name} gave the shape {shape}: expected one number, the mean over all pixels.")
+    if not value.is_floating_point():
+        raise InvalidInput(f"The loss {name} gave {value.dtype}: expected a floating-point number.")
+    if logits.requires_grad and torch.is_grad_enabled() and not value.requires_grad:
+        raise InvalidInput(
+            f"The loss {name} gave a number without a gradient: nothing would be learned; expected one that is "
+            "computed from the logits, without detach(), item() or argmax()."
+        )
+    return value
 
 
 def is_smps(make: object) -> bool:

@@ -12,7 +12,7 @@ from smp_feedback.data.batch import indices_of
 from smp_feedback.evaluation.by_image import PARTS, Images, image_counts, mean_distances
 from smp_feedback.evaluation.confusion import cells_of
 from smp_feedback.evaluation.distances import check_measurable, distances_of
-from smp_feedback.evaluation.metrics import DISTANCES
+from smp_feedback.evaluation.named_metrics import DISTANCES
 from smp_feedback.training.monitors import class_names, named_metrics
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.data.batch import image_of, is_clips, pair_of
-from smp_feedback.evaluation.metrics import SOLVED
+from smp_feedback.evaluation.named_metrics import SOLVED
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.call import Looks
 from smp_feedback.loops.looking import carries

@@ -9,19 +9,13 @@ from typing import NamedTuple
 from torch import nn
 
 from smp_feedback.errors import UnknownName
-from smp_feedback.evaluation.metrics import MAX, METRICS, MIN, SOLVED, Metrics, metrics_for
+from smp_feedback.evaluation.metrics import Metrics
+from smp_feedback.evaluation.named_metrics import MAX, METRICS, MIN, SOLVED, metric_called, metrics_for
+from smp_feedback.evaluation.trial import try_out
 from smp_feedback.models.normalisation import given_config
+from smp_feedback.registry.public import catalogue
 
 VAL, LOSS = "val_", "loss"
-OTHER_WORDS = {
-    "f1": "dice",
-    "iou": "miou",
-    "jaccard": "miou",
-    "acc": "accuracy",
-    "sensitivity": "recall",
-    "hausdorff": "hd95",
-}
-"""What others call them."""
 
 
 class Monitor(NamedTuple):
@@ -55,6 +49,7 @@ def monitor_of(name: str, task: str, classes: Sequence[str], looks: int, *, film
 
     Raises:
         UnknownName: If there is none, with the names nearest to it.
+        InvalidValue: If it is a plugin's, and fails when it is tried.
 
     >>> monitor_of("dice/sky", "segmentation", ["sky", "car"], 1), monitor_of("val_loss", "segmentation", ["sky"], 1)
     (Monitor(name='val_dice/sky', mode='max'), Monitor(name='val_loss', mode='min'))
@@ -69,9 +64,12 @@ def monitor_of(name: str, task: str, classes: Sequence[str], looks: int, *, film
         known |= {f"{VAL}{of}/look_{t + 1}": MAX for t in range(looks)}
     asked = name if name.startswith(VAL) else VAL + name
     if asked in known:
+        if (watched := _metric(asked)) in catalogue().metrics and watched not in METRICS:
+            try_out(metric_called(watched), task)
         return Monitor(asked, known[asked])
     word, _, of_class = asked.removeprefix(VAL).partition("/")
-    meant = VAL + OTHER_WORDS.get(word, "") + (f"/{of_class}" if of_class else "")
+    other = catalogue().metrics.entry(word).name if word in catalogue().metrics else ""
+    meant = VAL + other + (f"/{of_class}" if of_class else "")
     why = f"Did you mean {meant!r}?" if meant in known else ""
     raise UnknownName("score to monitor", asked, known, why=why)
 
@@ -83,7 +81,9 @@ def direction(name: str) -> str:
     ('min', 'min', 'max', 'max')
     """
     metric = _metric(name)
-    return MIN if metric == LOSS else METRICS[metric].best if metric in METRICS else MAX
+    if metric == LOSS:
+        return MIN
+    return metric_called(metric).best if metric in METRICS or metric in catalogue().metrics else MAX
 
 
 def class_names(model: nn.Module, classes: int) -> tuple[str, ...]:
@@ -106,12 +106,12 @@ def named_metrics(metrics: Metrics, classes: Sequence[str], stage: str) -> dict[
     named = {f"{stage}_{name}": value for name, value in whole.items()}
     for name, values in each.items():
         for one, value in zip(classes, values, strict=True):
-            named[f"{stage}_{METRICS[name].of_class}/{one}"] = math.nan if value is None else value
+            named[f"{stage}_{metric_called(name).of_class}/{one}"] = math.nan if value is None else value
     return named
 
 
 def _metric(name: str) -> str:
-    """The metric of `METRICS` that is logged as *name*, or of which that is one class or look."""
+    """The metric that is logged as *name*, or of which that is one class or look; a plugin's has one name for both."""
     word = name.removeprefix(VAL).partition("/")[0]
     return next((metric.name for metric in METRICS.values() if word == metric.of_class), word)
 

@@ -63,7 +63,7 @@ def open_pairs(
         batch_size: Images, or clips, per step and process.
         workers: Processes that load data.
         train_count: Train on so many images, drawn by the seed, fewer among more; None is all.
-        augment: none, flip, flips (up and down too), crop_flip or colour.
+        augment: none, flip, flips (up and down too), crop_flip, colour or a plugin's.
         crop: Train on random windows of so many pixels a side, of the augmented images; null is whole images.
         corruption: Corrupts every split: training images anew in each epoch, the others always alike.
         severity: Of the corruption, 1 to 5.
@@ -101,6 +101,7 @@ def open_pairs(
     from smp_feedback.data.augment import cropped
     from smp_feedback.data.folders.sharing import check_shared
     from smp_feedback.data.inspection.agreement import check_agreement
+    from smp_feedback.data.strangers import as_handed, check_of_stranger
 
     how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "train_count": train_count, "augment": augment}
     how |= {"crop": crop, "corruption": corruption, "severity": severity, "shared": shared}
@@ -111,12 +112,15 @@ def open_pairs(
     settings |= {"val_share": val_share, "test_share": test_share, "split_file": split_file}
     settings |= {"folds": folds, "fold": fold, "group": group, "options": options}
     told = told_of(settings, seed, verb)
-    training: dict[str, Any] = {"transform": cropped(augment, crop)}
+    transform = as_handed(name, cropped(augment, crop))
+    training: dict[str, Any] = {"transform": transform}
     opened: dict[str, Any] = {}
     for split in SPLITS[verb]:
         opened[split] = (
             _few(name, told | training, train_count) if split == "train" else open_dataset(name, split, **told)
         )
+    for split, pairs in opened.items():
+        check_of_stranger(name, pairs, transform if split == "train" else None)
     check_agreement(opened)
     for split, pairs in opened.items() if clip is not None else ():
         check_films(pairs, split, cast(int, clip), training=split == "train")

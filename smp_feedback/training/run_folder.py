@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from lightning import LightningModule
 from lightning.pytorch.callbacks import Callback, LambdaCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -20,6 +21,8 @@ from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.saving.files import replace_file
+from smp_feedback.saving.run_parts import keep_parts
+from smp_feedback.surgery.cuts import cut_name
 from smp_feedback.training.checkpoints import LAST, KeepsBest, StopsEarly, read_checkpoint
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.logs import GoesOn, OneCSV
@@ -61,7 +64,9 @@ def train_in(
     def keep(trainer: Any, _: Any = None) -> None:
         if trainer.is_global_zero:
             replace_file(folder / CONFIG, lambda draft: draft.write_text(config))
-            keep_data(folder, cast(Any, module).model)
+            model = cast(Any, module).model
+            keep_data(folder, model)
+            keep_parts(folder, yaml.safe_load(config), cut_name(model))
 
     loggers = _loggers(trainer, folder, resume=resume)
     if resume:  # only once the checkpoint has taken them: a refused resume changes nothing

@@ -179,7 +179,7 @@ def test_one_batch_is_not_all_of_them(verb):
 
 @pytest.mark.parametrize("lightnings_own", [False, True])
 def test_ctrl_c_is_one_line_and_status_130(lightnings_own, monkeypatch, capsys):
-    def stopped(words):
+    def stopped(*verbs, **brought):
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:

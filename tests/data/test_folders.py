@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 from torchvision import tv_tensors
 
 from smp_feedback.data import Cityscapes, Corrupted, MaskFolder, Polygons, check_dataset, open_dataset
-from smp_feedback.data.augment import AUGMENTATIONS, CropFlip, as_transform, augmented
+from smp_feedback.data.augment import CropFlip, as_transform, augmented
 from smp_feedback.data.classification import LAYOUTS, Classification
-from smp_feedback.data.dataset_factory import TORCHVISION
+from smp_feedback.data.dataset_factory import AUGMENTATIONS, TORCHVISION
 from smp_feedback.data.formats.cityscapes import TRAIN_IDS
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownKeyword, UnknownName
 from smp_feedback.evaluation import evaluate
@@ -368,7 +368,7 @@ def test_crop_flip_shows_a_share_of_the_sides_in_proportion_anywhere():
 
 
 def test_what_is_no_augmentation_is_refused():
-    with pytest.raises(InvalidType, match=r"transform=3: expected a callable, None, or one of \['none', 'flip'"):
+    with pytest.raises(InvalidType, match=r"transform=3: expected a callable, None, or one of \['colour', 'crop_flip'"):
         Polygons(transform=3)
 
 

@@ -10,7 +10,8 @@ from torch.utils.data import Dataset, Subset
 from torchvision.transforms import v2
 
 from smp_feedback.data import Corrupted, MaskFolder, Shapes, StoredTriplets, Triplets
-from smp_feedback.data.augment import AUGMENTATIONS, as_transform, augmented, cropped, resize
+from smp_feedback.data.augment import as_transform, augmented, cropped, resize
+from smp_feedback.data.dataset_factory import AUGMENTATIONS
 from smp_feedback.data.triplets import labelled
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownName
 

@@ -18,7 +18,7 @@ from smp_feedback.evaluation import evaluate
 from smp_feedback.evaluation.by_image import Images
 from smp_feedback.evaluation.confusion import cells_of
 from smp_feedback.evaluation.distances import distances_of
-from smp_feedback.evaluation.metrics import DISTANCES, METRICS, SOLVED, metrics_for
+from smp_feedback.evaluation.named_metrics import DISTANCES, METRICS, SOLVED, metrics_for
 from smp_feedback.evaluation.score_files import write_scores
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION, TASKS
 

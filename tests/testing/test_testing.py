@@ -217,6 +217,22 @@ def test_every_corruption_passes(name):
     testing.check_corruption(name)
 
 
+@pytest.mark.parametrize("name", OURS["augmentations"])
+def test_every_augmentation_passes(name):
+    testing.check_augmentation(name)
+
+
+@pytest.mark.parametrize("name", OURS["metrics"])
+def test_every_metric_passes(name):
+    testing.check_metric(name)
+
+
+@pytest.mark.parametrize("name", OURS["verbs"])
+def test_every_verb_passes(name):
+    pytest.importorskip("lightning")
+    testing.check_verb(name)
+
+
 class Pictures:
     """In place of each of torchvision's datasets: twelve images of two classes."""
 
@@ -971,7 +987,7 @@ class Few:
     classes, ignore_index = ("dark", "bright"), None
 
     def __init__(self, split, *, root=None, size=None, seed=0, count=None, transform=None):
-        self.split, self.seed = split, seed if split == "train" else 0
+        self.split, self.seed, self.transform = split, seed if split == "train" else 0, transform
         self.count, self.side = count or 4, (8, 8) if size is None else size
 
     def __len__(self):
@@ -982,7 +998,8 @@ class Few:
             raise IndexError(index)
         generator = torch.Generator().manual_seed(100 * self.seed + 10 * len(self.split) + index)
         image = torch.rand(3, *self.side, generator=generator)
-        return image, (image.mean(0) > 0.5).long()
+        mask = (image.mean(0) > 0.5).long()
+        return self.transform(image, mask) if self.transform else (image, mask)
 
     def name(self, index):
         return f"{self.split}[{index}]"

@@ -39,7 +39,7 @@ class Synthetic(Dataset[Sample], ABC):
         count: Number of items; None is 1000, 200, 500 for train, val, test. A smaller count gives the first items.
         noise: Standard deviation of the noise, then min-max scaling, see `add_noise`. It is the same at every
             access; the paper draws it anew, for which see `Corrupted` with ``fresh=True``.
-        transform: Augmentation before the noise: a name of `augment.AUGMENTATIONS`, or a callable.
+        transform: Augmentation before the noise: a name of ``list_augmentations()``, or a callable.
 
     Items are (image, mask): float32 (3, H, W) in [0, 1], and int64 (H, W) with the indices of ``classes``.
 

@@ -11,6 +11,7 @@ from torch.utils.data import ConcatDataset, Dataset
 from smp_feedback.data import Clips, Corrupted, SyntheticCamera, open_dataset
 from smp_feedback.data.draws import clip_seed, one_clip
 from smp_feedback.data.items import Sample, checked_index, height_width
+from smp_feedback.data.strangers import as_handed, check_of_stranger
 from smp_feedback.data.wrapped import WrappedDataset
 from smp_feedback.errors import InvalidInput
 from smp_feedback.evaluation.films.order import films_in
@@ -33,11 +34,13 @@ def opened_films(settings: FilmSettings, split: str, seed: int = 0, size: Any = 
     trains = split == "train"
     most = settings.train_count if trains else settings.test_images if split == settings.split else settings.val_images
     how: dict[str, Any] = {"root": settings.root, "size": size or settings.size, "seed": seed}
-    how |= {"transform": settings.augment if trains else "none"} | settings.data_options
+    transform = as_handed(settings.data, settings.augment if trains else "none")
+    how |= {"transform": transform} | settings.data_options
     how |= settings.train_options if trains else settings.test_options
     data: Any = open_dataset(settings.data, split, **how)
     if most and "count" not in how and (settings.root is None or most < len(data)):  # what is drawn has no end
         data = open_dataset(settings.data, split, count=most, **how)
+    check_of_stranger(settings.data, data, transform)
     if size is None:  # else of stills
         films_in(data)
     return data
