@@ -15,10 +15,12 @@ from smp_feedback.data.images.reader import as_unit
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.training.by_hand import check_by_hand
 from smp_feedback.training.callbacks import check_averaging
-from smp_feedback.training.checkpoints import instead_of_loading
+from smp_feedback.training.checkpoints import instead_of_loading, is_resumed
+from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.feeds import Feeds
 from smp_feedback.training.metric import LookMetric, Scored
 from smp_feedback.training.processes import check_whole_parameters, take_over_buffers
+from smp_feedback.training.regrouping import regroup
 
 Batch = tuple[Tensor, ...]
 PLATEAU = "val_loss"  # what a plateau is a plateau of
@@ -106,6 +108,16 @@ class ScoringModule(lightning.LightningModule):
         schedule: Any = self.lr_schedulers()
         if isinstance(schedule, ReduceLROnPlateau) and not self.trainer.sanity_checking:
             schedule.step(self.trainer.callback_metrics[PLATEAU])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Of a run that goes on in another number of processes, as many batches of the epoch are over as are now."""
+        trainer: Any = self._trainer
+        data = None if trainer is None else trainer.datamodule
+        state = checkpoint.get(type(data).__qualname__)
+        if state is None or not isinstance(data, PairsModule) or not is_resumed(trainer):
+            return
+        if (batches := data.batches_over(state)) != state["batches"]:
+            regroup(checkpoint["loops"], batches)
 
     def on_validation_epoch_start(self) -> None:
         """Score what is kept: see `take_over_buffers`."""

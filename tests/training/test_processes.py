@@ -9,6 +9,7 @@ import datetime
 import functools
 import os
 import traceback
+import warnings
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ import lightning
 from lightning.pytorch.plugins import MixedPrecision
 
 from smp_feedback.data import Shapes, Triplets
+from smp_feedback.errors import InvalidValue
 from smp_feedback.training import (
     DenoisingModule,
     FeedbackModule,
@@ -30,6 +32,7 @@ from smp_feedback.training import (
     TripletsModule,
 )
 from smp_feedback.training.quiet import quiet
+from smp_feedback.training.sampling import Shuffled
 
 WORLD, CLASSES = 2, 3
 SGD = functools.partial(torch.optim.SGD, lr=0.1)
@@ -209,6 +212,37 @@ def scored_by_hand():
     return scored_with(FeedbackModule(smpf.wrap(Small(), loop), classes=CLASSES, backward="per_step"))
 
 
+class Saves(lightning.Callback):
+    """Writes a checkpoint after so many steps, in the middle of an epoch."""
+
+    def __init__(self, path, after):
+        self.path, self.after = path, after
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.after:
+            trainer.save_checkpoint(self.path)
+
+
+def gone_on(processes, batch_size, steps, *, save=None, begin=None, after=6, **how):
+    """The weights after *steps* of a run, whose checkpoint is saved after some of them or which begins with one."""
+    module = looking(supervise="mean", **how).double()  # before a checkpoint is read into it
+    data = PairsModule(Shapes(16, 16), batch_size=batch_size)
+    told = {"devices": processes, "precision": "64-true", "max_steps": steps, "limit_val_batches": 0}
+    told |= {"strategy": "ddp_find_unused_parameters_true"} if processes > 1 else {}
+    with quiet():
+        trainer = lightning.Trainer(**PLAIN, **told, callbacks=[] if save is None else [Saves(save, after)])
+        trainer.fit(module, data, ckpt_path=begin)
+    return {name: p.detach().clone() for name, p in module.named_parameters()}
+
+
+def saved_and_resumed(folder):
+    """A run of two processes that is saved, and one that goes on with what one process has saved."""
+    gone_on(WORLD, 2, 6, save=f"{folder}/two.ckpt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return gone_on(WORLD, 2, 9, begin=f"{folder}/one.ckpt")
+
+
 def work(rank, folder):
     torch.set_num_threads(1)
     os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
@@ -216,7 +250,8 @@ def work(rank, folder):
     distributed.init_process_group("gloo", f"file://{folder}/meet", timeout, WORLD, rank)
     found = {}
     scenarios = {name: functools.partial(learnt, lesson, WORLD) for name, lesson in (LESSONS | LOW).items()}
-    for name, scenario in (scenarios | {"scored": scored_by_hand}).items():
+    scenarios |= {"scored": scored_by_hand, "resumed": functools.partial(saved_and_resumed, folder)}
+    for name, scenario in scenarios.items():
         try:
             found[name] = scenario()
         except Exception:
@@ -231,6 +266,7 @@ def told(tmp_path_factory):
     if not distributed.is_available() or not distributed.is_gloo_available():
         pytest.skip("this torch has no gloo")
     folder = tmp_path_factory.mktemp("ranks")
+    gone_on(1, 4, 6, save=f"{folder}/one.ckpt")
     multiprocessing.start_processes(work, (str(folder),), WORLD, start_method="forkserver")
     ranks = [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
 
@@ -239,6 +275,7 @@ def told(tmp_path_factory):
             assert not isinstance(rank[scenario], str), rank[scenario]
         return [rank[scenario] for rank in ranks]
 
+    read.folder = folder
     return read
 
 
@@ -273,11 +310,12 @@ def test_what_is_clipped_is_the_mean_over_the_processes(told, lesson):
 @pytest.mark.parametrize("lesson", LOW)
 def test_in_half_precision_two_processes_come_near_the_gradients_of_one_in_double(told, lesson):
     make, data, _ = LOW[lesson]
+    name = lesson
     steps, _ = learnt((make, data, {}), 1)
     (first, weights), (second, others) = told(lesson)
     for ours, same, theirs in zip(first, second, steps, strict=True):
         close(same, ours, 0)
-        close(ours, theirs, 0.1)
+        close(ours, theirs, 0.3 if name.startswith("restoring") else 0.05)  # an image warped elsewhere
     assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
@@ -291,3 +329,66 @@ def test_parameters_that_nobody_learns_stay_without_a_gradient(told):
     for steps, weights in told("restoring clips"):
         assert any(one is None for one in steps[-1]), "the last step is M's, which has a convolution too many"
         assert "model.unused.weight" in weights
+
+
+def test_a_checkpoint_of_one_process_is_gone_on_with_by_two(told):
+    whole = gone_on(1, 4, 9)
+    for weights in told("resumed"):
+        close([*weights.values()], [*whole.values()], 1e-9)
+
+
+def test_a_checkpoint_of_two_processes_is_gone_on_with_by_one_and_what_differs_is_said(told):
+    two = f"{told.folder}/two.ckpt"
+    with pytest.warns(
+        UserWarning, match="goes on with 1 process x 4 images, and had 2 processes x 2 images: each step"
+    ):
+        weights = gone_on(1, 4, 9, begin=two)
+    close([*weights.values()], [*gone_on(1, 4, 9).values()], 1e-9)
+
+
+@pytest.mark.parametrize(("batch_size", "over"), [(2, 4), (8, 1)])
+def test_of_other_batches_none_is_shown_that_the_epoch_has_had(told, batch_size, over):
+    """Six steps of four images are eight images of the second epoch; the other eight are left."""
+    seen, module = [], looking(supervise="mean")
+    module.on_train_batch_start = lambda batch, _: seen.append((module.current_epoch, batch[2].tolist()))
+    data = PairsModule(Shapes(16, 16), batch_size=batch_size)
+    rest = 16 // batch_size - over
+    trainer = lightning.Trainer(**PLAIN, max_steps=6 + rest + 1, limit_val_batches=0)
+    with quiet(), pytest.warns(UserWarning, match=f"{batch_size} images a step in all, not 4, .*=4 would keep"):
+        trainer.fit(module, data, ckpt_path=f"{told.folder}/two.ckpt")
+    assert [epoch for epoch, _ in seen] == [1] * rest + [2]
+    order = [draw.item for draw in in_order(16, 1)]
+    assert [i for _, batch in seen[:-1] for i in batch] == order[8:]
+
+
+def in_order(count, epoch):
+    order = Shuffled(count, 0)
+    order.set_epoch(epoch)
+    return order
+
+
+def test_one_cycle_ends_with_the_run_where_its_steps_have_become_others(told, tmp_path):
+    def cycle(batch_size, **how):
+        module = looking(supervise="mean")
+        module.schedule = None
+        told = {"max_epochs": 4, "limit_val_batches": 0, "precision": "64-true"} | how.pop("told", {})
+        with quiet():
+            trainer = lightning.Trainer(**PLAIN, **told, callbacks=how.pop("callbacks", []))
+            trainer.fit(module, PairsModule(Shapes(16, 16), batch_size=batch_size), **how)
+        return trainer
+
+    cycle(4, callbacks=[Saves(tmp_path / "a.ckpt", 6)])
+    kept = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    kept["PairsModule"] |= {"processes": 2, "batch_size": 2}
+    torch.save(kept, tmp_path / "b.ckpt")
+    with pytest.warns(UserWarning, match="2 images a step in all"):
+        trainer = cycle(2, ckpt_path=tmp_path / "b.ckpt")
+    schedule = trainer.lr_scheduler_configs[0].scheduler
+    assert (trainer.global_step, schedule.total_steps, schedule.last_epoch) == (6 + 20, 32, 32)
+    whole = cycle(4).lr_scheduler_configs[0].scheduler
+    assert schedule.get_last_lr() == pytest.approx(whole.get_last_lr())
+
+
+def test_another_batch_size_on_as_many_processes_is_refused(told):
+    with pytest.raises(InvalidValue, match="batch_size=2: the run to resume has batch_size=4; it takes the same"):
+        gone_on(1, 2, 9, begin=f"{told.folder}/one.ckpt")
