@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar, StochasticWeightAveraging
+from lightning.pytorch.utilities import rank_zero_only
 
 from smp_feedback.checks import at_home, check_whole
 from smp_feedback.errors import FeedbackError, InvalidValue
@@ -98,7 +99,9 @@ def reliable(seed: int, folder: Path | None, save_every: int) -> list[Callback]:
 
 
 def room_for(module: lightning.LightningModule, folder: Path) -> Path:
-    """*folder*, with room for a new checkpoint beside the last and the best one."""
+    """*folder*, with room for a new checkpoint beside the last and the best one; one process writes, and looks."""
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        return folder
     averaged = getattr(module, "ema", None) is not None
     return check_room(folder, 3 * checkpoint_bytes(module, averaged=averaged))
 

@@ -31,6 +31,7 @@ from smp_feedback.training import (
     RestorationModule,
     TripletsModule,
 )
+from smp_feedback.training.cycle import gone_on as continued
 from smp_feedback.training.quiet import quiet
 from smp_feedback.training.sampling import Shuffled
 
@@ -385,8 +386,25 @@ def test_one_cycle_ends_with_the_run_where_its_steps_have_become_others(told, tm
         trainer = cycle(2, ckpt_path=tmp_path / "b.ckpt")
     schedule = trainer.lr_scheduler_configs[0].scheduler
     assert (trainer.global_step, schedule.total_steps, schedule.last_epoch) == (6 + 20, 32, 32)
-    whole = cycle(4).lr_scheduler_configs[0].scheduler
-    assert schedule.get_last_lr() == pytest.approx(whole.get_last_lr())
+    assert schedule.get_last_lr() == pytest.approx([one_cycle(32, 32).get_last_lr()[0]] * 2)
+
+
+def one_cycle(total, steps):
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], momentum=0.9)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=total)
+    for _ in range(steps):
+        optimizer.step()
+        schedule.step()
+    return schedule
+
+
+@pytest.mark.parametrize(("total", "left"), [(32, 20), (8, 5), (32, 32)])
+def test_a_cycle_of_another_length_stands_where_as_many_steps_are_left(total, left):
+    made = continued(one_cycle(16, 6), total, left)
+    whole = one_cycle(total, total - left)
+    assert made.get_last_lr() == whole.get_last_lr()
+    for ours, theirs in zip(made.optimizer.param_groups, whole.optimizer.param_groups, strict=True):
+        assert ours["momentum"] == theirs["momentum"]
 
 
 def test_another_batch_size_on_as_many_processes_is_refused(told):
