@@ -177,6 +177,14 @@ def _usual(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings.get("log_every_n_steps") is None:
         usual["log_every_n_steps"] = 10
     if settings.get("strategy") in ("auto", "ddp"):  # smp keeps encoder stages that it does not run
-        several = str(settings.get("devices")) not in ("None", "auto", "1") or settings.get("num_nodes", 1) > 1
-        usual["strategy"] = "ddp_find_unused_parameters_true" if several else "auto"
+        usual["strategy"] = "ddp_find_unused_parameters_true" if in_several(settings) else "auto"
     return usual
+
+
+def in_several(settings: Mapping[str, Any]) -> bool:
+    """Whether *settings* of a trainer ask for more than one process.
+
+    >>> in_several({"devices": "auto"}), in_several({"devices": 1, "num_nodes": 2})
+    (False, True)
+    """
+    return str(settings.get("devices")) not in ("None", "auto", "1") or settings.get("num_nodes", 1) > 1
