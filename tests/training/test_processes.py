@@ -21,6 +21,10 @@ import smp_feedback as smpf
 pytest.importorskip("lightning")
 import lightning
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from smp_feedback.data import Shapes, Triplets
 from smp_feedback.errors import InvalidValue
@@ -244,6 +248,41 @@ def saved_and_resumed(folder):
         return gone_on(WORLD, 2, 9, begin=f"{folder}/one.ckpt")
 
 
+class Sharded(FeedbackModule):
+    """A module whose model is spread over the processes, as FSDP2 spreads it."""
+
+    def configure_model(self):
+        fully_shard(self.model, mesh=self.device_mesh["data_parallel"])
+
+
+def sharded(folder):
+    """One step of a sharded model by Lightning, its checkpoint, and its full weights by torch; what refuses to save."""
+    module = Sharded(made(), classes=CLASSES, optimizer=SGD, schedule=constant)
+    strategy = ModelParallelStrategy(
+        data_parallel_size=WORLD, tensor_parallel_size=1, save_distributed_checkpoint=False
+    )
+    with quiet():
+        trainer = lightning.Trainer(**PLAIN, devices=WORLD, strategy=strategy, max_steps=1, limit_val_batches=0)
+        trainer.fit(module, pairs(2))
+        trainer.save_checkpoint(f"{folder}/sharded.ckpt")
+    full = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights = get_model_state_dict(module.model, options=full)
+    try:
+        module.model.save_pretrained(f"{folder}/shards")
+    except InvalidValue as error:
+        return weights, str(error)
+    return weights, ""
+
+
+def loaded_into_shards(folder):
+    """The full weights of another model, once a sharded one has them."""
+    model = fully_shard(made(seed=3), mesh=init_device_mesh("cpu", (WORLD,)))
+    given = smpf.from_pretrained(f"{folder}/given").state_dict() if distributed.get_rank() == 0 else {}
+    how = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    set_model_state_dict(model, given, options=how)
+    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+
+
 def work(rank, folder):
     torch.set_num_threads(1)
     os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
@@ -251,6 +290,7 @@ def work(rank, folder):
     distributed.init_process_group("gloo", f"file://{folder}/meet", timeout, WORLD, rank)
     found = {}
     scenarios = {name: functools.partial(learnt, lesson, WORLD) for name, lesson in (LESSONS | LOW).items()}
+    scenarios |= {"sharded": functools.partial(sharded, folder), "given": functools.partial(loaded_into_shards, folder)}
     scenarios |= {"scored": scored_by_hand, "resumed": functools.partial(saved_and_resumed, folder)}
     for name, scenario in scenarios.items():
         try:
@@ -268,6 +308,7 @@ def told(tmp_path_factory):
         pytest.skip("this torch has no gloo")
     folder = tmp_path_factory.mktemp("ranks")
     gone_on(1, 4, 6, save=f"{folder}/one.ckpt")
+    made().save_pretrained(folder / "given")
     multiprocessing.start_processes(work, (str(folder),), WORLD, start_method="forkserver")
     ranks = [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
 
@@ -386,7 +427,7 @@ def test_one_cycle_ends_with_the_run_where_its_steps_have_become_others(told, tm
         trainer = cycle(2, ckpt_path=tmp_path / "b.ckpt")
     schedule = trainer.lr_scheduler_configs[0].scheduler
     assert (trainer.global_step, schedule.total_steps, schedule.last_epoch) == (6 + 20, 32, 32)
-    assert schedule.get_last_lr() == pytest.approx([one_cycle(32, 32).get_last_lr()[0]] * 2)
+    assert schedule.get_last_lr() == pytest.approx(one_cycle(32, 32).get_last_lr() * len(schedule.get_last_lr()))
 
 
 def one_cycle(total, steps):
@@ -410,3 +451,29 @@ def test_a_cycle_of_another_length_stands_where_as_many_steps_are_left(total, le
 def test_another_batch_size_on_as_many_processes_is_refused(told):
     with pytest.raises(InvalidValue, match="batch_size=2: the run to resume has batch_size=4; it takes the same"):
         gone_on(1, 2, 9, begin=f"{told.folder}/one.ckpt")
+
+
+def made(seed=1):
+    """A model that can be built again: small, and of an architecture of ours."""
+    torch.manual_seed(seed)
+    return smpf.create("PlainConv", classes=CLASSES, width=4, depth=1, feedback=smpf.Recurrent(steps=3))
+
+
+def test_a_sharded_model_gives_its_full_weights_which_a_whole_one_saves_and_loads(told, tmp_path):
+    (weights, refused), (_, also) = told("sharded")
+    assert "spread over processes" in refused == also
+    kept = torch.load(f"{told.folder}/sharded.ckpt", weights_only=True)["state_dict"]
+    model = made(seed=2)
+    model.load_state_dict({name.removeprefix("model."): x for name, x in kept.items() if name.startswith("model.")})
+    assert all(torch.equal(model.state_dict()[name], x) for name, x in weights.items())
+    model.save_pretrained(tmp_path)
+    image = torch.rand(1, 3, 8, 8)
+    assert torch.equal(smpf.from_pretrained(tmp_path).eval()(image), model.eval()(image))
+    before = made().state_dict()
+    assert any(not torch.equal(before[name], x) for name, x in weights.items()), "it has learnt"
+
+
+def test_a_sharded_model_takes_full_weights(told):
+    wanted = made().state_dict()
+    for rank, weights in enumerate(told("given")):
+        assert rank or all(torch.equal(weights[name], x) for name, x in wanted.items())
