@@ -82,7 +82,7 @@ def _outlines(parts: Sequence[CocoOutlines], names: Iterable[str]) -> CocoOutlin
     images = {name: entry for part in parts for name, entry in part.images.items()}
     patches = {name: found for part in parts for name, found in part.of_image.items()}
     whole.images, whole.of_image = {}, {}
-    for name in names:
+    for name in dict.fromkeys(names):
         number = len(whole.images) + 1
         whole.images[name] = {**images[name], "id": number}
         whole.of_image[name] = [{**one, "image_id": number} for one in patches[name]]
