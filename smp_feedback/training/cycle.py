@@ -131,7 +131,9 @@ def steps_left(trainer: Any, total: float, a_batch: int = 1) -> int:
     state = trainer.datamodule.state_dict()
     an_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
     over = (state["epoch"] * an_epoch + state["batches"] // trainer.accumulate_grad_batches) * a_batch
-    left = [] if trainer.max_epochs in (None, -1) else [max(trainer.max_epochs, 1) * an_epoch * a_batch - over]
+    left: list[int] = (
+        [] if trainer.max_epochs in (None, -1) else [max(trainer.max_epochs, 1) * an_epoch * a_batch - over]
+    )
     left += [] if trainer.max_steps == -1 else [trainer.max_steps - trainer.global_step]
     return min([cycle_steps(total), *left])
 

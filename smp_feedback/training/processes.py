@@ -60,7 +60,7 @@ def _average(gradients: list[Tensor], processes: int) -> None:
     """The mean over *processes*, in place; of all in one message, for small ones cost as much as large ones."""
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(flat)
-    parts = (flat / processes).split([gradient.numel() for gradient in gradients])
+    parts = torch.split(flat / processes, [gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
 
