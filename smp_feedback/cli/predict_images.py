@@ -28,7 +28,7 @@ from smp_feedback.training.output_kinds import OutputKinds
 from smp_feedback.training.prediction_summary import SUMMARY
 from smp_feedback.training.prediction_writers import ItemWriter, LabelWriter, PredictionWriter
 from smp_feedback.training.run_folder import free_folder, kept_data, weights_of
-from smp_feedback.training.trainer import build_trainer
+from smp_feedback.training.trainer import build_trainer, in_several
 from smp_feedback.training.unread import PicturesModule
 
 Answering = tuple[FeedbackModule, PairsModule, Facts, dict[str, Any]]
@@ -66,6 +66,8 @@ def predict(parser: ArgumentParser, args: Any, trained: Trained) -> int:
     """Answer images and write what is asked for; 1 if some could not be read, else 0."""
     kinds = checked(args)
     module, data, facts, settings = answering(parser, args, trained)
+    if args.watch is not None and in_several(settings):
+        raise InvalidValue(f"--watch {args.watch} runs in one process: leave out trainer.devices and num_nodes.")
     if data.clip is not None:
         predicting.check_one_look(args.steps, args.settled, every=args.looks)
     predicting.look_for(module, args.steps, args.settled, every=args.looks)
@@ -82,7 +84,9 @@ def predict(parser: ArgumentParser, args: Any, trained: Trained) -> int:
     trainer = build_trainer(settings, folder, [writer, *bars])
     trainer.predict(module, data, return_predictions=False)
     found = Predicted(folder, writer.written, writer.unread)
-    tell_predicted(found, outputs, quiet=not trainer.is_global_zero)
+    if not trainer.is_global_zero:  # the first one tells of all, and a status other than 0 would end it
+        return 0
+    tell_predicted(found, outputs)
     return found.status
 
 

@@ -44,16 +44,15 @@ class Predicted(NamedTuple):
         return Predicted(self.folder, written, left | unread)
 
 
-def tell_predicted(found: Predicted, outputs: ImageOutputs | None, *, quiet: bool = False) -> None:
-    """Print it; *quiet*, of a process that is not the first, only what could not be read."""
+def tell_predicted(found: Predicted, outputs: ImageOutputs | None) -> None:
+    """Print it."""
     failed = _write_failed(found)
-    if not quiet:
-        count = f"{found.written} image{'s' * (found.written != 1)} answered"
-        say(f"{count}, {len(found.unread)} could not be read" if found.unread else count)
-        if outputs is not None and outputs.summary is not None and found.written:
-            Console().print(class_table(outputs.summary.shares()))
-            _tell_renamed(outputs)
-        _tell_files(found.folder)
+    count = f"{found.written} image{'s' * (found.written != 1)} answered"
+    say(f"{count}, {len(found.unread)} could not be read" if found.unread else count)
+    if outputs is not None and outputs.summary is not None and found.written:
+        Console().print(class_table(outputs.summary.shares()))
+        _tell_renamed(outputs)
+    _tell_files(found.folder)
     for why in [*found.unread.values()][:MOST]:
         print(f"smp-feedback: left out: {why}", file=sys.stderr)
     if failed is not None and len(found.unread) > MOST:

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from smp_feedback.config.data import DataConfig
-from smp_feedback.errors import FeedbackError
+from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.saving.card import may_replace
 from smp_feedback.saving.files import Source, find_file, replace_files
 from smp_feedback.saving.provenance import BUILT_IN, brought_by_plugins, versions
@@ -55,7 +55,12 @@ def describe(
 
 
 def write_saved(folder: Path, config: Mapping[str, Any], model: nn.Module, card: str) -> None:
-    """Write the three files; *folder* holds the old model until the last move, and the new one after it."""
+    """Write the three files; *folder* holds the old model until the last move, and the new one after it.
+
+    Raises:
+        InvalidValue: If the parameters are spread over processes.
+    """
+    check_in_one_piece(model)
     # a copy of its own for each: safetensors refuses tensors that share memory
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     about = {BUILT_IN: _dump(config)}  # one entry: safetensors writes several in any order
@@ -67,6 +72,20 @@ def write_saved(folder: Path, config: Mapping[str, Any], model: nn.Module, card:
     if not may_replace(folder / CARD):
         del writers[CARD]
     replace_files(folder, writers)
+
+
+def check_in_one_piece(model: nn.Module) -> None:
+    """All parameters of *model* are here.
+
+    Raises:
+        InvalidValue: If they are spread over processes, as FSDP2 has them, naming what puts them together.
+    """
+    if any(hasattr(parameter, "full_tensor") for parameter in model.parameters()):
+        raise InvalidValue(
+            "The parameters are spread over processes: get them by torch.distributed.checkpoint.state_dict's "
+            "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)) in every "
+            "process, load them into a model that is not spread, and save that in one process."
+        )
 
 
 def read_config(source: Source, **hub: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import Step
 from smp_feedback.training.loss_weights import weighted
+from smp_feedback.training.processes import average_gradients, begins_step, ends_step, scaled, unreduced
 from smp_feedback.training.unrolling import LookPass
 from smp_feedback.training.weight_average import AveragedWeights
 
@@ -30,13 +31,25 @@ def looked_through(
 
 
 def look_by_look(module: Any, image: Tensor, target: Tensor, index: int) -> Tensor:
-    """One optimiser step; the loss of each look is sent back before the next look, the memory of one for any T."""
+    """One optimiser step; the loss of each look is sent back before the next look, the memory of one for any T.
+
+    Where gradients of several batches add up, the last of them takes the step.
+    """
     (looks,) = module.drawn(index)
-    module.optimizers().zero_grad()
-    losses = module.opened.backward_per_step(image, weighted(looks.weights, module.judge, target), **looks.call)
-    take_step(module)
-    total: Tensor = losses.sum()
-    return total
+    trainer, share, losses = module.trainer, weighted(looks.weights, module.judge, target), list[Tensor]()
+
+    def lost(step: Step) -> Tensor:
+        value = share(step)
+        losses.append(value.detach())
+        return scaled(trainer, value / trainer.accumulate_grad_batches)
+
+    if begins_step(trainer, index):
+        module.optimizers().zero_grad()
+    with unreduced(trainer):
+        module.opened.backward_per_step(image, lost, **looks.call)
+    if ends_step(trainer, index):
+        take_step(module)
+    return torch.stack(losses).sum()
 
 
 def in_segments(module: Any, image: Tensor, target: Tensor, index: int) -> Tensor:
@@ -50,7 +63,8 @@ def in_segments(module: Any, image: Tensor, target: Tensor, index: int) -> Tenso
         (looks,) = module.drawn(index, len(losses))
         module.optimizers().zero_grad()
         loss, last = looked_through(module, image, target, looks, before)
-        module.manual_backward(loss)
+        with unreduced(module.trainer):
+            module.manual_backward(loss)
         take_step(module)
         before = last.detach()
         losses.append(loss.detach())
@@ -58,12 +72,13 @@ def in_segments(module: Any, image: Tensor, target: Tensor, index: int) -> Tenso
 
 
 def take_step(module: Any) -> None:
-    """Clip the gradient as the trainer was told, step the optimiser and its schedule, and average what came of it.
+    """Step the optimiser with the mean gradient of all processes, then its schedule; average the weights it made.
 
-    A plateau is stepped after validation, see :meth:`ScoringModule.on_validation_end`.
+    The gradient is clipped in `ScoringModule.on_before_optimizer_step`, where it is scaled no more. A plateau is
+    stepped after validation, see :meth:`ScoringModule.on_validation_end`.
     """
     optimizer, schedule = module.optimizers(), module.lr_schedulers()
-    module.clip_gradients(optimizer)
+    average_gradients(module.trainer, optimizer.optimizer)
     optimizer.step()
     if not isinstance(schedule, ReduceLROnPlateau):
         schedule.step()
@@ -78,14 +93,15 @@ def is_over(trainer: Any) -> bool:
 
 
 def check_by_hand(module: Any, clip: float | None, accumulate: int = 1) -> None:
-    """A module that steps its optimiser itself is asked for nothing that only Lightning's stepping does.
+    """A module that steps its optimiser itself is asked for nothing that it does not do.
 
     Raises:
-        InvalidValue: For an accumulated gradient; for a clipped one, unless it clips by itself.
+        InvalidValue: For an accumulated gradient where a batch has several steps; for a clipped one, unless it clips.
     """
     how = getattr(module, "by_hand", None if module.automatic_optimization else type(module).__name__)
-    clips = getattr(module, "clips", False)
-    if how is None or (accumulate == 1 and (clip is None or clips)):
+    if how is None:
         return
-    other = ": use backward='together'" if how.startswith("backward") else ""
-    raise InvalidValue(f"{how} {'does not accumulate' if clips else 'neither clips nor accumulates'} gradients{other}.")
+    if clip is not None and not getattr(module, "clips", False):
+        raise InvalidValue(f"{how} does not clip gradients.")
+    if accumulate != 1 and (why := getattr(module, "several_steps", "")) is not None:
+        raise InvalidValue(f"{how} does not accumulate gradients{why}.")

@@ -71,7 +71,10 @@ def fit_cycle(trainer: Any, a_batch: int = 1) -> None:
     for config in trainer.lr_scheduler_configs:
         cycle, total = config.scheduler, run_steps(trainer, a_batch)
         if isinstance(cycle, OneCycleLR) and is_resumed(trainer):
-            check_cycle(cycle, total)
+            if getattr(trainer.datamodule, "regrouped", False) and cycle.total_steps != cycle_steps(total):
+                config.scheduler = gone_on(cycle, total, steps_left(trainer, total, a_batch))
+            else:
+                check_cycle(cycle, total)
         elif isinstance(cycle, OneCycleLR):
             config.scheduler = begun_anew(cycle, total)
 
@@ -121,6 +124,28 @@ def begun_anew(cycle: OneCycleLR, total: float) -> OneCycleLR:
     with warnings.catch_warnings():  # that the optimiser has stepped before, in a trial
         warnings.simplefilter("ignore")
         return OneCycleLR(cycle.optimizer, peaks, cycle_steps(total), cycle_momentum=cycle.cycle_momentum)
+
+
+def steps_left(trainer: Any, total: float, a_batch: int = 1) -> int:
+    """Of a run of *total* optimiser steps, those that *trainer* is going to take."""
+    state = trainer.datamodule.state_dict()
+    an_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    over = (state["epoch"] * an_epoch + state["batches"] // trainer.accumulate_grad_batches) * a_batch
+    left: list[int] = (
+        [] if trainer.max_epochs in (None, -1) else [max(trainer.max_epochs, 1) * an_epoch * a_batch - over]
+    )
+    left += [] if trainer.max_steps == -1 else [trainer.max_steps - trainer.global_step]
+    return min([cycle_steps(total), *left])
+
+
+def gone_on(cycle: OneCycleLR, total: float, left: int) -> OneCycleLR:
+    """*cycle* over a run of *total* steps, where *left* of them are left."""
+    made = begun_anew(cycle, total)
+    made.last_epoch = made.total_steps - max(0, left) - 1
+    with warnings.catch_warnings():  # that the optimiser has not stepped since
+        warnings.simplefilter("ignore")
+        made.step()
+    return made
 
 
 def check_cycle(schedule: OneCycleLR, total: float) -> None:

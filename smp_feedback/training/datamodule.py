@@ -16,11 +16,12 @@ from smp_feedback.data.films.clips import Clips
 from smp_feedback.data.inspection.alike import check_alike, unlike
 from smp_feedback.data.items import checked_int
 from smp_feedback.data.wrapped import films_of
-from smp_feedback.errors import InvalidValue
+from smp_feedback.errors import DataWarning, InvalidValue
 from smp_feedback.training.checkpoints import is_resumed
 from smp_feedback.training.data_settings import check_clip, check_films
 from smp_feedback.training.feeds import Feeds
 from smp_feedback.training.film_parts import FilmLoader, FilmParts, only
+from smp_feedback.training.regrouping import Grouping, batches_over, difference, grouping_in
 from smp_feedback.training.sampling import Numbered, Shuffled
 
 Pairs = Any  # a map-style Dataset[Sample], or any list of samples
@@ -92,6 +93,7 @@ class PairsModule(lightning.LightningDataModule):
             clip, clip_stride, every = train.length, train.stride, train.every
         self.clip, self.clip_stride, self.clip_every = clip, clip_stride, every
         self._begin = (0, 0)  # epoch, and how many of its batches are over
+        self.regrouped = False  # whether a run goes on in another number of processes
         self._feeds = Feeds()
 
     @property
@@ -142,16 +144,36 @@ class PairsModule(lightning.LightningDataModule):
         return {**self._identity(), **dict(zip(("epoch", "batches"), self._reached(), strict=True))}
 
     def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
-        """Begin where *state_dict* was taken.
+        """Begin where *state_dict* was taken, on as many processes or others.
 
         Raises:
-            InvalidValue: If other data, another batch size, seed or number of processes would give other batches.
+            InvalidValue: If other data, another seed, or another batch size on as many processes would give other
+                batches.
+
+        Warns:
+            DataWarning: On another number of processes, with what differs.
         """
         same = self.trainer is None or is_resumed(self.trainer)  # a finder has tried other batches since
-        for name, now in self._identity().items():
-            if same and state_dict.get(name, now) != now:
-                raise InvalidValue(f"{name}={now}: the run to resume has {name}={state_dict[name]}; it takes the same.")
-        self._begin = state_dict["epoch"], state_dict["batches"]
+        now = Grouping(self._processes()[0], self.batch_size)
+        before = grouping_in(state_dict, now)
+        self.regrouped = same and before.processes != now.processes
+        for name, value in self._identity().items():
+            regrouped = self.regrouped and name in Grouping._fields
+            if same and not regrouped and state_dict.get(name, value) != value:
+                raise InvalidValue(
+                    f"{name}={value}: the run to resume has {name}={state_dict[name]}; it takes the same."
+                )
+        if self.regrouped and self._processes()[1] == 0:
+            warnings.warn(difference(before, now), DataWarning, stacklevel=2)
+        self._begin = state_dict["epoch"], self.batches_over(state_dict) if same else state_dict["batches"]
+
+    def batches_over(self, state_dict: Mapping[str, int]) -> int:
+        """How many batches of its epoch are over, as they are now, where *state_dict* was taken."""
+        now = Grouping(self._processes()[0], self.batch_size)
+        before, accumulated = grouping_in(state_dict, now), getattr(self.trainer, "accumulate_grad_batches", 1)
+        if before.processes == now.processes:
+            return state_dict["batches"]
+        return batches_over(state_dict["batches"], before, now, accumulated)
 
     def _identity(self) -> dict[str, int]:
         count = len(self.train or ())

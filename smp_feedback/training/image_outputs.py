@@ -47,6 +47,7 @@ class ImageOutputs:
         summary: The rows of ``summary.csv``.
         names: What names are taken.
         given: What the files of each image are called.
+        annotated: What COCO's outlines call each image.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class ImageOutputs:
         self.given: dict[str, str] = {}
         self.summary: PredictionSummary | None = None
         self.coco: CocoOutlines | None = None
+        self.annotated: dict[str, str] = {}
 
     def names_for(self, images: Sequence[str]) -> list[str]:
         """What the files of *images* are called; of one that comes again as before."""
@@ -221,7 +223,8 @@ class ImageOutputs:
         if self.coco is not None:
             path = Path(image)
             below = self.root is not None and path.is_relative_to(self.root)
-            self.coco.add(path.relative_to(cast(Path, self.root)).as_posix() if below else path.name, size, layers)
+            self.annotated[image] = path.relative_to(cast(Path, self.root)).as_posix() if below else path.name
+            self.coco.add(self.annotated[image], size, layers)
             return
         told: dict[str, Any] = {"classes": self.classes, "place": place, "min_area": self.kinds.min_area}
         replace_file(self.folder / f"{name}.geojson", lambda draft: write_geojson(draft, layers, **told))

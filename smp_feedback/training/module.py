@@ -90,6 +90,7 @@ class FeedbackModule(LooksModule):
 
     averaged_by_lightning: ClassVar[bool] = True
     clips: ClassVar[bool] = True
+    scales: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -149,9 +150,9 @@ class FeedbackModule(LooksModule):
         asked |= {"segments": segments, "truncate": truncate}
         self.unrolling = unrolling_of(self.opened, supervise=supervise, backward=backward, **asked)
         if isinstance(self.opened, FeedbackModel) and backward == "per_step":
-            self.by_hand = "backward='per_step'"
+            self.by_hand, self.several_steps = "backward='per_step'", None
         elif segments > 1:
-            self.by_hand, self.in_one_process = f"segments={segments}", False
+            self.by_hand, self.several_steps = f"segments={segments}", ", as each segment takes a step"
         self.scores = None if task is None else self._metric(task, self.steps)
         self.scored = None
 

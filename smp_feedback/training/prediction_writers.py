@@ -22,6 +22,7 @@ from smp_feedback.training.answer_maps import entropy
 from smp_feedback.training.image_files import ImageFiles
 from smp_feedback.training.image_outputs import ImageOutputs
 from smp_feedback.training.output_kinds import OutputKinds
+from smp_feedback.training.prediction_shares import gathered, in_order, put_together, share_of
 from smp_feedback.training.unread import unread_of
 
 
@@ -34,12 +35,19 @@ class ItemWriter(BasePredictionWriter, ABC):
 
     Attributes:
         unread: Images that could not be read, and why.
+        images: The items' names.
     """
 
     def __init__(self, folder: Path, dataset: Any) -> None:
         super().__init__("batch")
         self.folder, self.dataset = folder, dataset
         self.unread: dict[str, str] = {}
+        self.images = [item_name(dataset, i) for i in range(len(cast(Sized, dataset)))]
+
+    def gather_unread(self, trainer: Any) -> None:
+        """Know what no process could read."""
+        every = {image: why for share in gathered(trainer, self.unread) for image, why in share.items()}
+        self.unread = in_order(every, self.images) if trainer.world_size > 1 else every
 
     def write_on_batch_end(
         self, trainer: Any, pl_module: Any, prediction: Tensor, batch_indices: Any, batch: Any, *where: int
@@ -105,7 +113,7 @@ class PredictionWriter(ItemWriter):
     ) -> None:
         super().__init__(folder, dataset)
         self.outputs = outputs or ImageOutputs(folder, classes, task=task, kinds=OutputKinds(**kinds))
-        self.names = self.outputs.names_for([item_name(dataset, i) for i in range(len(cast(Sized, dataset)))])
+        self.names = self.outputs.names_for(self.images)
 
     def write(
         self,
@@ -128,12 +136,17 @@ class PredictionWriter(ItemWriter):
         return 0 if self.outputs.summary is None else len(self.outputs.summary.rows)
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
-        """Write the tables; of several processes each those of its own share, ``summary_0.csv`` and so on."""
-        self.outputs.finish(None if trainer.world_size == 1 else f"summary_{trainer.global_rank}.csv")
+        """Write the tables; of several processes the first writes those of all, in the order of the images."""
+        self.gather_unread(trainer)
+        shares = gathered(trainer, share_of(self.outputs))
+        if trainer.world_size > 1:
+            put_together(self.outputs, shares, self.images)
+        if trainer.is_global_zero:
+            self.outputs.finish()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """What there is so far is in the tables, too."""
-        self.on_predict_end(trainer, pl_module)
+        """What there is so far is in the tables, too; of several processes each writes its own ``summary_0.csv``."""
+        self.outputs.finish(None if trainer.world_size == 1 else f"summary_{trainer.global_rank}.csv")
 
 
 class Picture:
@@ -161,7 +174,7 @@ class LabelWriter(ItemWriter):
     """Writes ``labels.csv``: each image's name, its label after the last look, and how probable that is.
 
     With *looks* also a column for the label after each look; with *uncertainty* the entropy after the last look, 0 for
-    none, 1 for log C. Of several processes each writes its own share, ``labels_0.csv`` and so on.
+    none, 1 for log C. Of several processes the first writes the rows of all, in the order of the images.
 
     Args:
         folder, dataset: Those of :class:`ItemWriter`.
@@ -183,6 +196,7 @@ class LabelWriter(ItemWriter):
         super().__init__(folder, dataset)
         self.classes, self.looks, self.uncertainty = classes, looks, uncertainty
         self.before, self.rows = before, list[dict[str, str]]()
+        self.places: list[int] = []
 
     @property
     def written(self) -> int:
@@ -191,7 +205,7 @@ class LabelWriter(ItemWriter):
 
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin anew."""
-        self.rows = [*self.before]
+        self.rows, self.places = [*self.before], []
 
     def write(
         self,
@@ -202,7 +216,8 @@ class LabelWriter(ItemWriter):
         looks: Sequence[int] | None = None,
     ) -> None:
         """Note one batch, (T, B, classes)."""
-        names = [item_name(self.dataset, index) for index in indices]
+        names = [self.images[index] for index in indices]
+        self.places += indices
         self.rows += [self.row(name, prediction[:, b].float().cpu()) for b, name in enumerate(names)]
 
     def row(self, name: str, logits: Tensor) -> dict[str, str]:
@@ -217,8 +232,13 @@ class LabelWriter(ItemWriter):
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
         """Write the file, whole or not at all."""
-        name = "labels.csv" if trainer.world_size == 1 else f"labels_{trainer.global_rank}.csv"
-        replace_file(self.folder / name, self._write)
+        self.gather_unread(trainer)
+        mine = list(zip(self.places, self.rows[len(self.before) :], strict=True))
+        if trainer.world_size > 1:
+            every = [one for share in gathered(trainer, mine) for one in share]
+            self.rows = [*self.before, *(row for _, row in sorted(every, key=lambda one: one[0]))]
+        if trainer.is_global_zero:
+            replace_file(self.folder / "labels.csv", self._write)
 
     def _write(self, draft: Path) -> None:
         with draft.open("w", newline="", encoding="utf-8") as file:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim import Adam
 
@@ -22,6 +24,7 @@ from smp_feedback.training.clip_loss import has_labels
 from smp_feedback.training.clips_told import frames_of
 from smp_feedback.training.film_parts import ongoing_in
 from smp_feedback.training.metric import LookMetric
+from smp_feedback.training.processes import average_gradients, begins_step, ends_step, unreduced
 from smp_feedback.training.restoration_films import score_films
 from smp_feedback.training.restoration_step import end_to_end, step_by_step
 from smp_feedback.training.scoring_module import Batch, ScoringModule, check_answer
@@ -42,7 +45,9 @@ class RestorationModule(ScoringModule):
     each frame is one such step, the first one, too: one look a frame. Where a running mean is carried, R is held to the
     clean frame in that mean besides. Whole films are scored then, one look a frame: ``val_miou`` is that of all frames.
 
-    It runs in one process, in full precision or ``bf16-mixed``, and neither clips nor accumulates gradients.
+    The gradient of every optimiser step is clipped as the trainer is told, and the mean over all processes. Gradients
+    of several batches add up end to end alone, as R takes several steps a batch otherwise. Precision is full, or
+    ``bf16-mixed``: of two optimisers that share one scale, one would step with the gradients of another scale.
 
     Args:
         model: With a restoration loop.
@@ -78,6 +83,7 @@ class RestorationModule(ScoringModule):
     """
 
     by_hand = "RestorationModule"
+    clips: ClassVar[bool] = True
     unscaled: ClassVar[tuple[str, ...]] = ("16-mixed", "16-true")
     model: RestorationModel
     scores: LookMetric
@@ -114,7 +120,8 @@ class RestorationModule(ScoringModule):
         check_number("weight_decay", weight_decay, least=0)
         check_number("segmentation_weight", segmentation_weight, above=0)
         _check_truncate(truncate, end_to_end)
-        self.automatic_optimization = False
+        more = ", as R takes a step in each look: give a larger batch_size, or end_to_end=True"
+        self.several_steps = None if end_to_end else more
         self.model, self.classes, self.ignore_index = model, max(2, classes), ignore_index
         about = {"gammas": gammas, "step_weights": step_weights, "class_weights": class_weights}
         self.loss = StepLoss(loss, classes=self.classes, ignore_index=ignore_index, **cast("dict[str, Any]", about))
@@ -129,8 +136,14 @@ class RestorationModule(ScoringModule):
         self.scores = self._metric(self.passes)
         self.scored = None
 
+    def configure_callbacks(self) -> list[Callback]:
+        """None; but Lightning looks now for who steps by hand, and would refuse them to clip and to accumulate."""
+        self.automatic_optimization = True  # until setup
+        return []
+
     def setup(self, stage: str) -> None:
         """See that there are clips for what carries alone, and count the classes if the loss waits for that."""
+        self.automatic_optimization = False
         data = getattr(cast(Any, self.trainer), "datamodule", None)
         self.check_frames(getattr(data, "clip", None))
         if stage != "fit" or not self.loss.waits:
@@ -153,25 +166,35 @@ class RestorationModule(ScoringModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """All optimiser steps of one batch; returns the sum of the losses of R and M, each summed over the steps."""
         restorer, segmenter = cast(Any, self.optimizers())
-        restorer.zero_grad()
-        segmenter.zero_grad()
-        triplets = check_triplets(self.fed(batch, 2))
-        how = triplets, self.restoration_loss, self.loss, self.manual_backward
-        labels = has_labels(triplets[2], self.ignore_index) if is_clips(triplets[0]) else None
-
-        def update() -> None:  # past Lightning: what counts as a step of the run is a batch
-            restorer.optimizer.step()
+        if begins_step(self.trainer, index):
             restorer.zero_grad()
-
-        if self.end_to_end:
-            lost = end_to_end(self.model, *how, self.segmentation_weight, self.truncate, labels)
-            update()
-        else:
-            lost = step_by_step(self.model, *how, update, labels)
-        segmenter.step()
+            segmenter.zero_grad()
+        triplets = check_triplets(self.fed(batch, 2))
+        how = triplets, self.restoration_loss, self.loss, self._send_back
+        labels = has_labels(triplets[2], self.ignore_index) if is_clips(triplets[0]) else None
+        with unreduced(self.trainer):
+            if self.end_to_end:
+                lost = end_to_end(self.model, *how, self.segmentation_weight, self.truncate, labels)
+            else:
+                lost = step_by_step(self.model, *how, functools.partial(self._update, restorer.optimizer), labels)
+        if ends_step(self.trainer, index):
+            if self.end_to_end:
+                self._update(restorer.optimizer)
+            average_gradients(self.trainer, segmenter.optimizer)
+            segmenter.step()
         self.log("loss", lost.segmenting, prog_bar=True)
         self.log("loss_restorer", lost.restoring, prog_bar=True)
         return lost.restoring + lost.segmenting
+
+    def _send_back(self, loss: Tensor) -> None:
+        self.manual_backward(loss / self.trainer.accumulate_grad_batches)
+
+    def _update(self, optimizer: Any) -> None:
+        """A step of R's, past Lightning: what counts as a step of the run is a batch."""
+        average_gradients(self.trainer, optimizer)
+        self.clip_gradients(optimizer)
+        optimizer.step()
+        optimizer.zero_grad()
 
     def on_train_epoch_start(self) -> None:
         """The learning rates of this epoch: functions of its number alone, so that a resumed run needs no other."""
@@ -190,6 +213,8 @@ class RestorationModule(ScoringModule):
             found, counts = score_films(
                 self.model, films, ongoing_in(batch), undo, scores, self.loss, self.ignore_index
             )
+            if self.trainer.world_size > 1:  # all processes log the same, also one whose frames have no labels
+                found, counts = {"val_loss": distorted.new_zeros(())} | found, {"val_loss": 0} | counts
             for name, value in found.items():
                 self.log(name, value, sync_dist=True, batch_size=counts[name])
             return

@@ -103,10 +103,16 @@ def fresh_folder(out: str | None, resume: str | None, verb: str) -> Path:
 
 
 def free_folder(out: str | None, verb: str) -> Path:
-    """*out*, or ``runs/VERB/TIME``; the processes that a run starts are told the same."""
+    """*out*, or ``runs/VERB/TIME``; the processes that a run starts are told the same.
+
+    Raises:
+        InvalidValue: If there is no *out*, and somebody else, such as torchrun, has started several processes.
+    """
     parent, _, told = os.environ.get(STARTED, "").partition(" ")
     if "LOCAL_RANK" in os.environ and parent == str(os.getppid()):
         return Path(told)
+    if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InvalidValue("Each process of torchrun would name a folder of its own by the time: give --out DIR.")
     stem = Path("runs", verb, time.strftime("%Y-%m-%d_%H-%M-%S"))
     names = (stem if k == 1 else stem.with_name(f"{stem.name}_{k}") for k in itertools.count(1))
     folder = Path(out) if out is not None else next(name for name in names if not name.exists())

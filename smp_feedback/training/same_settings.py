@@ -17,7 +17,8 @@ CONFIG = "config.yaml"
 GROUPS, AROUND = ("trainer", "data"), ("model", "score", "restoration", "clicks")
 HOW = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "sync_batchnorm")
 LENGTH = ("max_epochs", "max_steps", "limit_train_batches", "overfit_batches")
-NEUTRAL = ("root", "workers", "shared")  # of the data: what the weights do not depend on
+NEUTRAL = ("root", "workers", "shared", "batch_size")
+"""Of the data: what the weights do not depend on; batch_size is seen to by `PairsModule`, which knows the processes."""
 
 
 def check_same(config: str, folder: Path, learnt: Sequence[str] = ("model",)) -> None:

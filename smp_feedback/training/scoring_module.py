@@ -15,9 +15,12 @@ from smp_feedback.data.images.reader import as_unit
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.training.by_hand import check_by_hand
 from smp_feedback.training.callbacks import check_averaging
-from smp_feedback.training.checkpoints import instead_of_loading
+from smp_feedback.training.checkpoints import instead_of_loading, is_resumed
+from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.feeds import Feeds
 from smp_feedback.training.metric import LookMetric, Scored
+from smp_feedback.training.processes import check_whole_parameters, take_over_buffers
+from smp_feedback.training.regrouping import regroup
 
 Batch = tuple[Tensor, ...]
 PLATEAU = "val_loss"  # what a plateau is a plateau of
@@ -33,8 +36,10 @@ class ScoringModule(lightning.LightningModule):
     """What of the module steps its optimiser itself, where it does."""
     clips: ClassVar[bool] = False
     """Whether it clips its gradient where it steps its optimiser itself."""
-    in_one_process: bool = True
-    """Whether it trains in one process alone where it steps its optimiser itself."""
+    several_steps: str | None = ""
+    """Why it takes several steps a batch where it steps its optimiser itself, in words; None where it takes one."""
+    scales: ClassVar[bool] = False
+    """Whether it scales its gradient where it steps its optimiser itself."""
     averaged_by_lightning: ClassVar[bool] = False
     """Whether it takes Lightning's StochasticWeightAveraging; not what sets its learning rates itself."""
     feeds_itself: ClassVar[bool] = True
@@ -104,20 +109,40 @@ class ScoringModule(lightning.LightningModule):
         if isinstance(schedule, ReduceLROnPlateau) and not self.trainer.sanity_checking:
             schedule.step(self.trainer.callback_metrics[PLATEAU])
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Of a run that goes on in another number of processes, as many batches of the epoch are over as are now."""
+        trainer: Any = self._trainer
+        data = None if trainer is None else trainer.datamodule
+        state = checkpoint.get(type(data).__qualname__)
+        if state is None or not isinstance(data, PairsModule) or not is_resumed(trainer):
+            return
+        if (batches := data.batches_over(state)) != state["batches"]:
+            regroup(checkpoint["loops"], batches)
+
+    def on_validation_epoch_start(self) -> None:
+        """Score what is kept: see `take_over_buffers`."""
+        if not self.automatic_optimization and self.trainer.state.fn == "fit":
+            take_over_buffers(self.trainer, self)
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Clip the gradient as the trainer was told, where Lightning does not."""
+        if not self.automatic_optimization:
+            self.clip_gradients(optimizer)
+
     def on_fit_start(self) -> None:
         """Refuse what optimisers that are stepped by hand cannot do.
 
         Raises:
-            InvalidValue: For several processes, accumulated gradients, or a precision whose gradients would need
-                scaling; for Lightning's StochasticWeightAveraging, where it would do something else.
+            InvalidValue: For parameters that are spread over processes, gradients that cannot add up over batches, or
+                a precision whose gradients would need scaling; for Lightning's StochasticWeightAveraging, where it
+                would do something else.
         """
         check_averaging(self)
         if self.automatic_optimization:
             return
         check_by_hand(self, None, self.trainer.accumulate_grad_batches)
-        if self.trainer.world_size > 1 and self.in_one_process:
-            raise InvalidValue(f"{self.by_hand} runs in one process: DDP expects one backward pass a step.")
-        if self.trainer.precision in self.unscaled:
+        check_whole_parameters(self.trainer, str(self.by_hand))
+        if self.trainer.precision in self.unscaled and not self.scales:
             raise InvalidValue(f"{self.by_hand} does not scale gradients: use precision 'bf16-mixed' or '32'.")
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar, StochasticWeightAveraging
+from lightning.pytorch.utilities import rank_zero_only
 
 from smp_feedback.checks import at_home, check_whole
 from smp_feedback.errors import FeedbackError, InvalidValue
@@ -98,7 +99,9 @@ def reliable(seed: int, folder: Path | None, save_every: int) -> list[Callback]:
 
 
 def room_for(module: lightning.LightningModule, folder: Path) -> Path:
-    """*folder*, with room for a new checkpoint beside the last and the best one."""
+    """*folder*, with room for a new checkpoint beside the last and the best one; one process writes, and looks."""
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        return folder
     averaged = getattr(module, "ema", None) is not None
     return check_room(folder, 3 * checkpoint_bytes(module, averaged=averaged))
 
@@ -174,6 +177,14 @@ def _usual(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings.get("log_every_n_steps") is None:
         usual["log_every_n_steps"] = 10
     if settings.get("strategy") in ("auto", "ddp"):  # smp keeps encoder stages that it does not run
-        several = str(settings.get("devices")) not in ("None", "auto", "1")
-        usual["strategy"] = "ddp_find_unused_parameters_true" if several else "auto"
+        usual["strategy"] = "ddp_find_unused_parameters_true" if in_several(settings) else "auto"
     return usual
+
+
+def in_several(settings: Mapping[str, Any]) -> bool:
+    """Whether *settings* of a trainer ask for more than one process.
+
+    >>> in_several({"devices": "auto"}), in_several({"devices": 1, "num_nodes": 2})
+    (False, True)
+    """
+    return str(settings.get("devices")) not in ("None", "auto", "1") or settings.get("num_nodes", 1) > 1

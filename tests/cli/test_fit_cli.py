@@ -366,7 +366,10 @@ def test_a_wrong_loss_is_told_before_the_base_is_built(training, error, monkeypa
         ("fit --samples_every 0", "samples_every=0"),
         ("test --bootstrap -1", "bootstrap=-1"),
         ("fit --seed -1", "seed=-1"),
-        ("fit --model.backward per_step --trainer.accumulate_grad_batches 2", "per_step' does not accumulate"),
+        (
+            "fit --model.feedback.dynamics leaky --model.segments 2 --trainer.accumulate_grad_batches 2",
+            "segments=2 does not accumulate gradients, as each segment takes a step",
+        ),
         ("fit --model.steps '[16, 8]'", "steps=[16, 8]: expected low <= high."),
         ("fit --model.feedback false --model.free_steps 2", "free_steps=2 is for models that look again"),
         ("fit --resume {tmp}/none", "expected the folder of a run"),

@@ -355,7 +355,7 @@ def test_several_labels_are_a_map_a_class(tmp_path):
 def test_labels_of_one_channel_are_told_by_its_sign(tmp_path):
     writer = LabelWriter(tmp_path, [(0, 0)], ("cat", "dog"), looks=True)
     writer.write(torch.tensor([[[2.0]], [[-1.0]]]), [0])
-    writer.on_predict_end(type("Trainer", (), {"world_size": 1}), None)
+    writer.on_predict_end(type("Trainer", (), {"world_size": 1, "is_global_zero": True}), None)
     with (tmp_path / "labels.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert (row["label"], row["look_1"], row["look_2"]) == ("cat", "dog", "cat")
