@@ -34,8 +34,8 @@ def check_same(config: str, folder: Path, learnt: Sequence[str] = ("model",)) ->
     told = run_settings(folder)
     try:
         begun = _decisive(told, learnt)
-    except FeedbackError:
-        raise
+    except FeedbackError as error:
+        raise InvalidValue(f"{folder / CONFIG}: {error}") from error
     except (LookupError, TypeError, AttributeError, ValueError) as error:  # written by hand, or by a stranger
         raise InvalidValue(f"{folder / CONFIG} is not what a run writes: {one_line(error):.200}.") from error
     for key, now in _decisive(yaml.safe_load(config), learnt).items():
