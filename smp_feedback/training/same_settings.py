@@ -56,8 +56,8 @@ def run_settings(folder: Path) -> dict[str, Any]:
         raise InvalidValue(f"{path} is not what a run writes: {lacking[0]} is missing.")
     try:
         of_any_version(found)
-    except FeedbackError:
-        raise
+    except FeedbackError as error:
+        raise InvalidValue(f"{path}: {error}") from error
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise InvalidValue(f"{path} is not what a run writes: {one_line(error):.200}.") from error
     return found
