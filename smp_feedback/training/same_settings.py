@@ -35,8 +35,8 @@ def check_same(config: str, folder: Path, learnt: Sequence[str] = ("model",)) ->
     told = run_settings(folder)
     try:
         begun = _decisive(told, learnt)
-    except FeedbackError:
-        raise
+    except FeedbackError as error:
+        raise InvalidValue(f"{folder / CONFIG}: {error}") from error
     except (LookupError, TypeError, AttributeError, ValueError) as error:  # written by hand, or by a stranger
         raise InvalidValue(f"{folder / CONFIG} is not what a run writes: {one_line(error):.200}.") from error
     for key, now in _decisive(yaml.safe_load(config), learnt).items():
@@ -57,8 +57,8 @@ def run_settings(folder: Path) -> dict[str, Any]:
         raise InvalidValue(f"{path} is not what a run writes: {lacking[0]} is missing.")
     try:
         of_any_version(found)
-    except FeedbackError:
-        raise
+    except FeedbackError as error:
+        raise InvalidValue(f"{path}: {error}") from error
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise InvalidValue(f"{path} is not what a run writes: {one_line(error):.200}.") from error
     return found

@@ -68,7 +68,7 @@ def check_size(path: Path, size: Sequence[int], nbytes: int = 0) -> None:
 
 
 @contextmanager
-def opened_picture(file: Path | IO[bytes], path: Path, formats: Sequence[str] | None = None) -> Iterator[Any]:
+def opened_picture(file: Path | IO[bytes], path: Path, formats: tuple[str, ...] | None = None) -> Iterator[Any]:
     """*file*, opened by Pillow and not yet decoded, if it is not too large; *path* is what an error names.
 
     Pillow's own limit, a warning at a third of ours and an error at two thirds, is this one's meanwhile.
