@@ -72,9 +72,10 @@ def predict(parser: ArgumentParser, args: Any, trained: Trained) -> int:
     bars = windows.put_on(module, args, settings, data.test)
     if isinstance(data.test, ImageFiles) and args.window is None:
         predicting.fit_to(data.test, module.opened, facts.task)
+        module.skips = data.test.size is None
     folder = Path(free_folder(args.out, "predict"))
     check_apart(args, data, folder)
-    check_room(folder, 1 << 20)
+    check_room(folder, 1 << 20, "predict writes its answers there")
     outputs = None if facts.task == CLASSIFICATION else outputs_of(args, facts, kinds, folder)
     if args.watch is not None:
         return _watch(args, (module, data, facts, settings), outputs, folder)

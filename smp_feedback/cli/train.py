@@ -20,8 +20,8 @@ from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
 from smp_feedback.cli.tables import summary, tell
 from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.data.inspection.summary import data_summary
-from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue
+from smp_feedback.evaluation.by_image import check_draws
 from smp_feedback.ops.reading import SEGMENTATION
 from smp_feedback.training.build import build_module
 from smp_feedback.training.checkpoints import check_room
@@ -129,7 +129,7 @@ def in_short(data: PairsModule) -> list[str]:
 
 def score(verb: str, parser: ArgumentParser, args: Any) -> None:
     """Score every look on the split that *verb* names."""
-    draws = checked_int("bootstrap", args.bootstrap, least=0)
+    draws = check_draws(args.bootstrap)
     path = weights_of(args.run, args.weights)
     module, data, facts, settings = trained(verb, parser, args, path)
     check_shared({verb: data.val if verb == "validate" else data.test}, args.data.shared, unused=learnt(path.parent))
@@ -137,7 +137,7 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
     about = facts.task, len(facts.classes), facts.ignore_index, len(scored or ())
     bars = windows.put_on(module, args, settings, scored)
     each = ImageScores(*about, distances=args.distances)
-    folder = check_room(free_folder(args.out, verb), 1 << 20)
+    folder = check_room(free_folder(args.out, verb), 1 << 20, f"{verb} writes its scores there")
     trainer = build_trainer(settings, folder, [each, *bars])
     (trainer.validate if verb == "validate" else trainer.test)(module, data, verbose=False)
     if trainer.is_global_zero and module.scored is not None:
