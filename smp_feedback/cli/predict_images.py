@@ -143,8 +143,8 @@ def outputs_of(args: Any, facts: Facts, kinds: OutputKinds, folder: Path) -> Ima
 
 def values_told(data: Any, facts: Facts) -> MaskValues | None:
     """What masks held by the settings *data* of a run that has not kept it, as those of before have not."""
-    options = {**(data.options or {})}
-    told = {name: options.get(name, getattr(data, name)) for name in ("values", "colours", "offset")}
+    options, settings = {**(data.options or {})}, data.as_dict()  # ``values`` is a method of the namespace, too
+    told = {name: options.get(name, settings.get(name)) for name in ("values", "colours", "offset")}
     known = {name: value for name, value in told.items() if value is not None}
     return mask_values(MaskReader(classes=facts.classes, ignore_index=facts.ignore_index, **known)) if known else None
 

@@ -133,6 +133,7 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
     path = weights_of(args.run, args.weights)
     module, data, facts, settings = trained(verb, parser, args, path)
     check_shared({verb: data.val if verb == "validate" else data.test}, args.data.shared, unused=learnt(path.parent))
+    check_several(facts)
     scored = data.val if verb == "validate" else data.test
     about = facts.task, len(facts.classes), facts.ignore_index, len(scored or ())
     bars = windows.put_on(module, args, settings, scored)
@@ -145,6 +146,19 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
         if facts.task == SEGMENTATION and has_films(scored):
             tell_films(module.opened, scored, facts, folder, f"{path}, {verb}, one answer a frame")
         tell(folder, [])
+
+
+def check_several(facts: Facts) -> None:
+    """There is more than one class to tell apart.
+
+    Raises:
+        InvalidValue: If every pixel is of the only one.
+    """
+    if facts.task == SEGMENTATION and len(facts.classes) == 1:
+        raise InvalidValue(
+            f"classes [{facts.classes[0]}]: every pixel is of the only class, so there is nothing to score; name what "
+            f"it is told from, too: [background, {facts.classes[0]}]."
+        )
 
 
 def learnt(run: Path) -> dict[str, Any]:

@@ -248,7 +248,7 @@ def test_a_size_that_the_model_cannot_take_is_recorded_and_the_others_are_answer
     monkeypatch.setattr(LooksModule, "answers", answers)
     told = f"predict --run {tmp_path}/model --images {tmp_path}/photos --out {tmp_path}/out"
     assert smp_feedback(f"{told} --trainer.accelerator cpu --trainer.enable_progress_bar false") == 1
-    failed = [*csv.DictReader((tmp_path / "out" / "failed.csv").open())]
+    failed = [*csv.DictReader((tmp_path / "out" / "failed.csv").read_text().splitlines())]
     assert [(row["image"], "16 at least" in row["why"]) for row in failed] == [(f"{tmp_path}/photos/a.png", True)]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["b.png"]
     monkeypatch.setenv("SMP_FEEDBACK_DEBUG", "1")
