@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import SupportsIndex
 
 import numpy as np
 import torch
@@ -120,7 +121,7 @@ class Images:
         return of_whole(metric, counts_in(summed, self.task), self.ignore_index)
 
 
-def check_draws(bootstrap: object) -> int:
+def check_draws(bootstrap: SupportsIndex) -> int:
     """*bootstrap*, how many drawings make an interval: 0 for none, or so many that it has two ends.
 
     Raises:

@@ -237,8 +237,8 @@ def cells_in_parts(
     height = target.shape[-2]
     rows = max(1, QUESTIONS * height // max(1, target.numel()))
     for top in range(0, height, rows):
-        parts = (part[..., top : top + rows, :] for part in (answer, target))
-        yield cells_of(*parts, classes, ignore_index, task)
+        said, so = (part[..., top : top + rows, :] for part in (answer, target))
+        yield cells_of(said, so, classes, ignore_index, task)
 
 
 def cells_of(logits: Tensor, target: Tensor, classes: int, ignore_index: int | None, task: str = SEGMENTATION) -> Cells:

@@ -88,7 +88,9 @@ def strips(
     """
     tops, lefts = grid.begins
     places = [WindowPlace(image, top, left) for top in tops for left in lefts]
-    each = (one for k in range(0, len(places), at_once) for one in answer(places[k : k + at_once]).to(dtype).split(1))
+    each = (
+        one for k in range(0, len(places), at_once) for one in answer(places[k : k + at_once]).to(dtype).unsqueeze(1)
+    )
     if len(places) == 1:
         yield 0, next(each).to(device)
         return
