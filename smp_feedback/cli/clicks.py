@@ -89,7 +89,7 @@ def clicks_evaluate(parser: ArgumentParser, args: Any) -> None:
     model, source = saved_model(args, "clicks", FeedbackModel)
     data, _ = opened("test" if args.split == "test" else "validate", args)
     items = getattr(data, args.split)
-    folder = check_room(free_folder(args.out, "clicks"), 1 << 20)
+    folder = check_room(free_folder(args.out, "clicks"), 1 << 20, "clicks writes its scores there")
     how: Any = {"batch_size": args.data.batch_size, "workers": args.data.workers, "clicks": args.most}
     with advancing("clicking", items, args) as advance:
         found = evaluate_clicks(model, items, advance=advance, **how)

@@ -74,9 +74,10 @@ def predict(parser: ArgumentParser, args: Any, trained: Trained) -> int:
     bars = windows.put_on(module, args, settings, data.test)
     if isinstance(data.test, ImageFiles) and args.window is None:
         predicting.fit_to(data.test, module.opened, facts.task)
+        module.skips = data.test.size is None
     folder = Path(free_folder(args.out, "predict"))
     check_apart(args, data, folder)
-    check_room(folder, 1 << 20)
+    check_room(folder, 1 << 20, "predict writes its answers there")
     outputs = None if facts.task == CLASSIFICATION else outputs_of(args, facts, kinds, folder)
     if args.watch is not None:
         return _watch(args, (module, data, facts, settings), outputs, folder)
@@ -146,8 +147,8 @@ def outputs_of(args: Any, facts: Facts, kinds: OutputKinds, folder: Path) -> Ima
 
 def values_told(data: Any, facts: Facts) -> MaskValues | None:
     """What masks held by the settings *data* of a run that has not kept it, as those of before have not."""
-    options = {**(data.options or {})}
-    told = {name: options.get(name, getattr(data, name)) for name in ("values", "colours", "offset")}
+    options, settings = {**(data.options or {})}, data.as_dict()  # ``values`` is a method of the namespace, too
+    told = {name: options.get(name, settings.get(name)) for name in ("values", "colours", "offset")}
     known = {name: value for name, value in told.items() if value is not None}
     return mask_values(MaskReader(classes=facts.classes, ignore_index=facts.ignore_index, **known)) if known else None
 

@@ -44,14 +44,12 @@ def of_run(made: Any, path: Path, kept: DataConfig) -> Shown:
     """The weights in *path*, of a run whose data are as *kept* says; *made* is what the verb is told."""
     data, files = pictures(made, kept)
     facts = Facts.of_config(kept, (kept.channels, *shown_size(made, files)))
-    try:
-        module = _loaded(made, path, facts)
-    except InvalidInput:
-        if files.size is not None or made.window is not None:
-            raise
-        facts = made_up(facts)
-        module = _loaded(made, path, facts)
-    return Shown(module, data, facts)
+    for tried in sizes_tried(facts, files, made):
+        try:
+            return Shown(_loaded(made, path, tried), data, tried)
+        except InvalidInput as error:
+            refused = error
+    raise refused
 
 
 def of_saved(made: Any) -> Shown:
@@ -68,13 +66,7 @@ def of_saved(made: Any) -> Shown:
     config = replace(config, classes=config.classes or tuple(map(str, range(count))))
     data, files = pictures(made, config)
     facts = Facts.of_config(config, (config.channels, *shown_size(made, files)))
-    try:
-        check_sizes(model, facts)
-    except InvalidInput:
-        if files.size is not None or made.window is not None:
-            raise
-        facts = made_up(facts)
-        check_sizes(model, facts)
+    check_some_size(model, sizes_tried(facts, files, made))
     told: Any = {"classes": len(facts.classes), "ignore_index": facts.ignore_index, "task": facts.task}
     return Shown(FeedbackModule(model, **told), data, facts)
 
@@ -112,6 +104,11 @@ def look_for(module: FeedbackModule, steps: int | None, settled: int | None, *, 
         InvalidValue: If its model does not loop, or cannot stop by its answer.
     """
     module.every_look = every
+    if settled is not None and settled < 2:
+        raise InvalidValue(
+            f"--settled {settled}: expected how many equal answers in succession stop an image, 2 or more; for a "
+            "number of looks give --steps."
+        )
     if steps is None and settled is None:
         return
     model = module.opened
@@ -172,6 +169,30 @@ def first_size(files: ImageFiles) -> Size:
 def made_up(facts: Facts) -> Facts:
     """*facts* of images that are made up to sides which most models take."""
     return replace(facts, image=(facts.image[0], *divisible((facts.image[1], facts.image[2]), ANY_STRIDE)))
+
+
+def sizes_tried(facts: Facts, files: ImageFiles, made: Any) -> list[Facts]:
+    """*facts* of images of each size that a model is tried at: one alone where it is told.
+
+    The first image may be one that the model cannot take, as others may be: it is told when its turn comes.
+    """
+    if files.size is not None or made.window is not None:
+        return [facts]
+    return [facts, made_up(facts), replace(facts, image=(facts.image[0], ANY_SIDE, ANY_SIDE))]
+
+
+def check_some_size(model: nn.Module, tried: list[Facts]) -> None:
+    """*model* takes images of one of the sizes *tried*.
+
+    Raises:
+        InvalidInput: If it takes none, as the last says.
+    """
+    for facts in tried:
+        try:
+            return check_sizes(model, facts)
+        except InvalidInput as error:
+            refused = error
+    raise refused
 
 
 def fit_to(files: ImageFiles, model: nn.Module, task: str) -> None:

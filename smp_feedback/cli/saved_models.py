@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smp_feedback.errors import InvalidValue
@@ -37,6 +38,7 @@ def export(parser: ArgumentParser) -> Callable[[Any], None]:
         destination(args.out, args.format)  # before anything is loaded
         check_look(args.look, args.steps, args.outputs)
         check_ready(args.with_preprocess, args.look, args.outputs)
+        _check_no_run(args.model, f"smp-feedback export {{}} {args.out}")
         with _timed(f"loading {args.model}") as tell:
             model = from_pretrained(args.model)
             if args.precision is not None:
@@ -65,6 +67,7 @@ def info(parser: ArgumentParser) -> Callable[[Any], None]:
         from smp_feedback.evaluation.results import flat
         from smp_feedback.saving.saved import read_config
 
+        _check_no_run(args.model, "smp-feedback info {}")
         table = Table("setting", "value", title=str(args.model))
         for name, value in flat(read_config(args.model)):
             table.add_row(name, str(value))
@@ -87,6 +90,22 @@ def plot(parser: ArgumentParser) -> Callable[[Any], None]:
             print(f"wrote {path}")
 
     return run
+
+
+def _check_no_run(model: str, instead: str) -> None:
+    """*model* is no folder of a run, whose model is in a folder of its own.
+
+    Raises:
+        InvalidValue: If it is, with what to write *instead*.
+    """
+    from smp_feedback.saving.saved import CONFIG
+    from smp_feedback.training.same_settings import CONFIG as OF_RUN
+
+    folder = Path(model)
+    if (folder / OF_RUN).is_file() and not (folder / CONFIG).is_file():
+        own = folder / "model"
+        ended = "" if own.is_dir() else f", which it leaves when it ends: smp-feedback fit --resume {folder}, then"
+        raise InvalidValue(f"{folder} is a run, and its model is {own}{ended}: {instead.format(own)}")
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from smp_feedback.training.facts import Facts
 from smp_feedback.training.metric import Scored
 
 Intervals = Mapping[str, tuple[float, float]]
+MOST_ROWS = 40
+"""Of a table in the console, one a class: with more of them the means alone are shown."""
 IN_CAPTION = ("accuracy", "solved")
 """What no class has to itself, or has as its recall."""
 
@@ -45,7 +47,8 @@ def tell_scores(
     known = metrics_for(facts.task, distances=images is not None and images.distances is not None)
     intervals = {} if images is None or not draws else images.intervals(known, draws)
     console = Console()
-    console.print(score_table(scored, facts.classes, title))
+    few = facts.classes if len(facts.classes) <= MOST_ROWS else ()
+    console.print(score_table(scored, few, title))
     console.print(metric_table(metrics, intervals, facts.classes, len(scored.looks)))
     confusion = scored.confusion.tolist()
     names = () if images is None else [item_name(data, i) for i in range(len(images.counts))]
@@ -71,7 +74,9 @@ def metric_table(metrics: Metrics, intervals: Intervals, classes: Sequence[str],
     table.caption = "; ".join(_beside(name, whole[name], intervals) for name in beside if name in whole)
     for metric in shown:
         table.add_column(f"{metric.title}, px" if metric.distance else metric.title, justify="right")
-    for k, name in enumerate(classes):
+    if len(classes) > MOST_ROWS:
+        table.caption += f"; each of {len(classes)} classes in classes.csv"
+    for k, name in enumerate(classes if len(classes) <= MOST_ROWS else ()):
         cells = [_cell(metric.name, each[metric.name][k] if metric.name in each else None) for metric in shown]
         table.add_row(name, *cells, end_section=k == len(classes) - 1)
     table.add_row("mean", *(_cell(metric.name, whole[metric.name]) for metric in shown))

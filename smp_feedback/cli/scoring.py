@@ -54,7 +54,7 @@ def evaluate(
     data, facts = opened("test" if args.split == "test" else "validate", args)
     check_data(model, facts)
     items = getattr(data, args.split)
-    folder = check_room(free_folder(args.out, verb), 1 << 20)
+    folder = check_room(free_folder(args.out, verb), 1 << 20, f"{verb} writes its scores there")
     with advancing("scoring", items, args) as advance:
         found = score(model, items, advance=advance, **how_to_score(facts, args))
     Console().print(table(found, facts.classes, f"{source}, {args.split}{note}"))

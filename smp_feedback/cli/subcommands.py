@@ -138,9 +138,11 @@ def split_words(argv: Sequence[str], flags: Sequence[str]) -> list[str]:
 def _settings_in(folder: Path, verb: str, flag: str) -> Told:
     path = folder / CONFIG
     if not path.is_file():
-        saved = (folder / SAVED).is_file() and verb == "predict" and flag == "--run"
-        if saved or flag == "--base":  # a directory of save_pretrained
+        saved = (folder / SAVED).is_file() and flag == "--run"
+        if (saved and verb == "predict") or flag == "--base":  # a directory of save_pretrained
             return {}
+        if saved:
+            raise InvalidValue(f"{flag} {folder} is a saved model, {_whose(folder)}")
         of = f" of {verb} train" if verb in LOOPS else ""
         raise InvalidValue(f"{flag} {folder}: expected the folder of a run{of}, with its {CONFIG}.")
     told: Told = of_any_version(run_settings(folder))
@@ -154,6 +156,23 @@ def _settings_in(folder: Path, verb: str, flag: str) -> Told:
     raise InvalidValue(f"{flag} {folder} {instead}")
 
 
+def _whose(model: Path) -> str:
+    """Which run a saved *model* is of, or what takes it where it is of none."""
+    if (model.parent / CONFIG).is_file():
+        return f"and its run is the folder that it is in: --run {model.parent}."
+    return f"which has no data of its own: give the --out of fit, or smp-feedback predict --run {model} --images PATH."
+
+
+def _told(words: Sequence[str], flag: str) -> bool:
+    """Whether *flag* is among *words*, and the last time with something.
+
+    >>> _told(["test", "--window", "512"], "--window"), _told(["test", "--window", "null"], "--window")
+    (True, False)
+    """
+    values = [value for word, value in itertools.pairwise(words) if word == flag]
+    return bool(values) and values[-1].lower() not in ("null", "none", "~")
+
+
 def _kept(words: Sequence[str], flag: str, told: Told) -> Told:
     """What of the settings of a run counts for the *flag* that names it."""
     if flag == "--resume" or not told:
@@ -162,7 +181,7 @@ def _kept(words: Sequence[str], flag: str, told: Told) -> Told:
     if verb not in LOOPS:
         kept = {key: told[key] for key in SHARED}
         files = told["data"].get("root") is not None or any(word.partition("=")[0] in OF_FILES for word in words)
-        if WINDOW in words and files:  # windows are of images at their own size; what is drawn anew has no other
+        if _told(words, WINDOW) and files:  # windows are of images at their own size; what is drawn anew has no other
             kept["data"] = {name: value for name, value in told["data"].items() if name != "size"}
         return kept
     if flag == "--base":

@@ -19,8 +19,8 @@ from smp_feedback.cli.subcommands import add_run, add_shared, add_trainer
 from smp_feedback.cli.tables import summary, tell
 from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.data.inspection.summary import data_summary
-from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue
+from smp_feedback.evaluation.by_image import check_draws
 from smp_feedback.ops.reading import SEGMENTATION
 from smp_feedback.saving.run_parts import say_changed
 from smp_feedback.training.build import build_module
@@ -129,15 +129,16 @@ def in_short(data: PairsModule) -> list[str]:
 
 def score(verb: str, parser: ArgumentParser, args: Any) -> None:
     """Score every look on the split that *verb* names."""
-    draws = checked_int("bootstrap", args.bootstrap, least=0)
+    draws = check_draws(args.bootstrap)
     path = weights_of(args.run, args.weights)
     module, data, facts, settings = trained(verb, parser, args, path)
     check_shared({verb: data.val if verb == "validate" else data.test}, args.data.shared, unused=learnt(path.parent))
+    check_several(facts)
     scored = data.val if verb == "validate" else data.test
     about = facts.task, len(facts.classes), facts.ignore_index, len(scored or ())
     bars = windows.put_on(module, args, settings, scored)
     each = ImageScores(*about, distances=args.distances)
-    folder = check_room(free_folder(args.out, verb), 1 << 20)
+    folder = check_room(free_folder(args.out, verb), 1 << 20, f"{verb} writes its scores there")
     trainer = build_trainer(settings, folder, [each, *bars])
     (trainer.validate if verb == "validate" else trainer.test)(module, data, verbose=False)
     if trainer.is_global_zero and module.scored is not None:
@@ -145,6 +146,19 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
         if facts.task == SEGMENTATION and has_films(scored):
             tell_films(module.opened, scored, facts, folder, f"{path}, {verb}, one answer a frame")
         tell(folder, [])
+
+
+def check_several(facts: Facts) -> None:
+    """There is more than one class to tell apart.
+
+    Raises:
+        InvalidValue: If every pixel is of the only one.
+    """
+    if facts.task == SEGMENTATION and len(facts.classes) == 1:
+        raise InvalidValue(
+            f"classes [{facts.classes[0]}]: every pixel is of the only class, so there is nothing to score; name what "
+            f"it is told from, too: [background, {facts.classes[0]}]."
+        )
 
 
 def learnt(run: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from smp_feedback.cli.film_scores import has_films
+from smp_feedback.data.folder import MaskFolder
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.tiling import fitting
 from smp_feedback.loops.tiling import model as tiling
@@ -72,6 +73,8 @@ def put_on(module: LooksModule, args: Any, settings: dict[str, Any], data: Any) 
             "leave one out, or give --stitch state."
         )
     settings["enable_progress_bar"] = False
+    if isinstance(data, MaskFolder):  # each window becomes [0, 1] on its own
+        data.as_bytes = True
     return [bars]
 
 

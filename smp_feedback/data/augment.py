@@ -187,16 +187,25 @@ def _check_augmented(name: str, before: Sequence[Tensor], after: Sequence[Tensor
 
 
 def as_item(
-    image: Tensor, mask: Tensor, *, size: tuple[int, int] | None, transform: Transform | None, name: str
+    image: Tensor,
+    mask: Tensor,
+    *,
+    size: tuple[int, int] | None,
+    transform: Transform | None,
+    name: str,
+    as_bytes: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """An image and its mask, as they are read, as the item of a dataset: resized, augmented, float32 in [0, 1].
+
+    With *as_bytes* an image of bytes that nothing augments stays one.
 
     Raises:
         InvalidInput: If *transform* has led out of [0, 1], with the item's *name*.
     """
     if size is not None:
         image, mask = resize(image, size), resize(mask, size, labels=True)
-    image, mask = augmented(transform, as_unit(image), mask)
+    if transform is not None or not as_bytes:
+        image, mask = augmented(transform, as_unit(image), mask)
     return in_unit(image, name), mask
 
 

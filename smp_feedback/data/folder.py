@@ -77,6 +77,7 @@ class MaskFolder(Dataset[Sample]):
         unlabelled: Whether an image may have no mask: its item has one that is full of *ignore_index*.
 
     Attributes:
+        as_bytes: Whether images of 8 bits stay bytes, for who makes them [0, 1] window by window.
         left_out: Files beside the images and masks that look like such and are not used; said once in a warning.
         normalised: False: images are in [0, 1], and whoever shows them to a model normalises them.
         samples: (path of the image, path of its mask, in which ``{class}`` stays as it is, or None), in order.
@@ -104,6 +105,7 @@ class MaskFolder(Dataset[Sample]):
     """
 
     normalised = False
+    as_bytes = False
 
     def __init__(
         self,
@@ -197,15 +199,16 @@ class MaskFolder(Dataset[Sample]):
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
         image_path, mask_path = self.samples[checked_index(index, len(self))]
+        how: Any = {"size": self.size, "transform": self.transform, "as_bytes": self.as_bytes}
         image = self.images.read(image_path)
         if mask_path is None:
             mask = torch.full(image.shape[-2:], cast(int, self.ignore_index))
-            return as_item(image, mask, size=self.size, transform=self.transform, name=str(image_path))
+            return as_item(image, mask, name=str(image_path), **how)
         mask = self.labels(mask_path)
         if not mask.numel():  # one file a class, and of none of them
             mask = mask.new_zeros(len(mask), *image.shape[-2:])
         self._check_pair(image_path, image.shape[-2:], mask_path, mask)
-        return as_item(image, mask, size=self.size, transform=self.transform, name=str(image_path))
+        return as_item(image, mask, name=str(image_path), **how)
 
     def _check_pair(self, image_path: Path, size: torch.Size, mask_path: Path, mask: Tensor) -> None:
         if mask.shape[-2:] != size:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import SupportsIndex
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from smp_feedback.data.items import checked_int
+from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.confusion import Cells, count
 from smp_feedback.evaluation.distances import distances_of
 from smp_feedback.evaluation.metrics import of_classes, of_whole
@@ -19,6 +22,8 @@ from smp_feedback.ops.reading import MULTILABEL
 PARTS = 4
 """Hit, target, predicted and scored, as in `Counts`."""
 LEVEL = 0.95
+LEAST_DRAWS = 40
+"""Of which one lies beyond each end of 95 %."""
 AT_ONCE = 2**22
 """Weights that are in memory at once where images are drawn again."""
 
@@ -115,6 +120,20 @@ class Images:
             return _mean(weights, self.of_classes(metric)).nanmean(1)
         summed = (weights @ self.counts.double().flatten(1)).view(len(weights), *self.counts.shape[1:])
         return of_whole(metric, counts_in(summed, self.task), self.ignore_index)
+
+
+def check_draws(bootstrap: SupportsIndex) -> int:
+    """*bootstrap*, how many drawings make an interval: 0 for none, or so many that it has two ends.
+
+    Raises:
+        InvalidType, InvalidValue: If it is something else.
+    """
+    draws = checked_int("bootstrap", bootstrap, least=0)
+    if 0 < draws < LEAST_DRAWS:
+        raise InvalidValue(
+            f"bootstrap={draws}: a 95 % interval takes {LEAST_DRAWS} drawings at least, 1000 is usual; 0 draws none."
+        )
+    return draws
 
 
 class EachImageTally:

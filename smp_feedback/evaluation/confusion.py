@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ BINS = 15
 """Bins of confidence, of equal width over [0, 1] (Guo et al. 2017, arXiv 1706.04599)."""
 RANKS = 4096
 """Steps in which uncertainty is ranked; what falls into one step counts as a tie."""
+QUESTIONS = 2**22
+"""That are counted at once where a map is counted in parts."""
 UNIT = 2**24
 """Confidence is summed in these parts, whole numbers: exact, in any order, on any device."""
 
@@ -202,14 +204,47 @@ class Cells(NamedTuple):
     strays: Tensor
     said: Tensor
 
+    def seen(self) -> Tensor:
+        """Whether something is scored in each image, and whether something is wrong there (2, B)."""
+        parts = self.scored, self.scored & ~self.right
+        return torch.stack([part[:, None].flatten(1).any(1) for part in parts])
+
     def images(self) -> Tensor:
         """How many images have all right that is scored, and in how many something is (2,)."""
-        scored, missed = (part[:, None].flatten(1).any(1) for part in (self.scored, self.scored & ~self.right))
-        return torch.stack([(scored & ~missed).sum(), scored.sum()])
+        return solved_of(self.seen())
+
+
+def solved_of(seen: Tensor) -> Tensor:
+    """How many images have all right that is scored, and in how many something is (2,), of what `Cells.seen` says.
+
+    >>> solved_of(torch.tensor([[True, True, False], [False, True, False]])).tolist()
+    [1, 2]
+    """
+    scored, missed = seen
+    return torch.stack([(scored & ~missed).sum(), scored.sum()])
+
+
+def cells_in_parts(
+    answer: Tensor, target: Tensor, classes: int, ignore_index: int | None, task: str = SEGMENTATION
+) -> Iterator[Cells]:
+    """The same as :func:`cells_of`, of a few million questions at a time: some rows of all images.
+
+    What is made of a large map to count it is several times as large as its logits.
+    """
+    if target.ndim < 3 or answer.shape[-2:] != target.shape[-2:]:
+        yield cells_of(answer, target, classes, ignore_index, task)
+        return
+    height = target.shape[-2]
+    rows = max(1, QUESTIONS * height // max(1, target.numel()))
+    for top in range(0, height, rows):
+        said, so = (part[..., top : top + rows, :] for part in (answer, target))
+        yield cells_of(said, so, classes, ignore_index, task)
 
 
 def cells_of(logits: Tensor, target: Tensor, classes: int, ignore_index: int | None, task: str = SEGMENTATION) -> Cells:
     """What *logits* say of *target*, as counts take it; nothing leaves the device.
+
+    Whole numbers of the shape of *target* are the labels that were read off logits before.
 
     Raises:
         InvalidInput: If the shapes do not fit, or the channels do not tell *classes* classes.
@@ -218,10 +253,13 @@ def cells_of(logits: Tensor, target: Tensor, classes: int, ignore_index: int | N
     tensor([3, 2])
     """
     target = read_target(target, task)
-    _check_fit(logits, target, classes, task)
     labels = labels_in(classes, task)
+    if logits.is_floating_point():
+        _check_fit(logits, target, classes, task)
+        prediction = labels_of(logits, task)
+    else:
+        prediction = logits.long()
     scored, label, strays = sort_labels(target, labels, ignore_index)
-    prediction = labels_of(logits, task)
     cell = label * labels + prediction
     if task == MULTILABEL:
         which = torch.arange(classes, device=target.device).view(-1, *(1,) * (target.ndim - 2))

@@ -95,8 +95,8 @@ def export(
         dynamic: True leaves batch, height and width open if the model allows, else the batch, else nothing; the
             result says which and why. ``"batch"`` leaves the batch open at most, False nothing.
         check: Whether the file is compared with the model: within 1e-4 of the largest answer (of 1 if that is less)
-            for ONNX, 1e-5 for a program; 1e-2 where the model is of float16 and 8e-2 of bfloat16, whose digits are no
-            finer; labels are those of the model wherever it tells two classes apart by more. Unchecked, an
+            for ONNX, 1e-5 for a program; sqrt(T) times 1.1e-2 where the model is of float16, 9e-2 of bfloat16, whose
+            digits are no finer; labels are those of the model where it tells two classes further apart. Unchecked, an
             axis counts as dynamic if the exporter says so.
         opset: ONNX's, >= 18; None is the exporter's own.
         tell: Called with a sentence as the work proceeds; the log's ``info`` by default.
@@ -174,7 +174,7 @@ class Job(NamedTuple):
     @property
     def tolerance(self) -> float:
         """How far the file's answers may be from the model's."""
-        return tolerance_of(FORMATS[self.kind], self.served.dtype)
+        return tolerance_of(FORMATS[self.kind], self.served.dtype, self.served.steps)
 
     @property
     def rounded(self) -> bool:

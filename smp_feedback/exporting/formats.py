@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,17 +44,25 @@ class Format(NamedTuple):
     opens_with: tuple[str, ...] = ()
 
 
-ROUNDINGS = 10  # of the last digit: a hundred of them, at random
+ROUNDINGS = 50  # of a look, in succession
+FARTHEST = 4  # standard deviations: the largest of many thousand errors at random
 
 
-def tolerance_of(form: Format, dtype: torch.dtype) -> float:
+def tolerance_of(form: Format, dtype: torch.dtype, looks: int = 1) -> float:
     """How far a file's answers in *dtype* may be from the model's: what its format allows, or its digits do.
 
+    A rounding is uniform within the last digit, eps, and so has a standard deviation of eps / sqrt(12); `ROUNDINGS` in
+    each look add up as if at random, model and file round each on its own, and the largest of many errors lies
+    `FARTHEST` deviations out.
+
     >>> one = Format(1e-4, write_onnx, open_onnx)
-    >>> [f"{tolerance_of(one, dtype):.0e}" for dtype in (torch.float64, torch.float32, torch.float16)]
-    ['1e-04', '1e-04', '1e-02']
+    >>> [f"{tolerance_of(one, dtype):.1e}" for dtype in (torch.float64, torch.float32, torch.float16)]
+    ['1.0e-04', '1.0e-04', '1.1e-02']
+    >>> f"{tolerance_of(one, torch.float16, looks=4):.1e}"  # twice as far
+    '2.3e-02'
     """
-    return max(form.tolerance, ROUNDINGS * torch.finfo(dtype).eps)
+    digits = FARTHEST * math.sqrt(2 * ROUNDINGS * looks / 12) * torch.finfo(dtype).eps
+    return max(form.tolerance, digits)
 
 
 def trace(

@@ -189,8 +189,10 @@ def checkpoint_bytes(module: nn.Module, *, averaged: bool = False) -> int:
     return weights * (4 if averaged else 3)
 
 
-def check_room(folder: Path, size: int) -> Path:
+def check_room(folder: Path, size: int, kept: str = "a run keeps its checkpoints there") -> Path:
     """*folder*, made if need be, after *size* bytes were written there, flushed to disk, and removed.
+
+    *kept* says what they are for.
 
     Raises:
         FeedbackError: If it cannot be made or written to, or the disk is too full.
@@ -202,7 +204,7 @@ def check_room(folder: Path, size: int) -> Path:
             _reserve(file.fileno(), size)
             os.fsync(file.fileno())
     except OSError as error:
-        raise FeedbackError(f"{folder}: {_why(error, size)}") from error
+        raise FeedbackError(f"{folder}: {_why(error, size, kept)}") from error
     return folder
 
 
@@ -216,8 +218,8 @@ def _reserve(handle: int, size: int) -> None:
         os.write(handle, bytes(1 << 20))
 
 
-def _why(error: OSError, size: int) -> str:
-    need = f"a run keeps its checkpoints there and needs {size / 1e6:.0f} MB"
+def _why(error: OSError, size: int, kept: str) -> str:
+    need = f"{kept} and needs {size / 1e6:.0f} MB"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"the disk is full; {need}."
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from smp_feedback.data.batch import indices_of
 from smp_feedback.evaluation.by_image import PARTS, Images, image_counts, mean_distances
-from smp_feedback.evaluation.confusion import cells_of
+from smp_feedback.evaluation.confusion import cells_in_parts, cells_of
 from smp_feedback.evaluation.distances import check_measurable, distances_of
 from smp_feedback.evaluation.named_metrics import DISTANCES
 from smp_feedback.training.monitors import class_names, named_metrics
@@ -78,11 +78,13 @@ class ImageScores(Callback):
     def _count(self, outputs: Any, places: Tensor | None) -> None:
         if not isinstance(outputs, dict) or places is None:
             return
-        cells = cells_of(outputs["logits"], outputs["target"], self.classes, self.ignore_index, self.task)
+        told = outputs["logits"], outputs["target"], self.classes, self.ignore_index, self.task
         if self.counts is None:
             self.counts = torch.zeros(self.size, PARTS, self.classes, dtype=torch.long, device=places.device)
-        self.counts[places] = image_counts(cells, self.classes, self.task)
+        counted = [image_counts(cells, self.classes, self.task) for cells in cells_in_parts(*told)]
+        self.counts[places] = torch.stack(counted).sum(0)
         if self.measures:
+            cells = cells_of(*told)
             self.distances[places.cpu()] = distances_of(cells, self.classes, self.ignore_index, self.task)
 
     def _conclude(self, trainer: Any, module: Any, stage: str) -> None:

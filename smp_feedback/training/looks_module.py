@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.data.batch import image_of, is_clips, pair_of
+from smp_feedback.errors import InvalidInput, one_line
 from smp_feedback.evaluation.named_metrics import SOLVED
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.call import Looks
 from smp_feedback.loops.looking import carries
 from smp_feedback.loops.tiling.fitting import check_whole_frames
 from smp_feedback.loops.tiling.model import TiledModel
+from smp_feedback.ops.reading import labels_of
 from smp_feedback.surgery.extension import looping_in
 from smp_feedback.training.clip_loss import has_labels, ignored_by
 from smp_feedback.training.film_parts import Ongoing, ongoing_in
@@ -35,6 +37,10 @@ class LooksModule(JudgingModule):
     """How often to look where predictions are made; None is *steps*."""
     every_look: bool = True
     """Whether predictions are those of every look, or of the last alone."""
+    skips: bool = False
+    """Whether an image that the model cannot take is left out, where it is alone in its batch."""
+    refused: str | None = None
+    """Why the image that was predicted last was left out."""
     looked: Tensor | None = None
     """How many looks each image of the batch that was predicted last has had (B,); None where nobody counts."""
 
@@ -109,12 +115,19 @@ class LooksModule(JudgingModule):
         Of films, each frame's, those of a film in succession: (1, B * T, classes, H, W).
         """
         image = image_of(self.fed(batch))
-        self.looked = None
+        self.looked = self.refused = None
         if is_clips(image):
             return torch.stack(list(self.frames(image, ongoing_in(batch))), 1).flatten(0, 1)[None]
+        none = torch.zeros(1, 0, self.classes, 1, 1, device=image.device)
         if not len(image):  # none of them could be read
-            return image.new_zeros(1, 0, self.classes, 1, 1)
-        logits, self.looked = self.answers(image)
+            return none
+        try:
+            logits, self.looked = self.answers(image)
+        except InvalidInput as error:
+            if not self.skips or len(image) > 1:
+                raise
+            self.refused = one_line(error)
+            return none
         return logits
 
     def answers(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -150,11 +163,26 @@ class LooksModule(JudgingModule):
             self._score_films(stage, image, target, ongoing_in(batch))
             return None
         scores = self._counting(self.steps)
-        for t, logits in enumerate(self.looks(image)):
+        for t, said in enumerate(self._said(image, target)):
+            scores.update(t, said, target)
+        self.log(f"{stage}_loss", self.judge(said, target, t), sync_dist=True, batch_size=len(image))
+        return {"logits": said, "target": target}
+
+    def _said(self, image: Tensor, target: Tensor) -> Iterator[Tensor]:
+        """The logits of each look; in windows those of the last, and of those before the labels, which are smaller."""
+        model = self.opened
+        if isinstance(model, TiledModel):
+            before, last = model.read_looks(image, self._labels, feed=self.feed_of(image))
+            check_answer(last, target)
+            yield from (*before, last)
+            return
+        for logits in self.looks(image):
             check_answer(logits, target)
-            scores.update(t, logits, target)
-        self.log(f"{stage}_loss", self.judge(logits, target, t), sync_dist=True, batch_size=len(image))
-        return {"logits": logits, "target": target}
+            yield logits
+
+    def _labels(self, logits: Tensor) -> Tensor:
+        dtype = torch.uint8 if self.classes <= 256 else torch.int32
+        return labels_of(logits, cast(str, self.task)).to(dtype)
 
     def _score_films(self, stage: str, films: Tensor, target: Tensor, ongoing: Ongoing) -> None:
         """As a film has one look a frame, all of them count alike."""

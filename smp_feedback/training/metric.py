@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from smp_feedback.errors import InvalidInput
-from smp_feedback.evaluation.confusion import cells_of, check_strays, count, labels_in, shape_of
+from smp_feedback.evaluation.confusion import cells_in_parts, check_strays, count, labels_in, shape_of, solved_of
 from smp_feedback.evaluation.metrics import Metrics, metrics_of
 from smp_feedback.evaluation.scores import shares
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
@@ -74,15 +74,17 @@ class LookMetric(Metric):
         self.add_state("strays", torch.zeros((), dtype=torch.long), "sum")
 
     def update(self, t: int, logits: Tensor, target: Tensor) -> None:
-        """Count the answers of look *t*.
+        """Count the answers of look *t*: its logits, or the labels that were read off them.
 
         Raises:
             InvalidInput: If the shapes do not fit.
         """
-        cells = cells_of(logits, target, self.classes, self.ignore_index, self.task)
-        count(self.tables[t], cells.cell, cells.scored)
-        self.images[t] += cells.images()
-        self.strays += cells.strays
+        seen = torch.zeros(2, len(target), dtype=torch.bool, device=target.device)
+        for cells in cells_in_parts(logits, target, self.classes, self.ignore_index, self.task):
+            count(self.tables[t], cells.cell, cells.scored)
+            seen |= cells.seen()
+            self.strays += cells.strays
+        self.images[t] += solved_of(seen)
 
     def reset(self) -> None:
         """Begin anew, with counts that may be added to in any mode: Lightning validates in inference mode."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from smp_feedback.errors import UnknownName
+from smp_feedback.errors import UnknownName, did_you_mean
 from smp_feedback.evaluation.metrics import Metrics
 from smp_feedback.evaluation.named_metrics import MAX, METRICS, MIN, SOLVED, metric_called, metrics_for
 from smp_feedback.evaluation.trial import try_out
@@ -71,6 +71,9 @@ def monitor_of(name: str, task: str, classes: Sequence[str], looks: int, *, film
     other = catalogue().metrics.entry(word).name if word in catalogue().metrics else ""
     meant = VAL + other + (f"/{of_class}" if of_class else "")
     why = f"Did you mean {meant!r}?" if meant in known else ""
+    if not why and not did_you_mean(asked, known):
+        whole = ", ".join(name for name in known if "/" not in name)
+        why = f"There is: {whole}; of one class val_dice/{classes[0]}, and of one look val_{score}/look_1."
     raise UnknownName("score to monitor", asked, known, why=why)
 
 

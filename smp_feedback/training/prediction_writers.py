@@ -55,6 +55,10 @@ class ItemWriter(BasePredictionWriter, ABC):
         """Called by Lightning; a batch is (images, targets, indices), of films these are (B, T)."""
         self.unread |= unread_of(batch)
         images = image_of(batch)
+        if (refused := getattr(pl_module, "refused", None)) is not None:
+            name = item_name(self.dataset, int(cast(Tensor, indices_of(batch))[0]))
+            self.unread[name] = f"{name}: {refused}"
+            return
         looks = getattr(pl_module, "looked", None)
         self.write(
             prediction,

@@ -364,7 +364,9 @@ def test_a_wrong_loss_is_told_before_the_base_is_built(training, error, monkeypa
         ("fit --monitor precision/pentagn", "Did you mean 'val_precision/pentagon'"),
         ("fit --monitor val_miou/look_3", "val_miou/look_2"),
         ("fit --samples_every 0", "samples_every=0"),
+        ("fit --monitor ../x", "There is: val_loss, val_miou, val_dice"),
         ("test --bootstrap -1", "bootstrap=-1"),
+        ("test --bootstrap 1", "40 drawings at least"),
         ("fit --seed -1", "seed=-1"),
         (
             "fit --model.feedback.dynamics leaky --model.segments 2 --trainer.accumulate_grad_batches 2",

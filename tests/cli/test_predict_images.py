@@ -22,7 +22,9 @@ from smp_feedback.cli.main import main
 from smp_feedback.data.augment import resize
 from smp_feedback.data.images.reader import ImageReader
 from smp_feedback.data.masks.reader import MaskReader
+from smp_feedback.errors import InvalidInput
 from smp_feedback.ops.reading import labels_of
+from smp_feedback.training.looks_module import LooksModule
 
 COLOURS = {"background": [10, 20, 30], "leaf": [0, 200, 0], "stone": [250, 0, 90]}
 FOLDERS = {"images": "{split}", "masks": "{split}annot", "classes": [*COLOURS], "ignore_index": None}
@@ -229,6 +231,29 @@ def test_a_model_of_any_size_answers_images_that_its_strides_do_not_divide(arch,
 
 
 # --- a folder that is watched
+
+
+def test_a_size_that_the_model_cannot_take_is_recorded_and_the_others_are_answered(tmp_path, monkeypatch):
+    model = smpf.create("PlainConv", classes=2, width=4, feedback=smpf.Recurrent(steps=1))
+    model.save_pretrained(tmp_path / "model")
+    for name, size in ("a", (9, 9)), ("b", (30, 20)):
+        save(tmp_path / "photos" / f"{name}.png", noise(0, *size))
+    looked = LooksModule.answers
+
+    def answers(self, image):
+        if image.shape[-1] < 16:
+            raise InvalidInput("an image of 9 px: expected 16 at least.")
+        return looked(self, image)
+
+    monkeypatch.setattr(LooksModule, "answers", answers)
+    told = f"predict --run {tmp_path}/model --images {tmp_path}/photos --out {tmp_path}/out"
+    assert smp_feedback(f"{told} --trainer.accelerator cpu --trainer.enable_progress_bar false") == 1
+    failed = [*csv.DictReader((tmp_path / "out" / "failed.csv").read_text().splitlines())]
+    assert [(row["image"], "16 at least" in row["why"]) for row in failed] == [(f"{tmp_path}/photos/a.png", True)]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["b.png"]
+    monkeypatch.setenv("SMP_FEEDBACK_DEBUG", "1")
+    with pytest.raises(InvalidInput):  # who gives a size gives it to all
+        smp_feedback(f"{told} --data.size 8 --trainer.accelerator cpu --trainer.enable_progress_bar false")
 
 
 def test_what_arrives_is_answered_once_and_when_it_is_whole(run, photos, tmp_path, monkeypatch, capsys):

@@ -23,6 +23,7 @@ from smp_feedback.data.images.reader import ImageReader, as_unit
 from smp_feedback.evaluation import evaluate
 from smp_feedback.ops.reading import labels_of
 from smp_feedback.training.facts import Facts
+from smp_feedback.training.looks_module import LooksModule
 
 SIZE = 30, 43  # no multiple of anything
 
@@ -173,3 +174,44 @@ def test_a_bar_of_images_has_one_of_windows_beneath_it(capsys):
 def test_windows_say_what_the_model_says_of_its_images(run):
     assert isinstance(run.model.data_config, DataConfig)
     assert run.model.data_config.mean == (0.4, 0.5, 0.6)
+
+
+def test_no_window_keeps_the_size_of_the_run(run):
+    """``null`` is what is there without the word."""
+    settings = [with_settings_of_a_run(["test", "--run", run.out, *words]) for words in ([], ["--window", "null"])]
+    assert settings[0][2] == settings[1][2]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("validate --run {run}/model", "--run {run}."),
+        ("export {run} x.onnx", "smp-feedback export {run}/model x.onnx"),
+        ("info {run}", "smp-feedback info {run}/model"),
+        ("predict --run {run} --images {data} --settled 1", "2 or more"),
+        ("predict --run {run} --images {data} --out {data}/0.png", "predict writes its answers there"),
+    ],
+)
+def test_what_to_write_instead_is_said(words, says, run, capsys):
+    named = {"run": run.out, "data": run.root / "data" / "val"}
+    assert main(words.format(**named).split()) == 2
+    assert says.format(**named) in capsys.readouterr().err
+
+
+def test_images_in_windows_stay_bytes_and_score_as_they_do_in_unit(run, tmp_path, monkeypatch):
+    told = ["validate", "--run", run.out, "--window", "16", "--bootstrap", "0"]
+    assert main([*told, "--out", str(tmp_path / "bytes")]) == 0
+    shown, feed_of = [], LooksModule.feed_of
+
+    def feed(self, images):
+        shown.append(images.dtype)
+        return feed_of(self, images)
+
+    monkeypatch.setattr(LooksModule, "feed_of", feed)
+    assert main([*told, "--out", str(tmp_path / "again")]) == 0
+    assert {*shown} == {torch.uint8}
+    monkeypatch.setattr("smp_feedback.cli.windows.MaskFolder", type(None))
+    assert main([*told, "--out", str(tmp_path / "unit")]) == 0
+    found = [json.loads((tmp_path / name / "scores.json").read_text()) for name in ("bytes", "unit")]
+    assert found[0] == found[1]
+    assert shown[-1] == torch.float32

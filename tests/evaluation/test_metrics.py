@@ -197,7 +197,7 @@ def test_images_that_are_alike_leave_no_doubt(seed, void):
     target[0, 0, 0] = 0
     more = torch.full_like(target, VOID)  # counts for nothing
     same = torch.cat([logits] * 4), torch.cat([target] * 3 + [more])
-    score = scored(*same, SEGMENTATION, bootstrap=10)
+    score = scored(*same, SEGMENTATION, bootstrap=40)
     for name, (low, high) in score.intervals.items():
         assert low == pytest.approx(high, nan_ok=True) == pytest.approx(score.metrics[name], nan_ok=True), name
 
@@ -218,8 +218,9 @@ def test_intervals_are_asked_for_and_repeat():
     one, other = (scored(logits, target, SEGMENTATION, bootstrap=50).intervals for _ in range(2))
     assert one == other
     assert all(low <= high for low, high in one.values())
-    with pytest.raises(InvalidValue, match="bootstrap"):
-        scored(logits, target, SEGMENTATION, bootstrap=-1)
+    for wrong, words in ((-1, "bootstrap"), (1, "40 drawings at least"), (39, "40 drawings at least")):
+        with pytest.raises(InvalidValue, match=words):
+            scored(logits, target, SEGMENTATION, bootstrap=wrong)
 
 
 # --- files

@@ -16,6 +16,7 @@ from small_base import SmallBase
 from torch import nn
 
 import smp_feedback as smpf
+from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.tiling.grid import cut, laid
 from smp_feedback.loops.tiling.mosaic import mosaic, windows_of
 from smp_feedback.models.normalisation import given_config
@@ -357,3 +358,51 @@ def test_a_small_base_of_ones_own_is_seen_in_windows():
     with torch.no_grad():
         assert torch.equal(smpf.tiled(model, 32)(x), model(x))
     assert smpf.tiled(model, 16)(x).shape == (1, 3, 20, 28)
+
+
+@pytest.mark.parametrize("size", [(70, 50), (16, 16), (33, 16), (20, 90)])
+def test_looks_that_are_read_from_above_to_below_are_those_of_the_whole_map(size):
+    """Bit for bit: what is added up in bands is what MONAI adds up at once."""
+    model = plain_conv(smpf.Recurrent(steps=3, feedback_init=1.0))
+    windows = smpf.tiled(model, 16, 0.4, batch_size=3)
+    image, seen = torch.rand(1, 3, *size), []
+
+    def read(logits):
+        seen.append(logits.shape[-2])
+        return logits.clone()
+
+    *before, last = windows.every_look(image)
+    kept, logits = windows.read_looks(image, read)
+    assert torch.equal(logits, last)
+    assert len(kept) == 2
+    assert all(map(torch.equal, kept, before))
+    assert max(seen) <= 16, "no more than one row of windows is there at a time"
+
+
+def test_images_of_a_batch_are_read_one_by_one():
+    windows = smpf.tiled(plain_conv(smpf.Recurrent(steps=2, feedback_init=1.0)), 16, 0.4)
+    images = torch.rand(2, 3, 40, 20)
+    *before, last = windows.every_look(images)
+    kept, logits = windows.read_looks(images, lambda logits: logits.argmax(1).byte())
+    assert torch.equal(logits, last)
+    assert kept[0].dtype == torch.uint8
+    assert torch.equal(kept[0].long(), before[0].argmax(1))
+
+
+@pytest.mark.parametrize("feedback", [False, "state"])
+def test_a_plain_model_and_a_stitched_state_are_read_look_by_look(feedback):
+    model = plain_conv(smpf.Recurrent(steps=3, feedback_init=1.0) if feedback else False)
+    windows = smpf.tiled(model, 16, stitch=feedback or "logits")
+    image = torch.rand(1, 3, 20, 40)
+    *before, last = windows.every_look(image)
+    kept, logits = windows.read_looks(image, torch.clone)
+    assert len(kept) == len(before)
+    assert all(map(torch.equal, kept, before))
+    assert torch.equal(logits, last)
+
+
+def test_a_window_below_the_models_stride_is_refused():
+    model = smpf.create("Segformer", "tu-test_resnet.r160_in1k", None, classes=2, feedback=False)
+    model.requires_divisible_input_shape = False
+    with pytest.raises(InvalidValue, match=f"window=8.* {model.encoder.output_stride} px"):
+        smpf.tiled(model, 8)

@@ -90,6 +90,13 @@ def check_fits(model: nn.Module, window: Size, stride: Size) -> None:
     Raises:
         InvalidValue: If it is not, with the nearest that are.
     """
+    inside: Any = looping_in(model)
+    least = getattr(getattr(inside, "encoder", None), "output_stride", 1)
+    if isinstance(least, int) and min(window) < least:
+        raise InvalidValue(
+            f"window={min(window)}: what {type(inside).__name__} looks at last covers {least} px in one place, so give "
+            f"at least {least}; as large as the crops it was trained on is a safe choice."
+        )
     for side, own, coarse in zip(window, divisor(model), stride, strict=True):
         for multiple, why in (
             (own, f"{type(looping_in(model)).__name__} takes multiples of {own}"),

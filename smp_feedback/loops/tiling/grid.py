@@ -36,6 +36,19 @@ class WindowGrid(NamedTuple):
             for side, window, step in zip(self.size, self.window, self.step, strict=True)
         )
 
+    @property
+    def begins(self) -> tuple[list[int], list[int]]:
+        """The rows, and the columns, where windows begin.
+
+        >>> WindowGrid((10, 4), (4, 4), (3, 3)).begins
+        ([0, 3, 6], [0])
+        """
+        tops, lefts = (
+            [min(at, side - window) for at in range(0, side - window + step, step)]
+            for side, window, step in zip(self.size, self.window, self.step, strict=True)
+        )
+        return tops, lefts
+
     def over(self, stride: Size) -> WindowGrid:
         """The same windows over a map of which one place is *stride* of these.
 

@@ -17,7 +17,7 @@ from smp_feedback.loops.recurrent.model import RecurrentModel
 from smp_feedback.loops.steps import Step
 from smp_feedback.loops.tiling import fitting
 from smp_feedback.loops.tiling.grid import WindowGrid, laid
-from smp_feedback.loops.tiling.mosaic import Places, mosaic, windows_of
+from smp_feedback.loops.tiling.mosaic import Places, mosaic, strips, windows_of
 from smp_feedback.loops.tiling.stitched import Stitch, Stitched, state_stride
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.maps import Size, size_of
@@ -27,6 +27,7 @@ Feed = Callable[[Tensor], Tensor]
 """What a window of an image goes through before the model sees it, such as its normalisation."""
 Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 """What shows how far it is: told what is done and how many times, it gives what each moves on."""
+Advance = Callable[[], None]
 Stitching = Literal["logits", "state"]
 
 
@@ -106,9 +107,47 @@ class TiledModel(InParts):
         """
         if self.stitch == "state":
             return (step.logits for step in self.iterate(x, steps, feed=feed))
-        model, told = self.opened, self._told(steps)
-        if not isinstance(model, FeedbackModel):
+        if not isinstance(self.opened, FeedbackModel):
             return iter((self(x, feed=feed),))
+        answer, count = self._all_looks(steps)
+        return iter(self.stitched(x, answer, feed=feed).chunk(count, 1))
+
+    def read_looks(
+        self, x: Tensor, read: Callable[[Tensor], Tensor], steps: Looks | None = None, *, feed: Feed | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """What *read* makes of each look but the last, and the last's logits (B, classes, H, W): no other are kept.
+
+        With ``stitch="logits"`` windows are put together from above to below, and *read* sees what is done: bit for bit
+        the numbers of :meth:`every_look` of each image alone, in the memory of one row of windows.
+
+        Args:
+            x: As in :meth:`forward`.
+            read: Of logits (1, classes, h, W), some rows of an image, what is kept of them: maps of these rows.
+            steps: As in :meth:`every_look`.
+            feed: As in :meth:`forward`.
+
+        Raises: As :meth:`every_look`.
+        """
+        if self.stitch == "state" or not isinstance(self.opened, FeedbackModel):
+            return _read_one_by_one(self.every_look(x, steps, feed=feed), read)
+        self._check(x)
+        grid, (answer, count) = self.grid(size_of(x)), self._all_looks(steps)
+        calls = len(x) * -(-grid.windows // self.batch_size)
+        kept, height, width = list[Tensor](), *size_of(x)
+        with torch.no_grad(), self._progress(calls) as advance:
+            told = self._asked_of(x, answer, grid, feed, advance)
+            for image in range(len(x)):
+                for top, part in strips(grid, told, image=image, at_once=self.batch_size, **self._where(x)):
+                    *before, last = part[..., : max(0, height - top), :width].chunk(count, 1)
+                    made = [*map(read, before), last]
+                    kept = kept or [one.new_empty(len(x), *one.shape[1:-2], height, width) for one in made]
+                    for whole, one in zip(kept, made, strict=True):
+                        whole[image, ..., top : top + one.shape[-2], :] = one[0]
+        return kept[:-1], kept[-1]
+
+    def _all_looks(self, steps: Looks | None) -> tuple[Callable[[Tensor], Tensor], int]:
+        """What answers a window with the logits of all looks, one behind another, and how many they are."""
+        model, told = cast(FeedbackModel, self.opened), self._told(steps)
         if not isinstance(steps, int | None):
             raise InvalidValue(
                 f"steps={steps}: each window stops by itself, so there is no look that all have; give a number, or "
@@ -120,7 +159,7 @@ class TiledModel(InParts):
             seen = [step.logits for step in model.iterate(image, **told)]
             return torch.cat([*seen, *seen[-1:] * (count - len(seen))], 1)  # what came to rest stays
 
-        return iter(self.stitched(x, answer, feed=feed).chunk(count, 1))
+        return answer, count
 
     def trajectory(self, x: Tensor, steps: Looks | None = None, *, feed: Feed | None = None) -> Tensor:
         """The logits of every look (T, B, classes, H, W), the last of which is what ``forward`` returns."""
@@ -180,7 +219,7 @@ class TiledModel(InParts):
         return laid(image, self.window, self.overlap, each, aligned=self.stitch == "state", whole=whole)
 
     def _stitch(self, x: Tensor) -> Stitch:
-        where: Any = {"device": x.device, "asked": self._asked_on or x.device, "dtype": self._dtype}
+        where = self._where(x)
 
         def stitch(grid: WindowGrid, answer: Callable[[Places], Tensor], images: int) -> Tensor:
             with self._progress(-(-grid.windows * images // self.batch_size)) as advance:
@@ -193,6 +232,23 @@ class TiledModel(InParts):
                 return mosaic(grid, told, images=images, at_once=self.batch_size, **where)
 
         return stitch
+
+    def _where(self, x: Tensor) -> dict[str, Any]:
+        """Where, and in what numbers, windows are added up."""
+        return {"device": x.device, "asked": self._asked_on or x.device, "dtype": self._dtype}
+
+    def _asked_of(
+        self, x: Tensor, answer: Callable[[Tensor], Tensor], grid: WindowGrid, feed: Feed | None, advance: Advance
+    ) -> Callable[[Places], Tensor]:
+        """What *answer* makes of the windows of *x* at places."""
+        shown = self._shown(x, grid, feed)
+
+        def told(places: Places) -> Tensor:
+            made = fitting.check_map(answer(shown(places)), grid.window)
+            advance()
+            return made
+
+        return told
 
     def _shown(self, x: Tensor, grid: WindowGrid, feed: Feed | None) -> Callable[[Places], Tensor]:
         def shown(places: Places) -> Tensor:
@@ -239,3 +295,11 @@ class TiledModel(InParts):
         raise InvalidType("windows are a way to ask a model, not part of it: save the one inside, tiled.model.")
 
     push_to_hub = save_pretrained
+
+
+def _read_one_by_one(looks: Iterator[Tensor], read: Callable[[Tensor], Tensor]) -> tuple[list[Tensor], Tensor]:
+    kept, last = list[Tensor](), next(looks)
+    for following in looks:
+        kept.append(read(last))
+        last = following
+    return kept, last

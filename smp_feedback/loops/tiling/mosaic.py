@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -66,6 +66,58 @@ def mosaic(
     blank = torch.zeros((), dtype=dtype, device=asked).expand(images, 1, *grid.size)  # the answer cuts by itself
     made: Tensor = inferer(blank, told)
     return made
+
+
+def strips(
+    grid: WindowGrid,
+    answer: Callable[[Places], Tensor],
+    *,
+    image: int,
+    at_once: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    asked: torch.device,
+) -> Iterator[tuple[int, Tensor]]:
+    """The map of :func:`mosaic` of one *image* from above to below: each part as soon as no window reaches it any more.
+
+    Bit for bit the same numbers, of which no more is kept than one row of windows. ``SlidingWindowInferer`` gives its
+    map when all of it is done; the weights are MONAI's, too, and so is the order in which they are added up.
+
+    Yields:
+        The first row of a part, and the part (1, C, h, W).
+    """
+    tops, lefts = grid.begins
+    places = [WindowPlace(image, top, left) for top in tops for left in lefts]
+    each = (
+        one for k in range(0, len(places), at_once) for one in answer(places[k : k + at_once]).to(dtype).unsqueeze(1)
+    )
+    if len(places) == 1:
+        yield 0, next(each).to(device)
+        return
+    from monai.data.utils import compute_importance_map
+
+    weight = compute_importance_map(grid.window, mode="gaussian", device=asked, dtype=dtype)
+    there = weight.to(device)
+    summed = torch.zeros(1, 1, 0, grid.size[1], dtype=dtype, device=device)
+    weights, began = summed, 0
+    for top in tops:
+        if top:
+            yield began, summed[..., : top - began, :] / weights[..., : top - began, :]
+        first = next(each)
+        summed = _moved(summed.expand(-1, first.shape[1], -1, -1), top - began, grid.window[0])
+        weights, began = _moved(weights, top - began, grid.window[0]), top
+        for left in lefts:
+            made = first if left == lefts[0] else next(each)
+            columns = slice(left, left + grid.window[1])
+            summed[..., columns] += (made * weight).to(device)
+            weights[..., columns] += there
+    yield began, summed / weights
+
+
+def _moved(rows: Tensor, by: int, height: int) -> Tensor:
+    """*rows* without the first *by* of them, and with empty ones below: *height* in all."""
+    kept = rows[..., by:, :]
+    return torch.cat([kept, kept.new_zeros(*kept.shape[:-2], height - kept.shape[-2], kept.shape[-1])], -2)
 
 
 def windows_of(maps: Tensor, places: Places, window: Size) -> Tensor:
