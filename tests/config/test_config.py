@@ -64,6 +64,7 @@ def test_the_defaults_are_those_of_the_documentation():
         "cut": None,
         "insert": "input",
         "stem": None,
+        "options": None,
     }
 
 
