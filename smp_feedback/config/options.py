@@ -49,7 +49,7 @@ def whole_options(said: object, names: Mapping[str, str]) -> dict[str, dict[str,
     True
     >>> whole_options({"dynamics": {"width": 3}}, {"dynamics": "leaky", "projection": "softmax"})
     Traceback (most recent call last):
-    smp_feedback.errors.UnknownKeyword: options: dynamics='leaky' has none of its own, and 'width' was said; leave it out.
+    smp_feedback.errors.UnknownKeyword: options: dynamics='leaky' has none of its own, and 'width' was said; ...
     """
     given = {} if said is None else said
     if not isinstance(given, Mapping):

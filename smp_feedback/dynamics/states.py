@@ -26,10 +26,12 @@ def check_state_class(of: object, widths: Sequence[int], channels: int, who: str
         raise InvalidType(f"{who}: state_class is {of!r:.80}; expected a NamedTuple of maps, one field for each.")
     whole = all(isinstance(width, int) and not isinstance(width, bool) and width >= 1 for width in widths)
     if len(widths) != len(names) or not whole:
-        raise InvalidValue(f"{who}: widths() gives {tuple(widths)}; expected channels >= 1 for each of {', '.join(names)}.")
+        raise InvalidValue(
+            f"{who}: widths() gives {tuple(widths)}; expected channels >= 1 for each of {', '.join(names)}."
+        )
     if widths[0] != channels:
         raise InvalidValue(
-            f"{who}: its first map, {names[0]!r}, has {widths[0]} channels; expected {channels}: it is the one that the "
+            f"{who}: its first map, {names[0]!r}, has {widths[0]} channels; expected {channels}: it is what the "
             "head reads and of which is fed back."
         )
 
@@ -44,7 +46,7 @@ def unpacked(state: Tensor, of: type[tuple[Any, ...]], widths: Sequence[int]) ->
     >>> unpacked(torch.ones(1, 5, 2, 2), Two, (2, 3)).cell.shape
     torch.Size([1, 3, 2, 2])
     """
-    return of(*state.split(list(widths), 1))
+    return of(*torch.split(state, list(widths), 1))
 
 
 def over_several(rule: AnyRule, of: type[tuple[Any, ...]], widths: Sequence[int], who: str) -> AnyRule:
@@ -57,8 +59,13 @@ def over_several(rule: AnyRule, of: type[tuple[Any, ...]], widths: Sequence[int]
             raise InvalidType(
                 f"{who}: its rule gave {_said(new)}; expected a {of.__name__} of {', '.join(cast(Any, of)._fields)}."
             )
-        return torch.cat([_alike(one, old, f"{who}: its rule, of {name!r},")
-                          for one, old, name in zip(new, maps, cast(Any, of)._fields, strict=True)], 1)
+        return torch.cat(
+            [
+                _alike(one, old, f"{who}: its rule, of {name!r},")
+                for one, old, name in zip(new, maps, cast(Any, of)._fields, strict=True)
+            ],
+            1,
+        )
 
     return turned
 

@@ -32,7 +32,8 @@ class SinglePrecision(nn.Module):
             return (x if x.dtype in (torch.float32, torch.float64) else x.float()).to(new.device)
 
         apply: Any = super()._apply
-        return apply(moved, recurse)
+        apply(moved, recurse)
+        return self
 
 
 def check_registered(part: nn.Module, who: str) -> None:

@@ -29,8 +29,8 @@ FAR = 64  # steps after which a bound that does not hold has shown it
 def check_dynamics(name: str, **settings: Any) -> None:
     """The dynamics *name* is a pure function of state, correction and step, as large as it says, and learns.
 
-    A state of several maps is held to all of this, each map. Weights are drawn at random: what is promised holds for any. Where ``tail`` is defined, the state stays within the
-    sum of ``size(t, steps)``, ``tail(t)`` covers all later sizes, and ``steps="auto"`` stops where the rest is small.
+    A state of several maps is held to all of this, each map. Weights are drawn at random: what is promised holds for
+    any. Where ``tail`` is defined, the state stays within the sum of ``size(t, steps)``, ``tail(t)`` covers all later sizes, and ``steps="auto"`` stops where the rest is small.
     A small U-Net with it keeps the promises of every model, saved and loaded too; where the state is carried on, those
     of :func:`check_looks`.
 
@@ -145,7 +145,7 @@ def check_weights(dynamics: Dynamics) -> None:
 
 @torch.no_grad()
 def check_finite(dynamics: Dynamics) -> None:
-    """A state is finite after many steps, where nothing is corrected, and where one correction is said again and again."""
+    """A state is finite after many steps, where nothing is corrected, and where one is repeated."""
     changing = corrections(FAR)
     for drives, of in ((changing, "changing"), (0 * changing, "zero"), (changing[:1].expand_as(changing), "constant")):
         for t, state in enumerate(run(dynamics, drives)):

@@ -307,7 +307,10 @@ def test_a_loop_that_is_no_name_is_a_type_error(loop):
 
 WHOLE = "expected a whole number >= 1"
 BAD = [
-    *[(InvalidType, {"options": v}, [f"options={v!r}", "'dynamics'", "'projection'"]) for v in (3, "wide", ["dynamics"])],
+    *[
+        (InvalidType, {"options": v}, [f"options={v!r}", "'dynamics'", "'projection'"])
+        for v in (3, "wide", ["dynamics"])
+    ],
     (UnknownKeyword, {"options": {"dynamic": {}}}, ["no part 'dynamic'", "Did you mean 'dynamics'?"]),
     (UnknownKeyword, {"options": {"projection": {"width": 1}}}, ["projection='softmax'", "none of its own", "'width'"]),
     *[(InvalidValue, {"steps": v}, [f"steps={v}", WHOLE]) for v in (0, -1)],

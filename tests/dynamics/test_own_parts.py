@@ -21,7 +21,6 @@ from smp_feedback.registry.public import catalogue
 from smp_feedback.testing import check_dynamics, check_looks, check_projection
 from smp_feedback.testing import dynamics as of_dynamics
 from smp_feedback.testing import projections as of_projections
-from smp_feedback.testing.promises import hearing
 from smp_feedback.training.optim import groups_of
 
 OPTIONS = {"dynamics": {"kernel": 3}, "projection": {"width": 3}}
@@ -347,7 +346,7 @@ def test_what_is_no_next_state_is_found_and_refused_at_use(fault):
 )
 def test_what_becomes_no_number_is_found(rule):
     smpf.register_dynamics("wrong", ruled(rule))
-    with pytest.raises(AssertionError, match="finite|NaN|batch"):
+    with pytest.raises(AssertionError, match=r"finite|NaN|batch"):
         check_dynamics("wrong")
 
 
@@ -356,7 +355,7 @@ def test_what_becomes_no_number_is_found(rule):
     [
         ({"state_class": dict}, "expected a NamedTuple of maps"),
         ({"state_class": Memory, "widths": lambda self: (self.channels,)}, "for each of hidden, cell"),
-        ({"state_class": Memory, "widths": lambda self: (1, self.channels)}, "it is the one that the head reads"),
+        ({"state_class": Memory, "widths": lambda self: (1, self.channels)}, "it is what the head reads"),
     ],
 )
 def test_a_state_that_is_no_maps_is_refused_when_a_model_is_made(members, words):
