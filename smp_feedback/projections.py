@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import InvalidValue
@@ -15,13 +15,14 @@ from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.ops.dirichlet import log_concentration, mean_entropy
 from smp_feedback.ops.maps import resize
 from smp_feedback.ops.normalise import Normalise, normaliser
+from smp_feedback.ops.precision import SinglePrecision
 
 
 class View(NamedTuple):
     """What a projection may look at.
 
     Attributes:
-        readout: The state's last K channels (B, K, h, w).
+        readout: The state's last K channels (B, K, h, w), of several maps the first's; float32, or better.
         logits: Computes the current logits (B, classes, H', W') when called; log(alpha) of a Dirichlet output.
         size: Height and width of the image.
     """
@@ -73,8 +74,10 @@ def dirichlet_entropy(evidence: Tensor) -> Tensor:
     return mean_entropy(log_concentration(evidence))
 
 
-class Projection:
+class Projection(SinglePrecision):
     """What is fed back. Subclass, and ``register_projections`` it.
+
+    An ``nn.Module``: parameters and modules that it sets as attributes are trained, moved and saved with the model.
 
     Args:
         config: The loop's config.
@@ -85,20 +88,40 @@ class Projection:
         channels: Channels of the feedback.
         reads_logits: Whether it looks at the prediction.
         normalises: Whether a config may say ``norm_feedback``; where it would do nothing, it is refused.
+        options: Its own settings, an ``options_class``; None where it has none.
     """
+
+    readout: int
+    channels: int
+    options: Any
 
     reads_logits = False
     normalises: ClassVar[bool] = True
+    options_class: ClassVar[type | None] = None
+    """A dataclass of settings of its own, said in a config under ``options={"projection": {...}}``."""
+
+    def __new__(cls, config: Recurrent | None = None, *args: Any, **kwargs: Any) -> Self:
+        """A module already, so that a class which sets all of its own need not call ``super().__init__``.
+
+        Without a *config* a copy is made, of which all is set afterwards.
+        """
+        self = super().__new__(cls)
+        nn.Module.__init__(self)
+        self.options = None if config is None else config.options_of("projection")
+        return self
 
     def __init__(self, config: Recurrent, classes: int) -> None:
         self.readout = self.channels = config.channels
 
-    def __call__(self, view: View) -> Tensor:
+    def forward(self, view: View) -> Tensor:
         """The feedback (B, channels, H, W)."""
-        raise NotImplementedError(f"{type(self).__name__} defines no __call__(view).")
+        raise NotImplementedError(f"{type(self).__name__} defines no forward(view).")
 
-    def before(self) -> float | tuple[float, ...]:
-        """The feedback while nothing is known, the same everywhere; a tuple says a value for each channel."""
+    def before(self) -> float | tuple[float, ...] | Tensor:
+        """The feedback while nothing is known, the same everywhere; a tuple says a value for each channel.
+
+        What follows from weights is a tensor (channels,), through which they learn.
+        """
         return 1 / self.channels
 
 
@@ -109,7 +132,7 @@ class Softmax(Projection):
         super().__init__(config, classes)
         self.normalise = normaliser(config.norm_feedback or "instance", self.channels, "norm_feedback")
 
-    def __call__(self, view: View) -> Tensor:
+    def forward(self, view: View) -> Tensor:
         """See :func:`softmax_feedback`."""
         return softmax_feedback(view.readout, view.size, self.normalise)
 
@@ -122,7 +145,7 @@ class State(Projection):
 
     normalises = False
 
-    def __call__(self, view: View) -> Tensor:
+    def forward(self, view: View) -> Tensor:
         """(B, K, H, W), resized bilinearly."""
         return resize(view.readout, view.size)
 
@@ -142,7 +165,7 @@ class Probabilities(Projection):
     def __init__(self, config: Recurrent, classes: int) -> None:
         self.readout, self.channels = 0, classes
 
-    def __call__(self, view: View) -> Tensor:
+    def forward(self, view: View) -> Tensor:
         """See :func:`class_probabilities`."""
         return class_probabilities(resize(view.logits(), view.size))
 
@@ -164,9 +187,9 @@ class AnswerAndState(State):
         self.answer = Probabilities(config, classes)
         self.channels = self.answer.channels + self.readout
 
-    def __call__(self, view: View) -> Tensor:
+    def forward(self, view: View) -> Tensor:
         """(B, classes + K, H, W)."""
-        answer, state = self.answer(view), super().__call__(view)
+        answer, state = self.answer(view), super().forward(view)
         return torch.cat([answer.to(state.dtype), state], 1)
 
     def before(self) -> tuple[float, ...]:
@@ -189,7 +212,7 @@ class Entropy(Projection):
         self.readout, self.channels, self.classes = 0, 1, classes
         self.entropy = mean_entropy if config.output == "dirichlet" else dirichlet_entropy
 
-    def __call__(self, view: View) -> Tensor:
+    def forward(self, view: View) -> Tensor:
         """See :func:`dirichlet_entropy`."""
         return self.entropy(resize(view.logits(), view.size))
 

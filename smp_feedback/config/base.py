@@ -72,6 +72,8 @@ class LoopConfig:
 def _plain(value: Any) -> Any:
     if isinstance(value, LoopConfig):
         return value.to_dict()
-    if isinstance(value, tuple):
-        return [*value]
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
     return "inf" if value == math.inf else value

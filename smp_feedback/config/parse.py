@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from smp_feedback.config.base import LoopConfig
+from smp_feedback.config.options import joined
 from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownName
 from smp_feedback.registry.public import catalogue
@@ -88,7 +89,7 @@ def _of_loop(values: Mapping[str, Any], usual: Mapping[str, Any] | None) -> Loop
     """The config of a dict, which changes *usual* where that is of the same loop."""
     name = catalogue().loops.entry(values.get("loop", _loop_of(usual))).name
     own = dict(usual) if usual is not None and _loop_of(usual) == name.lower() else {}
-    return cast(LoopConfig, catalogue().loops[name].config_class.from_dict({**own, **values, "loop": name}))
+    return cast(LoopConfig, catalogue().loops[name].config_class.from_dict({**joined(own, values), "loop": name}))
 
 
 def _of_preset(changes: Mapping[str, Any], usual: Mapping[str, Any] | None) -> LoopConfig:
@@ -101,7 +102,8 @@ def _of_preset(changes: Mapping[str, Any], usual: Mapping[str, Any] | None) -> L
         raise InvalidValue(f"loop={said!r}: the preset {name!r} is of the loop {preset['loop']!r}; leave loop out.")
     own = usual if usual is not None and _loop_of(usual) == _loop_of(preset) else {}
     places = {key: own[key] for key in PLACES if key in own}
-    return _of_loop({**places, **preset, **{k: v for k, v in changes.items() if k != "preset"}}, None)
+    changed = joined(preset, {key: value for key, value in changes.items() if key != "preset"})
+    return _of_loop({**places, **changed}, None)
 
 
 def _loop_of(usual: Mapping[str, Any] | None) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 from smp_feedback.checks import (
     check_bool,
@@ -16,6 +16,7 @@ from smp_feedback.checks import (
     check_whole,
 )
 from smp_feedback.config.base import LoopConfig
+from smp_feedback.config.options import made_of, options_class, whole_options
 from smp_feedback.config.places import places_of
 from smp_feedback.errors import InvalidValue
 from smp_feedback.registry.public import catalogue
@@ -87,6 +88,9 @@ class Recurrent(LoopConfig):
             none of them reaches is computed once; at most one may be an ``after:NAME``.
         stem: Dotted name of the convolution that shall read the feedback at the input; None finds those that
             read the image.
+        options: Settings of a plugin's dynamics or projection, by what it is:
+            ``{"dynamics": {"kernel": 3}, "projection": {...}}``; what is not said is as its author has it. Refused for
+            parts that have none, as all that are built in.
 
     Raises:
         InvalidType, InvalidValue: Naming field, value and range.
@@ -123,6 +127,7 @@ class Recurrent(LoopConfig):
     cut: float | None = None
     insert: str | Sequence[str] = "input"
     stem: str | None = None
+    options: Mapping[str, Any] | None = field(default=None, hash=False)  # a dict has no hash
 
     def __post_init__(self) -> None:
         if self.steps != "auto":
@@ -159,7 +164,19 @@ class Recurrent(LoopConfig):
                 f"norm_feedback={self.norm_feedback!r}: projection={self.fed_back!r} feeds the state back as it is; "
                 "leave norm_feedback=None, and say norm_error for how corrections are normalised."
             )
+        names = {"dynamics": self.dynamics, "projection": self.fed_back}
+        object.__setattr__(self, "options", whole_options(self.options, names))
         catalogue().dynamics[self.dynamics].check(self)
+
+    def options_of(self, part: Literal["dynamics", "projection"]) -> Any:
+        """The settings of a *part*'s own, as its ``options_class``; None where it has none.
+
+        >>> Recurrent().options_of("dynamics") is None
+        True
+        """
+        name = self.dynamics if part == "dynamics" else self.fed_back
+        of, said = options_class(part, name), (self.options or {}).get(part, {})
+        return None if of is None else made_of(of, said, f"options: {part}={name!r}")
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -199,7 +216,10 @@ class Recurrent(LoopConfig):
         """
         if self.output == "dirichlet":  # its state is the classes' evidence, and a read-out is made of that
             return 0
-        return int(catalogue().projections.make(self.fed_back, replace(self, norm_feedback="none"), 2).readout)
+        from torch.random import fork_rng
+
+        with fork_rng(devices=[]):  # a projection may draw weights, and asking what it reads may not move a seeded run
+            return int(catalogue().projections.make(self.fed_back, replace(self, norm_feedback="none"), 2).readout)
 
 
 def carrying() -> list[str]:

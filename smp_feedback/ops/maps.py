@@ -36,12 +36,16 @@ def as_map(x: Tensor) -> Tensor:
     return x[:, :, None, None] if x.ndim == 2 else x
 
 
-def filled(like: Tensor, values: float | Sequence[float], channels: int, size: Size) -> Tensor:
+def filled(like: Tensor, values: float | Sequence[float] | Tensor, channels: int, size: Size) -> Tensor:
     """Maps (B, channels, H, W) for the batch of *like*, of one value, or of one for each channel.
+
+    Of a tensor () or (channels,) too, through which gradient flows.
 
     >>> filled(torch.ones(1, 3, 4, 4), (0.5, 0.0), 2, (1, 1)).flatten()
     tensor([0.5000, 0.0000])
     """
+    if isinstance(values, Tensor):
+        return values.to(like.dtype).reshape(1, -1, 1, 1).expand(like.shape[0], channels, *size)
     if isinstance(values, Sequence):
         return torch.cat([like.new_full((like.shape[0], 1, *size), value) for value in values], 1)
     return like.new_full((like.shape[0], channels, *size), values)

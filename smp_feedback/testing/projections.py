@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from smp_feedback.config.recurrent import Recurrent
+from smp_feedback.errors import InvalidType
+from smp_feedback.ops.precision import check_registered
 from smp_feedback.projections import Projection, View
 from smp_feedback.registry.public import catalogue
 from smp_feedback.testing.loops import check_loop
@@ -38,8 +40,8 @@ class Seen(NamedTuple):
 def check_projection(name: str, **settings: Any) -> None:
     """The projection *name* gives maps of the image's size from what it says it reads, purely, and gradient comes back.
 
-    Before there is a state it is what a state of zeros would give. A small U-Net with it keeps the promises of every
-    model, saved and loaded too.
+    Before there is a state it is what a state of zeros would give, for any weights. Its weights are trained, and the
+    promises of every model are kept by a small U-Net with it, saved and loaded too.
 
     Args:
         name: A registered name.
@@ -56,6 +58,7 @@ def check_projection(name: str, **settings: Any) -> None:
     projection = made(replace(config, norm_feedback=settled), CLASSES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
+        check_weights(projection)
         check_channels(projection)
         check_maps(projection)
         check_before(projection)
@@ -72,6 +75,16 @@ def seen(projection: Projection, *, empty: bool = False, dtype: torch.dtype = to
     return Seen(readout.requires_grad_(), logits.requires_grad_(), [])
 
 
+def check_weights(projection: Projection) -> None:
+    """Every weight is one that torch knows of, trained, moved and saved; from here on they are drawn at random."""
+    try:
+        check_registered(projection, f"projection {type(projection).__name__}")
+    except InvalidType as error:
+        raise AssertionError(str(error)) from error
+    for parameter in projection.parameters():
+        nn.init.normal_(parameter)
+
+
 def check_channels(projection: Projection) -> None:
     """``channels`` >= 1 is what it feeds back, ``readout`` >= 0 what the state keeps for it."""
     for field, least in (("channels", 1), ("readout", 0)):
@@ -83,6 +96,7 @@ def check_channels(projection: Projection) -> None:
 def check_maps(projection: Projection) -> None:
     """(B, channels, H, W) of the image's size, finite, in the dtype given, each row on its own, the same each time."""
     for dtype in (torch.float32, torch.float64):
+        projection.to(dtype)
         shown = seen(projection, dtype=dtype)
         given = (shown.readout.detach().clone(), shown.logits.detach().clone())
         fed = projection(shown.view())
@@ -99,8 +113,12 @@ def check_maps(projection: Projection) -> None:
 
 
 def check_before(projection: Projection) -> None:
-    """``before()`` is a number, or a tuple of one for each channel, and what a state of zeros gives everywhere."""
-    value = projection.before()
+    """``before()`` is a number, one for each channel, or a tensor, and what a state of zeros gives everywhere."""
+    value = projection.to(torch.float32).before()
+    if isinstance(value, Tensor):
+        kept = f"before() is {tuple(value.shape)} of {value.dtype}: expected ({projection.channels},) of its weights'"
+        assert value.shape == (projection.channels,) and value.is_floating_point(), kept  # noqa: PT018
+        value = tuple(value.detach().tolist())
     values = value if isinstance(value, tuple) else (value,) * projection.channels
     for one in values:
         assert isinstance(one, int | float), f"before() is {value!r}: expected a number, or one for each channel"
@@ -115,6 +133,9 @@ def check_reads(projection: Projection) -> None:
     """Gradient comes back to what it says it reads, and logits, which cost, are computed only if it reads them."""
     shown = seen(projection)
     projection(shown.view()).square().sum().backward()  # type: ignore[no-untyped-call]
+    for name, parameter in projection.named_parameters():
+        reached = parameter.grad is not None and bool(parameter.grad.any())
+        assert reached or not parameter.requires_grad, f"no gradient reaches {name}"
     for source, tensor, reads in (
         ("the readout", shown.readout, projection.readout > 0),
         ("the logits", shown.logits, projection.reads_logits),

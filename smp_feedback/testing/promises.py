@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -48,8 +48,14 @@ def check_lossless(
 def keeping(config: Recurrent) -> Recurrent:
     """*config* with the dynamics that keeps answers, and answers that are the plain model's: logits."""
     if config.output == "dirichlet":
-        config = replace(config, output="logits", projection=None)
-    return replace(config, dynamics="residual")
+        options = _without(config.options, "projection")
+        config = replace(config, output="logits", projection=None, options=options)
+    return replace(config, dynamics="residual", options=_without(config.options, "dynamics"))
+
+
+def _without(options: Mapping[str, Any] | None, part: str) -> dict[str, Any]:
+    """The *options* of a config but for those of a *part* that is changed."""
+    return {key: value for key, value in (options or {}).items() if key != part}
 
 
 @torch.no_grad()

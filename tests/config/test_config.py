@@ -64,6 +64,7 @@ def test_the_defaults_are_those_of_the_documentation():
         "cut": None,
         "insert": "input",
         "stem": None,
+        "options": None,
     }
 
 
@@ -72,7 +73,7 @@ def test_every_field_is_documented(field):
     assert f"\n        {field}: " in Recurrent.__doc__
 
 
-@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("field", [field for field in FIELDS if field != "options"])  # no built-in part has some
 def test_every_field_is_given_by_keyword_kept_and_frozen(field):
     other = {
         "steps": 7,
@@ -306,6 +307,12 @@ def test_a_loop_that_is_no_name_is_a_type_error(loop):
 
 WHOLE = "expected a whole number >= 1"
 BAD = [
+    *[
+        (InvalidType, {"options": v}, [f"options={v!r}", "'dynamics'", "'projection'"])
+        for v in (3, "wide", ["dynamics"])
+    ],
+    (UnknownKeyword, {"options": {"dynamic": {}}}, ["no part 'dynamic'", "Did you mean 'dynamics'?"]),
+    (UnknownKeyword, {"options": {"projection": {"width": 1}}}, ["projection='softmax'", "none of its own", "'width'"]),
     *[(InvalidValue, {"steps": v}, [f"steps={v}", WHOLE]) for v in (0, -1)],
     *[(InvalidType, {"steps": v}, [f"steps={v!r}", WHOLE]) for v in (2.5, True, None, math.nan, [4])],
     *[(InvalidType, {"steps": v}, [f"steps={v!r}", WHOLE, "'auto'"]) for v in ("many", "AUTO", "4")],

@@ -53,7 +53,7 @@ def check_before(recurrent: RecurrentFeedback, before: object, image: Tensor) ->
         InvalidInput: If it is of another batch size, or of a model whose state has other channels, or its state is no
             map and the image of another size.
     """
-    found = check_fits(before, image, recurrent.dynamics.channels)
+    found = check_fits(before, image, recurrent.dynamics.width)
     if recurrent.placeless is not None and found.size != size_of(image):
         raise InvalidInput(
             f"before: its image was {found.size[0]} x {found.size[1]} px and this one is {image.shape[-2]} x "

@@ -115,7 +115,7 @@ class RecurrentModel(FeedbackModel):
         return found_by(self.recurrent, check_before(self.recurrent, before, image), image)
 
     def _check_state(self, step: Step) -> None:
-        check_channels(self.recurrent.dynamics.channels, step.state)
+        check_channels(self.recurrent.dynamics.width, step.state)
         check_labels(self, step.features)
 
     def _check_stops(self, steps: UntilSettled) -> None:
@@ -176,7 +176,7 @@ class RecurrentModel(FeedbackModel):
             return feedback.look(self, image, u, once, feedback.rows(t))
 
         # a loss on each detached step frees that step's graph: what is shared by steps must be made anew
-        rule: Rule = (lambda h, e, t: dynamics.begin(steps)(h, e, t)) if flow.detach else dynamics.begin(steps)
+        rule: Rule = (lambda h, e, t: dynamics.rule(steps)(h, e, t)) if flow.detach else dynamics.rule(steps)
         return Recurrence(
             body,
             lambda h: self._project(h, image, grid),
@@ -184,6 +184,7 @@ class RecurrentModel(FeedbackModel):
             rule,
             dynamics.starts_from_output,
             feedback.start,
+            dynamics.width,
         )
 
     def _project(self, state: Tensor | None, image: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -191,7 +192,7 @@ class RecurrentModel(FeedbackModel):
         if state is None:
             return laid_out_as(filled(image, projection.before(), projection.channels, grid), image)
         size = size_of(image)
-        readout = state[:, s:]
+        readout = state[:, s : s + projection.readout]
         if self.cut.spread is not None and projection.readout:
             readout = self.cut.spread(self, readout, size)
         view = View(readout, lambda: as_map(self._logits(state, size)), grid)

@@ -16,6 +16,7 @@ from smp_feedback.loops.recurrent.step import at_least_single
 from smp_feedback.ops.dirichlet import START, check_classes
 from smp_feedback.ops.maps import Mixture, Size
 from smp_feedback.ops.normalise import most_groups, normaliser
+from smp_feedback.ops.precision import check_registered
 from smp_feedback.projections import Projection
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.insertion_point import InsertionPoint
@@ -58,6 +59,11 @@ class RecurrentFeedback(nn.Module):
         channels = self.state_channels + k
         self.normalise = normaliser(cast(Any, settled.norm_error), channels, "norm_error")
         self.dynamics: Dynamics = catalogue().dynamics.make(config.dynamics, channels, settled)
+        with catalogue().projections.noting(config.fed_back):
+            check_registered(self.projection, f"projection={config.fed_back!r}")
+        with catalogue().dynamics.noting(config.dynamics):
+            check_registered(self.dynamics, f"dynamics={config.dynamics!r}")
+            self.dynamics.rule(1)
 
     def steps(self) -> int:
         """T of a call that names none."""
@@ -97,7 +103,7 @@ class RecurrentFeedback(nn.Module):
         """h_0: None for where the loop starts, or N(start, init_std^2)."""
         if not self.config.init_std:
             return None
-        shape = (image.shape[0], self.dynamics.channels, *self.state_size(image))
+        shape = (image.shape[0], self.dynamics.width, *self.state_size(image))
         random = at_least_single(torch.randn(shape, dtype=image.dtype, device=image.device))
         return self.start + self.config.init_std * random
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from smp_feedback.dynamics import Rule
 from smp_feedback.loops.unroll import Turned
@@ -25,6 +26,7 @@ class Recurrence:
         rule: ``(h, e, t) -> h'``.
         from_output: Whether the first state is y itself.
         start: h_0, the same everywhere.
+        width: Channels of the state, where it is more maps than the one that y moves; 0 is those of y.
     """
 
     body: Callable[[Tensor, int], tuple[Tensor, Tensor | None]]
@@ -33,6 +35,7 @@ class Recurrence:
     rule: Rule
     from_output: bool = False
     start: float = 0.0
+    width: int = 0
     settled: bool = False
 
     def __call__(self, state: Tensor | None, t: int) -> Turned:
@@ -40,13 +43,19 @@ class Recurrence:
         output, features = self.body(self.project(state), t)
         output = at_least_single(output)
         if t == 0 and self.from_output:
-            return Turned(output, features)
+            return Turned(self._beside(output), features)
         with as_precise_as(output):
             error = self.normalise(output)
             del output  # its memory takes the new state
-            first = error.new_full((), self.start).expand_as(error)  # without memory of its own
+            shape = (len(error), self.width or error.shape[1], *size_of(error))
+            first = error.new_full((), self.start).expand(shape)  # without memory of its own
             before = first if state is None else resize(state, size_of(error))
             return Turned(self.rule(before, error, t), features)
+
+    def _beside(self, output: Tensor) -> Tensor:
+        """y as a first state, its other maps where a state starts."""
+        more = self.width - output.shape[1]
+        return F.pad(output, (0, 0, 0, 0, 0, more), value=self.start) if more > 0 else output
 
 
 def at_least_single(x: Tensor) -> Tensor:
