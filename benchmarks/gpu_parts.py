@@ -159,7 +159,6 @@ def memory(sizes: Sizes, keep: Keep) -> None:
     """What a training step keeps for its backward pass, and on a GPU its peak, by number of looks."""
     plain, _, image = twins(sizes)
     keep("plain, once", training_memory(lambda: plain.train()(image).mean()))
-    del plain
     flows: dict[str, dict[str, Any]] = {"all steps": {}, "recompute": {"recompute": True}, "last": {"grad_steps": 1}}
     for (name, flow), steps in itertools.product(flows.items(), sizes.memory_steps):
         _, model, _ = twins(sizes, **flow)
@@ -213,9 +212,9 @@ def tests(sizes: Sizes, keep: Keep) -> None:
 
 
 def counts(said: str) -> dict[str, int]:
-    """How many tests ended how, by pytest's last line.
+    r"""How many tests ended how, by pytest's last line.
 
-    >>> counts("1 failed\\n===== 3 passed, 1 skipped, 20 deselected in 4.5s =====")
+    >>> counts("1 failed\n===== 3 passed, 1 skipped, 20 deselected in 4.5s =====")
     {'passed': 3, 'failed': 0, 'errors': 0, 'skipped': 1}
     """
     last = (said.strip().splitlines() or [""])[-1]

@@ -1,4 +1,4 @@
-"""What ``make gpu`` runs, rehearsed small on the CPU; and that a part that fails, or takes too long, keeps what it found."""
+"""What ``make gpu`` runs, small and on the CPU; a part that fails, or takes too long, keeps what it found."""
 
 from __future__ import annotations
 
@@ -99,7 +99,6 @@ def test_a_table_has_a_row_for_each_and_says_how_a_part_ended():
         "|---|---|---|",
         "| inference | 12 | 1.00 (0.90 - 1.10) |",
         "| training | 30 |  |",
-        "",
     ]
 
 
