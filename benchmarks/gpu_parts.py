@@ -196,14 +196,14 @@ def peak(run: Callable[[], object]) -> float | str | None:
 # --- tests and a study
 
 
-def tests(sizes: Sizes, keep: Keep) -> None:
+def marked(sizes: Sizes, keep: Keep) -> None:
     """The tests marked ``gpu``: how many passed, failed, were skipped.
 
     Raises:
         SystemExit: If one failed, or there is none.
     """
-    marked = [str(path) for path in sorted(ROOT.glob("tests/**/test_*.py")) if "mark.gpu" in path.read_text()]
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *marked]
+    files = [str(path) for path in sorted(ROOT.glob("tests/**/test_*.py")) if "mark.gpu" in path.read_text()]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *files]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     print(ran.stdout[-20000:], ran.stderr[-2000:])
     keep("tests", counts(ran.stdout))
@@ -277,7 +277,7 @@ def run(name: str, sizes: Sizes, out: Path) -> None:
     elif name == "anytime":
         anytime(sizes, keep, out.with_suffix(""))
     else:
-        {"tests": tests, "eager": eager, "memory": memory}[name](sizes, keep)
+        {"tests": marked, "eager": eager, "memory": memory}[name](sizes, keep)
 
 
 def main() -> None:
