@@ -2,6 +2,9 @@
 # `make test`: ruff, mypy, and every promise, over every registered name where that is cheap and over a few of the others:
 #   at most 15 minutes on 2 cores, installing included. `make test-all`: also `make sweeps`, which is what is marked
 #   `sweep`: all encoders, timm's families, every export, every architecture compiled. At most 25 minutes.
+# `make test-oldest`: the core's tests with the lowest versions that pyproject.toml names, in .venv-oldest.
+# `make gpu`: all that wants an accelerator, in at most 8 minutes (docs/performance.md). WHEELS=folder: with PYTHON's own
+#   packages and what that folder holds, without network; GPU='--parts eager anytime': some of it.
 # Variables: DATA=path to a CamVid folder, OUT=folder for the demo's files, PYTHON, WORKERS (test processes).
 PYTHON ?= python3
 OUT ?= runs/demo
@@ -13,7 +16,12 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all pytest sweeps lint format bench clean
+# what import smp_feedback needs, and training: the rooms whose tests the lowest versions pass
+OLDEST := config dynamics evaluation loops losses models ops registry saving surgery training
+OLDEST_BIN := .venv-oldest/bin
+GPU_SITE := runs/gpu-site
+
+.PHONY: demo test test-all test-oldest pytest sweeps lint format bench gpu clean
 
 demo: .venv/.demo
 ifdef DATA
@@ -33,6 +41,9 @@ pytest: .venv/.dev
 
 sweeps: .venv/.dev
 	$(PYTEST) -m sweep
+
+test-oldest: .venv-oldest/.installed
+	OMP_NUM_THREADS=1 $(OLDEST_BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not sweep" $(OLDEST:%=tests/%)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -55,6 +66,15 @@ bench: .venv/.dev
 	$(BIN)/python -m benchmarks.refinement_cost
 	$(BIN)/python -m benchmarks.restoration_cost
 
+ifdef WHEELS
+gpu:
+	$(PYTHON) -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target $(GPU_SITE) $(WHEELS)/*.whl
+	PYTHONPATH="$(CURDIR):$(CURDIR)/$(GPU_SITE)" $(PYTHON) -m benchmarks.gpu $(GPU)
+else
+gpu: .venv/.dev
+	$(BIN)/python -m benchmarks.gpu $(GPU)
+endif
+
 # A stamp per set of extras: nothing is installed again until the requirements change.
 # --no-compile: Python compiles what is imported, which is little of what is installed.
 .venv/.demo: pyproject.toml constraints.txt | .venv
@@ -68,5 +88,14 @@ bench: .venv/.dev
 .venv:
 	$(PYTHON) -m venv .venv
 
+# What runs the tests is of today: its lower bounds are developers', not users'.
+.venv-oldest/.installed: pyproject.toml constraints-oldest.txt | .venv-oldest
+	$(OLDEST_BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints-oldest.txt \
+		--editable ".[train,plot]" hypothesis pytest pytest-timeout pytest-xdist
+	@touch $@
+
+.venv-oldest:
+	$(PYTHON) -m venv .venv-oldest
+
 clean:
-	rm -rf .venv runs dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-oldest runs dist .mypy_cache .ruff_cache .pytest_cache

@@ -311,6 +311,7 @@ def test_counting_reads_nothing_from_the_device():
     assert tally.bins.is_meta
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_counts_what_a_cpu_counts():
     logits, target = guesses()

@@ -80,6 +80,7 @@ def test_copies_and_pickles_of_a_compiled_model_look_eagerly():
 
 
 @torch.no_grad()
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 def test_cuda_graphs_give_what_eager_gives():
     model, image = unet().cuda(), IMAGE.cuda()

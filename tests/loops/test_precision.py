@@ -26,7 +26,7 @@ LAST = torch.channels_last
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 every_architecture = pytest.mark.parametrize("arch", SMPS)
-every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NO_GPU)])
+every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])])
 each_half = pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 
 
@@ -179,6 +179,7 @@ def test_channels_last_changes_no_answer(arch, device):
 # --- a GPU
 
 
+@pytest.mark.gpu
 @NO_GPU
 @each_half
 @torch.no_grad()
