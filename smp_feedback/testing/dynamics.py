@@ -13,11 +13,8 @@ from torch import Tensor, nn
 from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.dynamics import Dynamics, Rule
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
-from smp_feedback.factory import create
 from smp_feedback.ops.precision import check_registered
 from smp_feedback.registry.public import catalogue
-from smp_feedback.testing.architectures import SMALL
-from smp_feedback.testing.looks import check_looks
 from smp_feedback.testing.loops import check_loop
 from smp_feedback.testing.memory import check_unchanged, contents
 
@@ -31,9 +28,9 @@ def check_dynamics(name: str, **settings: Any) -> None:
     """The dynamics *name* is a pure function of state, correction and step, as large as it says, and learns.
 
     A state of several maps is held to all of this, each map. Weights are drawn at random: what is promised holds for
-    any. Where ``tail`` is defined, the state stays within the sum of ``size(t, steps)``, ``tail(t)`` covers all later sizes, and ``steps="auto"`` stops where the rest is small.
-    A small U-Net with it keeps the promises of every model, saved and loaded too; where the state is carried on, those
-    of :func:`check_looks`.
+    any. Where ``tail`` is defined, the state stays within the sum of ``size(t, steps)``, ``tail(t)`` covers all later
+    sizes, and ``steps="auto"`` stops where the rest is small. A small U-Net with it keeps the promises of every model
+    (:func:`check_loop`).
 
     Args:
         name: A registered name.
@@ -59,8 +56,6 @@ def check_dynamics(name: str, **settings: Any) -> None:
             check_bound(trained(config))
             check_tail(trained(config))
         check_loop(config.loop, **said)
-        if made.carries:
-            check_looks(create(**SMALL, feedback=config), torch.rand(2, 3, 64, 64))
 
 
 def trained(config: Recurrent) -> Dynamics:

@@ -132,7 +132,7 @@ def check_before(projection: Projection) -> None:
 def check_reads(projection: Projection) -> None:
     """Gradient comes back to what it says it reads, and logits, which cost, are computed only if it reads them."""
     shown = seen(projection)
-    projection(shown.view()).square().sum().backward()  # type: ignore[no-untyped-call]
+    projection(shown.view()).square().sum().backward()
     for name, parameter in projection.named_parameters():
         reached = parameter.grad is not None and bool(parameter.grad.any())
         assert reached or not parameter.requires_grad, f"no gradient reaches {name}"
