@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +95,9 @@ class Projection(SinglePrecision):
     channels: int
     options: Any
 
+    brought = ""
+    """Who brought it, as an error says it behind its name; set by the model that it is of."""
+
     reads_logits = False
     normalises: ClassVar[bool] = True
     options_class: ClassVar[type | None] = None
@@ -123,6 +126,23 @@ class Projection(SinglePrecision):
         What follows from weights is a tensor (channels,), through which they learn.
         """
         return 1 / self.channels
+
+
+def checked_feedback(fed: object, shape: tuple[int, ...], name: str, projection: Projection) -> Tensor:
+    """What the *projection* called *name* feeds back, if it is of this *shape*.
+
+    While a graph is recorded, nothing is asked.
+
+    Raises:
+        InvalidValue: If it is not.
+    """
+    if not torch.compiler.is_compiling() and (not isinstance(fed, Tensor) or fed.shape != shape):
+        got = tuple(fed.shape) if isinstance(fed, Tensor) else f"a {type(fed).__name__}"
+        raise InvalidValue(
+            f"projection={name!r} ({type(projection).__name__}{projection.brought}) feeds back {got}: "
+            f"expected {shape}, its channels at view.size. smp_feedback.testing.check_projection finds such faults."
+        )
+    return cast(Tensor, fed)
 
 
 class Softmax(Projection):

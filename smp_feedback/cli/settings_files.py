@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,9 +54,10 @@ def files_in(words: Sequence[str]) -> list[Path]:
 
     >>> files_in(["fit", "--config", "a.yaml", "--seed=1", "--config=b.yaml"])
     [PosixPath('a.yaml'), PosixPath('b.yaml')]
+    >>> files_in([])
+    []
     """
-    pairs = zip(words, [*words[1:], ""], strict=True)
-    named = [follows for word, follows in pairs if word == "--config"]
+    named = [follows for word, follows in pairwise([*words, ""]) if word == "--config"]
     named = [*named, *(word.partition("=")[2] for word in words if word.startswith("--config="))]
     return [Path(name) for name in named if not name.lstrip().startswith("{")]
 

@@ -31,6 +31,7 @@ class PairTransform:
 
     Attributes:
         asked: Whether it has been called, by this process.
+        alone: Whether it has been called with an image alone.
 
     >>> from torchvision.transforms import v2
     >>> mirror = PairTransform(v2.RandomHorizontalFlip(1.0))
@@ -39,7 +40,7 @@ class PairTransform:
     """
 
     def __init__(self, transform: Transform) -> None:
-        self.transform, self.asked = transform, False
+        self.transform, self.asked, self.alone = transform, False, False
 
     def __repr__(self) -> str:
         return repr(self.transform)
@@ -50,7 +51,7 @@ class PairTransform:
         Raises:
             InvalidType: If they are no tensors, or handed over by keyword.
         """
-        self.asked = True
+        self.asked, self.alone = True, self.alone or len(parts) == 1
         if named or not 1 <= len(parts) <= 2 or not all(isinstance(part, Tensor) for part in parts):
             said = [*(type(part).__name__ for part in parts), *(f"{key}=..." for key in named)]
             raise InvalidType(f"transform({', '.join(said)}): expected transform(image, mask), two tensors.")
@@ -127,6 +128,11 @@ def check_of_stranger(name: str, dataset: Any, transform: object = None) -> None
         raise InvalidValue(
             f"{whose(name)} leaves its transform aside, and data.augment or data.crop would do nothing: expected that "
             "each item is transform(image, mask) of what it is handed as transform=."
+        )
+    if isinstance(transform, PairTransform) and transform.alone and getattr(target_of(item), "ndim", 0):
+        raise InvalidValue(
+            f"{whose(name)} moves the image and not its mask: expected transform(image, mask), with both, instead of "
+            "transform(image)."
         )
 
 

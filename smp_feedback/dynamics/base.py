@@ -37,6 +37,9 @@ class Dynamics(SinglePrecision):
     carries: ClassVar[bool] = False
     """Whether the rule answers alike at every step, so that a state may be carried on from one call to the next."""
 
+    brought = ""
+    """Who brought it, as an error says it behind its name; set by the model that it is of."""
+
     options_class: ClassVar[type | None] = None
     """A dataclass of settings of its own, said in a config under ``options={"dynamics": {...}}``."""
     state_class: ClassVar[type[tuple[Any, ...]] | None] = None
@@ -80,7 +83,7 @@ class Dynamics(SinglePrecision):
             InvalidType, InvalidValue: If ``state_class`` is no named tuple of maps; when called, if the rule gives
                 another shape, dtype or number of maps.
         """
-        who = f"dynamics={self.config.dynamics!r} ({type(self).__name__})"
+        who = f"dynamics={self.config.dynamics!r} ({type(self).__name__}{self.brought})"
         if self.state_class is None:
             return over_one(self.begin(steps), who)
         check_state_class(self.state_class, widths := self.widths(), self.channels, who)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 from torch import nn
@@ -41,10 +42,17 @@ def assemble(arch: str, given: dict[str, Any], feedback: Feedback, base_norm: st
     if config is None:
         return answering_logits(base)
     origin = {"architecture": entry.name, "arguments": {**told, "encoder_weights": None}}
-    model = close(base, config, origin, in_channels=told.get("in_channels"))
-    if "classes" in told and ("classes" in given or "classes" in signature_of(arch).parameters):
-        _check_classes(entry.name, told["classes"], model.feedback)
+    with catalogue().architectures.noting(arch, "The base is"), _noting_encoder(told.get("encoder_name")):
+        model = close(base, config, origin, in_channels=told.get("in_channels"))
+        if "classes" in told and ("classes" in given or "classes" in signature_of(arch).parameters):
+            _check_classes(entry.name, told["classes"], model.feedback)
     return model
+
+
+def _noting_encoder(name: object) -> AbstractContextManager[None]:
+    """An error raised inside is noted with who brought the encoder *name*, where it is one that a package brought."""
+    encoders = catalogue().encoders
+    return encoders.noting(name, "On") if isinstance(name, str) and encoders.is_here(name) else nullcontext()
 
 
 def _check_classes(name: str, asked: int, feedback: Any) -> None:

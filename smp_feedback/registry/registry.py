@@ -143,15 +143,20 @@ class Registry(Mapping[str, T], Generic[T]):
             return part(*args, **kwargs)
 
     @contextmanager
-    def noting(self, name: str) -> Iterator[None]:
-        """An error raised inside is noted with who brought the part called *name*."""
+    def noting(self, name: str, said: str = "Raised by") -> Iterator[None]:
+        """An error raised inside is noted with who brought the part called *name*; *said* is what it has to do with."""
         try:
             yield
         except Exception as error:
             entry = self.entry(name)
             if not entry.is_ours and hasattr(error, "add_note"):
-                error.add_note(f"(Raised by {self.kind} {entry.name!r} of {entry.origin}.)")
+                error.add_note(f"({said} {self.kind} {entry.name!r} of {entry.origin}.)")
             raise
+
+    def brought(self, name: str) -> str:
+        """`` of`` who brought the part called *name*, to be said behind it; nothing of ours."""
+        entry = self.entry(name)
+        return "" if entry.is_ours else f" of {entry.origin}"
 
     def is_here(self, name: str) -> bool:
         """Whether *name*, or the family it is of, is registered so far; loads no plugin."""

@@ -22,7 +22,12 @@ class Painting(Restorer):
         in_channels: C.
         feedback_channels: Channels of the feedback: C times the classes.
         weight: Of the feedback, beside the image; ``learnt`` is a parameter that begins at 0.
+
+    Attributes:
+        brought: Who brought the network, as an error says it behind its name; nothing of ours.
     """
+
+    brought = ""
 
     def __init__(self, network: nn.Module, in_channels: int, feedback_channels: int, *, weight: float | str) -> None:
         super().__init__()
@@ -42,8 +47,8 @@ class Painting(Restorer):
         if not isinstance(made, Tensor) or made.shape != image.shape:
             got = tuple(made.shape) if isinstance(made, Tensor) else f"a {type(made).__name__}"
             raise InvalidInput(
-                f"The restorer {type(self.network).__name__} gives {got} of an image {tuple(image.shape)}: expected an "
-                "image of the same shape."
+                f"The restorer {type(self.network).__name__}{self.brought} gives {got} of an image "
+                f"{tuple(image.shape)}: expected an image of the same shape."
             )
         return Restored(made)
 
@@ -75,8 +80,11 @@ def build_restorer(config: Restoration, in_channels: int, classes: int) -> Resto
     if isinstance(made, Restorer):
         return made
     if not isinstance(made, nn.Module):
-        raise InvalidType(f"restorer={config.restorer!r} gives a {type(made).__name__}: expected a torch.nn.Module.")
-    return Painting(made, in_channels, in_channels * classes, weight=config.weight)
+        whose = f"restorer={config.restorer!r}{catalogue().restorers.brought(config.restorer)}"
+        raise InvalidType(f"{whose} gives a {type(made).__name__}: expected a torch.nn.Module.")
+    painting = Painting(made, in_channels, in_channels * classes, weight=config.weight)
+    painting.brought = catalogue().restorers.brought(config.restorer)
+    return painting
 
 
 def unet(config: Restoration, in_channels: int, classes: int) -> RestorationUnet:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.config.recurrent import Recurrent
-from smp_feedback.errors import SurgeryError, one_line
+from smp_feedback.errors import FeedbackError, SurgeryError, UnknownName, one_line
 from smp_feedback.factory import create, wrap
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.models.builder import arguments_of
@@ -25,6 +25,17 @@ def refusals_fail() -> Iterator[None]:
     try:
         yield
     except SurgeryError as error:
+        raise AssertionError(str(error)) from error
+
+
+@contextmanager
+def broken() -> Iterator[None]:
+    """Context: what is refused breaks a promise; a name that nobody registered stays an error."""
+    try:
+        yield
+    except UnknownName:
+        raise
+    except FeedbackError as error:
         raise AssertionError(str(error)) from error
 
 

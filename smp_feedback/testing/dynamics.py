@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.gradcheck import GradcheckError
 
 from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.dynamics import Dynamics, Rule
-from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
+from smp_feedback.errors import FeedbackError
 from smp_feedback.ops.precision import check_registered
 from smp_feedback.registry.public import catalogue
+from smp_feedback.testing.bases import broken
 from smp_feedback.testing.loops import check_loop
 from smp_feedback.testing.memory import check_unchanged, contents
 
@@ -45,8 +45,9 @@ def check_dynamics(name: str, **settings: Any) -> None:
     assert issubclass(made, Dynamics), f"{made.__name__} is no subclass of smp_feedback.dynamics.Dynamics"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        check_pure(trained(config))
         check_weights(trained(config))
+        check_numbers(trained(config))
+        check_pure(trained(config))
         check_shapes(trained(config))
         check_finite(trained(config))
         check_horizon(trained(config))
@@ -91,15 +92,6 @@ def told(dynamics: Dynamics, steps: int) -> Rule:
     return turned
 
 
-@contextmanager
-def broken() -> Iterator[None]:
-    """An error of ours is a promise that was broken."""
-    try:
-        yield
-    except (InvalidType, InvalidValue) as error:
-        raise AssertionError(str(error)) from error
-
-
 def rms(x: Tensor) -> Tensor:
     """Over space and the channels that the head reads."""
     x = x[..., :CHANNELS, :, :]
@@ -137,6 +129,13 @@ def check_weights(dynamics: Dynamics) -> None:
     """Every weight is one that torch knows of: trained, moved and saved."""
     with broken():
         check_registered(dynamics, f"dynamics={dynamics.config.dynamics!r}")
+
+
+@torch.no_grad()
+def check_numbers(dynamics: Dynamics) -> None:
+    """The first state is finite: comparisons of NaN with NaN would say something else of it."""
+    state = run(dynamics, corrections(1), STEPS)[0]
+    assert state.isfinite().all(), "the first state is NaN or infinite"
 
 
 @torch.no_grad()
@@ -187,7 +186,10 @@ def check_gradients(dynamics: Dynamics) -> None:
     state, drive = (x[:1, :, :1, :2].clone().requires_grad_() for x in given)
     for t in (0, 1):
         rule = told(dynamics, STEPS)
-        torch.autograd.gradcheck(lambda h, e, t=t, rule=rule: rule(h, e, t), (state, drive))
+        try:
+            torch.autograd.gradcheck(lambda h, e, t=t, rule=rule: rule(h, e, t), (state, drive))
+        except GradcheckError as error:
+            raise AssertionError(f"at step {t} its gradient is not that of finite differences: {error}") from error
     drives = corrections(STEPS).requires_grad_()
     run(dynamics, drives)[-1].square().sum().backward()  # type: ignore[no-untyped-call]
     assert drives.grad is not None, "no gradient reaches the corrections"

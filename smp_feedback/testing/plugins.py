@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from smp_feedback.errors import FeedbackError
 from smp_feedback.factory import create
 from smp_feedback.registry.plugins import Plugin, normal_name
 from smp_feedback.registry.public import catalogue, list_plugins
@@ -50,7 +51,7 @@ def check_plugin(name: str, arguments: Arguments | None = None) -> None:
         for one in each:
             try:
                 _check_part(kind, one, dict(told.get(one, {})), brought)
-            except AssertionError as error:
+            except (AssertionError, FeedbackError) as error:
                 raise AssertionError(f"{kind} {one!r} of the plugin {name!r}: {error}") from error
 
 

@@ -12,6 +12,7 @@ import torch
 from smp_feedback.config.base import LoopConfig
 from smp_feedback.config.parse import as_config
 from smp_feedback.registry.public import catalogue
+from smp_feedback.testing.bases import broken
 from smp_feedback.testing.loops import check_loop
 
 
@@ -28,8 +29,9 @@ def check_preset(name: str, image: torch.Tensor | None = None, **changes: Any) -
     >>> check_preset("anytime", torch.rand(2, 3, 32, 32), steps=2)
     """
     preset = catalogue().presets[name]
-    config = check_value(name, preset)
-    check_changes(name, config)
+    with broken():
+        config = check_value(name, preset)
+        check_changes(name, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         changed = as_config({"preset": name, **changes})

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 import smp_feedback as smpf
 from smp_feedback.cli.main import main
-from smp_feedback.data import open_dataset
+from smp_feedback.data import Corrupted, open_dataset
 from smp_feedback.errors import InvalidInput, InvalidValue, NameTaken, PluginWarning, UnknownName
 from smp_feedback.evaluation import NamedMetric, evaluate
 from smp_feedback.registry import public as plugins
@@ -256,6 +256,14 @@ class Aside(Columns):
         return super().__getitem__(index)
 
 
+class Alone(Columns):
+    def __getitem__(self, index):
+        transform, self.transform = self.transform, None
+        image, mask = super().__getitem__(index)
+        self.transform = transform
+        return (transform(image) if transform else image), mask
+
+
 def wrong(change):
     class Wrong(Columns):
         def __getitem__(self, index):
@@ -278,6 +286,7 @@ def test_an_augmentation_by_name_moves_image_and_mask_of_a_stranger_alike(restor
     [
         (Aside, {"augment": "flip"}, "leaves its transform aside"),
         (Aside, {"crop": 4}, "leaves its transform aside"),
+        (Alone, {"augment": "flip"}, "moves the image and not its mask"),
         (wrong(lambda x, y: (x.double(), y)), {}, "item 0: an image of torch.float64, expected torch.float32"),
         (wrong(lambda x, y: (255 * x, y)), {}, "values 0 to 255"),
         (wrong(lambda x, y: (x, 7 * y)), {}, "label"),
@@ -290,3 +299,110 @@ def test_a_strangers_item_that_is_none_is_refused_before_it_is_used(restored, da
     smpf.register_dataset("columns", dataset)
     with pytest.raises((InvalidValue, InvalidInput), match=f"(?s)dataset 'columns' of .*{words}"):
         opening.open_pairs("fit", 0, name="columns", **told)
+
+
+# --- a fault of a package's part, at use
+
+
+FAULTS = """
+    import torch
+    from torch import nn
+    from smp_feedback.dynamics import Dynamics
+    from smp_feedback.hookspecs import hookimpl
+    from smp_feedback.projections import Projection
+
+    class Quarter(nn.Module):
+        def __init__(self, in_channels, classes):
+            super().__init__()
+            self.body, self.head = nn.Conv2d(in_channels, 4, 3, stride=4, padding=1), nn.Conv2d(4, classes, 1)
+
+        def forward_features(self, image):
+            return self.body(image)
+
+        def forward_head(self, features):
+            return self.head(features)
+
+        def forward(self, image):
+            return self.head(self.body(image))
+
+    class Seven(Quarter):
+        def __init__(self, in_channels, classes):
+            super().__init__(in_channels, 7)
+            self.body = nn.Conv2d(in_channels, 4, 3, padding=1)
+
+    class Unknown(Dynamics):
+        def begin(self, steps):
+            return lambda state, correction, t: (state + correction) / 0 * 0
+
+    class Wide(Projection):
+        def forward(self, view):
+            return torch.zeros(len(view.readout), self.channels + 1, *view.size)
+
+        def before(self):
+            return 0.0
+
+    class Small(Wide):
+        def forward(self, view):
+            return view.readout[..., ::2, ::2]
+
+    @hookimpl
+    def register_architectures(register):
+        register("quarter", Quarter)
+        register("seven", Seven)
+
+    @hookimpl
+    def register_dynamics(register):
+        register("unknown", Unknown)
+
+    @hookimpl
+    def register_projections(register):
+        register("wide", Wide)
+        register("small", Small)
+
+    @hookimpl
+    def register_restorers(register):
+        register("narrow", lambda config, in_channels, classes: nn.Conv2d(in_channels, in_channels, 3))
+
+    @hookimpl
+    def register_corruptions(register):
+        register("glare", lambda image, severity, generator: image + severity)
+        register("grey", lambda image, severity, generator: image.mean(0, keepdim=True))
+"""
+
+
+def answered(**feedback):
+    return smpf.create("PlainConv", classes=2, feedback=feedback)(torch.rand(1, 3, 16, 16))
+
+
+def corrupted(name):
+    return Corrupted(Columns("test"), name, severity=2)[0]
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        (lambda: smpf.create("quarter", classes=3), "16 x 16 for an image of 64 x 64"),
+        (lambda: smpf.create("seven", classes=3), "classes=3.* answers 7"),
+        (lambda: answered(dynamics="unknown"), "the first state that its rule gives is NaN"),
+        (lambda: answered(projection="wide"), r"feeds back \(1, 3, 16, 16\): expected \(1, 2, 16, 16\)"),
+        (lambda: answered(projection="small"), r"feeds back \(1, 2, 8, 8\): expected \(1, 2, 16, 16\)"),
+        (lambda: answered(loop="restoration", restorer="narrow"), "expected an image of the same shape"),
+        (lambda: corrupted("glare"), "at severity 2, an image with values 2 to 3, expected 0 to 1"),
+        (lambda: corrupted("grey"), r"at severity 2, an image \(1, 8, 8\).* for one \(3, 8, 8\)"),
+    ],
+)
+def test_a_fault_of_a_packages_part_is_refused_at_use_and_names_the_package(site, use, words):
+    install(site, "faulty-parts", "1.2", FAULTS)
+    with pytest.raises(smpf.FeedbackError, match=f"(?s){words}") as caught:
+        use()
+    said = [str(caught.value), *getattr(caught.value, "__notes__", ())]
+    assert sys.version_info < (3, 11) or any("faulty-parts 1.2" in line for line in said)
+
+
+def test_of_our_own_corruptions_and_of_functions_nothing_more_is_said_than_is_wrong():
+    def glare(image, severity, generator):
+        return image + severity
+
+    assert corrupted("clean")[0].shape == (3, 8, 8)
+    with pytest.raises(InvalidInput, match="corruption glare gives, at severity 2, an image with values 2 to 3"):
+        corrupted(glare)

@@ -221,6 +221,18 @@ def test_a_verb_with_a_fault_fails(registered, verb, words, match):
         testing.check_verb("mine", words=words)
 
 
+def test_a_part_that_is_not_at_its_address_fails_as_any_other_fault(registered):
+    registered("verbs", "no_such_module:verb")
+    with pytest.raises(AssertionError, match="no_such_module:verb"):
+        testing.check_verb("mine")
+
+
+def test_a_preset_with_a_field_that_there_is_not_fails(registered):
+    registered("presets", {"stepz": 3})
+    with pytest.raises(AssertionError, match="no field 'stepz'"):
+        testing.check_preset("mine")
+
+
 # --- datasets and losses
 
 

@@ -585,9 +585,31 @@ class Sorts(Dynamics):
         return lambda h, e, t: h * h.detach() + e
 
 
+class Unknown(Dynamics):
+    def begin(self, steps):
+        return lambda h, e, t: (h + e) * float("nan")
+
+
+class CutOff(Dynamics):
+    def begin(self, steps):
+        return lambda h, e, t: (h + e).detach()
+
+
+class Hides(Dynamics):
+    def __init__(self, channels, config):
+        super().__init__(channels, config)
+        self.mixes = [nn.Conv2d(channels, channels, 1)]
+
+    def begin(self, steps):
+        return lambda h, e, t: h + self.mixes[0](e)
+
+
 @pytest.mark.parametrize(
     ("dynamics", "words"),
     [
+        (Unknown, "the first state is NaN"),
+        (CutOff, "at step 0 its gradient is not that of finite differences"),
+        (Hides, "'mixes' holds weights that are neither trained nor saved"),
         (Momentum, "depends on the steps taken before it"),
         (InPlace, "wrote into the correction"),
         (Grows, r"rms\(h\) = .*size\(\) allows"),
@@ -812,7 +834,7 @@ def test_a_restorer_may_need_sizes_that_divide(registered):
 
     registered("restorers", halves)
     testing.check_restorer("mine", sizes=[(8, 12)])
-    with pytest.raises(smpf.FeedbackError, match=r"gives \(2, 3, 32, 46\) of an image \(2, 3, 33, 47\)"):
+    with pytest.raises(AssertionError, match=r"gives \(2, 3, 32, 46\) of an image \(2, 3, 33, 47\)"):
         testing.check_restorer("mine")
 
 

@@ -12,9 +12,10 @@ from torch.utils.data import Dataset
 
 from smp_feedback.data.corruption.corruptions import check_severity
 from smp_feedback.data.draws import clip_seed
-from smp_feedback.data.items import Corruption, Sample, checked_index, checked_int, in_unit
+from smp_feedback.data.items import Corruption, Sample, beyond_unit, checked_index, checked_int, in_unit
 from smp_feedback.data.seeding import corruption_generator
 from smp_feedback.data.wrapped import WrappedDataset, films_of, places_in_films
+from smp_feedback.errors import InvalidInput
 from smp_feedback.registry.public import catalogue
 
 CLEAN = "clean"
@@ -42,6 +43,7 @@ class Corrupted(WrappedDataset[Sample]):
         UnknownName: If no corruption is called *name*.
         InvalidType: If *dataset* has no length, or *severity* or *seed* is no whole number.
         InvalidValue: If *severity* or *seed* is out of its range.
+        InvalidInput: When an item is asked for, if a corruption that is not ours gives no image like the one it got.
 
     >>> from smp_feedback.data import Shapes
     >>> clean, blurred = Shapes(4), Corrupted(Shapes(4), "gaussian_blur", 3)
@@ -60,6 +62,7 @@ class Corrupted(WrappedDataset[Sample]):
         self.seed = checked_int("seed", seed, least=0)
         corrupt = None if name == CLEAN else _named(name)  # a wrong name is one at severity 0, too
         self._corrupt = corrupt if self.severity else None
+        self.whose = _stranger(name)
         goes_on = self._corrupt is not None and "time" in inspect.signature(self._corrupt).parameters
         self._places = places_in_films(films_of(dataset) or ()) if goes_on else {}
 
@@ -79,14 +82,38 @@ class Corrupted(WrappedDataset[Sample]):
         clean = in_unit(image, self.name(index))
         film, time = self._places.get(index, (None, 0))
         if film is None:
-            return self._corrupt(clean, self.severity, self._generator(index))
+            return self._checked(self._corrupt(clean, self.severity, self._generator(index)), clean, index)
         generator = self._generator(film, clip_seed() if self.fresh else None)
-        return cast("Callable[..., Tensor]", self._corrupt)(clean, self.severity, generator, time=time)
+        made = cast("Callable[..., Tensor]", self._corrupt)(clean, self.severity, generator, time=time)
+        return self._checked(made, clean, index)
+
+    def _checked(self, made: object, clean: Tensor, index: int) -> Tensor:
+        """What a corruption *made* of a *clean* image, if it is such an image; of ours nothing is asked."""
+        if self.whose is None:
+            return cast(Tensor, made)
+        if not isinstance(made, Tensor):
+            wrong: str | None = f"a {type(made).__name__}"
+        elif (made.shape, made.dtype) != (clean.shape, clean.dtype):
+            wrong = f"an image {tuple(made.shape)} of {made.dtype} for one {tuple(clean.shape)} of {clean.dtype}."
+        else:
+            wrong = beyond_unit(made) if made.numel() else None
+        if wrong:
+            raise InvalidInput(f"{self.name(index)}: {self.whose} gives, at severity {self.severity}, {wrong}")
+        return cast(Tensor, made)
 
     def _generator(self, index: int, seed: int | None = None) -> torch.Generator:
         if not self.fresh:
             return corruption_generator(self.seed, index)
         return torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ())) if seed is None else seed)
+
+
+def _stranger(corruption: str | Corruption) -> str | None:
+    """Who made *corruption*, as an error says it; None of ours."""
+    if callable(corruption):
+        return f"corruption {getattr(corruption, '__name__', repr(corruption))}"
+    if corruption == CLEAN or not (brought := catalogue().corruptions.brought(corruption)):
+        return None
+    return f"corruption {corruption!r}{brought}"
 
 
 def _named(corruption: str | Corruption) -> Corruption:

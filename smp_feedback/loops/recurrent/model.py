@@ -32,7 +32,7 @@ from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.dirichlet import log_concentration
 from smp_feedback.ops.maps import Size, as_map, filled, laid_out_as, size_of
 from smp_feedback.ops.reading import labels_of
-from smp_feedback.projections import View
+from smp_feedback.projections import View, checked_feedback
 from smp_feedback.surgery.cuts import Cut
 from smp_feedback.surgery.extension import extend
 from smp_feedback.surgery.step_batchnorm import adopt
@@ -196,7 +196,9 @@ class RecurrentModel(FeedbackModel):
         if self.cut.spread is not None and projection.readout:
             readout = self.cut.spread(self, readout, size)
         view = View(readout, lambda: as_map(self._logits(state, size)), grid)
-        return laid_out_as(projection(view).to(image.dtype), image)
+        shape = (len(state), projection.channels, *grid)
+        fed = checked_feedback(projection(view), shape, self.recurrent.config.fed_back, projection)
+        return laid_out_as(fed.to(image.dtype), image)
 
     def _logits(self, state: Tensor, size: Size) -> Tensor:
         dtype = cast(Tensor, self.recurrent.readers[0].weight).dtype

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.config.recurrent import Recurrent
-from smp_feedback.dynamics import Dynamics
+from smp_feedback.dynamics import Dynamics, Rule
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.recurrent.step import at_least_single
 from smp_feedback.ops.dirichlet import START, check_classes
@@ -19,6 +19,7 @@ from smp_feedback.ops.normalise import most_groups, normaliser
 from smp_feedback.ops.precision import check_registered
 from smp_feedback.projections import Projection
 from smp_feedback.registry.public import catalogue
+from smp_feedback.surgery.extension import evaluating
 from smp_feedback.surgery.insertion_point import InsertionPoint
 from smp_feedback.surgery.probe import Probe
 from smp_feedback.surgery.step_batchnorm import StepStatistics
@@ -59,11 +60,15 @@ class RecurrentFeedback(nn.Module):
         channels = self.state_channels + k
         self.normalise = normaliser(cast(Any, settled.norm_error), channels, "norm_error")
         self.dynamics: Dynamics = catalogue().dynamics.make(config.dynamics, channels, settled)
+        self.projection.brought = catalogue().projections.brought(config.fed_back)
+        self.dynamics.brought = catalogue().dynamics.brought(config.dynamics)
         with catalogue().projections.noting(config.fed_back):
             check_registered(self.projection, f"projection={config.fed_back!r}")
         with catalogue().dynamics.noting(config.dynamics):
             check_registered(self.dynamics, f"dynamics={config.dynamics!r}")
-            self.dynamics.rule(1)
+            rule = self.dynamics.rule(1)
+            if self.dynamics.brought and torch.get_default_device().type == "cpu":  # on meta nothing is computed
+                _check_first(self.dynamics, rule)
 
     def steps(self) -> int:
         """T of a call that names none."""
@@ -142,3 +147,19 @@ def with_norms(config: Recurrent, seen: Probe, own_readout: int) -> Recurrent:
         norm_error=error if config.norm_error is None else config.norm_error,
         norm_feedback=feedback if config.norm_feedback is None else config.norm_feedback,
     )
+
+
+def _check_first(dynamics: Dynamics, rule: Rule) -> None:
+    """The first state that a *rule* of somebody else's *dynamics* makes, of a correction of rms 1, is a finite one.
+
+    Raises:
+        InvalidValue: If it is NaN or infinite, or no map like the one before.
+    """
+    drawn = torch.randn(1, dynamics.channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    with evaluating(dynamics):
+        state = rule(drawn.new_zeros(1, dynamics.width, 8, 8), drawn, 0)
+    if not state.isfinite().all():
+        raise InvalidValue(
+            f"dynamics={dynamics.config.dynamics!r} ({type(dynamics).__name__}{dynamics.brought}): the first state "
+            "that its rule gives is NaN or infinite. smp_feedback.testing.check_dynamics finds such faults."
+        )
