@@ -66,6 +66,8 @@ def predict(parser: ArgumentParser, args: Any, trained: Trained) -> int:
     """Answer images and write what is asked for; 1 if some could not be read, else 0."""
     kinds = checked(args)
     module, data, facts, settings = answering(parser, args, trained)
+    if facts.task == CLASSIFICATION:
+        check_labels_alone(args)
     if args.watch is not None and in_several(settings):
         raise InvalidValue(f"--watch {args.watch} runs in one process: leave out trainer.devices and num_nodes.")
     if data.clip is not None:
@@ -153,17 +155,23 @@ def values_told(data: Any, facts: Facts) -> MaskValues | None:
     return mask_values(MaskReader(classes=facts.classes, ignore_index=facts.ignore_index, **known)) if known else None
 
 
-def writing(args: Any, facts: Facts, outputs: ImageOutputs | None, folder: Path) -> Writing:
-    """What writes the answers to a dataset.
+def check_labels_alone(args: Any) -> None:
+    """Nothing is asked of a classifier that labels have not.
 
     Raises:
-        InvalidValue: If something is asked for that labels have not.
+        InvalidValue: If something is.
     """
-    if outputs is not None:
-        return lambda dataset: PredictionWriter(folder, dataset, outputs=outputs)
     for name, usual in OF_MAPS.items():
         if getattr(args, name) != usual:
             raise InvalidValue(f"--{name}: the model classifies, and its answers are labels.csv; leave it out.")
+    if args.window is not None:
+        windows.check_maps(CLASSIFICATION)
+
+
+def writing(args: Any, facts: Facts, outputs: ImageOutputs | None, folder: Path) -> Writing:
+    """What writes the answers to a dataset."""
+    if outputs is not None:
+        return lambda dataset: PredictionWriter(folder, dataset, outputs=outputs)
     shown: dict[str, Any] = {"looks": args.looks, "uncertainty": args.uncertainty}
     return lambda dataset: LabelWriter(folder, dataset, facts.classes, **shown)
 

@@ -28,7 +28,7 @@ from smp_feedback.training.checkpoints import check_room
 from smp_feedback.training.clips_told import clips_told, frames_of
 from smp_feedback.training.cutting import check_learns_cut, cut_learned
 from smp_feedback.training.datamodule import PairsModule
-from smp_feedback.training.facts import Facts, check_as_learnt
+from smp_feedback.training.facts import Facts, check_as_learnt, check_several
 from smp_feedback.training.image_scores import ImageScores
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.module import FeedbackModule
@@ -85,6 +85,7 @@ def fit(verb: str, parser: ArgumentParser, args: Any) -> None:
 
     def prepare(made: Any) -> Lesson:
         data, facts = open_pairs(verb, made.seed, **made.data.as_dict())
+        check_several(facts)
         if "/look_" not in (made.monitor or ""):  # a base may take long to build
             watched(made, 1, data, facts)
         module = build_module(facts, **vars(made.model))
@@ -146,19 +147,6 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
         if facts.task == SEGMENTATION and has_films(scored):
             tell_films(module.opened, scored, facts, folder, f"{path}, {verb}, one answer a frame")
         tell(folder, [])
-
-
-def check_several(facts: Facts) -> None:
-    """There is more than one class to tell apart.
-
-    Raises:
-        InvalidValue: If every pixel is of the only one.
-    """
-    if facts.task == SEGMENTATION and len(facts.classes) == 1:
-        raise InvalidValue(
-            f"classes [{facts.classes[0]}]: every pixel is of the only class, so there is nothing to score; name what "
-            f"it is told from, too: [background, {facts.classes[0]}]."
-        )
 
 
 def learnt(run: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.tiling import fitting
 from smp_feedback.loops.tiling import model as tiling
 from smp_feedback.loops.tiling.front import tiled
+from smp_feedback.ops.reading import CLASSIFICATION
 from smp_feedback.training.facts import Facts
 from smp_feedback.training.looks_module import LooksModule
 
@@ -79,10 +80,25 @@ def put_on(module: LooksModule, args: Any, settings: dict[str, Any], data: Any) 
 
 
 def seen_in_windows(facts: Facts, window: int | Sequence[int] | None) -> Facts:
-    """*facts* of images of which a model is shown windows."""
+    """*facts* of images of which a model is shown windows.
+
+    Raises:
+        InvalidValue: If it answers no maps.
+    """
     if window is None:
         return facts
+    check_maps(facts.task)
     return replace(facts, image=(facts.image[0], *fitting.sides(window)), crop=None, sized_by="window")
+
+
+def check_maps(task: str) -> None:
+    """What is put together from windows are maps.
+
+    Raises:
+        InvalidValue: If a model of *task* gives an image one answer.
+    """
+    if task == CLASSIFICATION:
+        raise InvalidValue("--window: the model classifies, and an image gets one answer; leave it out.")
 
 
 class WindowBars(Callback):

@@ -19,7 +19,7 @@ from smp_feedback.factory import create
 from smp_feedback.training.build import shape_told
 from smp_feedback.training.callbacks import NotFinite
 from smp_feedback.training.datamodule import PairsModule
-from smp_feedback.training.facts import Facts, facts_of
+from smp_feedback.training.facts import Facts, check_several, facts_of
 from smp_feedback.training.trainer import fit
 
 TEST_SEED = 2**32  # every run is scored on the same corrupted images; no run is trained under these
@@ -37,8 +37,10 @@ def opened(settings: ExperimentSettings, split: str, seed: int = 0, count: int |
 
 
 def facts(settings: ExperimentSettings) -> Facts:
-    """What a model must know of the data."""
-    return facts_of(opened(settings, settings.split, count=1))
+    """What a model must know of the data, which have more than one class."""
+    found = facts_of(opened(settings, settings.split, count=1))
+    check_several(found)
+    return found
 
 
 def held_out(settings: ExperimentSettings, size: Any = None) -> Subset[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.items import inherited
 from smp_feedback.errors import InvalidValue
+from smp_feedback.ops.reading import SEGMENTATION
 from smp_feedback.training.metric import task_of
 
 AUTO = "auto"
@@ -60,6 +61,19 @@ def facts_of(pairs: Any, **told: Any) -> Facts:
     reads = DataConfig(size=size if isinstance(size, tuple) else None, channels=len(image), **told)
     task = str(inherited(pairs, "task") or task_of(target[None]))  # one class of multilabel looks like a mask
     return Facts(tuple(pairs.classes), pairs.ignore_index, task, tuple(image.shape), reads=reads)
+
+
+def check_several(facts: Facts) -> None:
+    """There is more than one class to tell apart.
+
+    Raises:
+        InvalidValue: If every pixel is of the only one.
+    """
+    if facts.task == SEGMENTATION and len(facts.classes) == 1:
+        raise InvalidValue(
+            f"classes [{facts.classes[0]}]: every pixel is of the only class, so there is nothing to tell apart; name "
+            f"what it is told from, too: [background, {facts.classes[0]}]."
+        )
 
 
 def check_as_learnt(facts: Facts, learnt: DataConfig, where: str) -> None:

@@ -393,6 +393,25 @@ def test_what_is_wrong_is_one_line_before_any_work(line, says, config, tmp_path,
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "fit --model.arch PlainConv --data.batch_size 1",
+        "compare --arch PlainConv --data.batch_size 1 --data.train_count 1 --train_steps 1",
+    ],
+)
+def test_one_class_alone_is_refused_before_any_training(verb, tmp_path, capsys):
+    for k, split in enumerate(("train", "val", "test")):
+        for name, picture in (split, np.full((8, 8, 3), k, np.uint8)), (f"{split}annot", np.zeros((8, 8), np.uint8)):
+            (tmp_path / "d" / name).mkdir(parents=True)
+            Image.fromarray(picture).save(tmp_path / "d" / name / "a.png")
+    options = """'{"images": "{split}", "masks": "{split}annot", "classes": ["leaf"]}'"""
+    told = f"--data.name folder --data.root {tmp_path}/d --data.size 8 --data.options {options} --out {tmp_path}/out"
+    assert main(shlex.split(f"{verb} {told}")) == 2
+    assert "classes [leaf]: every pixel is of the only class" in capsys.readouterr().err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and tmp_path / "d" not in path.parents]
+
+
 def test_weights_of_another_model_are_refused(fitted, tmp_path, capsys):
     assert smp_feedback(f"test --run {fitted} --out {tmp_path} --model.feedback false") == 2
     assert "weights of another model" in capsys.readouterr().err

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from smp_feedback.data.augment import resize
 from smp_feedback.data.images.reader import ImageReader
 from smp_feedback.data.masks.reader import MaskReader
 from smp_feedback.errors import InvalidInput
-from smp_feedback.ops.reading import labels_of
+from smp_feedback.ops.reading import CLASSIFICATION, labels_of
 from smp_feedback.training.looks_module import LooksModule
 
 COLOURS = {"background": [10, 20, 30], "leaf": [0, 200, 0], "stone": [250, 0, 90]}
@@ -200,6 +202,33 @@ def test_what_could_not_be_read_is_named_and_all_else_is_there(run, photos, tmp_
 def test_what_cannot_be_meant_is_refused_before_any_file(run, photos, tmp_path, capsys, words, says):
     assert smp_feedback(f"predict --run {run} --images {photos} --out {tmp_path / 'out'} {words}") == 2
     assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    model = smpf.create("timm/test_resnet.r160_in1k", classes=2, feedback=smpf.Recurrent(steps=1))
+    model.data_config = replace(model.data_config, classes=("dark", "light"), task=CLASSIFICATION, size=(32, 32))
+    path = tmp_path_factory.mktemp("classifier") / "model"
+    model.save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--maps masks",
+        "--probabilities npy",
+        "--overlays true",
+        "--polygons geojson",
+        "--min_area 4 --polygons coco",
+        "--window 32",
+    ],
+)
+def test_what_only_maps_have_is_refused_of_a_classifier_before_any_file(classifier, photos, tmp_path, capsys, words):
+    told = f"predict --run {classifier} --images {photos} --out {tmp_path / 'out'} --trainer.accelerator cpu {words}"
+    assert smp_feedback(told) == 2
+    assert re.search(rf"{words.split()[-2]}: the model classifies, .*leave it out", capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
 
 

@@ -20,6 +20,7 @@ from smp_feedback.cli.subcommands import with_settings_of_a_run
 from smp_feedback.cli.windows import WindowBars, seen_in_windows
 from smp_feedback.config.data import DataConfig
 from smp_feedback.data.images.reader import ImageReader, as_unit
+from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation import evaluate
 from smp_feedback.ops.reading import labels_of
 from smp_feedback.training.facts import Facts
@@ -149,6 +150,8 @@ def test_a_model_is_checked_at_the_size_of_a_window():
     assert seen_in_windows(facts, None) == facts
     seen = seen_in_windows(facts, [256, 512])
     assert (seen.image, seen.crop, seen.sized_by) == ((3, 256, 512), None, "window")
+    with pytest.raises(InvalidValue, match="--window: the model classifies"):
+        seen_in_windows(Facts(("a", "b"), None, "classification", (3, 32, 32)), 16)
 
 
 def test_a_bar_of_images_has_one_of_windows_beneath_it(capsys):
