@@ -11,7 +11,7 @@ from torch import nn
 from benchmarks.working.cases import VIT, Case
 from smp_feedback.errors import SurgeryError
 from smp_feedback.surgery.extension import evaluating
-from smp_feedback.surgery.feature_layout import layout_of
+from smp_feedback.surgery.layout_runs import layout_of
 from smp_feedback.surgery.probe import sizes
 
 DPT_SLIM = {"decoder_intermediate_channels": (8, 8, 8, 8), "decoder_fusion_channels": 8, "decoder_readout": "ignore"}

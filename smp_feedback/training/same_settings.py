@@ -53,7 +53,9 @@ def run_settings(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     found = read_settings(path, (*GROUPS, *AROUND))
-    if lacking := [name for name in ("seed", *GROUPS) if name not in found]:
+    lacking = [] if "data" in found else ["data"]
+    lacking += [] if found.keys() & {*AROUND} else [AROUND[0]]
+    if lacking:
         raise InvalidValue(f"{path} is not what a run writes: {lacking[0]} is missing.")
     try:
         of_any_version(found)

@@ -65,7 +65,7 @@ def test_every_look_is_written_as_far_as_it_goes(kept, tmp_path):
     ("words", "says"),
     [
         (["--steps", "0"], "steps=0: expected a whole number >= 1"),
-        (["--settled", "1"], "looks=1: expected a whole number >= 2"),
+        (["--settled", "1"], "--settled 1: expected how many equal answers"),
         (["--steps", "2", "--settled", "3"], "at_most=2: expected at least looks=3"),
     ],
 )

@@ -516,7 +516,7 @@ def test_files_that_claim_to_be_huge_are_named(folder):
     data = path.read_bytes()
     header = b"IHDR" + struct.pack(">II", 10**5, 10**5) + data[24:29]
     path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
-    with pytest.raises(InvalidInput, match=r"train.street.png: expected an image file, .* decompression bomb"):
+    with pytest.raises(InvalidInput, match=r"train.street.png: its head announces 100000 x 100000 pixels"):
         MaskFolder(folder)[0]
 
 

@@ -301,7 +301,7 @@ def refused(call, says, kind=smpf.FeedbackError):
 def test_what_cannot_be_is_refused_in_words():
     plain, unet, x = plain_conv(), made("decay", "FPN"), torch.rand(1, 3, 24, 24)
     refused(lambda: smpf.tiled(unet, 60), "takes multiples of 32, so give 32 or 64")
-    refused(lambda: smpf.tiled(unet, 4), "so give 32")
+    refused(lambda: smpf.tiled(unet, 4), "so give at least 32")
     refused(lambda: smpf.tiled(plain, 0), "window=0: expected a whole number >= 1")
     refused(lambda: smpf.tiled(plain, "512"), "window='512': expected its side in pixels")
     refused(lambda: smpf.tiled(plain, 16, 1.0), "overlap=1.0: expected a share")

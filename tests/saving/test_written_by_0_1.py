@@ -14,7 +14,7 @@ import smp_feedback as smpf
 
 SAVED = Path(__file__).parent / "written_by_0_1"
 NAMES = ("recurrent", "score", "restoration", "plugin")
-NEW = {"cut": None, "carry": None, "rate": "learnt"}  # settings of a loop that 0.1 did not have
+NEW = {"cut": None, "carry": None, "rate": "learnt", "options": None}  # settings of a loop that 0.1 did not have
 
 
 @pytest.mark.parametrize("name", NAMES)
