@@ -49,6 +49,9 @@ def test_train_leaves_a_model_that_listens_and_evaluate_counts_its_clicks(tmp_pa
     assert len(row["iou"]) == 4
     assert 0 <= row["noc"]["80"] <= 3
     assert (tmp_path / "scores" / "scores-clicks.png").exists()
+    assert smp_feedback(f"{score} --window 16", run=tmp_path / "run", out=tmp_path / "windows") == 2
+    assert "--window 16. That is an option of validate, test, predict." in capsys.readouterr().err
+    assert not (tmp_path / "windows").exists()
 
 
 def test_what_has_other_classes_than_an_object_and_the_rest_is_refused(tmp_path, capsys):

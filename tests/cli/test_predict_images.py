@@ -294,6 +294,10 @@ def test_what_arrives_is_answered_once_and_when_it_is_whole(run, photos, tmp_pat
         yield lambda: shutil.copy(photos / "turned.png", folder / "a.png")
         yield lambda: (folder / "b.png").write_bytes(whole[:100])
         yield lambda: (folder / "b.png").write_bytes(whole)
+        yield lambda: None  # b.png is whole by now
+        yield lambda: (folder / "gone.png").write_bytes(whole)
+        yield (folder / "gone.png").unlink
+        yield lambda: (folder / "a.png").write_bytes(whole)
         yield lambda: (folder / "empty.png").touch()
         yield from (lambda: None for _ in range(3))
 
@@ -308,10 +312,11 @@ def test_what_arrives_is_answered_once_and_when_it_is_whole(run, photos, tmp_pat
     monkeypatch.setattr(watching.time, "sleep", rest)
     assert smp_feedback(f"predict --run {run} --watch {folder} --out {out}") == 1
     said, err = capsys.readouterr()
-    assert said.count("answered ") == 2
+    assert said.count("answered ") == 3, "a.png twice, as it was replaced"
+    assert "gone" not in said + err
     assert "empty.png was not whole yet" in err
     assert {row["image"] for row in rows_of(out / "summary.csv")} == {str(folder / "a.png"), str(folder / "b.png")}
-    assert picture(out / "b.png").size == (32, 48)
+    assert picture(out / "a.png").size == picture(out / "b.png").size == (32, 48)
     (folder / "empty.png").unlink()
     stamp = (out / "a.png").stat().st_mtime_ns
     todo = iter([lambda: None] * 3)

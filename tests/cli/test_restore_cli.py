@@ -394,6 +394,7 @@ def test_training_images_are_distorted_anew_and_others_always_alike():
         ("evaluate --model {tmp}/none", "expected a saved model, there is none"),
         ("evaluate --model {base}/model", "was not written by smp_feedback. smp wrote it"),
         ("evaluate --run {trained} --split train", "split='train'"),
+        ("evaluate --run {trained} --window 16", "--window 16. That is an option of validate, test, predict."),
         ("evaluate --run {trained} --accelerator tpu", "accelerator='tpu'"),
         ("evaluate --run {trained} --data.name coloured_shapes", "classes=3: this model's base tells 6"),
     ],

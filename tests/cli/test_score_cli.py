@@ -360,6 +360,7 @@ def test_the_benchmark_goes_through_every_stage_seed_by_seed(tmp_path, monkeypat
         ("tune --run {trained} --data.name coloured_shapes", "classes=3: this model's base tells 6"),
         ("tune --run {trained} --accelerator tpu", "accelerator='tpu'"),
         ("evaluate --run {trained} --split train", "split='train'"),
+        ("evaluate --run {trained} --window 16", "--window 16. That is an option of validate, test, predict."),
     ],
 )
 def test_what_is_wrong_is_one_line_before_any_work(line, says, base, config, trained, tmp_path, capsys):
