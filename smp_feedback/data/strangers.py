@@ -129,7 +129,7 @@ def check_of_stranger(name: str, dataset: Any, transform: object = None) -> None
             f"{whose(name)} leaves its transform aside, and data.augment or data.crop would do nothing: expected that "
             "each item is transform(image, mask) of what it is handed as transform=."
         )
-    if isinstance(transform, PairTransform) and transform.alone and getattr(target_of(item), "ndim", 0):
+    if isinstance(transform, PairTransform) and transform.alone and getattr(target_of(item), "ndim", None):
         raise InvalidValue(
             f"{whose(name)} moves the image and not its mask: expected transform(image, mask), with both, instead of "
             "transform(image)."
