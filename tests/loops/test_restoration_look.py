@@ -333,6 +333,7 @@ def test_a_loop_of_the_base_begins_anew_with_each_restored_image():
     frames = torch.rand(3, 1, 3, 16, 16)
     steps = followed(model, frames)
     torch.testing.assert_close(steps[-1].logits, model.segment(steps[-1].restored))
+    pytest.importorskip("onnxscript")
     with pytest.raises(InvalidValue, match="feedback='recurrent' alone is a graph of two inputs"):
         smpf.export(model, "unused.onnx", look=True)
 
