@@ -49,9 +49,6 @@ TINY = [
     *('--arch_options={"width": 4}', '--feedback={"steps": 2}', "--accelerator=cpu"),
 ]
 LAZY = [  # what verbs import once they run
-    "torch._dynamo",
-    "torch._inductor.config",
-    "torch.onnx._internal.exporter._core",
     "onnx",
     "onnxscript",
     "onnxruntime",

@@ -136,6 +136,19 @@ def test_what_is_private_to_this_package_is_left_alone():
 # --- what is relied on of each
 
 
+def test_a_module_moves_by_apply():
+    class Counts(nn.Linear):
+        moves = 0
+
+        def _apply(self, fn, recurse=True):
+            self.moves += 1
+            return super()._apply(fn, recurse)
+
+    part = Counts(1, 1)
+    nn.Sequential(part).half().to(torch.float64).float()
+    assert part.moves == 3
+
+
 def test_a_module_holds_its_parts_in_dicts():
     net = nn.Sequential(nn.BatchNorm2d(2))
     assert net._modules == {"0": net[0]}

@@ -46,6 +46,7 @@ def of_classes(metric: NamedMetric, counts: Counts, ignore_index: int | None) ->
     """The value of each class (..., classes), NaN for one that does not count.
 
     >>> counts = counts_of(torch.tensor([[3, 1, 0], [0, 2, 0], [0, 0, 0]]), "segmentation")
+    >>> from smp_feedback.evaluation.named_metrics import METRICS
     >>> of_classes(METRICS["precision"], counts, None)
     tensor([1.0000, 0.6667,    nan], dtype=torch.float64)
     """

@@ -17,8 +17,8 @@ def list_architectures(pattern: str = "*") -> list[str]:
 def list_cuts(pattern: str = "*") -> list[str]:
     """The classes of base models with a cut of their own that match *pattern* (shell wildcards, case-insensitive).
 
-    >>> [name for name in list_cuts("torchvision*") if "deeplab" in name]
-    ['torchvision.models.segmentation.deeplabv3.DeepLabV3']
+    >>> list_cuts("torchvision*lraspp*")
+    ['torchvision.models.segmentation.lraspp.LRASPP']
     """
     return catalogue().cuts.names(pattern)
 
@@ -83,7 +83,7 @@ def list_losses(pattern: str = "*") -> list[str]:
 
     Used for ``build_loss`` and ``--model.loss``.
 
-    >>> list_losses("d*")
+    >>> list_losses("dice")
     ['dice']
     """
     return catalogue().losses.names(pattern)

@@ -13,7 +13,7 @@ BUGS = (AttributeError, NameError, TypeError, KeyError, ImportError, NotImplemen
 """What no size of an image is the cause of."""
 
 
-class Place(NamedTuple):
+class CodeLine(NamedTuple):
     """A line of a file, and the function in it."""
 
     file: str
@@ -24,7 +24,7 @@ class Place(NamedTuple):
         return f"{self.file}:{self.line}, in {self.function}"
 
 
-def place_of(error: BaseException) -> Place | None:
+def place_of(error: BaseException) -> CodeLine | None:
     """The deepest line of somebody's own code that *error* came through; of a library where there is no other.
 
     >>> try:
@@ -37,7 +37,7 @@ def place_of(error: BaseException) -> Place | None:
     trace = error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
-        deepest = Place(code.co_filename, trace.tb_lineno, code.co_name)
+        deepest = CodeLine(code.co_filename, trace.tb_lineno, code.co_name)
         if str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] not in LIBRARIES:
             own = deepest
         trace = trace.tb_next

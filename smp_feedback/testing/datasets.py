@@ -83,7 +83,8 @@ def check_transform(name: str, arguments: dict[str, Any]) -> None:
         assert torch.equal(same, target), f"{by} moves the image of item {index} and not its mask"
     for name_of_one in ("flip", "none"):
         try:
-            _ = opened(name, "train", {**arguments, "transform": name_of_one})[0]
+            with torch.random.fork_rng(devices=[]):
+                _ = opened(name, "train", {**arguments, "transform": name_of_one})[0]
         except Exception as error:
             raise AssertionError(f"transform={name_of_one!r}: {type(error).__name__}: {error}") from error
 

@@ -66,7 +66,7 @@ def train_in(
             replace_file(folder / CONFIG, lambda draft: draft.write_text(config))
             model = cast(Any, module).model
             keep_data(folder, model)
-            keep_parts(folder, yaml.safe_load(config), cut_name(model))
+            keep_parts(folder, yaml.safe_load(config) or {}, cut_name(model))
 
     loggers = _loggers(trainer, folder, resume=resume)
     if resume:  # only once the checkpoint has taken them: a refused resume changes nothing

@@ -368,6 +368,9 @@ class SpaceToDepth(Net):
     def forward_features(self, image):
         return super().forward_features(F.pixel_unshuffle(image, 2))
 
+    def forward_head(self, features):
+        return F.interpolate(super().forward_head(features), scale_factor=2.0)
+
 
 class Says(SpaceToDepth):
     """And it says how many channels the image has, as smp does."""
@@ -443,7 +446,7 @@ def test_create_knows_the_channels_of_the_image_where_the_base_does_not_say(rest
 
 
 def test_a_base_without_any_convolution_is_told_that_nothing_can_read_the_feedback():
-    refused(SurgeryError, ["NoConvolution", "convolution", "feedback"], smpf.wrap, NoConvolution())
+    refused(SurgeryError, ["NoConvolution", "No convolution", "insert='after:NAME'"], smpf.wrap, NoConvolution())
 
 
 def test_features_that_are_no_map_are_refused_with_their_shape():
@@ -456,7 +459,7 @@ def test_features_in_a_list_are_refused_with_their_type():
 
 
 def test_an_answer_that_is_no_tensor_is_refused_with_its_type():
-    refused(SurgeryError, ["Dictionary", "dict", "tensor"], smpf.wrap, Dictionary())
+    refused(SurgeryError, ["Dictionary", "a dict (out)", "expected logits"], smpf.wrap, Dictionary())
 
 
 @pytest.mark.parametrize("name", ["feedback", "cut", "iterate", "loop_config"])
