@@ -1,4 +1,4 @@
-"""What a base answers, held to what a loop needs of it: finite logits of the image's size, and labels perhaps."""
+"""What a base answers, held to what a loop needs of it: finite logits no smaller than the image, and labels perhaps."""
 
 from __future__ import annotations
 
