@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from smp_feedback.errors import InvalidValue
+from smp_feedback.saving.drafts import clear_drafts
 from smp_feedback.saving.files import replace_file
 
 SEEDS = "seeds"
@@ -65,6 +66,7 @@ def claim(folder: Path, settings: Mapping[str, Any], what: str) -> None:
         raise InvalidValue(f"{folder} holds {what} with other settings: give another --out, or remove it. {differs}")
     for name in ("runs", "models"):
         (folder / name).mkdir(exist_ok=True)
+    clear_drafts(folder)  # of an experiment that was killed while it wrote
     replace_file(mark, lambda path: path.write_text(text))
 
 
