@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from smp_feedback.errors import SurgeryError
 from smp_feedback.ops.maps import Mixture, Size, resize, size_of
-from smp_feedback.surgery.extension import Extension, calls_of, extend, full_name
+from smp_feedback.surgery.extension import Extension, calls_of, extend, full_name, made_by
 from smp_feedback.surgery.feature_layout import Layout, patch_of
 from smp_feedback.surgery.layout_runs import Ask, map_of
 from smp_feedback.surgery.step_context import collect_answer, current_step
@@ -86,13 +86,8 @@ def add_after(
             "every look. Possible: a module that is, such as a patch embedding; 'input'; 'stage:k'."
         )
 
-    def ask(other: Tensor) -> Any:
-        with calls_of(module) as found:
-            base(other)
-        return found[-1][1]
-
     with torch.no_grad():
-        layout, width = _layout(module, ask, calls[0][1], name, image)
+        layout, width = _layout(module, made_by(base, module), calls[0][1], name, image)
     adds = extend(module, AddsFeedback)
     adds.layout, adds.reader, adds.begins = layout, reader, begins
     return full, layout, deaf_mixture(channels, width, image)

@@ -18,7 +18,7 @@ from smp_feedback.errors import InvalidType, SurgeryError
 from smp_feedback.ops.maps import Size, resize, size_of
 from smp_feedback.surgery.after_module import as_laid_out, deaf_mixture, grid_on, is_image
 from smp_feedback.surgery.cuts import Cut
-from smp_feedback.surgery.extension import Extension, calls_of, extend, full_name
+from smp_feedback.surgery.extension import Extension, calls_of, extend, full_name, made_by
 from smp_feedback.surgery.feature_layout import Layout
 from smp_feedback.surgery.insertion_point import InsertionPoint
 from smp_feedback.surgery.layout_runs import map_of, tokens_of
@@ -134,13 +134,9 @@ def add_to_stage(
             "such as one branch of several."
         )
 
-    def ask(other: Tensor) -> Any:
-        with calls_of(module) as calls:
-            base(other)
-        return calls[-1][1]
-
+    who, ask = f"{asked}: {seen.name}", made_by(base, module)
     with torch.no_grad():
-        layout = (tokens_of if made.ndim == 3 else map_of)(f"{asked}: {seen.name}", module, ask, image, made)
+        layout = (tokens_of if made.ndim == 3 else map_of)(who, module, ask, image, made)
     adds = extend(module, AddsToStage)
     adds.layout, adds.reader = layout, reader
     (height, width), (rows, columns) = size_of(image), grid_on(layout, made, size_of(image))

@@ -149,6 +149,17 @@ def calls_of(module: nn.Module) -> Iterator[list[tuple[tuple[Any, ...], Any]]]:
         yield calls
 
 
+def made_by(base: nn.Module, module: nn.Module) -> Callable[[Any], Any]:
+    """What *module* of *base* gives, at its last call, as a function of what *base* is given."""
+
+    def made(given: Any) -> Any:
+        with calls_of(module) as calls:
+            base(given)
+        return calls[-1][1]
+
+    return made
+
+
 def full_name(model: nn.Module, name: str, asked: str) -> str:
     """The dotted name of the module of *model* that is called *name*, or whose name ends so; *asked* is how.
 
