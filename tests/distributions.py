@@ -8,8 +8,12 @@ import os
 import subprocess
 import sys
 import textwrap
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+
+from smp_feedback.registry import public
+from smp_feedback.registry.plugins import DISABLE
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,6 +35,18 @@ def points_in(folder):
     """The entry points of the distributions in *folder*."""
     found = sorted(metadata.distributions(path=[str(folder)]), key=lambda one: one.metadata["Name"])
     return [point for one in found for point in one.entry_points]
+
+
+@contextmanager
+def new_site(tmp_path, monkeypatch):
+    """A folder on the path for distributions, and a process that has not looked for plugins yet."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    monkeypatch.setattr(public, "_process", [])
+    monkeypatch.delenv(DISABLE, raising=False)
+    yield folder
+    forget_modules_of(folder)
 
 
 def forget_modules_of(folder):

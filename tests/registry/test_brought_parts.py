@@ -8,7 +8,7 @@ import warnings
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from distributions import forget_modules_of, install
+from distributions import install, new_site
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -19,7 +19,7 @@ from smp_feedback.errors import InvalidInput, InvalidValue, NameTaken, PluginWar
 from smp_feedback.evaluation import NamedMetric, evaluate
 from smp_feedback.registry import public as plugins
 from smp_feedback.registry.installed import owners_of
-from smp_feedback.registry.plugins import DISABLE, KINDS
+from smp_feedback.registry.plugins import KINDS
 from smp_feedback.registry.public import catalogue
 
 GOOD = """
@@ -61,16 +61,11 @@ SLIM = {"encoder_depth": 3, "decoder_channels": (8, 8, 8), "classes": 2}
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """A folder on the path for distributions, and a process that has not looked for plugins yet."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
-    monkeypatch.setattr(plugins, "_process", [])
-    monkeypatch.delenv(DISABLE, raising=False)
     there = dict(smp.encoders.encoders)
-    yield folder
+    with new_site(tmp_path, monkeypatch) as folder:
+        yield folder
     smp.encoders.encoders.clear()
     smp.encoders.encoders.update(there)
-    forget_modules_of(folder)
 
 
 # --- names

@@ -15,7 +15,7 @@ from textwrap import dedent
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from distributions import forget_modules_of, install, points_in, process, run
+from distributions import install, new_site, points_in, process, run
 
 import smp_feedback as smpf
 from smp_feedback.cli.main import main
@@ -100,13 +100,8 @@ BROKEN = {
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """A folder on the path for distributions, and a process that has not looked for plugins yet."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
-    monkeypatch.setattr(plugins, "_process", [])
-    monkeypatch.delenv(DISABLE, raising=False)
-    yield folder
-    forget_modules_of(folder)
+    with new_site(tmp_path, monkeypatch) as folder:
+        yield folder
 
 
 def installed_half(folder, fault="raises on import"):

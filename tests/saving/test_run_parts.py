@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
-from distributions import forget_modules_of, install
+from distributions import forget_modules_of, install, new_site
 
 pytest.importorskip("lightning")
 from smp_feedback.cli.main import main
 from smp_feedback.errors import InvalidValue, PluginWarning, UnknownName
 from smp_feedback.registry import public as plugins
-from smp_feedback.registry.plugins import DISABLE
 from smp_feedback.saving.run_parts import PARTS, explained, keep_parts, kept_parts, records_of, say_changed
 
 BRINGS = """
@@ -73,14 +71,9 @@ NAMED = [("metric", "hits"), ("loss", "brier"), ("dataset", "columns"), ("augmen
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """A folder with a package, and a process that has not looked for plugins yet."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
-    monkeypatch.setattr(plugins, "_process", [])
-    monkeypatch.delenv(DISABLE, raising=False)
-    install(folder, "four-parts", "0.4", BRINGS)
-    yield folder
-    forget_modules_of(folder)
+    with new_site(tmp_path, monkeypatch) as folder:
+        install(folder, "four-parts", "0.4", BRINGS)
+        yield folder
 
 
 def gone(site, monkeypatch):
