@@ -434,7 +434,8 @@ def test_two_processes_train_and_score_as_one(config, tmp_path):
     command = [sys.executable, "-m", "smp_feedback", *shlex.split(line)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("wrote") == 8, "one process speaks"
+    written = [line for line in done.stdout.splitlines() if line.startswith("wrote ")]
+    assert len(written) == len(set(written)) > 0, "one process speaks"
     assert "looks 1-2: " in done.stdout, "of all validation images, when the other process has ended"
     assert main(["validate", "--run", f"{tmp_path}/two", "--trainer.devices", "1", "--out", f"{tmp_path}/one"]) == 0
     row = logged(tmp_path / "two")

@@ -36,7 +36,7 @@ def check_fits(before: object, image: Tensor, channels: int) -> Step:
         raise InvalidType(
             f"before={before!r:.80} ({type(before).__name__}): expected a Step that look or iterate gave, or None."
         )
-    made, expected = tuple(before.state.shape[:2]), (len(image), channels)
+    made, expected = tuple(before.state.shape[:2]), (image.shape[0], channels)
     if made != expected:
         raise InvalidInput(
             f"before: its state is of {made[0]} images and {made[1]} channels; expected {expected[0]} and "

@@ -196,7 +196,7 @@ class RecurrentModel(FeedbackModel):
         if self.cut.spread is not None and projection.readout:
             readout = self.cut.spread(self, readout, size)
         view = View(readout, lambda: as_map(self._logits(state, size)), grid)
-        shape = (len(state), projection.channels, *grid)
+        shape = (state.shape[0], projection.channels, *grid)
         fed = checked_feedback(projection(view), shape, self.recurrent.config.fed_back, projection)
         return laid_out_as(fed.to(image.dtype), image)
 

@@ -47,7 +47,7 @@ class Recurrence:
         with as_precise_as(output):
             error = self.normalise(output)
             del output  # its memory takes the new state
-            shape = (len(error), self.width or error.shape[1], *size_of(error))
+            shape = (error.shape[0], self.width or error.shape[1], *size_of(error))
             first = error.new_full((), self.start).expand(shape)  # without memory of its own
             before = first if state is None else resize(state, size_of(error))
             return Turned(self.rule(before, error, t), features)
