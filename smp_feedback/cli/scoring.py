@@ -13,9 +13,11 @@ from rich.table import Table
 
 from smp_feedback.checks import check_choice
 from smp_feedback.cli.tables import say
+from smp_feedback.data.items import item_name
 from smp_feedback.data.progress import progress_bar
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.results import save_result
+from smp_feedback.evaluation.score_files import write_images
 from smp_feedback.factory import from_pretrained
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.training.checkpoints import LAST, check_room
@@ -56,13 +58,15 @@ def evaluate(
     items = getattr(data, args.split)
     folder = check_room(free_folder(args.out, verb), 1 << 20, f"{verb} writes its scores there")
     with advancing("scoring", items, args) as advance:
-        found = score(model, items, advance=advance, **how_to_score(facts, args))
+        found = score(model, items, images=True, advance=advance, **how_to_score(facts, args))
     Console().print(table(found, facts.classes, f"{source}, {args.split}{note}"))
     if more is not None:
         more(model, items, facts, folder, f"{source}, {args.split}{note}")
     path = save_result(found.result(facts.classes), folder / "scores.json")
     pictures = draw(model, examples(items), folder / "pictures.png", classes=len(facts.classes))
-    for one in (path, *plot([path]), pictures):
+    names = [item_name(items, i) for i in range(len(items))]
+    images = write_images(folder, facts.classes, found.answer.images, names)
+    for one in (path, images, *plot([path]), pictures):
         say(f"wrote {one}")
 
 

@@ -23,6 +23,8 @@ Told = dict[str, Any]
 OURS = {"default_root_dir", "enable_checkpointing", "enable_model_summary", "plugins", "use_distributed_sampler"}
 WINDOW, OF_FILES = "--window", ("--images", "--watch")
 NAMING = ("--resume", "--run", "--base")  # the words that name a run
+OUT = "--out"  # where an experiment that goes on has its own
+USUAL_OUTS = {"compare": ("runs/compare", "runs/films"), "restore": ("runs/ablation",)}
 SHARED = ("model", "data", "trainer", "seed")  # what those that score a run of fit take of it
 LOOPS = {
     "score": "score",
@@ -116,13 +118,14 @@ def with_settings_of_a_run(argv: Sequence[str]) -> list[str]:
 
 
 def runs_in(argv: Sequence[str]) -> list[Path]:
-    """The folders of runs that *argv* names.
+    """The folders of runs that *argv* names, and of experiments that it may go on with.
 
-    >>> runs_in(["test", "--run=runs/a", "--data.size=64"])
-    [PosixPath('runs/a')]
+    >>> runs_in(["test", "--run=runs/a", "--data.size=64"]), runs_in(["compare", "--out", "runs/b"])
+    ([PosixPath('runs/a')], [PosixPath('runs/b')])
     """
-    words = split_words(argv, NAMING)
-    return [Path(value) for word, value in itertools.pairwise(words) if word in NAMING]
+    words = split_words(argv, (*NAMING, OUT))
+    usual = () if OUT in words else USUAL_OUTS.get(argv[0] if argv else "", ())
+    return [Path(value) for word, value in itertools.pairwise(words) if word in (*NAMING, OUT)] + [*map(Path, usual)]
 
 
 def split_words(argv: Sequence[str], flags: Sequence[str]) -> list[str]:

@@ -18,13 +18,14 @@ OF_CLIPS = 5  # axes of clips: (B, T, C, H, W)
 EXPECTED = "expected (image, target, ...), or a dictionary of 'image' and one of 'mask', 'label', 'target'"
 
 
-def pair_of(batch: Any, task: str | None = None) -> tuple[Tensor, Tensor]:
+def pair_of(batch: Any, task: str | None = None, *, narrow: bool = False) -> tuple[Tensor, Tensor]:
     """The images and the targets of *batch*, the targets as int64.
 
     Args:
         batch: (image, target, ...), or a dictionary with ``image`` and ``mask``, ``label`` or ``target``; of both a
             mask and a label, the one that the task asks for. Of clips (B, T, C, H, W) targets have the axis T, too.
         task: ``segmentation``, ``multilabel`` or ``classification``; None where nobody knows yet.
+        narrow: Whether targets that are bytes stay such, for who widens a part at a time; those of clips do not.
 
     Raises:
         InvalidInput: If there is no such pair, or the target holds no whole numbers.
@@ -36,7 +37,7 @@ def pair_of(batch: Any, task: str | None = None) -> tuple[Tensor, Tensor]:
     """
     image, target = image_of(batch), target_of(batch, task)
     if not is_clips(image):
-        return image, read_target(target, task)
+        return image, read_target(target, task, narrow=narrow)
     frames = torch.as_tensor(target)
     if frames.shape[:2] != image.shape[:2]:
         raise InvalidInput(
@@ -89,8 +90,8 @@ def indices_of(batch: Any) -> Tensor | None:
     return found if isinstance(found, Tensor) else None
 
 
-def read_target(given: Any, task: str | None = None) -> Tensor:
-    """*given* as int64: labels (B,), masks (B, H, W), or (B, C, H, W) for ``multilabel``.
+def read_target(given: Any, task: str | None = None, *, narrow: bool = False) -> Tensor:
+    """*given* as int64, or bytes where it may be *narrow*: labels (B,), masks (B, H, W), ``multilabel`` (B, C, H, W).
 
     Bytes, other whole numbers and truth values are converted, and an axis of one channel is left out. So are floating
     point numbers that are whole, which is seen to on a CPU. Elsewhere a look would wait for the device: training takes
@@ -110,7 +111,7 @@ def read_target(given: Any, task: str | None = None) -> Tensor:
         raise InvalidInput(f"target of {target.dtype}: expected class indices, whole numbers.")
     if target.device.type == "cpu":
         check_whole_numbers(target)
-    target = target if target.dtype == torch.int64 else target.long()
+    target = target if target.dtype == torch.int64 or (narrow and target.dtype == torch.uint8) else target.long()
     drops = task != MULTILABEL if target.ndim == 4 else target.ndim == 2 and task in (None, CLASSIFICATION)
     return target[:, 0] if drops and target.shape[1] == 1 else target
 

@@ -77,7 +77,8 @@ class MaskFolder(Dataset[Sample]):
         unlabelled: Whether an image may have no mask: its item has one that is full of *ignore_index*.
 
     Attributes:
-        as_bytes: Whether images of 8 bits stay bytes, for who makes them [0, 1] window by window.
+        as_bytes: Whether images of 8 bits stay bytes, and masks become such, for who makes them [0, 1] and int64 part
+            by part.
         left_out: Files beside the images and masks that look like such and are not used; said once in a warning.
         normalised: False: images are in [0, 1], and whoever shows them to a model normalises them.
         samples: (path of the image, path of its mask, in which ``{class}`` stays as it is, or None), in order.
@@ -203,12 +204,19 @@ class MaskFolder(Dataset[Sample]):
         image = self.images.read(image_path)
         if mask_path is None:
             mask = torch.full(image.shape[-2:], cast(int, self.ignore_index))
-            return as_item(image, mask, name=str(image_path), **how)
+            return self._narrowed(as_item(image, mask, name=str(image_path), **how))
         mask = self.labels(mask_path)
         if not mask.numel():  # one file a class, and of none of them
             mask = mask.new_zeros(len(mask), *image.shape[-2:])
         self._check_pair(image_path, image.shape[-2:], mask_path, mask)
-        return as_item(image, mask, name=str(image_path), **how)
+        return self._narrowed(as_item(image, mask, name=str(image_path), **how))
+
+    def _narrowed(self, item: Sample) -> Sample:
+        """*item* with a mask of bytes, an eighth of the memory, where these are asked for and hold every label."""
+        image, mask = item
+        ignored = 0 if self.ignore_index is None else self.ignore_index
+        fit = self.as_bytes and self.transform is None and 0 <= ignored < 256 >= len(self.classes)
+        return (image, mask.byte()) if fit else item
 
     def _check_pair(self, image_path: Path, size: torch.Size, mask_path: Path, mask: Tensor) -> None:
         if mask.shape[-2:] != size:

@@ -19,7 +19,7 @@ BINS = 15
 """Bins of confidence, of equal width over [0, 1] (Guo et al. 2017, arXiv 1706.04599)."""
 RANKS = 4096
 """Steps in which uncertainty is ranked; what falls into one step counts as a tie."""
-QUESTIONS = 2**22
+QUESTIONS = 2**20
 """That are counted at once where a map is counted in parts."""
 UNIT = 2**24
 """Confidence is summed in these parts, whole numbers: exact, in any order, on any device."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from smp_feedback.evaluation.by_image import EachImageTally
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.scores import LookScore, score_of
+from smp_feedback.ops.reading import SEGMENTATION
 
 
 class ImageTally:
@@ -16,10 +18,12 @@ class ImageTally:
         classes: Number of classes.
         ignore_index: Label that is not scored.
         device: Where to count; it is asked once, at the end.
+        images: Whether to keep what each image of a batch is worth, too.
     """
 
-    def __init__(self, classes: int, ignore_index: int | None, device: torch.device) -> None:
-        self.tally = Tally(classes, ignore_index, device)
+    def __init__(self, classes: int, ignore_index: int | None, device: torch.device, *, images: bool = False) -> None:
+        self.each = EachImageTally(classes, ignore_index, SEGMENTATION) if images else None
+        self.tally = Tally(classes, ignore_index, device, each=None if self.each is None else self.each.add)
         self.near: list[Tensor] = []
 
     def add(self, image: Tensor, logits: Tensor, clean: Tensor, target: Tensor) -> None:
@@ -29,7 +33,7 @@ class ImageTally:
 
     def score(self) -> LookScore:
         """Of the segmentation."""
-        return score_of(self.tally, 1, "segmentation")
+        return score_of(self.tally, 1, SEGMENTATION, images=None if self.each is None else self.each.images())
 
     def closeness(self) -> dict[str, float]:
         """``psnr`` and ``l1``, means over the images; the first is infinite where one is equal to the clean one."""

@@ -55,6 +55,11 @@ class RestorationScores:
         """Of the model's own answer."""
         return self.seen[-1]
 
+    @property
+    def answer(self) -> LookScore:
+        """Of the model's own answer: its segmentation."""
+        return self.last.score
+
     def of(self, image: str) -> ImageScore:
         """Of one of the images.
 
@@ -81,6 +86,7 @@ def evaluate_restoration(
     ignore_index: int | None = None,
     batch_size: int = 16,
     workers: int = 0,
+    images: bool = False,
     advance: Advance = lambda: None,
 ) -> RestorationScores:
     """Score *model*'s base on clean and on distorted images, and on what its restorer makes of these, step by step.
@@ -94,6 +100,7 @@ def evaluate_restoration(
         ignore_index: Label that is not scored.
         batch_size: Images at a time.
         workers: Processes that load data.
+        images: Whether to keep what each image is worth, too, as `evaluate` does.
         advance: Called after each batch (progress bars).
 
     Raises:
@@ -114,7 +121,7 @@ def evaluate_restoration(
     if not len(data):
         raise InvalidValue("data is empty: expected at least one triplet of distorted image, clean image and mask.")
     how: dict[str, Any] = {"classes": classes, "ignore_index": ignore_index, "batch_size": batch_size}
-    found = counted(model, data, partial(shown, model), workers=workers, advance=advance, **how)
+    found = counted(model, data, partial(shown, model), workers=workers, images=images, advance=advance, **how)
     rows = zip(images_of(model), found, strict=True)
     return RestorationScores(tuple(ImageScore(name, one.score(), **one.closeness()) for name, one in rows))
 
@@ -128,6 +135,7 @@ def counted(
     ignore_index: int | None,
     batch_size: int,
     workers: int = 0,
+    images: bool = False,
     advance: Advance = lambda: None,
 ) -> list[ImageTally]:
     """What is counted of each image that *model*'s base is shown: all that *shown* makes of distorted and clean ones.
@@ -142,7 +150,7 @@ def counted(
             given = [(config.normalise(image), image) for image in (distorted, clean)]
             for i, seen in enumerate(shown(*(normalised for normalised, _ in given))):
                 if i == len(found):
-                    found.append(ImageTally(classes, ignore_index, device))
+                    found.append(ImageTally(classes, ignore_index, device, images=images))
                 found[i].add(_as_given(seen.restored, given, config), seen.logits, clean, target)
             advance()
     return found

@@ -45,8 +45,13 @@ def write_scores(
     written = [_write(folder / CLASSES, class_rows(classes, metrics))]
     written.append(_write(folder / CONFUSION, confusion_rows(classes, task, confusion)))
     if images is not None:
-        written.append(_write(folder / IMAGES, image_rows(classes, images, names)))
+        written.append(write_images(folder, classes, images, names))
     return written
+
+
+def write_images(folder: Path, classes: Sequence[str], images: Images, names: Iterable[str]) -> Path:
+    """Write ``images.csv`` of *images* to *folder*, whole or not at all, and say where; see `write_scores`."""
+    return _write(folder / IMAGES, image_rows(classes, images, names))
 
 
 def class_rows(classes: Sequence[str], metrics: Metrics) -> list[list[Any]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from smp_feedback.data.feeding import feeding
 from smp_feedback.data.items import item_name
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 from smp_feedback.evaluation.batches import batches
+from smp_feedback.evaluation.by_image import EachImageTally
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.crf import dense_crf
 from smp_feedback.evaluation.one_pass import Advance, Pairs, device_of
@@ -52,6 +53,11 @@ class Refined:
     crf: LookScore | None = None
 
     @property
+    def answer(self) -> LookScore:
+        """Of the model's own answer."""
+        return self.after
+
+    @property
     def answers(self) -> dict[str, LookScore]:
         """The scores by name, in the order in which they are shown."""
         scores = dict(zip(ANSWERS, (self.before, self.once, self.after), strict=True))
@@ -73,6 +79,7 @@ def evaluate_score(
     batch_size: int = 16,
     workers: int = 0,
     crf: bool = False,
+    images: bool = False,
     advance: Advance = lambda: None,
 ) -> Refined:
     """Score *model*'s base, one pass of its autoencoder, and its answer after the stored step size and updates.
@@ -89,6 +96,7 @@ def evaluate_score(
         workers: Processes that load data.
         crf: Whether to score a dense CRF on the base's answer, too, see :func:`smp_feedback.evaluation.crf.dense_crf`;
             for images in colour, in [0, 1].
+        images: Whether to keep what each image is worth, too, as `evaluate` does.
         advance: Called after each batch (progress bars).
 
     Raises:
@@ -103,7 +111,9 @@ def evaluate_score(
     True
     """
     check_refinable(model, data, classes)
-    tallies = [Tally(classes, ignore_index, device_of(model)) for _ in range(len(ANSWERS) + crf)]
+    each = [EachImageTally(classes, ignore_index, SEGMENTATION) for _ in range(len(ANSWERS) + crf)]
+    begin_tally = partial(Tally, classes, ignore_index, device_of(model))
+    tallies = [begin_tally(each=one.add if images else None) for one in each]
     with evaluating(model), torch.inference_mode():
         for image, target, begin in begun(model, data, batch_size, workers):
             field = [dense_crf(begin.y, image).log()] if crf else []
@@ -111,8 +121,9 @@ def evaluate_score(
                 tally.add(logits, target)
             advance()
     config = model.feedback.config
-    updates = zip(tallies, (0, 1, config.steps, 0), strict=False)
-    before, once, after, *smoothed = (score_of(tally, n, SEGMENTATION) for tally, n in updates)
+    kept = [one.images() if images else None for one in each]
+    updates = zip(tallies, (0, 1, config.steps, 0), kept, strict=False)
+    before, once, after, *smoothed = (score_of(tally, n, SEGMENTATION, images=one) for tally, n, one in updates)
     return Refined(before, once, after, config.step, config.steps, *smoothed)
 
 
@@ -135,7 +146,7 @@ def begun(model: ScoreModel, data: Pairs, batch_size: int, workers: int) -> Iter
     for number, batch in enumerate(batches(data, batch_size, workers)):
         image, target = pair_of(batch, SEGMENTATION)
         image = image.to(device, non_blocking=True)
-        name = functools.partial(_name, data, number * batch_size)
+        name = partial(_name, data, number * batch_size)
         yield image, target.to(device, non_blocking=True), begin_named(model, feed(image), name)
 
 

@@ -15,6 +15,7 @@ from smp_feedback.experiments.cost import hardware
 from smp_feedback.experiments.parallel import check_executor, executor_of, in_turn, run_all, share
 from smp_feedback.experiments.store import Trained, alone, claim, keep, kept
 from smp_feedback.experiments.table import Table
+from smp_feedback.saving.run_parts import keep_parts
 from smp_feedback.training.checkpoints import check_room
 from smp_feedback.training.trainer import check_accelerator
 
@@ -99,6 +100,7 @@ class Experiment(Generic[S, K]):
         self.check(settings)
         with executor_of(executor, jobs, folder) as (pool, at_once), alone(folder, what):
             claim(folder, settings.to_dict(), what)
+            keep_parts(folder, settings.to_dict())
             begin()
             work = partial(in_turn, partial(self.run, settings, accelerator=accelerator), share(jobs))
             found = {key: kept(folder, key) for key in self.keys(settings)}

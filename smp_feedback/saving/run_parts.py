@@ -1,4 +1,4 @@
-"""Who brought the parts that a run was told to use: kept in its folder, and said where one is no longer here."""
+"""Who brought the parts that a run or an experiment was told to use: kept in its folder, and said where one is gone."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ SAID_BY = {
     "restorer": "restorer",
 }
 """The settings that name a part, wherever they stand, and its kind."""
+SAID_IN_LISTS = {"corruptions": "corruption", "tests": "corruption", "train": "corruption"}
+"""Those that name several, each perhaps with its severity behind a colon."""
 SAID_IN = {("data", "name"): "dataset", ("distortion", "name"): "corruption"}
 """Those whose kind their group says."""
 VAL = "val_"
@@ -36,7 +38,7 @@ def keep_parts(folder: Path, settings: Mapping[str, Any], cut: str | None = None
     """Write ``plugins.json``: of each part that *settings* name and a plugin or a script brought, its name and who.
 
     Args:
-        folder: The run's.
+        folder: The run's, or the experiment's.
         settings: All that it was told.
         cut: The class whose cut opens its base, where that has one.
     """
@@ -69,7 +71,7 @@ def kept_parts(folder: Path) -> list[Record]:
         told = json.loads(path.read_text())
         return [{str(key): str(value) for key, value in record.items()} for record in told]
     except (ValueError, TypeError, AttributeError) as error:
-        raise InvalidValue(f"{path} is not what fit writes: {error}") from None
+        raise InvalidValue(f"{path} is not what was written there: {error}") from None
 
 
 def explained(error: UnknownName, runs: Iterable[Path]) -> UnknownName:
@@ -109,5 +111,9 @@ def _named(settings: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, 
                 yield "metric", _word(value)
             elif key == "feedback":
                 yield from (("loop", value), ("preset", value))
+            elif key == "data":  # an experiment's
+                yield "dataset", value
             elif kind := SAID_BY.get(key) or SAID_IN.get((group, key)):
                 yield kind, value
+        elif isinstance(value, list) and key in SAID_IN_LISTS:
+            yield from ((SAID_IN_LISTS[key], one.partition(":")[0]) for one in value if isinstance(one, str))

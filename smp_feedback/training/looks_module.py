@@ -95,7 +95,7 @@ class LooksModule(JudgingModule):
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The images and targets of *batch*; the first targets tell the task, where nobody did."""
-        image, target = pair_of(batch, self.task)
+        image, target = pair_of(batch, self.task, narrow=isinstance(self.opened, TiledModel))
         if self.task is None:
             self.task = task_of(target.flatten(0, 1) if is_clips(image) else target)
             self._settle(self.channels, self.task)
@@ -165,7 +165,8 @@ class LooksModule(JudgingModule):
         scores = self._counting(self.steps)
         for t, said in enumerate(self._said(image, target)):
             scores.update(t, said, target)
-        self.log(f"{stage}_loss", self.judge(said, target, t), sync_dist=True, batch_size=len(image))
+        loss = self.judge(said, target, t, in_parts=isinstance(self.opened, TiledModel))
+        self.log(f"{stage}_loss", loss, sync_dist=True, batch_size=len(image))
         return {"logits": said, "target": target}
 
     def _said(self, image: Tensor, target: Tensor) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shlex
 import shutil
@@ -257,9 +258,15 @@ def test_evaluate_prints_and_keeps_what_the_library_scores(split, trained, tmp_p
     assert [float(cell) for cell in table["mIoU"]] == [round(100 * row["score"], 1) for row in rows]
     assert [float(cell) for cell in table["solved"]] == [round(100 * one.score.solved, 1) for one in found.seen]
     assert [cell.strip() for cell in table["PSNR"]] == ["-", *(f"{row['psnr']:.1f}" for row in rows[1:])]
-    for name in ("scores.json", "scores-classes.png", "pictures.png"):
+    for name in ("scores.json", "images.csv", "scores-classes.png", "pictures.png"):
         assert f"wrote {tmp_path / 'out' / name}" in " ".join(printed.split())
         assert (tmp_path / "out" / name).stat().st_size > 0
+    shares = [*csv.DictReader((tmp_path / "out/images.csv").open())]
+    assert [row["image"] for row in shares] == [data.name(i) for i in range(len(data))]
+    alone = evaluate_restoration(smpf.from_pretrained(trained / "model"), [data[1]], classes=6)
+    assert {name: float(shares[1][name]) for name in ("miou", "dice", "solved")} == pytest.approx(
+        {name: alone.answer.metrics[name] for name in ("miou", "dice", "solved")}, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize(

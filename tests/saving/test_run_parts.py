@@ -125,8 +125,34 @@ def test_another_version_is_warned_of_once(site, tmp_path, monkeypatch):
 
 def test_a_file_of_somebody_elses_is_refused_with_its_path(tmp_path):
     (tmp_path / PARTS).write_text("[1]")
-    with pytest.raises(InvalidValue, match=f"{PARTS} is not what fit writes"):
+    with pytest.raises(InvalidValue, match=f"{PARTS} is not what was written there"):
         kept_parts(tmp_path)
+
+
+def test_an_experiment_keeps_who_brought_its_parts_and_says_what_to_install(site, tmp_path, monkeypatch, capsys):
+    told = ["--data.name=columns", "--data.augment=mirror", "--loss=brier", "--arch=PlainConv", "--train=[clean]"]
+    told += ["--train_steps=1", "--data.train_count=1", "--seeds=1", f"--out={tmp_path}/out"]
+
+    def made(*_):
+        raise InvalidValue("enough")
+
+    monkeypatch.setattr("smp_feedback.experiments.engine.run_all", made)
+    assert main(["compare", *told]) == 2
+    assert "enough" in capsys.readouterr().err
+    of_training = {*NAMED} - {("metric", "hits")}
+    assert {(one["kind"], one["name"]) for one in kept_parts(tmp_path / "out")} == of_training
+    gone(site, monkeypatch)
+    assert main(["compare", *told]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "It came with four-parts 0.4, as did" in said
+    assert said.endswith("pip install four-parts==0.4")
+
+
+def test_conditions_name_corruptions_whatever_their_severity(restored):
+    restored.corruptions.register("own fog", lambda image, severity, generator: image)
+    told = {"corruptions": ["own fog", "occlusion"], "train": ["clean", "own fog:4"], "tests": ["own fog:1"]}
+    (record,) = records_of(told)
+    assert (record["kind"], record["name"]) == ("corruption", "own fog")
 
 
 def test_a_run_without_its_package_says_what_to_install(site, tmp_path, monkeypatch, capsys):

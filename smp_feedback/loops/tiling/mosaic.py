@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -84,7 +85,7 @@ def strips(
     map when all of it is done; the weights are MONAI's, too, and so is the order in which they are added up.
 
     Yields:
-        The first row of a part, and the part (1, C, h, W).
+        The first row of a part, and the part (1, C, h, W), to be read before the next one is asked for.
     """
     tops, lefts = grid.begins
     places = [WindowPlace(image, top, left) for top in tops for left in lefts]
@@ -97,27 +98,24 @@ def strips(
     from monai.data.utils import compute_importance_map
 
     weight = compute_importance_map(grid.window, mode="gaussian", device=asked, dtype=dtype)
-    there = weight.to(device)
-    summed = torch.zeros(1, 1, 0, grid.size[1], dtype=dtype, device=device)
-    weights, began = summed, 0
-    for top in tops:
-        if top:
-            yield began, summed[..., : top - began, :] / weights[..., : top - began, :]
-        first = next(each)
-        summed = _moved(summed.expand(-1, first.shape[1], -1, -1), top - began, grid.window[0])
-        weights, began = _moved(weights, top - began, grid.window[0]), top
+    there, height, first = weight.to(device), grid.window[0], next(each)
+    summed = torch.zeros(1, first.shape[1], height, grid.size[1], dtype=dtype, device=device)
+    weights, every = summed.new_zeros(1, 1, *summed.shape[2:]), itertools.chain([first], each)
+    for top, below in zip(tops, [*tops[1:], grid.size[0]], strict=True):
         for left in lefts:
-            made = first if left == lefts[0] else next(each)
             columns = slice(left, left + grid.window[1])
-            summed[..., columns] += (made * weight).to(device)
+            summed[..., columns] += (next(every) * weight).to(device)
             weights[..., columns] += there
-    yield began, summed / weights
+        yield top, summed[..., : below - top, :].div_(weights[..., : below - top, :])
+        for rows in (summed, weights):
+            _move_up(rows, below - top)
 
 
-def _moved(rows: Tensor, by: int, height: int) -> Tensor:
-    """*rows* without the first *by* of them, and with empty ones below: *height* in all."""
-    kept = rows[..., by:, :]
-    return torch.cat([kept, kept.new_zeros(*kept.shape[:-2], height - kept.shape[-2], kept.shape[-1])], -2)
+def _move_up(rows: Tensor, by: int) -> None:
+    """Let *rows* be without the first *by* of them, and with empty ones below; in place, as they may be many."""
+    left = rows.shape[-2] - by
+    rows[..., :left, :] = rows[..., by:, :].clone()
+    rows[..., left:, :] = 0
 
 
 def windows_of(maps: Tensor, places: Places, window: Size) -> Tensor:
