@@ -26,8 +26,9 @@ CODE = [
 ]
 
 
-FRESH = multiprocessing.get_context("forkserver")  # a process for each block, which need not import torch again
-FRESH.set_forkserver_preload(["torch", "torchvision", "segmentation_models_pytorch"])
+SLOW = ("lightning.pytorch", "matplotlib.pyplot", "monai.inferers", "onnxruntime", "onnxscript")  # where they are there
+FRESH = multiprocessing.get_context("forkserver")  # a process for each block, which need not import all again
+FRESH.set_forkserver_preload(["torch", "torchvision", "segmentation_models_pytorch", *SLOW])
 
 
 def run_as_it_stands(block, folder):

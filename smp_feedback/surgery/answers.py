@@ -1,4 +1,4 @@
-"""What a base answers, held to what a loop needs of it: finite logits no smaller than the image, and labels perhaps."""
+"""What a base answers, held to what a loop needs of it: finite logits of the image's size, and labels perhaps."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def checked_answer(who: str, answer: Any, image: Tensor) -> Answer:
         raise SurgeryError(f"{who} answers {shape} for an image {tuple(image.shape)}: {LOGITS}.")
     if not logits.is_floating_point():
         raise SurgeryError(f"{who} answers {logits.dtype}: {LOGITS}, before any argmax or threshold.")
-    if logits.ndim == 4 and any(made < shown for made, shown in zip(size_of(logits), size_of(image), strict=True)):
+    if logits.ndim == 4 and size_of(logits) != size_of(image):
         raise SurgeryError(
-            f"{who} answers logits of {_by(logits)} for an image of {_by(image)}: let its head resize them to the "
-            "image's size (upsample in forward_head; or in head(model, output, size) of a smp_feedback.Cut, and alike "
+            f"{who} answers logits of {_by(logits)} for an image of {_by(image)}: let its head resize, or crop, them "
+            "to the image's size (in forward_head; or in head(model, output, size) of a smp_feedback.Cut, and alike "
             "in its answer(answer, size))."
         )
     if not bool(torch.isfinite(logits).all()):

@@ -82,6 +82,7 @@ def stages_of_base(base: nn.Module, cut: Cut) -> tuple[str, ...]:
 
     Raises:
         InvalidType: If they are no names.
+        SurgeryError: If two of them are one module, behind which the feedback cannot be added twice.
     """
     said = getattr(base, ATTRIBUTE, None) or cut.stages
     names = (said,) if isinstance(said, str) else tuple(said)
@@ -91,7 +92,24 @@ def stages_of_base(base: nn.Module, cut: Cut) -> tuple[str, ...]:
                 f"{type(base).__name__}: its stages are {said!r:.80}: expected a tuple of names of its modules, as in "
                 f"{ATTRIBUTE} = ('stem', 'layer1')."
             )
+    _check_apart(base, names)
     return names
+
+
+def _check_apart(base: nn.Module, names: Sequence[str]) -> None:
+    """Each of *names* is a module of its own; one that is nowhere is told of where it is asked for."""
+    every, there = dict(base.named_modules(remove_duplicate=False)), dict[int, str]()
+    for name in names:
+        ends = {id(module): module for full, module in every.items() if f".{full}".endswith(f".{name}")}
+        module = every.get(name, next(iter(ends.values())) if len(ends) == 1 else None)
+        if module is None:
+            continue
+        if (other := there.setdefault(id(module), name)) is not name or names.count(name) > 1:
+            said = f"{other!r} twice" if other == name else f"{other!r} and {name!r}, which are one module"
+            raise SurgeryError(
+                f"{type(base).__name__} declares the stages {said}: expected a module of its own for each, in the order "
+                "in which they run."
+            )
 
 
 def show(base: nn.Module, names: Sequence[str], stage: int, image: Tensor) -> Stage:

@@ -25,7 +25,8 @@ SMALL: dict[str, Any] = {
     "arch": "Unet",
     "encoder": "tu-test_resnet",
     "encoder_weights": None,
-    "decoder_channels": (32, 16, 16, 8, 8),
+    "encoder_depth": 3,
+    "decoder_channels": (16, 8, 8),
     "classes": 3,
 }
 """The base that parts are tried on: smp's U-Net of a tiny encoder."""

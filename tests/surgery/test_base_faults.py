@@ -140,6 +140,7 @@ def answering(make):
         (lambda x: x * torch.nan, "NaN or infinite"),
         (lambda x: x.argmax(1, keepdim=True), r"torch\.int64.*before any argmax"),
         (lambda x: F.avg_pool2d(x, 4), r"logits of 16 x 16 for an image of 64 x 64: let its head resize"),
+        (lambda x: F.pad(x, (1, 1, 1, 1)), r"logits of 66 x 66 for an image of 64 x 64: let its head resize, or crop"),
         (lambda x: (x, x.mean((2, 3))), "gives no features to make labels of"),
     ],
 )
@@ -305,12 +306,14 @@ def test_an_architecture_with_stages_passes_every_check_of_each(restored):
         (("stem", "lwo"), "stage:2", "lwo.*Did you mean 'low'"),
         ("low", "stage:1", r"expected a tuple of names"),
         (("last", "stem", "unused"), "stage:3", "runs 0 times"),
+        (("stem", "low", "stem"), "stage:2", r"declares the stages 'stem' twice: expected a module of its own"),
+        (("stem", "again"), "stage:1", r"'stem' and 'again', which are one module"),
         (("pair",), "stage:1", r"gives a list: declare a module that gives one map"),
     ],
 )
 def test_a_stage_that_is_none_is_refused_in_words(stages, insert, words):
     net = Branches()
-    net.feedback_stages, net.unused = stages, nn.Conv2d(1, 1, 1)
+    net.feedback_stages, net.unused, net.again = stages, nn.Conv2d(1, 1, 1), net.stem
     if "pair" in stages:
         net = paired(net)
     with pytest.raises(FeedbackError, match=words):

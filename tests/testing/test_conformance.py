@@ -11,6 +11,7 @@ import segmentation_models_pytorch as smp
 import torch
 from conftest import SMPS, a_few
 from segmentation_models_pytorch.base import ClassificationHead
+from slim import SLIM
 
 import smp_feedback as smpf
 from smp_feedback.errors import NotScriptable, UnknownKeyword
@@ -19,13 +20,7 @@ from smp_feedback.testing import check_lossless
 from smp_feedback.testing import conformance as promised
 
 TINY = {"encoder_name": "tu-test_resnet.r160_in1k", "encoder_weights": None}
-VIT = {
-    "encoder_name": "tu-test_vit.r160_in1k",
-    "encoder_weights": None,
-    "decoder_intermediate_channels": (16, 16, 16, 16),
-    "decoder_fusion_channels": 16,
-    "dynamic_img_size": True,
-}
+VIT = {"encoder_name": "tu-test_vit.r160_in1k", "encoder_weights": None, "dynamic_img_size": True}
 AUX = {"pooling": "avg", "classes": 10, "dropout": 0.5, "activation": "sigmoid"}
 DEPRECATED = [(arch, key) for arch in SMPS for key in sorted(deprecated_keywords(getattr(smp, arch)))]
 RENAMED = {"decoder_use_batchnorm": False, "psp_use_batchnorm": False, "upscale_mode": "nearest"}
@@ -34,7 +29,7 @@ every_architecture = pytest.mark.parametrize("arch", SMPS)
 
 
 def arguments(arch):
-    return VIT if arch == "DPT" else TINY
+    return (VIT if arch == "DPT" else TINY) | SLIM[arch]
 
 
 def build(arch, *, feedback=True, **more):
@@ -170,7 +165,8 @@ def test_every_keyword_that_smp_takes_out_of_kwargs_is_known(arch):
 @torch.no_grad()
 def test_a_deprecated_keyword_means_what_it_means_to_smp(arch, key, tmp_path):
     """With an encoder of smp's own: those of timm are handed every keyword."""
-    given = {"encoder_name": "resnet18", "encoder_weights": None, key: RENAMED[key]}
+    usual = {"encoder_name": "resnet18", "encoder_weights": None, **SLIM[arch]}
+    given = usual | {key: RENAMED[key]}
     said = functools.partial(pytest.warns, DeprecationWarning, match=key)
     with said():
         plain = smp.create_model(arch, **given).eval()
@@ -181,7 +177,7 @@ def test_a_deprecated_keyword_means_what_it_means_to_smp(arch, key, tmp_path):
         again = smpf.from_pretrained(tmp_path)
     x = image(arch)
     torch.testing.assert_close(again(x), plain(x), atol=1e-4, rtol=1e-4)
-    usual = smp.create_model(arch, encoder_name="resnet18", encoder_weights=None).eval()
+    usual = smp.create_model(arch, **usual).eval()
     refused = usual.load_state_dict(plain.state_dict(), strict=False).missing_keys
     assert refused or not torch.allclose(usual(x), plain(x), atol=1e-3), "it means nothing"
 

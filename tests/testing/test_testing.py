@@ -14,6 +14,7 @@ import timm
 import torch
 from conftest import a_few
 from PIL import Image
+from slim import NARROW, SLIM, STEPWISE
 from torch import nn
 
 import smp_feedback as smpf
@@ -30,20 +31,12 @@ from smp_feedback.testing.architectures import SMALL
 
 IMAGE = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 ENCODER = {"encoder_name": "tu-test_resnet"}
-SLIM = {"decoder_channels": (32, 16, 16, 8, 8)}
 ARCHITECTURES = {  # where small needs other words: its arguments, and the side of its image
-    "DPT": (
-        {"encoder_name": "tu-vit_tiny_patch16_224", "decoder_intermediate_channels": (16, 16, 16, 16)}
-        | {"decoder_fusion_channels": 16, "dynamic_img_size": True},
-        64,
-    ),
+    **{name: (ENCODER | narrow, 64) for name, narrow in SLIM.items()},
+    "DPT": ({"encoder_name": "tu-vit_tiny_patch16_224", "dynamic_img_size": True} | SLIM["DPT"], 64),
     "PlainConv": ({}, 32),
-    "PAN": (ENCODER | {"decoder_channels": 16}, 128),
-    "FPN": (ENCODER | {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32}, 64),
-    "PSPNet": (ENCODER | {"psp_out_channels": 16}, 64),
-    "Segformer": (ENCODER | {"decoder_segmentation_channels": 16}, 64),
-    **dict.fromkeys(("DeepLabV3", "DeepLabV3Plus", "UPerNet"), (ENCODER | {"decoder_channels": 16}, 64)),
-    **dict.fromkeys(("Unet", "UnetPlusPlus", "MAnet", "NeumannUnet", "DirichletUnet"), (ENCODER | SLIM, 64)),
+    "PAN": (ENCODER | NARROW, 128),
+    **dict.fromkeys(("NeumannUnet", "DirichletUnet"), (ENCODER | STEPWISE, 64)),
     "DFMDeepLabV3Plus": ({"encoder_name": "resnet18", "decoder_channels": 16}, 64),
     **dict.fromkeys(("DFMResNet18", "DFMResNet34", "DFMResNet50"), ({}, 32)),
 }
@@ -132,7 +125,7 @@ CUT_BY = {
     "smp_feedback.models.recipes.deeplab.DFMDeepLabV3Plus": (
         *("DFMDeepLabV3Plus", {"encoder_name": "resnet18", "decoder_channels": 16}),
     ),
-    "smp_feedback.models.recipes.unet.NeumannUnet": ("NeumannUnet", ENCODER | SLIM),
+    "smp_feedback.models.recipes.unet.NeumannUnet": ("NeumannUnet", ENCODER | STEPWISE),
 }
 
 
@@ -145,7 +138,7 @@ def test_every_cut_passes(name):
 
 
 def test_labels_beside_masks_pass_too():
-    testing.check_cut(smp.Unet("tu-test_resnet", encoder_weights=None, aux_params={"classes": 4}, **SLIM), IMAGE)
+    testing.check_cut(smp.Unet("tu-test_resnet", encoder_weights=None, aux_params={"classes": 4}, **STEPWISE), IMAGE)
 
 
 # 64 filters are 45 M parameters; a tracked maximum may be another one after rounding

@@ -20,8 +20,9 @@ from torch.nn.parallel import DistributedDataParallel
 import smp_feedback as smpf
 
 WORLD, STEPS = 2, 3
-BATCH = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(1)).double()
+BATCH = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
 AUX = {"classes": 4, "dropout": None}
+SHALLOW = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
 FLOWS = {
     "all steps": {},
     "recompute": {"recompute": True},
@@ -40,7 +41,7 @@ def build(**loop):
     torch.manual_seed(0)
     aux = {"aux_params": AUX} if loop.pop("aux", False) else {}
     config = smpf.Recurrent(**({"steps": STEPS} | loop))
-    model = smpf.create("Unet", "tu-test_resnet.r160_in1k", None, classes=3, **aux, feedback=config)
+    model = smpf.create("Unet", "tu-test_resnet.r160_in1k", None, classes=3, **SHALLOW, **aux, feedback=config)
     for name, parameter in model.feedback.named_parameters():
         if name.startswith("readers.") or name.endswith("gamma"):
             nn.init.normal_(parameter, std=0.3)
@@ -295,7 +296,7 @@ def test_synchronised_batchnorm_keeps_the_statistics_of_every_step():
 
 @torch.no_grad()
 def test_a_model_synchronised_before_it_is_wrapped_keeps_them():
-    plain = smp.Unet("tu-test_resnet.r160_in1k", encoder_weights=None).eval().double()
+    plain = smp.Unet("tu-test_resnet.r160_in1k", encoder_weights=None, **SHALLOW).eval().double()
     synced = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(plain))
     ours, theirs = (smpf.wrap(base, smpf.Recurrent(steps=STEPS)) for base in (synced, plain))
     assert isinstance(synced.decoder.blocks[0].conv1[1], nn.SyncBatchNorm)
