@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -11,6 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
+from smp_feedback.data.augmentation_probe import check_moves_both
 from smp_feedback.data.draws import drawn_alike
 from smp_feedback.data.files import by
 from smp_feedback.data.images.reader import as_unit
@@ -22,6 +24,7 @@ from smp_feedback.registry.public import catalogue
 Transform = Callable[..., Any]  # (Image, Mask) -> (Image, Mask), or Image -> Image
 Augmentation = str | Transform | None
 
+OURS = "smp_feedback"  # the origin of built-in parts
 LEAST_SHARE = 0.5  # of each side, what CropFlip leaves at least: objects grow to twice their size
 
 
@@ -103,6 +106,7 @@ def as_transform(augmentation: Augmentation) -> Transform | None:
     Raises:
         UnknownName: If no augmentation is called so.
         InvalidType: If it is neither a name nor callable, or what is called so makes none.
+        InvalidValue: If what somebody else registered moves an image, and not its mask.
 
     >>> as_transform("flip"), as_transform("none")
     (RandomHorizontalFlip(p=0.5), None)
@@ -112,7 +116,10 @@ def as_transform(augmentation: Augmentation) -> Transform | None:
         if made is not None and (isinstance(made, str) or not callable(made)):
             who = f"augmentation {entry.name!r} of {entry.origin}"
             raise InvalidType(f"{who} made {made!r:.60}: expected a callable (image, mask) -> (image, mask), or None.")
-        return as_transform(made)
+        transform = as_transform(made)
+        if transform is not None and entry.origin != OURS:
+            check_moves_both(f"augmentation {entry.name!r} of {entry.origin}", partial(augmented, transform))
+        return transform
     if augmentation is not None and not callable(augmentation):
         known = list(catalogue().augmentations)
         raise InvalidType(f"transform={augmentation!r}: expected a callable, None, or one of {known}.")

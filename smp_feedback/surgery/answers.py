@@ -1,9 +1,9 @@
-"""What a base answers, held to what a loop needs of it: finite logits of the image's size, and labels perhaps."""
+"""What a base answers, held to what a loop needs of it: finite logits no smaller than the image, and labels perhaps."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -55,15 +55,24 @@ def checked_answer(who: str, answer: Any, image: Tensor) -> Answer:
         raise SurgeryError(f"{who} answers {shape} for an image {tuple(image.shape)}: {LOGITS}.")
     if not logits.is_floating_point():
         raise SurgeryError(f"{who} answers {logits.dtype}: {LOGITS}, before any argmax or threshold.")
-    if logits.ndim == 4 and size_of(logits) != size_of(image):
+    if logits.ndim == 4 and is_smaller(size_of(logits), size_of(image)):
         raise SurgeryError(
-            f"{who} answers logits of {_by(logits)} for an image of {_by(image)}: let its head resize, or crop, them "
-            "to the image's size (in forward_head; or in head(model, output, size) of a smp_feedback.Cut, and alike "
+            f"{who} answers logits of {_by(logits)} for an image of {_by(image)}: let its head resize them to the "
+            "image's size at least (upsample in forward_head; or in head(model, output, size) of a smp_feedback.Cut, and alike "
             "in its answer(answer, size))."
         )
     if not bool(torch.isfinite(logits).all()):
         raise SurgeryError(f"{who} answers NaN or infinite values to an image of uniform noise in [0, 1].")
     return Answer(logits, labels)
+
+
+def is_smaller(made: Sequence[int], shown: Sequence[int]) -> bool:
+    """Whether a map of *made* rows and columns is smaller than an image of *shown*, in one of them.
+
+    >>> is_smaller((64, 64), (64, 64)), is_smaller((128, 32), (64, 64))
+    (False, True)
+    """
+    return any(one < other for one, other in zip(made, shown, strict=True))
 
 
 def _parts(who: str, answer: Any) -> tuple[Tensor, Tensor | None]:

@@ -107,8 +107,8 @@ def _check_apart(base: nn.Module, names: Sequence[str]) -> None:
         if (other := there.setdefault(id(module), name)) is not name or names.count(name) > 1:
             said = f"{other!r} twice" if other == name else f"{other!r} and {name!r}, which are one module"
             raise SurgeryError(
-                f"{type(base).__name__} declares the stages {said}: expected a module of its own for each, in the order "
-                "in which they run."
+                f"{type(base).__name__} declares the stages {said}: expected a module of its own for each, in the "
+                "order in which they run."
             )
 
 

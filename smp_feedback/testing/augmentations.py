@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from smp_feedback.data.augment import Transform, as_transform, augmented
+from smp_feedback.data.augmentation_probe import DRAWS, scene
 from smp_feedback.data.draws import draws_undone
 from smp_feedback.errors import FeedbackError
 from smp_feedback.registry.public import catalogue
 
-DRAWS = 16
 SIZES = ((24, 40), (33, 17))
 AGREE = 0.5  # of image and mask, as a correlation, on average
 
@@ -49,14 +49,6 @@ def check_augmentation(name: str) -> None:
     pair = scene(SIZES[0])
     same = all(torch.equal(*parts) for parts in zip(_drawn(there, 0, *pair), _drawn(transform, 0, *pair), strict=True))
     assert same, "in a worker it does something else"
-
-
-def scene(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """An image, and a mask of a shape in it that is alike from no two sides."""
-    y, x = torch.meshgrid(torch.linspace(0, 1, size[0]), torch.linspace(0, 1, size[1]), indexing="ij")
-    mask = (((x < 0.35) & (y < 0.8)) | ((y > 0.6) & (y < 0.8) & (x < 0.9))).long()
-    shade = 0.15 + 0.6 * mask + 0.1 * torch.sin(7 * x + 4 * y)
-    return torch.stack([shade, shade * 0.9, shade * 0.95]), mask
 
 
 def check_pair(transform: Transform, image: Tensor, mask: Tensor) -> None:

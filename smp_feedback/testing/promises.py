@@ -20,6 +20,7 @@ from smp_feedback.exporting.formats import answers
 from smp_feedback.factory import wrap
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.ops.maps import size_of
+from smp_feedback.surgery.answers import is_smaller
 from smp_feedback.surgery.cuts import cut_of
 
 ROUNDING = 1e-3  # what another order of summation may become after a few looks
@@ -62,13 +63,15 @@ def _without(options: Mapping[str, Any] | None, part: str) -> dict[str, Any]:
 def check_agreement(model: FeedbackModel, image: Tensor) -> None:
     """``forward``, ``predict``, ``iterate`` and ``trajectory`` say the same, and none disturbs another.
 
-    Maps of logits are of the image's size.
+    Maps of logits are no smaller than the image.
     """
     model.eval()
     path = model.trajectory(image)
     assert path.isfinite().all(), "an answer is not finite"
     size, grid = tuple(image.shape[-2:]), tuple(path.shape[3:])
-    assert grid in ((), size), f"logits of {grid} for an image of {size}"
+    assert not grid or not is_smaller(grid, size), (
+        f"logits of {grid} for an image of {size}: expected its size at least"
+    )
     assert torch.equal(path[-1], masks_of(model(image))), "trajectory[-1] is not forward"
     assert torch.equal(path[-1], masks_of(model.predict(image))), "predict is not forward"
     first, second = model.iterate(image), model.iterate(image.flip(-1))

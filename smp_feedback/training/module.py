@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from smp_feedback.checks import check_choice, check_number, check_whole
 from smp_feedback.data.batch import image_of, is_clips
+from smp_feedback.dynamics.base import Dynamics
+from smp_feedback.dynamics.gradient_probe import check_lets_through
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.models.builder import check_reads_logits
@@ -208,13 +210,16 @@ class FeedbackModule(LooksModule):
         """Refuse what cannot learn, and what stepping by hand cannot do; warn of BatchNorm that stays untrained.
 
         Raises:
-            InvalidValue: For a model in windows, or a score loop of no update; see
+            InvalidValue: For a model in windows, a score loop of no update, or dynamics that cut the gradient; see
                 :meth:`ScoringModule.on_fit_start`.
         """
         if isinstance(self.opened, InParts):
             raise InvalidValue(f"A {type(self.opened).__name__} is not trained: train the model in it, on crops.")
         if isinstance(self.opened, FeedbackModel) and getattr(self.opened.loop_config, "steps", 1) == 0:
             raise InvalidValue("steps=0: the base answers, and nothing of the loop learns; give steps >= 1.")
+        for part in self.opened.modules():
+            if isinstance(part, Dynamics) and part.brought:
+                check_lets_through(part)
         clip = getattr(cast(Any, self.trainer).datamodule, "clip", None)
         self.check_frames(clip)
         if clip is not None and isinstance(self.opened, FeedbackModel):

@@ -140,10 +140,22 @@ def answering(make):
         (lambda x: x * torch.nan, "NaN or infinite"),
         (lambda x: x.argmax(1, keepdim=True), r"torch\.int64.*before any argmax"),
         (lambda x: F.avg_pool2d(x, 4), r"logits of 16 x 16 for an image of 64 x 64: let its head resize"),
-        (lambda x: F.pad(x, (1, 1, 1, 1)), r"logits of 66 x 66 for an image of 64 x 64: let its head resize, or crop"),
         (lambda x: (x, x.mean((2, 3))), "gives no features to make labels of"),
     ],
 )
+class Larger(Base):
+    """As smp's FPN of a shallow encoder: twice the image's size."""
+
+    def forward_head(self, features):
+        return F.interpolate(self.last(features), scale_factor=8.0)
+
+
+def test_logits_that_are_larger_than_the_image_are_taken_and_pass_the_checks_as_smps_own_are(restored):
+    smpf.register_architecture("Larger", Larger)
+    assert smpf.create("Larger").eval()(IMAGE).shape == (1, 2, 128, 128)
+    check_architecture("Larger", IMAGE)
+
+
 def test_an_answer_that_a_loop_cannot_use_is_refused_with_what_to_do(restored, make, words):
     net = answering(make)
     with pytest.raises(SurgeryError, match=words):
