@@ -447,6 +447,29 @@ def test_two_processes_train_and_score_as_one(config, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "both/images.csv").read_text() == (tmp_path / "one/images.csv").read_text()
+    predicted_alike(tmp_path, environment)
+
+
+def predicted_alike(folder, environment):
+    """Of the run ``two``, two processes write each of five images once, and all files that one process writes."""
+    (folder / "photos").mkdir()
+    for k in range(5):
+        noise = np.random.default_rng(k).integers(0, 256, (32, 32 + 8 * (k % 2), 3), np.uint8)
+        Image.fromarray(noise).save(folder / f"photos/{k}.png")
+    line = f"predict --run {folder}/two --images {folder}/photos --data.batch_size 1 --probabilities npy --out "
+    command = [sys.executable, "-m", "smp_feedback", *shlex.split(f"{line} {folder}/maps_of_two")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert smp_feedback(f"{line} {folder}/maps_of_one --trainer.devices 1") == 0
+    two, one = (
+        {path.name: path.read_bytes() for path in (folder / name).iterdir() if path.is_file()}
+        for name in ("maps_of_two", "maps_of_one")
+    )
+    assert {f"{k}.png" for k in range(5)} <= one.keys()
+    assert two.keys() == one.keys()
+    assert [name for name in one if one[name] != two[name]] == []
+    written = [word for word in done.stdout.splitlines() if word.startswith("wrote ")]
+    assert len(written) == len(set(written)) > 0, "one process speaks"
 
 
 @pytest.mark.sweep

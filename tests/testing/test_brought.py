@@ -34,6 +34,13 @@ class Alone:
         return image.flip(-1), mask
 
 
+class Darker:
+    """Moved alone, and of other colours: nothing but where it is bright tells."""
+
+    def __call__(self, image, mask):
+        return 0.9 * image.flip(-1), mask
+
+
 class Smooth:
     def __call__(self, image, mask):
         return image, (mask.float() + mask.float().roll(1, -1)) / 2
@@ -73,7 +80,8 @@ def test_a_sound_augmentation_passes(registered):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (Alone, "not moved alike"),
+        (Alone, "moves an image and leaves its mask where it was"),
+        (Darker, "not moved alike"),
         (Smooth, "interpolated the mask"),
         (Bright, "expected 0 to 1"),
         (Scribbles, "wrote into"),
