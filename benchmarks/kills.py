@@ -12,8 +12,6 @@ and so are logs that grow line by line (TensorBoard's, metrics.csv).
 from __future__ import annotations
 
 import argparse
-import csv
-import hashlib
 import json
 import os
 import random
@@ -21,7 +19,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -30,24 +28,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image
 from rich.progress import Progress
-from safetensors.torch import load_file
 
+from benchmarks.killed_works import BASE, DATA, QUIET, SIZE, WORKS
+from benchmarks.whole_files import contents, drafts_of, files_of
 from smp_feedback.cli.main import main as cli
 from smp_feedback.cli.main import whole_parser
 from smp_feedback.saving.files import replace_file
 
-SIZE, IMAGES = 32, 4
-BASE = ["--model.arch", "PlainConv", "--model.arguments", '{"width": 4}', "--model.feedback", '{"steps": 2}']
-DATA = ["--data.name", "polygons", "--data.size", str(SIZE), "--data.batch_size", "2", "--data.images", "4"]
-QUIET = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
-TINY = [
-    *("--data.size=32", "--data.batch_size=2", "--data.train_count=[2]", "--arch=PlainConv", "--train_steps=3"),
-    *("--models=[feedback, plain]", "--seeds=2", "--corruptions=[occlusion]", "--severities=[3]", "--test_images=2"),
-    *('--arch_options={"width": 4}', '--feedback={"steps": 2}', "--accelerator=cpu"),
-]
+IMAGES = 4
 LAZY = [  # what verbs import once they run
     "onnx",
     "onnxscript",
@@ -65,54 +55,7 @@ LAZY = [  # what verbs import once they run
     "smp_feedback.plotting.plot",
     "lightning.pytorch.loggers",
 ]
-GROWING = ("events.out", "metrics.csv", ".lock")  # logs, and a lock
 HANGS = 1800.0  # seconds after which a run is taken to hang, and ended
-
-
-class Work(NamedTuple):
-    """A verb: what it is told, what of its folder it goes on with, and what was there before.
-
-    Attributes:
-        words: The command, of its folder and the one of the things that all share.
-        again: The command after a kill.
-        before: Fills its folder, by another command.
-    """
-
-    words: Callable[[Path, Path], list[str]]
-    again: Callable[[Path, Path], list[str]]
-    before: Callable[[Path, Path], list[str]] | None = None
-
-
-def fit_words(out: Path, shared: Path) -> list[str]:
-    often = ["--save_every", "1", "--trainer.max_epochs", "3", "--out", str(out / "run")]
-    return ["fit", *BASE, "--model.ema", "0.9", *DATA, *QUIET, *often]
-
-
-def fit_again(out: Path, shared: Path) -> list[str]:
-    begun = (out / "run" / "config.yaml").is_file()
-    return ["fit", "--resume", str(out / "run")] if begun else fit_words(out, shared)
-
-
-def compare_words(out: Path, shared: Path) -> list[str]:
-    return ["compare", *TINY, "--out", str(out)]
-
-
-def predict_words(out: Path, shared: Path, *more: str) -> list[str]:
-    said = ["--images", str(shared / "images"), "--out", str(out), "--probabilities", "npy", *more]
-    return ["predict", "--run", str(shared / "run" / "model"), *said, *QUIET]
-
-
-def export_words(out: Path, shared: Path, steps: int = 2) -> list[str]:
-    how = ["--steps", str(steps), "--static", "--size", "16", "16"]
-    return ["export", str(shared / "run" / "model"), str(out / "model.onnx"), *how]
-
-
-WORKS = {
-    "fit": Work(fit_words, fit_again),
-    "compare": Work(compare_words, compare_words),
-    "predict": Work(predict_words, predict_words, lambda out, shared: predict_words(out, shared, "--steps", "1")),
-    "export": Work(export_words, export_words, lambda out, shared: export_words(out, shared, steps=1)),
-}
 
 
 @dataclass
@@ -173,98 +116,6 @@ def processor_seconds(process: int) -> float:
     """Of a processor, that *process* has had: others at work do not count, as they would on a clock."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def files_of(folder: Path) -> dict[str, Path]:
-    """Every file under a final name, by where it lies."""
-    every = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    named = {str(path.relative_to(folder)): path for path in every}
-    return {name: path for name, path in named.items() if "/." not in f"/{name}" and not is_growing(path)}
-
-
-def is_growing(path: Path) -> bool:
-    return any(part in path.name for part in GROWING)
-
-
-def drafts_of(folder: Path) -> list[Path]:
-    """What is hidden, and no lock."""
-    return [path for path in folder.rglob(".*") if not is_growing(path)]
-
-
-def content(path: Path) -> Any:
-    """What *path* says, read whole, but for times.
-
-    Raises:
-        Exception: If it is not whole.
-    """
-    if path.suffix == ".ckpt":
-        held = torch.load(path, map_location="cpu", weights_only=True)
-        said = {key: held.get(key) for key in ("state_dict", "current_model_state", "optimizer_states", "global_step")}
-        return digest(said)
-    if path.suffix == ".safetensors":
-        return digest(load_file(path))
-    if path.suffix == ".json":
-        return without_times(json.loads(path.read_text()))
-    if path.suffix == ".yaml":
-        return yaml.safe_load(path.read_text())
-    if path.suffix in (".png", ".gif", ".jpg"):
-        with Image.open(path) as picture:
-            picture.load()
-            return picture.size if "figures" in path.parts else digest(np.asarray(picture))
-    if path.suffix == ".npy":
-        return digest(np.load(path))
-    if path.suffix == ".onnx":
-        import onnx
-
-        onnx.checker.check_model(onnx.load(path))
-        return digest(path.read_bytes())
-    if path.suffix == ".csv":
-        with path.open(newline="") as file:
-            return list(csv.reader(file))
-    return path.suffix if path.read_text().strip() else 1 / 0  # reports name times: they are there, and not empty
-
-
-def digest(value: Any) -> str:
-    """A hash of tensors, arrays and plain values inside one another."""
-    hashed = hashlib.sha256()
-    for part in parts_of(value):
-        hashed.update(part)
-    return hashed.hexdigest()
-
-
-def parts_of(value: Any) -> Iterator[bytes]:
-    if isinstance(value, torch.Tensor):
-        value = value.numpy()
-    if isinstance(value, np.ndarray):
-        yield f"{value.dtype} {value.shape}".encode()
-        yield value.tobytes()
-    elif isinstance(value, dict):
-        for key in sorted(value, key=str):
-            yield str(key).encode()
-            yield from parts_of(value[key])
-    elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from parts_of(one)
-    else:
-        yield value if isinstance(value, bytes) else repr(value).encode()
-
-
-def without_times(value: Any) -> Any:
-    """*value* without what a clock said, or a folder is called."""
-    if isinstance(value, dict):
-        return {k: without_times(v) for k, v in value.items() if not ("second" in k or k in ("command", "out", "ms"))}
-    return [without_times(one) for one in value] if isinstance(value, list) else value
-
-
-def contents(folder: Path, wrong: list[str], when: str) -> dict[str, Any]:
-    """What each file says; one that cannot be read whole is *wrong*."""
-    found = {}
-    for name, path in files_of(folder).items():
-        try:
-            found[name] = content(path)
-        except Exception as error:
-            wrong.append(f"{when}: {name} is not whole: {type(error).__name__}: {error!s:.200}")
-    return found
 
 
 def survive(found: Found, kills: int, shared: Path, out: Path, seed: int) -> Iterator[None]:

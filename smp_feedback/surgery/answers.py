@@ -58,7 +58,7 @@ def checked_answer(who: str, answer: Any, image: Tensor) -> Answer:
     if logits.ndim == 4 and is_smaller(size_of(logits), size_of(image)):
         raise SurgeryError(
             f"{who} answers logits of {_by(logits)} for an image of {_by(image)}: let its head resize them to the "
-            "image's size at least (upsample in forward_head; or in head(model, output, size) of a smp_feedback.Cut, and "
+            "image's size at least (upsample in forward_head; or in head(model, output, size) of a Cut, and "
             "alike in its answer(answer, size))."
         )
     if not bool(torch.isfinite(logits).all()):

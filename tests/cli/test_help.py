@@ -15,7 +15,8 @@ pytest.importorskip("lightning")
 from smp_feedback.cli import main as cli
 from smp_feedback.cli.help import options_of, verbs_of
 from smp_feedback.cli.main import VERBS, main, whole_parser
-from smp_feedback.cli.pages import LINES, PAGES, SHORT, WIDTH
+from smp_feedback.cli.page import LINES, WIDTH
+from smp_feedback.cli.pages import PAGES, SHORT
 
 FILMS = "compare --task film"
 SMALL = ("plot", "export", "info", "list", "plugins")  # whose parsers are a screen as they are
