@@ -39,8 +39,9 @@ test-all: test
 pytest: .venv/.dev
 	$(PYTEST) -m "not sweep"
 
+# no doctest is a sweep: modules need not be looked through for them
 sweeps: .venv/.dev
-	$(PYTEST) -m sweep
+	$(PYTEST) -m sweep -o addopts="--strict-markers --strict-config -ra" tests plugins
 
 test-oldest: .venv-oldest/.installed
 	OMP_NUM_THREADS=1 $(OLDEST_BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not sweep" $(OLDEST:%=tests/%) \

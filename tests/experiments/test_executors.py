@@ -43,7 +43,7 @@ ABLATED = AblationSettings(
     rows=["clean", "feedback"],
     restoration={"steps": 2, "depth": 2, "filters": 4},
     train_count=4,
-    train_steps=20,
+    train_steps=4,
 )
 SPENT = ("seconds", "seconds_per_image")
 

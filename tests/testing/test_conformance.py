@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import re
@@ -33,9 +34,18 @@ def arguments(arch):
 
 
 def build(arch, *, feedback=True, **more):
-    """Two looks, which show what a second adds."""
+    """Two looks, which show what a second adds. Those of the same words are copies of one, built once."""
     loop = smpf.Recurrent(steps=2) if feedback is True else feedback
+    if any(isinstance(value, dict) for value in more.values()):
+        return created(arch, loop, **more)
+    return copy.deepcopy(created_once(arch, loop, **more))
+
+
+def created(arch, loop, **more):
     return smpf.create(arch, **(arguments(arch) | more), feedback=loop)
+
+
+created_once = functools.cache(created)
 
 
 def builder(arch, **more):

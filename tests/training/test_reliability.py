@@ -41,12 +41,10 @@ def small(**training):
 def runs(request, tmp_path_factory):
     """Where the runs of resuming.py left what they ended with: those that a test of this session asks for."""
     folder = tmp_path_factory.mktemp("runs")
-    tests = (
-        item
-        for item in request.session.items
-        if getattr(item, "originalname", "") == test_a_killed_run_goes_on_bit_for_bit.__name__
-    )
-    names = sorted({item.callspec.params["name"] for item in tests} | {"plain", "workers"})
+    asked = [(getattr(item, "originalname", ""), item) for item in request.session.items]
+    killed, alike = test_a_killed_run_goes_on_bit_for_bit, test_the_number_of_workers_does_not_matter
+    names = {item.callspec.params["name"] for name, item in asked if name == killed.__name__}
+    names = sorted(names | {run for name, _ in asked if name == alike.__name__ for run in ("plain", "workers")})
     command = [sys.executable, resuming.__file__, str(folder), *names]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr + "".join(log.read_text() for log in folder.glob("*.log"))
