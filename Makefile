@@ -2,7 +2,7 @@
 # `make test`: ruff, mypy, and every promise, over every registered name where that is cheap and over a few of the others:
 #   at most 15 minutes on 2 cores, installing included. `make test-all`: also `make sweeps`, which is what is marked
 #   `sweep`: all encoders, timm's families, every export, every architecture compiled. At most 25 minutes.
-# `make test-oldest`: the core's tests with the lowest versions that pyproject.toml names, in .venv-oldest.
+# `make test-oldest`: the tests of the rooms in OLDEST, sweeps left out, with the lowest versions that pyproject.toml names.
 # `make gpu`: all that wants an accelerator, in at most 8 minutes (docs/performance.md). WHEELS=folder: with PYTHON's own
 #   packages and what that folder holds, without network; GPU='--parts eager anytime': some of it.
 # Variables: DATA=path to a CamVid folder, OUT=folder for the demo's files, PYTHON, WORKERS (test processes).
@@ -16,8 +16,9 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 
-# The rooms whose tests the lowest versions pass; the template's own needs the tools of `dev`.
-OLDEST := config dynamics evaluation loops losses models ops registry saving surgery training
+# Rooms of tests/ that the lowest versions are held to; the template's own test needs the tools of `dev`. Not `training`,
+# `cli`, `data`, `exporting` and the others, which were never run with them.
+OLDEST := config dynamics evaluation loops losses models ops registry saving surgery
 OLDEST_BIN := .venv-oldest/bin
 GPU_SITE := runs/gpu-site
 

@@ -132,12 +132,7 @@ def evaluate_all(
     advance: Advance = lambda: None,
 ) -> dict[K, LookScores]:
     """The same for several models: each batch is loaded once and shown to all of them. See `evaluate`."""
-    check_whole("classes", classes)
-    task = str(inherited(data, "task") or SEGMENTATION) if task is None else task
-    check_choice("task", task, TASKS)
-    if classes < 2 and task != MULTILABEL:
-        raise InvalidValue("classes=1: expected >= 2; a mask of one class has two, background and foreground.")
-    check_map_style(data, "data")
+    task = _task_of(data, classes, task)
     models = {name: looping_in(model) for name, model in models.items()}
     check_draws(bootstrap)
     check_measurable(task, distances=distances)
@@ -157,6 +152,36 @@ def evaluate_all(
     counts = {name: {t: begun(device_of(model)) for t in wanted[name]} for name, model in models.items()}
     for model in models.values():
         check_reads_logits(asked_in(model), "evaluate")
+    _show_all(models, data, counts, task, batch_size, workers, advance)
+
+    def scored(one: _Count, looks: Looks) -> LookScore:
+        each = None if one.images is None else one.images.images()
+        return score_of(one.tally, looks, task, float(one.looks) / len(data), each, bootstrap)
+
+    return {name: LookScores(scored(one, t) for t, one in counts[name].items()) for name in models}
+
+
+def _task_of(data: Pairs, classes: int, task: str | None) -> str:
+    """The task that is told, or that *data* says; its answers tell *classes* classes."""
+    check_whole("classes", classes)
+    task = str(inherited(data, "task") or SEGMENTATION) if task is None else task
+    check_choice("task", task, TASKS)
+    if classes < 2 and task != MULTILABEL:
+        raise InvalidValue("classes=1: expected >= 2; a mask of one class has two, background and foreground.")
+    check_map_style(data, "data")
+    return task
+
+
+def _show_all(
+    models: Mapping[K, nn.Module],
+    data: Pairs,
+    counts: Mapping[K, Mapping[Looks, _Count]],
+    task: str,
+    batch_size: int,
+    workers: int,
+    advance: Advance,
+) -> None:
+    """Show each batch to each of *models*, evaluating, and count what it says."""
     with ExitStack() as stack:
         for model in models.values():
             stack.enter_context(evaluating(model))
@@ -166,12 +191,6 @@ def evaluate_all(
             for name, model in models.items():
                 _show(model, feeds[name], image, target, counts[name], task)
             advance()
-
-    def scored(one: _Count, looks: Looks) -> LookScore:
-        each = None if one.images is None else one.images.images()
-        return score_of(one.tally, looks, task, float(one.looks) / len(data), each, bootstrap)
-
-    return {name: LookScores(scored(one, t) for t, one in counts[name].items()) for name in models}
 
 
 def miou(

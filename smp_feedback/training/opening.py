@@ -97,11 +97,9 @@ def open_pairs(
     Raises:
         UnknownKeyword: If the dataset does not take what is told.
     """
-    from smp_feedback.data import Corrupted, open_dataset
+    from smp_feedback.data import Corrupted
     from smp_feedback.data.augment import cropped
-    from smp_feedback.data.folders.sharing import check_shared
-    from smp_feedback.data.inspection.agreement import check_agreement
-    from smp_feedback.data.strangers import as_handed, check_of_stranger
+    from smp_feedback.data.strangers import as_handed
 
     how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "train_count": train_count, "augment": augment}
     how |= {"crop": crop, "corruption": corruption, "severity": severity, "shared": shared}
@@ -112,20 +110,8 @@ def open_pairs(
     settings |= {"val_share": val_share, "test_share": test_share, "split_file": split_file}
     settings |= {"folds": folds, "fold": fold, "group": group, "options": options}
     told = told_of(settings, seed, verb)
-    transform = as_handed(name, cropped(augment, crop))
-    training: dict[str, Any] = {"transform": transform}
-    opened: dict[str, Any] = {}
-    for split in SPLITS[verb]:
-        opened[split] = (
-            _few(name, told | training, train_count) if split == "train" else open_dataset(name, split, **told)
-        )
-    for split, pairs in opened.items():
-        check_of_stranger(name, pairs, transform if split == "train" else None)
-    check_agreement(opened)
-    for split, pairs in opened.items() if clip is not None else ():
-        check_films(pairs, split, cast(int, clip), training=split == "train")
-    later = _of_files("test", told, lambda: open_dataset(name, "test", **told)) if "train" in opened else {}
-    check_shared(opened, shared, unused=later)
+    opened = _opened(verb, name, told, as_handed(name, cropped(augment, crop)), train_count)
+    _check_opened(name, opened, told, clip, shared)
     first = next(iter(opened.values()))
     facts = replace(facts_of(first, **_reads(first, told), mean=mean, std=std), normalise=normalise)
     if augment == "colour" and "train" in opened:
@@ -136,6 +122,34 @@ def open_pairs(
         worse = corruption, severity
         opened = {split: Corrupted(pairs, *worse, fresh=split == "train") for split, pairs in opened.items()}
     return PairsModule(**opened, batch_size=batch_size, workers=workers, seed=seed, **clips), facts
+
+
+def _opened(verb: str, name: str, told: dict[str, Any], transform: Any, train_count: int | None) -> dict[str, Any]:
+    """The splits of *verb*, as *told*; what is trained on is augmented by *transform*, and may be few of all."""
+    from smp_feedback.data import open_dataset
+    from smp_feedback.data.strangers import check_of_stranger
+
+    opened: dict[str, Any] = {}
+    for split in SPLITS[verb]:
+        trains = split == "train"
+        few = told | {"transform": transform}
+        opened[split] = _few(name, few, train_count) if trains else open_dataset(name, split, **told)
+    for split, pairs in opened.items():
+        check_of_stranger(name, pairs, transform if split == "train" else None)
+    return opened
+
+
+def _check_opened(name: str, opened: Mapping[str, Any], told: Mapping[str, Any], clip: int | None, shared: str) -> None:
+    """What is *opened* agrees with itself, has films where clips are asked for, and shares no images."""
+    from smp_feedback.data import open_dataset
+    from smp_feedback.data.folders.sharing import check_shared
+    from smp_feedback.data.inspection.agreement import check_agreement
+
+    check_agreement(opened)
+    for split, pairs in opened.items() if clip is not None else ():
+        check_films(pairs, split, cast(int, clip), training=split == "train")
+    later = _of_files("test", told, lambda: open_dataset(name, "test", **told)) if "train" in opened else {}
+    check_shared(opened, shared, unused=later)
 
 
 def learnt_from(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
