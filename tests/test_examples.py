@@ -162,12 +162,19 @@ def test_a_film_through_one_file_is_looked_at_as_by_its_model_in_a_process_witho
         assert (film.streams.video[0].average_rate, len(list(film.decode(video=0)))) == (12, 6)
 
 
+@pytest.fixture(scope="module")
+def look(tmp_path_factory):
+    """One look of a small model as a file."""
+    model = smpf.create("PlainConv", width=4, feedback=smpf.Recurrent(steps=2, dynamics="gated")).eval()
+    file = tmp_path_factory.mktemp("look") / "look.onnx"
+    smpf.export(model, file, look=True, image=torch.rand(1, 3, 16, 16), check=False)
+    return file
+
+
 @pytest.mark.parametrize("turn", [90, 180])
-def test_a_film_that_lies_on_its_side_is_shown_to_the_file_upright_and_of_odd_sizes_written_whole(turn, tmp_path):
+def test_a_film_that_lies_on_its_side_is_shown_to_the_file_upright_and_of_odd_sizes_written_whole(turn, look, tmp_path):
     av = pytest.importorskip("av")
     film = tmp_path / "in.mp4"
-    model = smpf.create("PlainConv", feedback=smpf.Recurrent(steps=2, dynamics="gated")).eval()
-    smpf.export(model, tmp_path / "look.onnx", look=True, image=torch.rand(1, 3, 16, 16), check=False)
     with av.open(str(film), "w") as written:
         stream = written.add_stream("libx264", rate=12, options={"crf": "0"})
         stream.height, stream.width, stream.pix_fmt = 25, 33, "yuv444p"
@@ -176,11 +183,11 @@ def test_a_film_that_lies_on_its_side_is_shown_to_the_file_upright_and_of_odd_si
         written.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
         written.mux(stream.encode())
     module = example("film_without_torch")
-    ((pixels, logits),) = module.looks(tmp_path / "look.onnx", str(film))
+    ((pixels, logits),) = module.looks(look, str(film))
     (upright,) = smpf.data.VideoFrames(film, reader="pyav")
     assert np.abs(pixels / 255 - upright.permute(1, 2, 0).numpy()).max() < 0.01
     assert logits.shape[1:] == upright.shape[1:]
-    module.main([str(tmp_path / "look.onnx"), str(film), str(tmp_path / "out.mp4")])
+    module.main([str(look), str(film), str(tmp_path / "out.mp4")])
     with av.open(str(tmp_path / "out.mp4")) as opened:
         assert opened.streams.video[0].height == upright.shape[1]
 

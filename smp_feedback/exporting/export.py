@@ -108,10 +108,10 @@ def export(
             and one that was there before stays whole.
 
     >>> import tempfile, torch, smp_feedback as smpf
-    >>> model = smpf.create("Linknet", "tu-test_resnet", None, feedback=smpf.Recurrent(steps=2), encoder_depth=3)
+    >>> model = smpf.create("PlainConv", width=4, feedback=smpf.Recurrent(steps=2))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     smpf.export(model, f"{folder}/model.pt2").image
-    ('batch', 3, '8*height', '8*width')
+    ('batch', 3, 'height', 'width')
     """
     if isinstance(model, InParts):
         raise InvalidType(
