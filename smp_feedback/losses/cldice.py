@@ -112,7 +112,7 @@ def soft_skeleton(image: Tensor, iterations: int) -> Tensor:
     >>> bar = torch.zeros(1, 1, 5, 7)
     >>> bar[..., 1:4, 1:6] = 1
     >>> soft_skeleton(bar, 2)[0, 0, 2]
-    tensor([0., 1., 1., 1., 1., 1., 0.])
+    tensor([0., 0., 1., 1., 1., 0., 0.])
     """
     skeleton = F.relu(image - _opened(image))
     for _ in range(iterations):

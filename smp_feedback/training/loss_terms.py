@@ -88,5 +88,5 @@ def _term(asked: Any, where: str, build: Build) -> Term:
     start = check_whole(f"{where}.from_look", settings.get("from_look", 1))
     try:
         return Term(build(settings["name"], arguments), float(weight), start)
-    except InvalidValue as error:
-        raise InvalidValue(f"{where}: {error}") from error
+    except (InvalidType, InvalidValue) as error:
+        raise type(error)(f"{where}: {error}") from error
