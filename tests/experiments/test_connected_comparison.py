@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fake_comparison import fake_results, fake_sizes
@@ -102,6 +104,6 @@ def test_what_cannot_be_measured_is_known_before_training(monkeypatch):
     with pytest.raises(InvalidType, match="topology='yes'"):
         tiny(topology="yes")
     about = experiment.facts(tiny())
-    monkeypatch.setattr(experiment, "facts", lambda settings: about._replace(task=CLASSIFICATION))
+    monkeypatch.setattr(experiment, "facts", lambda settings: replace(about, task=CLASSIFICATION))
     with pytest.raises(InvalidValue, match="nothing that is connected"):
         check(tiny())
