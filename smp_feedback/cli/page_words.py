@@ -27,6 +27,7 @@ SCORES = {
     "--window N": "in overlapping windows of N px, images at their own size",
     "--bootstrap N": "drawings for 95 % intervals; 0: none (default: 1000)",
     "--distances true": "also Hausdorff 95 and average surface distance",
+    "--topology true": "also clDice, Betti errors and breaks, look by look",
     "--out DIR": "where scores.json and its tables go",
 }
 COMPARED = {

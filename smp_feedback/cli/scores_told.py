@@ -10,11 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from smp_feedback.cli.connectivity import connectivity_table, looks_table
 from smp_feedback.cli.tables import per_cent, score_table
 from smp_feedback.data.items import item_name
-from smp_feedback.evaluation.by_image import Images, mean_distances
+from smp_feedback.evaluation.by_image import Images, means_of
 from smp_feedback.evaluation.metrics import Metrics, metrics_of
-from smp_feedback.evaluation.named_metrics import DISTANCES, metric_called, metrics_for
+from smp_feedback.evaluation.named_metrics import DISTANCES, TOPOLOGY, metric_called, metrics_for
 from smp_feedback.evaluation.results import plain
 from smp_feedback.evaluation.score_files import write_scores
 from smp_feedback.saving.files import replace_file
@@ -29,7 +30,15 @@ IN_CAPTION = ("accuracy", "solved")
 
 
 def tell_scores(
-    scored: Scored, images: Images | None, facts: Facts, folder: Path, title: str, *, draws: int, data: Any
+    scored: Scored,
+    images: Images | None,
+    facts: Facts,
+    folder: Path,
+    title: str,
+    *,
+    draws: int,
+    data: Any,
+    by_look: Mapping[str, Sequence[float]] | None = None,
 ) -> None:
     """Print what was *scored*, and leave ``scores.json``, ``classes.csv``, ``confusion.csv`` and ``images.csv``.
 
@@ -41,21 +50,27 @@ def tell_scores(
         title: Of the tables.
         draws: Drawings of the images for intervals; 0 draws none.
         data: What was scored, which names its images.
+        by_look: Connectivity after each look, by name, where it was measured.
     """
     assert scored.confusion is not None
-    metrics = _with_distances(scored, images, facts)
-    known = metrics_for(facts.task, distances=images is not None and images.distances is not None)
+    metrics = _with_measured(scored, images, facts)
+    known = metrics_for(facts.task, measured=() if images is None else images.measured)
     intervals = {} if images is None or not draws else images.intervals(known, draws)
     console = Console()
     few = facts.classes if len(facts.classes) <= MOST_ROWS else ()
     console.print(score_table(scored, few, title))
     console.print(metric_table(metrics, intervals, facts.classes, len(scored.looks)))
+    if by_look:
+        console.print(connectivity_table(metrics, intervals, few))
+        if len(scored.looks) > 1:
+            console.print(looks_table(by_look))
     confusion = scored.confusion.tolist()
     names = () if images is None else [item_name(data, i) for i in range(len(images.counts))]
     write_scores(folder, facts.classes, facts.task, metrics, confusion, images, names)
     found = {key: getattr(scored, key).tolist() for key in ("looks", "per_class", "solved")}
     told = {"metrics": metrics[0], "class_metrics": metrics[1], "intervals": intervals, "confusion": confusion}
-    written = plain({"score": scored.name, "classes": facts.classes, **found, **told})
+    connected = {"connectivity": by_look} if by_look else {}
+    written = plain({"score": scored.name, "classes": facts.classes, **found, **told, **connected})
     text = json.dumps(written, indent=2, allow_nan=False)
     replace_file(folder / "scores.json", lambda draft: draft.write_text(text))
 
@@ -68,7 +83,7 @@ def metric_table(metrics: Metrics, intervals: Intervals, classes: Sequence[str],
     [['sky', 'car', 'mean', '95 % from', 'to'], ['50.0', '-', '50.0', '40.0', '60.0']]
     """
     whole, each = metrics
-    shown = [metric_called(name) for name in whole if name not in IN_CAPTION]
+    shown = [metric_called(name) for name in whole if name not in (*IN_CAPTION, *TOPOLOGY)]
     table = Table("class", title="per cent" if looks == 1 else f"after look {looks}, per cent")
     beside = IN_CAPTION if "miou" in whole else IN_CAPTION[:1]  # of labels both are the same
     table.caption = "; ".join(_beside(name, whole[name], intervals) for name in beside if name in whole)
@@ -86,10 +101,10 @@ def metric_table(metrics: Metrics, intervals: Intervals, classes: Sequence[str],
     return table
 
 
-def _with_distances(scored: Scored, images: Images | None, facts: Facts) -> Metrics:
-    if images is None or images.distances is None or scored.confusion is None:
+def _with_measured(scored: Scored, images: Images | None, facts: Facts) -> Metrics:
+    if images is None or not images.measured or scored.confusion is None:
         return scored.metrics
-    found = mean_distances(images.distances)
+    found = means_of(images.measured)
     return metrics_of(scored.confusion, float(scored.solved[-1]), facts.task, facts.ignore_index, found)
 
 

@@ -65,6 +65,8 @@ def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], int | No
         parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help=draws)
         measured = "also Hausdorff 95 and average surface distance, in pixels (extra distances)"
         parser.add_argument("--distances", type=bool, default=False, help=measured)
+        connected = "also connectivity, look by look: clDice, Betti errors, breaks (extra topology)"
+        parser.add_argument("--topology", type=bool, default=False, help=connected)
     if verb == "predict":
         predict_images.add_arguments(parser)
         films.add_arguments(parser)
@@ -107,11 +109,12 @@ def watched(made: Any, looks: int, data: PairsModule, facts: Facts) -> Monitor:
 
 
 def watching(made: Any, monitor: Monitor, data: PairsModule, facts: Facts) -> list[Callback]:
-    """What accompanies a run: what measures distances where one is watched, and what shows samples."""
+    """What accompanies a run: what measures distances or connectivity where one is watched, and what shows samples."""
     callbacks: list[Callback] = []
-    if monitor.distances:
+    if monitor.distances or monitor.topology:
         about = facts.task, len(facts.classes), facts.ignore_index, len(data.val or ())
-        callbacks.append(ImageScores(*about, distances=True))
+        how = {"distances": monitor.distances, "topology": monitor.topology, "every_look": monitor.of_look}
+        callbacks.append(ImageScores(*about, **how))
     if made.samples_every is not None:
         if data.clip is not None:
             raise InvalidValue(f"samples_every={made.samples_every}: samples are of images, and data.clip is of films.")
@@ -138,12 +141,13 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
     scored = data.val if verb == "validate" else data.test
     about = facts.task, len(facts.classes), facts.ignore_index, len(scored or ())
     bars = windows.put_on(module, args, settings, scored)
-    each = ImageScores(*about, distances=args.distances)
+    each = ImageScores(*about, distances=args.distances, topology=args.topology, every_look=True)
     folder = check_room(free_folder(args.out, verb), 1 << 20, f"{verb} writes its scores there")
     trainer = build_trainer(settings, folder, [each, *bars])
     (trainer.validate if verb == "validate" else trainer.test)(module, data, verbose=False)
     if trainer.is_global_zero and module.scored is not None:
-        tell_scores(module.scored, each.images, facts, folder, f"{path}, {verb}", draws=draws, data=scored)
+        how = {"draws": draws, "data": scored, "by_look": each.by_look}
+        tell_scores(module.scored, each.images, facts, folder, f"{path}, {verb}", **how)
         if facts.task == SEGMENTATION and has_films(scored):
             tell_films(module.opened, scored, facts, folder, f"{path}, {verb}, one answer a frame")
         tell(folder, [])

@@ -1,6 +1,11 @@
 from .by_image import Images as Images
 from .clicks import ClickScores as ClickScores
 from .clicks import evaluate_clicks as evaluate_clicks
+from .connectivity import Betti as Betti
+from .connectivity import betti_errors as betti_errors
+from .connectivity import betti_numbers as betti_numbers
+from .connectivity import breaks_per_length as breaks_per_length
+from .connectivity import cldice as cldice
 from .films.cuts import learn_cut as learn_cut
 from .films.evaluating import evaluate_films as evaluate_films
 from .films.scores import FilmScores as FilmScores

@@ -14,9 +14,9 @@ from torch import Tensor
 from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.confusion import Cells, count
-from smp_feedback.evaluation.distances import distances_of
+from smp_feedback.evaluation.measures import Measure
 from smp_feedback.evaluation.metrics import of_classes, of_whole
-from smp_feedback.evaluation.named_metrics import DISTANCES, SOLVED, Counts, NamedMetric
+from smp_feedback.evaluation.named_metrics import SOLVED, Counts, NamedMetric
 from smp_feedback.ops.reading import MULTILABEL
 
 PARTS = 4
@@ -62,21 +62,20 @@ class Images:
 
     Attributes:
         counts: (N, 4, classes), as `image_counts` has them.
-        distances: (N, classes, 2), as `distances_of` has them; None where they were not measured.
+        measured: What counts do not tell, such as ``hd95``, by name, of each class of each image (N, classes).
         task: What was answered.
         ignore_index: What does not count.
     """
 
     counts: Tensor
-    distances: Tensor | None
+    measured: Mapping[str, Tensor]
     task: str
     ignore_index: int | None
 
     def of_classes(self, metric: NamedMetric) -> Tensor:
         """The metric of each class in each image (N, classes); NaN where a class does not count."""
-        if metric.distance:
-            assert self.distances is not None
-            return self.distances[..., DISTANCES.index(metric.name)].double()
+        if metric.measured:
+            return self.measured[metric.name].double()
         return of_classes(metric, counts_in(self.counts, self.task), self.ignore_index)
 
     def of_images(self, metric: NamedMetric) -> Tensor:
@@ -85,7 +84,7 @@ class Images:
         if metric.name == SOLVED:
             share = counts.overall()
             return torch.where(share.isnan(), share, (share == 1).double())
-        return self.of_classes(metric).nanmean(1) if metric.distance else of_whole(metric, counts, self.ignore_index)
+        return self.of_classes(metric).nanmean(1) if metric.measured else of_whole(metric, counts, self.ignore_index)
 
     def intervals(self, metrics: list[NamedMetric], draws: int, seed: int = 0) -> Mapping[str, tuple[float, float]]:
         """The 95 % percentile interval of each metric of the whole, over *draws* drawings of as many images.
@@ -109,14 +108,13 @@ class Images:
     def _scored(self) -> Images:
         """Those in which something is scored."""
         kept = self.counts[:, -1].sum(1) > 0
-        distances = None if self.distances is None else self.distances[kept]
-        return replace(self, counts=self.counts[kept], distances=distances)
+        return replace(self, counts=self.counts[kept], measured={k: part[kept] for k, part in self.measured.items()})
 
     def _drawn(self, metric: NamedMetric, weights: Tensor) -> Tensor:
         """The metric (R,) of the images with these *weights* (R, N)."""
         if metric.name == SOLVED:
             return _mean(weights, self.of_images(metric)[:, None])[:, 0]
-        if metric.distance:
+        if metric.measured:
             return _mean(weights, self.of_classes(metric)).nanmean(1)
         summed = (weights @ self.counts.double().flatten(1)).view(len(weights), *self.counts.shape[1:])
         return of_whole(metric, counts_in(summed, self.task), self.ignore_index)
@@ -137,35 +135,40 @@ def check_draws(bootstrap: SupportsIndex) -> int:
 
 
 class EachImageTally:
-    """Counts each image by itself, in the order in which they come; nothing leaves the device, but for distances.
+    """Counts each image by itself, in the order in which they come; nothing leaves the device but what is measured.
 
     Args:
         classes: Number of classes.
         ignore_index: Label that is not counted.
         task: ``segmentation``, ``multilabel`` or ``classification``.
-        distances: Whether to measure distances, too, see `distances_of`.
+        measure: Measures what counts do not tell; None measures nothing.
     """
 
-    def __init__(self, classes: int, ignore_index: int | None, task: str, *, distances: bool = False) -> None:
-        self.classes, self.ignore_index, self.task, self.measures = classes, ignore_index, task, distances
+    def __init__(self, classes: int, ignore_index: int | None, task: str, measure: Measure | None = None) -> None:
+        self.classes, self.ignore_index, self.task, self.measure = classes, ignore_index, task, measure
         self.counts: list[Tensor] = []
-        self.distances: list[Tensor] = []
+        self.measured: list[Mapping[str, Tensor]] = []
 
     def add(self, cells: Cells) -> None:
         """Count one batch."""
         self.counts.append(image_counts(cells, self.classes, self.task))
-        if self.measures:
-            self.distances.append(distances_of(cells, self.classes, self.ignore_index, self.task))
+        if self.measure is not None:
+            self.measured.append(self.measure(cells))
 
     def images(self) -> Images:
         """All that were counted."""
-        distances = torch.cat(self.distances) if self.measures else None
-        return Images(torch.cat(self.counts).cpu(), distances, self.task, self.ignore_index)
+        names = self.measured[0] if self.measured else ()
+        measured = {name: torch.cat([each[name] for each in self.measured]) for name in names}
+        return Images(torch.cat(self.counts).cpu(), measured, self.task, self.ignore_index)
 
 
-def mean_distances(distances: Tensor) -> Tensor:
-    """Of each class the mean over images that have it (classes, 2); NaN without any."""
-    return distances.double().nanmean(0)
+def means_of(measured: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of each class the mean over the images that have a value (classes,); NaN without any.
+
+    >>> means_of({"hd95": torch.tensor([[1.0, math.nan], [3.0, math.nan]])})["hd95"].tolist()
+    [2.0, nan]
+    """
+    return {name: part.double().nanmean(0) for name, part in measured.items()}
 
 
 def _mean(weights: Tensor, values: Tensor) -> Tensor:

@@ -267,6 +267,15 @@ def cells_of(logits: Tensor, target: Tensor, classes: int, ignore_index: int | N
     return Cells(scored, label, prediction == label, cell, strays, prediction)
 
 
+def masks_of(cells: Cells, classes: int, task: str) -> tuple[Tensor, Tensor]:
+    """What was said and what is so, a mask a class (B, classes, H, W); both empty where nothing is scored."""
+    if task == MULTILABEL:
+        return cells.said.bool() & cells.scored, cells.label.bool() & cells.scored
+    which = torch.arange(classes, device=cells.label.device).view(1, -1, 1, 1)
+    scored = cells.scored[:, None]
+    return (cells.said[:, None] == which) & scored, (cells.label[:, None] == which) & scored
+
+
 def labels_in(classes: int, task: str) -> int:
     """The labels between which an answer chooses: the classes, or no and yes."""
     return 2 if task == MULTILABEL else classes

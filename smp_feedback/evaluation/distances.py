@@ -8,25 +8,9 @@ import warnings
 import torch
 from torch import Tensor
 
-from smp_feedback.errors import InvalidValue, require
-from smp_feedback.evaluation.confusion import Cells
+from smp_feedback.evaluation.confusion import Cells, masks_of
 from smp_feedback.evaluation.named_metrics import DISTANCES
-from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL
-
-
-def check_measurable(task: str, *, distances: bool) -> None:
-    """*distances*, if asked for, can be measured.
-
-    Raises:
-        InvalidValue: If *task* has no outlines.
-        MissingExtra: If MONAI, or what it measures with, is not there.
-    """
-    if not distances:
-        return
-    if task == CLASSIFICATION:
-        raise InvalidValue("distances=True: labels have no outlines; expected maps of labels.")
-    for library in ("monai", "scipy"):
-        require(library, extra="distances")
+from smp_feedback.ops.reading import MULTILABEL
 
 
 def distances_of(cells: Cells, classes: int, ignore_index: int | None, task: str) -> Tensor:
@@ -52,7 +36,7 @@ def distances_of(cells: Cells, classes: int, ignore_index: int | None, task: str
     >>> distances_of(cells_of(logits, so, 2, None), 2, None, "segmentation")[0, 1].tolist()
     [3.0, 3.0]
     """
-    said, so = (part.cpu() for part in _masks(cells, classes, task))
+    said, so = (part.cpu() for part in masks_of(cells, classes, task))
     height, width = said.shape[-2:]
     in_said, in_so = (part.flatten(2).any(2) for part in (said, so))
     found = torch.full((*in_said.shape, len(DISTANCES)), math.nan)
@@ -63,15 +47,6 @@ def distances_of(cells: Cells, classes: int, ignore_index: int | None, task: str
     if ignore_index is not None and task != MULTILABEL and 0 <= ignore_index < classes:
         found[:, ignore_index] = math.nan
     return found
-
-
-def _masks(cells: Cells, classes: int, task: str) -> tuple[Tensor, Tensor]:
-    """What was said and what is so, a mask a class (B, classes, H, W); both empty where nothing is scored."""
-    if task == MULTILABEL:
-        return cells.said.bool() & cells.scored, cells.label.bool() & cells.scored
-    which = torch.arange(classes, device=cells.label.device).view(1, -1, 1, 1)
-    scored = cells.scored[:, None]
-    return (cells.said[:, None] == which) & scored, (cells.label[:, None] == which) & scored
 
 
 def _measured(said: Tensor, so: Tensor) -> Tensor:

@@ -8,12 +8,12 @@ neither has no value and is in no mean; neither is one that is ignored.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from smp_feedback.evaluation.named_metrics import (
-    DISTANCES,
     SOLVED,
     Counts,
     NamedMetric,
@@ -73,7 +73,7 @@ Metrics = tuple[dict[str, float], dict[str, tuple[float | None, ...]]]
 
 
 def metrics_of(
-    table: Tensor, solved: float, task: str, ignore_index: int | None, distances: Tensor | None = None
+    table: Tensor, solved: float, task: str, ignore_index: int | None, measured: Mapping[str, Tensor] | None = None
 ) -> Metrics:
     """Every metric of what was counted.
 
@@ -82,25 +82,22 @@ def metrics_of(
         solved: The share of images without an error.
         task: What was answered.
         ignore_index: A class that does not count, or any other label.
-        distances: Of each class (classes, 2), in pixels, NaN where it has none; None where they were not measured.
+        measured: Of each class (classes,), NaN where it has none, what was measured, by name; None is nothing.
 
     >>> whole, each = metrics_of(torch.tensor([[3, 1], [0, 4]]), 0.5, "segmentation", None)
     >>> round(whole["dice"], 3), [round(value, 3) for value in each["precision"]]
     (0.873, [1.0, 0.8])
     """
     counts, whole, each = counts_of(table, task), {SOLVED: solved}, {}
-    metrics = metrics_for(task, distances=distances is not None)
+    measured = measured or {}
+    metrics = metrics_for(task, measured=measured)
     for metric in metrics:
         if metric.name == SOLVED:
             continue
         if metric.of_class is None:
             whole[metric.name] = float(of_whole(metric, counts, ignore_index))
             continue
-        if metric.distance:
-            assert distances is not None
-            values = distances[:, DISTANCES.index(metric.name)]
-        else:
-            values = of_classes(metric, counts, ignore_index)
+        values = measured[metric.name] if metric.measured else of_classes(metric, counts, ignore_index)
         whole[metric.name] = float(of_whole(metric, counts, None) if _is_of_all(metric) else values.nanmean())
         each[metric.name] = tuple(None if math.isnan(value) else value for value in values.tolist())
     return {metric.name: whole[metric.name] for metric in metrics}, each

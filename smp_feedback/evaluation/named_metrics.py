@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.ops.reading import MULTILABEL, SEGMENTATION, TASKS
 from smp_feedback.registry.public import catalogue
 
-MAX, MIN = "max", "min"
+MAX, MIN, NEITHER = "max", "min", "neither"
 MAPS = (SEGMENTATION, MULTILABEL)
 
 
@@ -61,11 +61,12 @@ class NamedMetric:
         name: Of the whole, as in ``val_miou``.
         of_class: Of one class, as in ``val_iou/sky``; None where a class has none.
         title: In tables.
-        best: ``max`` or ``min``: what is better.
+        best: ``max`` or ``min``: what is better; ``neither`` of what is told of the answer or the truth alone.
         shares: Parts of a class and their wholes, each (..., classes); None where pixels alone do not tell.
         tasks: Those that it is for.
         overall: Taken over all pixels alike; else it is the mean of the classes.
         distance: Whether it is a distance in pixels, which MONAI measures (extra ``distances``).
+        topology: Whether it is one of connectivity, of which scikit-image counts the parts (extra ``topology``).
         of_all: Of all classes together (...,), where that is neither.
     """
 
@@ -77,7 +78,13 @@ class NamedMetric:
     tasks: tuple[str, ...] = TASKS
     overall: bool = False
     distance: bool = False
+    topology: bool = False
     of_all: Callable[[Counts], Tensor] | None = None
+
+    @property
+    def measured(self) -> bool:
+        """Whether it is measured image by image, where it is asked for, as counts do not tell it."""
+        return self.distance or self.topology
 
 
 SOLVED = "solved"
@@ -92,19 +99,33 @@ METRICS: Mapping[str, NamedMetric] = {
         NamedMetric(SOLVED, None, "solved", overall=True),
         NamedMetric("hd95", "hd95", "Hausdorff 95", MIN, tasks=MAPS, distance=True),
         NamedMetric("asd", "asd", "surface distance", MIN, tasks=MAPS, distance=True),
+        NamedMetric("cldice", "cldice", "clDice", tasks=MAPS, topology=True),
+        NamedMetric("betti0_error", "betti0_error", "Betti 0 error", MIN, tasks=MAPS, topology=True),
+        NamedMetric("betti1_error", "betti1_error", "Betti 1 error", MIN, tasks=MAPS, topology=True),
+        NamedMetric("breaks", "breaks", "breaks", MIN, tasks=MAPS, topology=True),
+        NamedMetric("components", "components", "components", NEITHER, tasks=MAPS, topology=True),
+        NamedMetric("loops", "loops", "loops", NEITHER, tasks=MAPS, topology=True),
+        NamedMetric("true_components", "true_components", "of the truth", NEITHER, tasks=MAPS, topology=True),
+        NamedMetric("true_loops", "true_loops", "of the truth", NEITHER, tasks=MAPS, topology=True),
     )
 }
 """Mean intersection over union; Dice, which is F1; precision; recall, of a class its accuracy; accuracy over all
-pixels; images without an error; 95th percentile of the Hausdorff distance, and average surface distance, in pixels."""
+pixels; images without an error; 95th percentile of the Hausdorff distance, and average surface distance, in pixels;
+centre-line Dice, errors of the Betti numbers 0 and 1, breaks for 1000 pixels of the truth's centre line, and the Betti
+numbers themselves: connected components and loops of the answer and of the truth."""
 OTHER_WORDS = {
     "dice": ("f1",),
     "miou": ("iou", "jaccard"),
     "accuracy": ("acc",),
     "recall": ("sensitivity",),
     "hd95": ("hausdorff",),
+    "cldice": ("centerline_dice",),
 }
 """What others call them."""
 DISTANCES = tuple(name for name, metric in METRICS.items() if metric.distance)
+TOPOLOGY = tuple(name for name, metric in METRICS.items() if metric.topology)
+MEASURED = (*DISTANCES, *TOPOLOGY)
+"""Those that are taken image by image, and are a mean over images."""
 
 
 @hookimpl
@@ -149,22 +170,23 @@ def metric_called(name: str) -> NamedMetric:
         raise InvalidType(f"{who} is {metric!r:.60}: expected a smp_feedback.evaluation.metrics.NamedMetric.")
     if metric.shares is None and metric.of_all is None:
         raise InvalidValue(f"{who} has neither shares= nor of_all=: expected a function of Counts.")
-    if metric.best not in (MAX, MIN) or not {*metric.tasks} <= {*TASKS} or metric.distance:
+    if metric.best not in (MAX, MIN) or not {*metric.tasks} <= {*TASKS} or metric.measured:
         raise InvalidValue(
-            f"{who}: expected best='max' or 'min', tasks among {', '.join(TASKS)}, and no distance=True."
+            f"{who}: expected best='max' or 'min', tasks among {', '.join(TASKS)}, and neither distance=True nor "
+            "topology=True."
         )
     if "/" in entry.name or entry.name == "loss":
         raise InvalidValue(f"{who}: val_{entry.name} is another score; give it another name, without a slash.")
     return replace(metric, name=entry.name, of_class=None if metric.shares is None else entry.name)
 
 
-def metrics_for(task: str, *, distances: bool = False) -> list[NamedMetric]:
-    """Those of *task*, with the distances where they are measured.
+def metrics_for(task: str, *, measured: Collection[str] = ()) -> list[NamedMetric]:
+    """Those of *task* that counts tell, and of the others those that were *measured*.
 
     >>> [metric.name for metric in metrics_for("classification") if metric.name in METRICS]
     ['dice', 'precision', 'recall', 'accuracy', 'solved']
     """
-    return [one for one in every_metric().values() if task in one.tasks and (distances or not one.distance)]
+    return [one for one in every_metric().values() if task in one.tasks and (one.name in measured or not one.measured)]
 
 
 def parts_of(metric: NamedMetric, counts: Counts) -> tuple[Tensor, Tensor]:

@@ -20,8 +20,8 @@ from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.batches import batches
 from smp_feedback.evaluation.by_image import EachImageTally, check_draws
 from smp_feedback.evaluation.confusion import Tally
-from smp_feedback.evaluation.distances import check_measurable
 from smp_feedback.evaluation.in_windows import Asked, WholeImages, answers_in_windows
+from smp_feedback.evaluation.measures import check_measurable, measure_of
 from smp_feedback.evaluation.scores import LookScore, LookScores, score_of
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.call import Looks, check_number_of_looks
@@ -58,6 +58,7 @@ def evaluate(
     images: bool = False,
     bootstrap: int = 0,
     distances: bool = False,
+    topology: bool = False,
     advance: Advance = lambda: None,
 ) -> LookScores:
     """Score *model* on *data*, after each of several numbers of looks, in one pass.
@@ -65,8 +66,8 @@ def evaluate(
     Mean intersection over union comes from one confusion matrix over all pixels, as torchmetrics'
     ``MulticlassJaccardIndex`` has it; the calibration error is its ``MulticlassCalibrationError``; Dice, precision,
     recall and accuracy are its own, too (``metrics``, ``class_metrics``, see `METRICS`). Nothing is copied from the
-    device before the end, and memory does not grow with the data, but for what *images*, *bootstrap* and *distances*
-    ask for.
+    device before the end, and memory does not grow with the data, but for what *images*, *bootstrap*, *distances* and
+    *topology* ask for.
 
     Args:
         model: Maps images (B, C, H, W) to logits (B, classes, H, W), or (B, classes) for classification; of
@@ -94,6 +95,9 @@ def evaluate(
             (``intervals``); 1000 is usual, 40 the least, 0 draws none.
         distances: Whether to measure Hausdorff 95 and average surface distance (``hd95``, ``asd``), which takes MONAI
             (extra ``distances``), and time, on the CPU.
+        topology: Whether to measure connectivity (``cldice``, ``betti0_error``, ``betti1_error``, ``breaks``, and the
+            numbers of components and loops), which takes scikit-image (extra ``topology``), and time, on the CPU: once
+            for each answer that differs from those of the looks before.
         advance: Called after each batch (progress bars).
 
     Returns:
@@ -112,7 +116,7 @@ def evaluate(
     """
     how: Any = {"classes": classes, "ignore_index": ignore_index, "task": task, "looks": looks}
     how |= {"batch_size": batch_size, "workers": workers, "advance": advance}
-    how |= {"images": images, "bootstrap": bootstrap, "distances": distances}
+    how |= {"images": images, "bootstrap": bootstrap, "distances": distances, "topology": topology}
     return evaluate_all({"": model}, data, **how)[""]
 
 
@@ -129,23 +133,23 @@ def evaluate_all(
     images: bool = False,
     bootstrap: int = 0,
     distances: bool = False,
+    topology: bool = False,
     advance: Advance = lambda: None,
 ) -> dict[K, LookScores]:
     """The same for several models: each batch is loaded once and shown to all of them. See `evaluate`."""
     task = _task_of(data, classes, task)
     models = {name: looping_in(model) for name, model in models.items()}
     check_draws(bootstrap)
-    check_measurable(task, distances=distances)
+    check_measurable(task, distances=distances, topology=topology)
     wanted = {name: looks_of(model, looks) for name, model in models.items()}
     if not len(data):
         raise InvalidValue("data is empty: expected at least one pair of image and target.")
 
+    measure = measure_of(classes, ignore_index, task, distances=distances, topology=topology)
+
     def begun(at: torch.device) -> _Count:
-        each = (
-            EachImageTally(classes, ignore_index, task, distances=distances)
-            if images or bootstrap or distances
-            else None
-        )
+        counted = images or bootstrap or measure is not None
+        each = EachImageTally(classes, ignore_index, task, measure) if counted else None
         tally = Tally(classes, ignore_index, at, task, None if each is None else each.add)
         return _Count(tally, torch.zeros((), dtype=torch.long, device=at), each)
 

@@ -28,7 +28,8 @@ def write_scores(
 ) -> list[Path]:
     """Write ``classes.csv``, ``confusion.csv`` and, of *images*, ``images.csv`` to *folder*; each whole or not at all.
 
-    Shares are in [0, 1], distances in pixels; a cell is empty where a class does not count.
+    Shares are in [0, 1], distances in pixels, breaks for 1000 pixels of centre line; a cell is empty where a class does
+    not count.
 
     Args:
         folder: Where to.
@@ -81,7 +82,7 @@ def confusion_rows(classes: Sequence[str], task: str, confusion: Sequence[Any]) 
 
 def image_rows(classes: Sequence[str], images: Images, names: Iterable[str]) -> list[list[Any]]:
     """One row an image: its name, every metric, and every metric of each class, such as ``dice/sky``."""
-    metrics = metrics_for(images.task, distances=images.distances is not None)
+    metrics = metrics_for(images.task, measured=images.measured)
     heads, columns = ["image"], [list(names)]
     for metric in metrics:
         heads.append(metric.name)

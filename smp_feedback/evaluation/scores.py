@@ -12,7 +12,7 @@ from torch import Tensor
 
 from smp_feedback.config.stopping import UntilSettled
 from smp_feedback.errors import InvalidValue
-from smp_feedback.evaluation.by_image import Images, mean_distances
+from smp_feedback.evaluation.by_image import Images, means_of
 from smp_feedback.evaluation.confusion import Reliability, Tally
 from smp_feedback.evaluation.metrics import metrics_of
 from smp_feedback.evaluation.named_metrics import metric_called
@@ -42,7 +42,7 @@ class LookScore:
         mean_looks: How often it had looked at an image on average.
         settled: Equal answers in succession after which an image stopped; None where none was asked to.
         metrics: Every metric of `METRICS` that was taken, by name: ``miou``, ``dice``, ``precision``, ``recall``,
-            ``accuracy``, ``solved``, and ``hd95`` and ``asd`` in pixels.
+            ``accuracy``, ``solved``, ``hd95`` and ``asd`` in pixels, ``cldice`` and the others of connectivity.
         class_metrics: The same of each class; None of one that does not count.
         confusion: Confusion matrix, rows targets, columns predictions; of ``multilabel`` one of no and yes a class.
         intervals: 95 % bootstrap intervals of *metrics* over images, where they were asked for.
@@ -116,8 +116,8 @@ def score_of(
     table, reliability = tally.table(), tally.reliability()
     score, per_class = shares(table, task, tally.ignore_index)
     nll, of_right, of_wrong = tally.means()
-    distances = None if images is None or images.distances is None else mean_distances(images.distances)
-    whole, each = metrics_of(table, tally.solved(), task, tally.ignore_index, distances)
+    measured = None if images is None else means_of(images.measured)
+    whole, each = metrics_of(table, tally.solved(), task, tally.ignore_index, measured)
     drawn = {} if images is None or not draws else images.intervals([metric_called(name) for name in whole], draws)
     return LookScore(
         looks=most,

@@ -23,4 +23,8 @@ def register_losses(register: Register) -> None:
     register("dice_focal", "smp_feedback.losses.published:DiceFocal")
     register("iterative_focal", "smp_feedback.losses.iterative:IterativeFocal")
     register("class_balanced_iterative_focal", "smp_feedback.losses.iterative:ClassBalancedIterativeFocal")
+    register("soft_cldice", "smp_feedback.losses.cldice:SoftClDice")
+    register("dice_cldice", "smp_feedback.losses.cldice:DiceClDice")
+    register("skeleton_recall", "smp_feedback.losses.skeleton_recall:SkeletonRecall")
+    register("mixture", "smp_feedback.losses.mixture:Mixture")
     register("reconstruction", "smp_feedback.losses.reconstruction:Reconstruction")

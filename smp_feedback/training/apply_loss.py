@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smp_feedback.errors import InvalidInput
+from smp_feedback.losses.mixture import Mixture
 from smp_feedback.losses.pixels import PixelLoss
 from smp_feedback.ops.reading import MULTILABEL, per_class
 
@@ -60,6 +61,10 @@ def loss_of_look(
     tensor(0.)
     """
     void = getattr(loss, "ignore_index", None) if ignore_index is None else ignore_index
+    if isinstance(loss, Mixture):
+        terms = (term.loss for term in loss.judging(look))
+        values = [loss_of_look(one, logits, target, look, ignore_index=void, named=named) for one in terms]
+        return loss.summed(logits, values, look)
     if isinstance(loss, nn.BCEWithLogitsLoss):
         return _binary_cross_entropy(loss, logits, target, void)
     target, counts = _spared(loss, target, void)

@@ -11,12 +11,15 @@ import segmentation_models_pytorch.losses as smp_losses
 from torch import nn
 
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownName, did_you_mean, suggestion
+from smp_feedback.losses.maps import MapLoss
+from smp_feedback.losses.mixture import Mixture
 from smp_feedback.losses.pixels import PixelLoss
 from smp_feedback.models.keywords import unknown_keyword
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
 from smp_feedback.registry.public import catalogue
 from smp_feedback.training.apply_loss import is_smps
 from smp_feedback.training.loss_arguments import Kind, as_tensors, with_class_weights
+from smp_feedback.training.loss_terms import terms_of
 
 Maker = Callable[..., nn.Module]
 USUAL = "cross_entropy"
@@ -43,7 +46,8 @@ def build_loss(
 
     Args:
         name: From the registry (``cross_entropy``, ``dice``, ...), or a class of ``segmentation_models_pytorch.losses``
-            or ``torch.nn`` such as ``SoftCrossEntropyLoss``. A loss that is a module already is taken as it is. For
+            or ``torch.nn`` such as ``SoftCrossEntropyLoss``; ``mixture`` adds up several, each made here by its own
+            name. A loss that is a module already is taken as it is. For
             ``multilabel``, ``cross_entropy`` is binary cross-entropy, of each class on its own.
         ignore_index: Label that is left out; only for losses that can.
         arguments: The loss's own; lists where it takes tensors become such. smp's are told ``mode`` unless it is among
@@ -74,6 +78,10 @@ def build_loss(
     _check_task(name, make, task)
     given = _told(name, make, takes, ignore_index, channels, task)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())
+    if make is Mixture:
+        about: dict[str, Any] = {"channels": channels, "classes": classes, "task": task}
+        make_term = functools.partial(_term, ignore_index=ignore_index, **about)
+        arguments = {**(arguments or {}), "terms": terms_of((arguments or {}).get("terms"), make_term)}
     for key in arguments or {}:
         if key not in takes and not open_ended:
             raise unknown_keyword(f"The loss {name!r}", make, key)
@@ -86,6 +94,11 @@ def build_loss(
         return build(**given)
     except (TypeError, ValueError, AssertionError) as error:
         raise InvalidType(f"loss={name!r} refuses {given}: {error}") from error
+
+
+def _term(name: str, arguments: Mapping[str, Any] | None, *, ignore_index: int | None, **about: Any) -> nn.Module:
+    """A loss of a mixture."""
+    return build_loss(name, ignore_index, arguments, **about)
 
 
 def _told(
@@ -113,6 +126,8 @@ def _check_fits(name: str, make: Maker, task: str) -> None:
 
 
 def _check_task(name: str, make: Maker, task: str) -> None:
+    if task == CLASSIFICATION and isinstance(make, type) and issubclass(make, MapLoss):
+        raise InvalidValue(f"loss={name!r} is of maps, and labels of images are none; take cross_entropy.")
     if task != MULTILABEL:
         return
     ours = isinstance(make, type) and issubclass(make, PixelLoss)

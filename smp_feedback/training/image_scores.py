@@ -1,4 +1,4 @@
-"""What each scored image is worth, and its distances: counted beside a module's scores, over all processes."""
+"""What each scored image is worth, how far off and how connected; counted beside a module, in all processes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from smp_feedback.data.batch import indices_of
-from smp_feedback.evaluation.by_image import PARTS, Images, image_counts, mean_distances
+from smp_feedback.evaluation.by_image import PARTS, Images, image_counts, means_of
 from smp_feedback.evaluation.confusion import cells_in_parts, cells_of
-from smp_feedback.evaluation.distances import check_measurable, distances_of
-from smp_feedback.evaluation.named_metrics import DISTANCES
+from smp_feedback.evaluation.measures import check_measurable, measure_of
+from smp_feedback.evaluation.named_metrics import METRICS, NEITHER, TOPOLOGY
 from smp_feedback.training.monitors import class_names, named_metrics
 
 
@@ -27,29 +27,43 @@ class ImageScores(Callback):
         ignore_index: Label that is not counted.
         size: How many images the split has.
         distances: Whether to measure distances, too, and to log them: ``val_hd95``, ``val_asd``, and those of classes.
+        topology: Whether to measure connectivity, too, and to log it: ``val_cldice``, ``val_betti0_error``, ...
+        every_look: Whether connectivity is that of every look, too: ``val_cldice/look_1``, ...
 
     Raises:
-        InvalidValue, MissingExtra: If *distances* cannot be measured.
+        InvalidValue, MissingExtra: If what is asked for cannot be measured.
     """
 
     images: Images | None = None
     """All that were counted, once the split is through."""
+    by_look: dict[str, list[float]]
+    """Connectivity of every look, the mean over images, then classes, by name; of the last alone, unless asked."""
 
     def __init__(
-        self, task: str, classes: int, ignore_index: int | None, size: int, *, distances: bool = False
+        self,
+        task: str,
+        classes: int,
+        ignore_index: int | None,
+        size: int,
+        *,
+        distances: bool = False,
+        topology: bool = False,
+        every_look: bool = False,
     ) -> None:
-        check_measurable(task, distances=distances)
+        check_measurable(task, distances=distances, topology=topology)
         self.task, self.classes, self.ignore_index, self.size = task, classes, ignore_index, size
-        self.measures = distances
+        about = classes, ignore_index, task
+        self.distances = measure_of(*about, distances=distances)
+        self.topology, self.every_look = measure_of(*about, topology=topology), topology and every_look
         self._begin()
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin anew."""
-        self._begin()
+        self._begin(pl_module)
 
     def on_test_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin anew."""
-        self._begin()
+        self._begin(pl_module)
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -71,9 +85,12 @@ class ImageScores(Callback):
         """Put the counts of all processes together."""
         self._conclude(trainer, pl_module, "test")
 
-    def _begin(self) -> None:
+    def _begin(self, module: Any = None) -> None:
         self.counts: Tensor | None = None
-        self.distances = torch.zeros(self.size if self.measures else 0, self.classes, len(DISTANCES))
+        self.measured: dict[str, Tensor] = {}
+        self.by_look = {}
+        if module is not None:
+            module.keeps_looks = self.every_look
 
     def _count(self, outputs: Any, places: Tensor | None) -> None:
         if not isinstance(outputs, dict) or places is None:
@@ -83,21 +100,39 @@ class ImageScores(Callback):
             self.counts = torch.zeros(self.size, PARTS, self.classes, dtype=torch.long, device=places.device)
         counted = [image_counts(cells, self.classes, self.task) for cells in cells_in_parts(*told)]
         self.counts[places] = torch.stack(counted).sum(0)
-        if self.measures:
-            cells = cells_of(*told)
-            self.distances[places.cpu()] = distances_of(cells, self.classes, self.ignore_index, self.task)
+        if self.distances is not None or self.topology is not None:
+            self._measure(outputs, places.cpu())
+
+    def _measure(self, outputs: Any, places: Tensor) -> None:
+        """What counts do not tell, by name, of every look that is kept (T, images, classes); of the last, distances."""
+        before = outputs.get("before", ())
+        looks = len(before) + 1
+        for t, said in enumerate((*before, outputs["logits"])):
+            cells = cells_of(said, outputs["target"], self.classes, self.ignore_index, self.task)
+            values = {} if self.topology is None else dict(self.topology(cells))
+            if self.distances is not None and t == looks - 1:
+                values |= self.distances(cells)
+            for name, value in values.items():
+                shape = looks if name in TOPOLOGY else 1, self.size, self.classes
+                self.measured.setdefault(name, torch.zeros(shape))[min(t, shape[0] - 1), places] = value
 
     def _conclude(self, trainer: Any, module: Any, stage: str) -> None:
         if self.counts is None:
             return
-        counts, distances = (self._summed(trainer, part) for part in (self.counts, self.distances))
-        self.images = Images(counts, distances if self.measures else None, self.task, self.ignore_index)
-        if self.measures:
-            whole = mean_distances(distances)
-            each = {name: tuple(whole[:, k].tolist()) for k, name in enumerate(DISTANCES)}
-            means = {name: float(whole[:, k].nanmean()) for k, name in enumerate(DISTANCES)}
-            named = named_metrics((means, each), class_names(module.model, self.classes), stage)
-            module.log_dict(named, sync_dist=True)
+        measured = {name: self._summed(trainer, part) for name, part in self.measured.items()}
+        last = {name: part[-1] for name, part in measured.items()}
+        self.images = Images(self._summed(trainer, self.counts), last, self.task, self.ignore_index)
+        each, whole = means_of(last), {}
+        judged = [name for name in each if METRICS[name].best != NEITHER]
+        for name in judged:
+            whole[name] = float(each[name].nanmean())
+        classes = {name: tuple(each[name].tolist()) for name in judged}
+        module.log_dict(named_metrics((whole, classes), class_names(module.model, self.classes), stage), sync_dist=True)
+        for name in (name for name in TOPOLOGY if name in measured):
+            self.by_look[name] = measured[name].double().nanmean(1).nanmean(1).tolist()
+            if self.every_look and name in judged:
+                looks = {f"{stage}_{name}/look_{t + 1}": value for t, value in enumerate(self.by_look[name])}
+                module.log_dict(looks if len(looks) > 1 else {}, sync_dist=True)
 
     @staticmethod
     def _summed(trainer: Any, part: Tensor) -> Tensor:

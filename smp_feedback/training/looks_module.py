@@ -26,7 +26,7 @@ from smp_feedback.training.monitors import class_names, named_metrics
 from smp_feedback.training.scoring_module import Batch, check_answer
 
 Answered = dict[str, Tensor]
-"""``logits`` (B, classes, ...) and ``target``."""
+"""``logits`` (B, classes, ...), ``target``, and of the looks before, if they are kept, the labels: ``before``."""
 
 
 class LooksModule(JudgingModule):
@@ -37,6 +37,8 @@ class LooksModule(JudgingModule):
     """How often to look where predictions are made; None is *steps*."""
     every_look: bool = True
     """Whether predictions are those of every look, or of the last alone."""
+    keeps_looks: bool = False
+    """Whether what scores a batch leaves the labels of every look for callbacks."""
     skips: bool = False
     """Whether an image that the model cannot take is left out, where it is alone in its batch."""
     refused: str | None = None
@@ -162,12 +164,15 @@ class LooksModule(JudgingModule):
         if is_clips(image):
             self._score_films(stage, image, target, ongoing_in(batch))
             return None
-        scores = self._counting(self.steps)
+        scores, before = self._counting(self.steps), []
         for t, said in enumerate(self._said(image, target)):
             scores.update(t, said, target)
+            if self.keeps_looks and t < self.steps - 1:
+                before.append(self._labels(said) if said.is_floating_point() else said)
         loss = self.judge(said, target, t, in_parts=isinstance(self.opened, TiledModel))
         self.log(f"{stage}_loss", loss, sync_dist=True, batch_size=len(image))
-        return {"logits": said, "target": target}
+        answered = {"logits": said, "target": target}
+        return {**answered, "before": torch.stack(before)} if before else answered
 
     def _said(self, image: Tensor, target: Tensor) -> Iterator[Tensor]:
         """The logits of each look; in windows those of the last, and of those before the labels, which are smaller."""

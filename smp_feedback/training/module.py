@@ -23,6 +23,7 @@ from smp_feedback.training.by_hand import in_segments, look_by_look, looked_thro
 from smp_feedback.training.clip_loss import check_clips, check_sends_back, clip_loss
 from smp_feedback.training.cycle import ScheduleCallable, asked_steps, averaging, fit_cycle, make_schedule
 from smp_feedback.training.looks_module import LooksModule
+from smp_feedback.training.loss_terms import check_reached
 from smp_feedback.training.loss_weights import looks_of
 from smp_feedback.training.metric import NAMES
 from smp_feedback.training.optim import OptimizerCallable, check_feedback_lr, make_optimizer
@@ -210,8 +211,8 @@ class FeedbackModule(LooksModule):
         """Refuse what cannot learn, and what stepping by hand cannot do; warn of BatchNorm that stays untrained.
 
         Raises:
-            InvalidValue: For a model in windows, a score loop of no update, or dynamics that cut the gradient; see
-                :meth:`ScoringModule.on_fit_start`.
+            InvalidValue: For a model in windows, a term of a mixture that no look reaches, a score loop of no update, or
+                dynamics that cut the gradient; see :meth:`ScoringModule.on_fit_start`.
         """
         if isinstance(self.opened, InParts):
             raise InvalidValue(f"A {type(self.opened).__name__} is not trained: train the model in it, on crops.")
@@ -224,8 +225,9 @@ class FeedbackModule(LooksModule):
         self.check_frames(clip)
         if clip is not None and isinstance(self.opened, FeedbackModel):
             check_sends_back(self.trainer, self.unrolling, self.unscaled)
+        furthest = self.unrolling.furthest if clip is None else clip
+        check_reached(self.loss, furthest)
         if self.trainer.is_global_zero:
-            furthest = self.unrolling.furthest if clip is None else clip
             warn_of_untrained_statistics(self.opened, furthest, clips=clip is not None)
         super().on_fit_start()
 

@@ -10,7 +10,17 @@ from torch import nn
 
 from smp_feedback.errors import UnknownName, did_you_mean
 from smp_feedback.evaluation.metrics import Metrics
-from smp_feedback.evaluation.named_metrics import MAX, METRICS, MIN, SOLVED, metric_called, metrics_for
+from smp_feedback.evaluation.named_metrics import (
+    MAX,
+    MEASURED,
+    METRICS,
+    MIN,
+    NEITHER,
+    SOLVED,
+    TOPOLOGY,
+    metric_called,
+    metrics_for,
+)
 from smp_feedback.evaluation.trial import try_out
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.registry.public import catalogue
@@ -35,17 +45,28 @@ class Monitor(NamedTuple):
         metric = _metric(self.name)
         return metric in METRICS and METRICS[metric].distance
 
+    @property
+    def topology(self) -> bool:
+        """Whether connectivity must be measured for it."""
+        metric = _metric(self.name)
+        return metric in METRICS and METRICS[metric].topology
+
+    @property
+    def of_look(self) -> bool:
+        """Whether it is of one look."""
+        return "/look_" in self.name
+
 
 def monitor_of(name: str, task: str, classes: Sequence[str], looks: int, *, films: bool = False) -> Monitor:
     """The monitor called *name*.
 
     Args:
         name: With or without ``val_``: ``val_loss``, ``val_`` and a metric of `METRICS`, of one class with its name
-            behind a slash, or the task's score after a look, ``val_miou/look_1``.
+            behind a slash, or the task's score, or connectivity, after a look, ``val_miou/look_1``.
         task: Of the data.
         classes: Their names.
         looks: T, how often a model looks.
-        films: Whether films are scored, which have one look a frame, and no distances.
+        films: Whether films are scored, which have one look a frame, no distances and no connectivity.
 
     Raises:
         UnknownName: If there is none, with the names nearest to it.
@@ -55,13 +76,15 @@ def monitor_of(name: str, task: str, classes: Sequence[str], looks: int, *, film
     (Monitor(name='val_dice/sky', mode='max'), Monitor(name='val_loss', mode='min'))
     """
     known = {VAL + LOSS: MIN}
-    for metric in metrics_for(task, distances=not films):
+    judged = [one for one in metrics_for(task, measured=() if films else MEASURED) if one.best != NEITHER]
+    for metric in judged:
         known[VAL + metric.name] = metric.best
         if metric.of_class is not None:
             known |= {f"{VAL}{metric.of_class}/{one}": metric.best for one in classes}
     score = "accuracy" if task == "classification" else "miou"
-    for of in (score, SOLVED) if looks > 1 and not films else ():
-        known |= {f"{VAL}{of}/look_{t + 1}": MAX for t in range(looks)}
+    for metric in judged if looks > 1 and not films else ():
+        if metric.name in (score, SOLVED, *TOPOLOGY):
+            known |= {f"{VAL}{metric.name}/look_{t + 1}": metric.best for t in range(looks)}
     asked = name if name.startswith(VAL) else VAL + name
     if asked in known:
         if (watched := _metric(asked)) in catalogue().metrics and watched not in METRICS:
@@ -122,11 +145,12 @@ def _metric(name: str) -> str:
 def title_of(monitor: str) -> str:
     """What *monitor* is called in a line.
 
-    >>> title_of("val_miou"), title_of("val_dice/sky"), title_of("val_loss")
-    ('mIoU', 'Dice sky', 'val loss')
+    >>> title_of("val_miou"), title_of("val_dice/sky"), title_of("val_cldice"), title_of("val_loss")
+    ('mIoU', 'Dice sky', 'clDice', 'val loss')
     """
     word, _, rest = monitor.removeprefix(VAL).partition("/")
     named = {"miou": "mIoU", "iou": "IoU", "dice": "Dice", "hd95": "HD95", "asd": "ASD", LOSS: "val loss"}
+    named |= {name: METRICS[name].title for name in TOPOLOGY}
     return " ".join(part for part in (named.get(word, word), rest.replace("_", " ") if rest else "") if part)
 
 

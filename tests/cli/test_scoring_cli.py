@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shlex
 import shutil
@@ -94,3 +95,23 @@ def test_a_model_says_whether_its_encoder_was_pretrained():
         model = smpf.create("Unet", "tu-test_resnet.r160_in1k", feedback=feedback, **told)
         assert not begins_pretrained(model)
         assert model.config["encoder_weights"] is None
+
+
+def test_a_run_is_watched_and_scored_by_what_stays_connected(run, tmp_path, capsys):
+    pytest.importorskip("skimage")
+    told = json.loads((run / "run.yaml").read_text())
+    told["model"] |= {"feedback": {"steps": 2}}
+    (tmp_path / "run.yaml").write_text(json.dumps(told))
+    line = ["fit", "--config", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "run")]
+    assert main([*line, "--monitor", "val_betti0_error/look_2"]) == 0
+    assert scored(tmp_path, tmp_path, "test --topology true --bootstrap 40") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "connectivity, look by look" in said
+    found = json.loads((tmp_path / "scored" / "scores.json").read_text())
+    by_look = found["connectivity"]["betti0_error"]
+    assert len(by_look) == 2
+    assert by_look[-1] == pytest.approx(found["metrics"]["betti0_error"])
+    rows = list(csv.DictReader((tmp_path / "scored" / "images.csv").read_text().splitlines()))
+    assert [float(row["true_components/tree"]) for row in rows] == [1, 1]
+    assert found["class_metrics"]["true_components"] == [None, 1, 1]
+    assert found["intervals"].keys() >= {"cldice", "breaks"}

@@ -18,7 +18,7 @@ from smp_feedback.evaluation import evaluate
 from smp_feedback.evaluation.by_image import Images
 from smp_feedback.evaluation.confusion import cells_of
 from smp_feedback.evaluation.distances import distances_of
-from smp_feedback.evaluation.named_metrics import DISTANCES, METRICS, SOLVED, metrics_for
+from smp_feedback.evaluation.named_metrics import MEASURED, METRICS, SOLVED, metrics_for
 from smp_feedback.evaluation.score_files import write_scores
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION, TASKS
 
@@ -60,7 +60,7 @@ def scored(logits, target, task, **how):
 
 
 def test_every_share_has_a_reference():
-    assert {*THEIRS, SOLVED, *DISTANCES} == METRICS.keys()
+    assert {*THEIRS, SOLVED, *MEASURED} == METRICS.keys()
 
 
 @pytest.mark.parametrize(("name", "task"), SHARES)
@@ -165,12 +165,13 @@ def test_labels_have_no_outlines_and_a_library_that_is_missing_is_named(monkeypa
 def test_an_image_is_worth_what_it_is_worth_alone(task):
     logits, target = guesses(task, 3)
     measured = task != CLASSIFICATION
-    images = scored(logits, target, task, images=True, distances=measured).images
+    how = {"distances": measured, "topology": measured}
+    images = scored(logits, target, task, images=True, **how).images
     for i in range(len(logits)):
         if bool((target[i] == VOID).all()):
             continue
-        alone = scored(logits[i : i + 1], target[i : i + 1], task, distances=measured)
-        for metric in metrics_for(task, distances=measured):
+        alone = scored(logits[i : i + 1], target[i : i + 1], task, **how)
+        for metric in metrics_for(task, measured=images.measured):
             value = float(images.of_images(metric)[i])
             assert value == pytest.approx(alone.metrics[metric.name], nan_ok=True), metric.name
             if metric.of_class is not None:
@@ -182,7 +183,7 @@ def test_the_distance_of_all_is_the_mean_over_images_that_have_it(blobs):
     said, so = blobs
     logits = nn.functional.one_hot(said, 3).movedim(-1, 1).float()
     score = evaluate(nn.Identity(), list(zip(logits, so, strict=True)), classes=3, images=True, distances=True).last
-    each = score.images.distances[..., 0].numpy()
+    each = score.images.measured["hd95"].numpy()
     assert list(score.class_metrics["hd95"]) == pytest.approx(np.nanmean(each, 0).tolist(), rel=1e-6)
     assert score.metrics["hd95"] == pytest.approx(np.nanmean(np.nanmean(each, 0)), rel=1e-6)
 
@@ -207,7 +208,7 @@ def test_the_interval_of_a_share_of_images_is_that_of_a_binomial():
     counts = torch.zeros(50, 4, 2).long()
     counts[:, 0, 0], counts[:, 1, 0], counts[:, 3] = solved, 1, 1
     counts[:, 2, 0], counts[:, 2, 1] = solved, ~solved
-    low, high = Images(counts, None, SEGMENTATION, None).intervals([METRICS[SOLVED]], 4000)[SOLVED]
+    low, high = Images(counts, {}, SEGMENTATION, None).intervals([METRICS[SOLVED]], 4000)[SOLVED]
     half = 1.96 * math.sqrt(0.4 * 0.6 / 50)
     assert (low, high) == pytest.approx((0.4 - half, 0.4 + half), abs=0.03)
 

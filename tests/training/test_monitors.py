@@ -10,7 +10,7 @@ pytest.importorskip("lightning")
 from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import UnknownName
 from smp_feedback.evaluation import evaluate
-from smp_feedback.evaluation.named_metrics import METRICS
+from smp_feedback.evaluation.named_metrics import METRICS, NEITHER
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION, TASKS
 from smp_feedback.training import FeedbackModule, PairsModule, fit
 from smp_feedback.training.checkpoints import KeepsBest, StopsEarly
@@ -20,12 +20,12 @@ from smp_feedback.training.quiet import quiet
 from smp_feedback.training.trainer import build_trainer
 
 VOID, NAMES = 255, ("sky", "car", "tree")
-EVERY = [(name, task) for name, metric in METRICS.items() for task in metric.tasks]
+EVERY = [(name, task) for name, metric in METRICS.items() if metric.best != NEITHER for task in metric.tasks]
 
 
 @pytest.fixture(scope="module")
 def trained():
-    """By task: a module that has validated once as it trained, with distances where there are some, and its data."""
+    """By task: a module that has validated once as it trained, maps with all that is measured, and its data."""
     found = {}
     for task in TASKS:
         torch.manual_seed(3)
@@ -39,7 +39,8 @@ def trained():
         model.data_config = DataConfig(classes=NAMES, task=task, ignore_index=VOID)
         data = list(zip(images, targets, strict=True))
         module = FeedbackModule(model, classes=3, task=task, ignore_index=VOID, lr=1e-9)
-        scores = ImageScores(task, 3, VOID, len(data), distances=task != CLASSIFICATION)
+        measured = dict.fromkeys(("distances", "topology"), task != CLASSIFICATION)
+        scores = ImageScores(task, 3, VOID, len(data), **measured)
         told = {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False}
         with quiet():
             trainer = build_trainer(told, None, [scores])
@@ -51,14 +52,14 @@ def trained():
 @pytest.mark.parametrize(("name", "task"), EVERY)
 def test_training_and_evaluate_agree(name, task, trained):
     module, data, logged, scores = trained[task]
-    metric, how = METRICS[name], {"images": True, "distances": task != CLASSIFICATION}
+    metric, how = METRICS[name], {"images": True, **dict.fromkeys(("distances", "topology"), task != CLASSIFICATION)}
     score = evaluate(module.model, data, classes=3, task=task, ignore_index=VOID, **how).last
-    assert float(logged[f"val_{name}"]) == pytest.approx(score.metrics[name], abs=1e-6)
+    assert float(logged[f"val_{name}"]) == pytest.approx(score.metrics[name], abs=1e-6, rel=1e-6)
     assert torch.equal(scores.images.counts, score.images.counts)
     if metric.of_class is not None:
         found = [float(logged[f"val_{metric.of_class}/{one}"]) for one in NAMES]
         each = [float("nan") if value is None else value for value in score.class_metrics[name]]
-        assert found == pytest.approx(each, abs=1e-6, nan_ok=True)
+        assert found == pytest.approx(each, abs=1e-6, rel=1e-6, nan_ok=True)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -122,9 +123,10 @@ def test_a_module_whose_classes_have_no_names_logs_their_numbers():
 
 def test_images_of_several_processes_are_put_together():
     logits, target = torch.randn(5, 3, 4, 4), torch.randint(0, 3, (5, 4, 4))
-    alone, *shares = (ImageScores(SEGMENTATION, 3, VOID, 5, distances=True) for _ in range(3))
+    alone, *shares = (ImageScores(SEGMENTATION, 3, VOID, 5, distances=True, topology=True) for _ in range(3))
     for scores, places in ((alone, [0, 1, 2, 3, 4]), (shares[0], [0, 2, 4]), (shares[1], [1, 3])):
         scores._count({"logits": logits[places], "target": target[places]}, torch.tensor(places))
-    reduced = [sum(getattr(one, name).nan_to_num(-1) for one in shares) for name in ("counts", "distances")]
-    for name, whole in zip(("counts", "distances"), reduced, strict=True):
-        assert torch.equal(whole, getattr(alone, name).nan_to_num(-1)), name
+    assert torch.equal(sum(one.counts for one in shares), alone.counts)
+    assert {"hd95", "cldice"} < alone.measured.keys()
+    for name, whole in alone.measured.items():
+        assert torch.equal(sum(one.measured[name].nan_to_num(-1) for one in shares), whole.nan_to_num(-1)), name

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from smp_feedback.errors import InvalidType, InvalidValue
+from smp_feedback.evaluation.measures import check_measurable
 from smp_feedback.experiments.comparison.brief import brief, told
 from smp_feedback.experiments.comparison.pictures import draw_pictures
 from smp_feedback.experiments.comparison.report import write_report
@@ -20,6 +21,7 @@ from smp_feedback.experiments.comparison.runs import (
     untrained,
 )
 from smp_feedback.experiments.comparison.settings import ComparisonSettings
+from smp_feedback.experiments.comparison.tables import connected
 from smp_feedback.experiments.engine import Experiment
 from smp_feedback.experiments.runs import check_apart, facts, held_out
 from smp_feedback.training.build import check_size
@@ -50,6 +52,7 @@ def _tests(settings: ComparisonSettings) -> str:
 
 def check(settings: ComparisonSettings) -> None:
     """Open every split and build every model once, before hours are spent."""
+    check_measurable(facts(settings).task, topology=bool(settings.topology))
     images = [_first_image(settings, size) for size in ([None] if settings.sizes is None else settings.sizes)]
     check_apart(settings)
     wanted = [ComparisonKey("feedback", settings.conditions[0], n, 0) for n in settings.train_count]
@@ -95,6 +98,6 @@ compare = Experiment[ComparisonSettings, ComparisonKey](
     run=run,
     gather=gather,
     report=report,
-    tables=lambda results: [brief(results)],
+    tables=lambda results: [brief(results), *connected(results)],
     summary=told,
 )

@@ -62,6 +62,11 @@ SECTIONS = {
     "answer": ("The answer in numbers", ("differences",), ("differences", "scores", "gains")),
     "robustness": ("Robustness", ("robustness", "train-noise"), ("robustness",)),
     "few-images": ("Few training images", ("few-shot",), ()),
+    "connectivity": (
+        "What stays connected",
+        (),
+        ("connectivity", "connectivity-looks", "connectivity-sizes"),
+    ),
     "looks": ("Look by look", ("looks",), ("looks",)),
     "classes": ("Class by class", ("classes",), ("classes",)),
     "pictures": ("Refinement in pictures", (), ()),

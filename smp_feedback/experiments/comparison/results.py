@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from smp_feedback.evaluation.results import SCORES
@@ -51,13 +52,15 @@ class ScoredCondition(NamedTuple):
 class ComparisonScore(NamedTuple):
     """One evaluation: score, ECE and the share of images solved, in [0, 1] (NaN where there is none).
 
-    A class's score is None where it is absent. An image is solved where every scored pixel is right.
+    A class's score is None where it is absent. An image is solved where every scored pixel is right. *topology* is
+    connectivity by the name of a metric, where it was measured.
     """
 
     score: float
     ece: float
     per_class: tuple[float | None, ...]
     solved: float = math.nan
+    topology: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -161,24 +164,29 @@ class Comparison:
 
         return {name: self.scores(partial(part, i=i)) for i, name in enumerate(self.classes)}
 
-    def at_sizes(self, train: str, images: int) -> SizeTable:
-        """Every finite score by size of the models of one group, by (model, looks), size and seed; in MODELS' order."""
+    def at_sizes(self, train: str, images: int, value: Value | None = None) -> SizeTable:
+        """Every finite score by size of the models of one group, by (model, looks), size and seed; in MODELS' order.
+
+        *value* is what of a score is asked for; None is what models are compared by.
+        """
+        measure = value or ((lambda score: score.solved) if self.measure == SOLVED else (lambda score: score.score))
         table: SizeTable = {}
         for run in (run for run in self.runs if (run.train, run.images) == (train, images)):
             for size in sorted(run.by_size, key=pixels):
                 for looks, score in sorted(run.by_size[size].items()):
-                    value = score.solved if self.measure == SOLVED else score.score
-                    if math.isfinite(value):
-                        table.setdefault((run.model, looks), {}).setdefault(size, {})[run.seed] = value
+                    one = measure(score)
+                    if one is not None and math.isfinite(one):
+                        table.setdefault((run.model, looks), {}).setdefault(size, {})[run.seed] = one
         return dict(sorted(table.items(), key=lambda row: (MODELS.index(row[0][0]), row[0][1])))
 
-    def looks(self) -> dict[tuple[str, int], dict[int, dict[int, float]]]:
-        """The feedback model's scores on what it was trained on, by (train, images), looks and seed."""
+    def looks(self, value: Value = lambda score: score.score) -> dict[tuple[str, int], dict[int, dict[int, float]]]:
+        """Every finite *value* of the feedback model on what it was trained on, by (train, images), looks and seed."""
         found: dict[tuple[str, int], dict[int, dict[int, float]]] = {}
         for run in (run for run in self.runs if run.model == FEEDBACK):
             for (corruption, severity, looks), score in sorted(run.scores.items()):
-                if label(corruption, severity) == run.train and math.isfinite(score.score):
-                    found.setdefault((run.train, run.images), {}).setdefault(looks, {})[run.seed] = score.score
+                one = value(score)
+                if label(corruption, severity) == run.train and one is not None and math.isfinite(one):
+                    found.setdefault((run.train, run.images), {}).setdefault(looks, {})[run.seed] = one
         return {group: found[group] for group in self.groups if len(found.get(group, ())) > 1}
 
 

@@ -16,6 +16,7 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation import evaluate, first_images
 from smp_feedback.experiments import store
 from smp_feedback.experiments.comparison import compute
+from smp_feedback.experiments.comparison.connectivity import told_of
 from smp_feedback.experiments.comparison.results import FEEDBACK
 from smp_feedback.experiments.comparison.settings import ComparisonSettings, Condition
 from smp_feedback.experiments.comparison.trained import told
@@ -136,6 +137,7 @@ def _scored(
     """One entry for each of *looks*, or for those that the model was trained with."""
     shown = Corrupted(test, condition.corruption, condition.severity, seed=TEST_SEED)
     how: Any = {**_task(settings), "batch_size": images_at_once(test[0][0].shape[-2:])}
+    how["topology"] = bool(settings.topology)
     for score in evaluate(twin.model, shown, looks=looks or (twin.looks,), **how):
         where = {"corruption": condition.corruption, "severity": condition.severity, "looks": score.looks}
         found = {
@@ -144,6 +146,8 @@ def _scored(
             "ece": score.ece,
             "solved": score.solved,
         }
+        if settings.topology:
+            found["topology"] = told_of(score.metrics)
         yield {**where, **found}
 
 

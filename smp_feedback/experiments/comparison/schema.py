@@ -68,7 +68,11 @@ def _score(score: Mapping[str, Any], where: str, classes: int) -> ComparisonScor
     value, per_class, ece = (SCHEMA.need(score, key, f"{where}: a score") for key in ("score", "per_class", "ece"))
     solved = score.get("solved")  # older results have none
     check_score(per_class or [None] * classes, classes, where, score=value, ece=ece, solved=solved)
-    return ComparisonScore(number(value), number(ece), tuple(per_class or ()), number(solved))
+    topology = score.get("topology") or {}
+    if not isinstance(topology, Mapping):
+        raise InvalidInput(f"{where}: topology={topology!r:.80}: expected numbers by the name of a metric.")
+    connected = {name: number(one) for name, one in topology.items()}
+    return ComparisonScore(number(value), number(ece), tuple(per_class or ()), number(solved), connected)
 
 
 def _size(value: Any, where: str) -> Size:

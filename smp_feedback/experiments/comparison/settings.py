@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from smp_feedback.checks import check_choice, check_number, check_whole
+from smp_feedback.checks import check_bool, check_choice, check_number, check_whole
 from smp_feedback.config.base import LoopConfig
 from smp_feedback.config.parse import as_config
 from smp_feedback.data.items import height_width
@@ -92,6 +92,9 @@ class ComparisonSettings(ExperimentSettings):
         score: What counts with *sizes*: ``solved``, the share of images with every pixel right, or ``miou``. None is
             ``solved`` for synthetic data.
 
+        topology: Whether connectivity is measured, too: clDice, Betti errors and breaks, after every look that is
+            scored (extra ``topology``); None is no.
+
     >>> ComparisonSettings(seeds=2).twins
     ('plain', 'one-step', 'equal-compute')
     >>> ComparisonSettings(training={"steps": [8, 16]}).trained_looks
@@ -116,6 +119,7 @@ class ComparisonSettings(ExperimentSettings):
     looks: list[int] | None = None
     inference_looks: int | None = None
     score: str | None = None
+    topology: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,6 +130,8 @@ class ComparisonSettings(ExperimentSettings):
         for count in self.train_count:
             check_number("train_count", count, least=0)
         catalogue().losses.entry(self.loss)
+        if self.topology is not None:
+            check_bool("topology", self.topology)
         if self.clip is not None:
             check_number("clip", self.clip, above=0)
         check_training(self.training or {})

@@ -8,6 +8,7 @@ from typing import Any
 
 from smp_feedback.evaluation.statistics import AHEAD, Paired
 from smp_feedback.experiments.comparison import sizes
+from smp_feedback.experiments.comparison.connectivity import connectivity_tables
 from smp_feedback.experiments.comparison.results import (
     FEEDBACK,
     TWINS,
@@ -46,6 +47,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, Table]:
         "robustness": _robustness(found),
         "looks": _looks(found),
         "classes": _classes(found),
+        **connectivity_tables(found, _cells),
         "calibration": _calibration(found),
         "cost": _cost(found),
         DETAIL: _detail(found),
@@ -60,8 +62,14 @@ def shown(results: Mapping[str, Any], *, detail: bool = False) -> list[Table]:
     """
     made = tables(results)
     if "sizes" in made and not detail:
-        return [made["sizes"]]
+        return [made["sizes"], *connected(results)]
     return [table for name, table in made.items() if detail or name not in MORE]
+
+
+def connected(results: Mapping[str, Any]) -> list[Table]:
+    """The tables of connectivity that have rows."""
+    made = connectivity_tables(parse(results), _cells)
+    return [table for table in made.values() if table.rows]
 
 
 def _differences(found: Comparison) -> Table:

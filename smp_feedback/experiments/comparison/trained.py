@@ -59,13 +59,17 @@ def unrolling_of(config: LoopConfig, supervise: str, training: Mapping[str, Any]
 
 
 def told(training: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """What of *training* the module of *model* is told.
+    """What of *training* the module of *model* is told; terms of a mixture judge the only look of a model that has one.
 
     >>> training = {"steps": [8, 16], "ema": 0.99, "feedback_lr": 0.01}
     >>> told(training, "one-step"), told(training, "plain")
     ({'ema': 0.99, 'feedback_lr': 0.01}, {'ema': 0.99})
     """
+    from smp_feedback.training.loss_terms import from_the_first_look
     from smp_feedback.training.unrolling import LOOP_ONLY
 
     left_out = {FEEDBACK: (), "one-step": UNROLLED}.get(model, LOOP_ONLY)
-    return {key: value for key, value in training.items() if key not in left_out}
+    kept = {key: value for key, value in training.items() if key not in left_out}
+    if model != FEEDBACK and isinstance(kept.get("loss_arguments"), Mapping):
+        kept["loss_arguments"] = from_the_first_look(kept["loss_arguments"])
+    return kept
