@@ -35,4 +35,5 @@ from .synthetic.polygons import OnePolygon as OnePolygon
 from .synthetic.polygons import Polygons as Polygons
 from .synthetic.polygons import PolygonsAndCircles as PolygonsAndCircles
 from .synthetic.shapes import Shapes as Shapes
+from .synthetic.vessels import Vessels as Vessels
 from .triplets import Triplets as Triplets

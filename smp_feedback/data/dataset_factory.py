@@ -28,7 +28,7 @@ def register_datasets(register: Register) -> None:
     register("circles", f"{DATA}.synthetic.polygons:Circles")
     register("shapes", f"{DATA}.synthetic.polygons:PolygonsAndCircles")
     register("one_polygon", f"{DATA}.synthetic.polygons:OnePolygon")
-    for name in ("Mazes", "Connected", "Curves"):
+    for name in ("Mazes", "Connected", "Curves", "Vessels"):
         register(name.lower(), f"{DATA}.synthetic.{name.lower()}:{name}")
     register("moving", f"{DATA}.films.moving:MovingShapes")
     register("assemblies", f"{DATA}.synthetic.assemblies:Assemblies")
