@@ -1,4 +1,4 @@
-"""Vessels: the topology that they are drawn with is what scikit-image finds in their masks, and gaps are not in them."""
+"""Vessels: the topology that they are drawn with is what scikit-image finds in the masks, and gaps are not in those."""
 
 import numpy as np
 import pytest

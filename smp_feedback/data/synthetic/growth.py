@@ -194,9 +194,13 @@ def _wander(
     free: float = 0.0,
     joins: int = 0,
 ) -> tuple[Way, bool]:
-    """Pixel by pixel from *begin*, up to *steps*, out of the image, or to another vessel; and whether it enters that.
+    """A way that ends after so many steps, out of the image, or at another vessel; and whether it enters that.
 
     Args:
+        growth: What has grown so far.
+        begin: (y, x).
+        heading: In radians, at the beginning.
+        steps: Pixels that it has at most.
         bends: How it turns, standard normal, at knots between which it does so evenly.
         reach: Its radius, in pixels.
         free: Radii of it and its parent, which it is too near to at first to look for what it meets.
