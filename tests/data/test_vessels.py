@@ -94,3 +94,11 @@ def test_an_option_out_of_its_range_is_named(wrong):
 def test_an_option_that_is_no_number_is_named():
     with pytest.raises(InvalidType, match="fade='much'"):
         open_dataset("vessels", fade="much")
+
+
+def test_the_figure_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    from benchmarks import vessels_figure
+
+    vessels_figure.main([str(tmp_path / "vessels.png")])
+    assert (tmp_path / "vessels.png").stat().st_size > 10_000

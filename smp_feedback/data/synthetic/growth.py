@@ -180,7 +180,7 @@ def _at(framed: NDArray[Kind], points: Floats) -> NDArray[Kind]:
 
 
 def _radii(radius: float, count: int) -> Floats:
-    return np.maximum(radius * np.exp(-TAPER * np.arange(count)), THINNEST).astype(np.float32)
+    return np.asarray(np.maximum(radius * np.exp(-TAPER * np.arange(count)), THINNEST), np.float32)
 
 
 def _wander(

@@ -53,11 +53,11 @@ class Vessels(Synthetic):
         split, root, size, seed, count, noise, transform: See `Synthetic`.
         trees: An image has one to so many, if there is room: components.
         loops: The share of branches, in [0, 1], that close a loop where they would have ended before a vessel of their
-            tree. By 0.5 half the images of 64 pixels have none, and those of 128 some three.
-        fade: What gaps take of the contrast, in [0, 1]. 0.95 leaves 2 % of the grey levels, under the grain.
+            tree. By 0.5 half the images of 64 pixels have none, and those of 128 have five in the mean.
+        fade: What gaps take of the contrast, in [0, 1]. 0.95 leaves 0.02 grey levels at most, less than the grain.
         distractors: In each 64 x 64 pixels, in the mean; a third each of spots, steps and strokes.
-        grain: Standard deviation of each pixel's own noise, in grey levels of [0, 1]; a thin vessel has three or four
-            times as much contrast.
+        grain: Standard deviation of each pixel's own noise, in grey levels of [0, 1]; by 0.05 the thinnest vessel has
+            two to four times as much contrast.
 
     >>> data = Vessels("test", size=32)
     >>> image, mask = data[0]
