@@ -42,8 +42,8 @@ def stroke(path: Floats, radii: Floats, size: tuple[int, int], reach: float) -> 
            [0, 1, 1, 0]])
     """
     margin = radii.max() + reach
-    low = np.maximum(np.floor(path.min(axis=0) - margin), 0).astype(int).tolist()
-    high = np.minimum(np.ceil(path.max(axis=0) + margin), size).astype(int).tolist()
+    ends = np.floor(path.min(axis=0) - margin), np.ceil(path.max(axis=0) + margin)
+    low, high = (np.minimum(np.maximum(end, 0), size).astype(int).tolist() for end in ends)
     ys, xs = (np.arange(a, b, dtype=np.float32) + np.float32(0.5) for a, b in zip(low, high, strict=True))
     rows, columns = np.square(ys - path[:, :1]), np.square(xs - path[:, 1:])
     away = rows[:, :, None] + columns[:, None]

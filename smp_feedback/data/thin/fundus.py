@@ -18,6 +18,7 @@ from smp_feedback.errors import InvalidInput, InvalidValue
 FIELD = MaskReader(classes=("outside", "inside"), colours={"outside": BLACK, "inside": [WHITE, ONE]})
 DARKEST = 20 / 255  # grey levels: the border of a photograph is darker (JPEG leaves it below 10), the retina is not
 SPECK = 5  # pixels, side of the squares whose mean is compared: one bright pixel in the black is no retina
+IMAGE, MANUAL, FIELD_OF = "images/{:02}_{}.tif", "1st_manual/{:02}_manual1.gif", "mask/{:02}_{}_mask.gif"
 OBSERVERS = {1: "1stHO", 2: "2ndHO"}
 
 
@@ -42,13 +43,12 @@ class Drive(NumberedFolder):
     def files(self, root: Path, split: str, number: int) -> Sequence[tuple[Path, ...]]:
         """A photograph, its vessels, and its field of view."""
         part = "test" if split == "test" else "training"
-        image, vessels = f"images/{number:02}_{part}.tif", f"1st_manual/{number:02}_manual1.gif"
-        return [tuple(root / part / name for name in (image, vessels, f"mask/{number:02}_{part}_mask.gif"))]
+        return [tuple(root / part / name.format(number, part) for name in (IMAGE, MANUAL, FIELD_OF))]
 
     def labels(self, path: Path) -> Tensor:
         """The vessels at *path*, ignored outside the field of view."""
         part = path.parents[1]
-        field = part / "mask" / f"{path.name.partition('_')[0]}_{part.name}_mask.gif"
+        field = part / FIELD_OF.format(int(path.name.partition("_")[0]), part.name)
         return within(super().labels(path), path, FIELD.read(field), field)
 
 
