@@ -27,8 +27,7 @@ class CrackForest(NumberedFolder):
     ``groundTruth/001.mat``, whose ``groundTruth.Segmentation`` numbers regions: 1 is ground, 2 a crack. Some files have
     regions 3 and 4, of which the authors do not say what they are: ignored (255). Where there is no ``.mat``, a black
     and white ``groundTruth/001.png`` or ``groundTruthPngImg/001.png`` is read. There is no official split: 001 to 080
-    are ``train``, 081 to 093 ``val`` and 094 to 118 ``test``, each a run, as photographs were taken one after another.
-    Images above 118, which have no truth, are not used.
+    are ``train``, 081 to 093 ``val`` and 094 to 118 ``test``. Images above 118, which have no truth, are not used.
 
     Args:
         split, root, size, seed, count, transform, channels: See `ThinFolder`.
@@ -75,7 +74,7 @@ def read_regions(path: Path) -> Tensor:
 class DeepCrack(ThinFolder):
     """DeepCrack: 537 photographs of cracks in several scenes, 544 x 384 (Liu et al. 2019, Neurocomputing 338).
 
-    From https://github.com/yhlleo/DeepCrack, for research. ``train_img/*.jpg`` with ``train_lab/*.png``, ``test_img``
+    From https://github.com/yhlleo/DeepCrack; who uses it cites the paper, no licence is given. ``train_img/*.jpg`` with ``train_lab/*.png``, ``test_img``
     with ``test_lab``: the official split of 300 and 237. Of the training photographs a tenth is ``val``, by a hash of
     their names; parts of one photograph (``11125-1``, ``11125-2``) stay together. Nothing is ignored.
 

@@ -31,8 +31,8 @@ MEMBRANE, CELL = 0, 255  # as the file has them
 class Isbi2012(Dataset[Sample]):
     """ISBI 2012: 30 electron micrographs of a fly's nerve cord, 512 x 512, grey (Arganda-Carreras et al. 2015).
 
-    From https://imagej.net/events/isbi-2012-segmentation-challenge; given out for research, with Cardona et al. 2010 to
-    be cited. ``train-volume.tif`` and ``train-labels.tif`` have a section a page. The file's labels are 0 for membrane
+    From https://imagej.net/events/isbi-2012-segmentation-challenge, whose page has the conditions; cite Cardona et al.
+    2010, too. ``train-volume.tif`` and ``train-labels.tif`` have a section a page. The file's labels are 0 for membrane
     and 255 for what is inside a cell; here the membrane is the structure: class 1, and a cell is 0. Nothing is ignored.
 
     The labels of ``test-volume.tif`` are withheld by the authors, so ``test`` is cut from the labelled sections:
