@@ -35,4 +35,11 @@ from .synthetic.polygons import OnePolygon as OnePolygon
 from .synthetic.polygons import Polygons as Polygons
 from .synthetic.polygons import PolygonsAndCircles as PolygonsAndCircles
 from .synthetic.shapes import Shapes as Shapes
+from .synthetic.vessels import Vessels as Vessels
+from .thin.cracks import CrackForest as CrackForest
+from .thin.cracks import DeepCrack as DeepCrack
+from .thin.fundus import ChaseDb1 as ChaseDb1
+from .thin.fundus import Drive as Drive
+from .thin.isbi2012 import Isbi2012 as Isbi2012
+from .thin.roads import MassachusettsRoads as MassachusettsRoads
 from .triplets import Triplets as Triplets

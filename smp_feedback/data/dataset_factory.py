@@ -15,6 +15,15 @@ CORRUPTIONS = (
     *("jpeg", "brightness", "contrast", "occlusion", "rescaled_noise", "turbulence"),
 )
 FILMED = ("rain", "shimmer")  # which go on from frame to frame of a film
+THIN = {
+    "drive": "fundus:Drive",
+    "chase_db1": "fundus:ChaseDb1",
+    "crackforest": "cracks:CrackForest",
+    "deepcrack": "cracks:DeepCrack",
+    "isbi2012": "isbi2012:Isbi2012",
+    "massachusetts_roads": "roads:MassachusettsRoads",
+}
+"""Published sets of thin structures."""
 TORCHVISION = (
     *("CIFAR10", "CIFAR100", "DTD", "FGVCAircraft", "FashionMNIST", "Flowers102", "Food101"),
     *("GTSRB", "KMNIST", "MNIST", "OxfordIIITPet", "STL10", "SVHN", "USPS"),
@@ -23,12 +32,12 @@ TORCHVISION = (
 
 @hookimpl
 def register_datasets(register: Register) -> None:
-    """The papers' synthetic tasks, ours, folders of files and outlines, and torchvision's classification datasets."""
+    """The papers' synthetic tasks, ours, folders of files and outlines, published sets, and torchvision's."""
     register("polygons", f"{DATA}.synthetic.polygons:Polygons")
     register("circles", f"{DATA}.synthetic.polygons:Circles")
     register("shapes", f"{DATA}.synthetic.polygons:PolygonsAndCircles")
     register("one_polygon", f"{DATA}.synthetic.polygons:OnePolygon")
-    for name in ("Mazes", "Connected", "Curves"):
+    for name in ("Mazes", "Connected", "Curves", "Vessels"):
         register(name.lower(), f"{DATA}.synthetic.{name.lower()}:{name}")
     register("moving", f"{DATA}.films.moving:MovingShapes")
     register("assemblies", f"{DATA}.synthetic.assemblies:Assemblies")
@@ -37,6 +46,8 @@ def register_datasets(register: Register) -> None:
         register(name, f"{DATA}.by_name:{name}")
     for name in ("Coco", "LabelMe", "Voc"):
         register(name.lower(), f"{DATA}.formats.{name.lower()}:{name}")
+    for name, where in THIN.items():
+        register(name, f"{DATA}.thin.{where}")
     for name in TORCHVISION:
         register(f"torchvision/{name}", f"{DATA}.classification:{name}")
 

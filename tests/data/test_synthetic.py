@@ -15,7 +15,7 @@ from smp_feedback.data.synthetic.rasterise import fill_ellipse
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownKeyword, UnknownName
 
 FIGURES = ["polygons", "circles", "shapes", "one_polygon", "coloured_shapes"]
-DRAWN = [*FIGURES, "assemblies", "mazes", "connected", "curves"]
+DRAWN = [*FIGURES, "assemblies", "mazes", "connected", "curves", "vessels"]
 CELLS = {"mazes"}  # whose size counts those, two pixels each and one more
 
 

@@ -10,6 +10,7 @@ import pickle
 import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
+import thin_files
 import timm
 import torch
 from conftest import a_few
@@ -19,7 +20,7 @@ from torch import nn
 
 import smp_feedback as smpf
 from smp_feedback import testing
-from smp_feedback.data.dataset_factory import TORCHVISION
+from smp_feedback.data.dataset_factory import THIN, TORCHVISION
 from smp_feedback.dynamics import Decay, Dynamics, Leaky
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.recurrent.model import RecurrentModel
@@ -294,6 +295,8 @@ def test_every_dataset_passes(name, tmp_path, monkeypatch):
         testing.check_dataset(name, root=tmp_path)
     elif name in FILES:
         testing.check_dataset(name, root=streets(tmp_path), **FILES[name])
+    elif name in THIN:
+        testing.check_dataset(name, root=thin_files.FILES[name](tmp_path))
     else:
         testing.check_dataset(name, count=3, size=32)
 

@@ -9,3 +9,4 @@ from .polygons import OnePolygon as OnePolygon
 from .polygons import Polygons as Polygons
 from .polygons import PolygonsAndCircles as PolygonsAndCircles
 from .shapes import Shapes as Shapes
+from .vessels import Vessels as Vessels

@@ -1,0 +1,1 @@
+"""Published datasets of thin structures, in the layouts in which their authors give them out."""
