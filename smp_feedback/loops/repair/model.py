@@ -25,7 +25,7 @@ from smp_feedback.loops.recurrent.step import at_least_single
 from smp_feedback.loops.repair.masks import as_chances
 from smp_feedback.loops.repair.net import Mender, build_mender, found_by
 from smp_feedback.loops.steps import Step
-from smp_feedback.loops.unroll import Share, Turned
+from smp_feedback.loops.unroll import Share, Turned, reusable
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.maps import size_of
 from smp_feedback.ops.reading import MULTILABEL
@@ -119,11 +119,20 @@ class RepairModel(OuterModel):
         >>> torch.equal(model.repair(image, mask).argmax(1), mask.long())  # not trained: nothing is changed
         True
         """
-        check_image(image, self.feedback.in_channels)
-        chances = as_chances(mask, image, self.feedback.classes)
-        for _, turned in self._mended(image, chances, self._told(steps)):  # noqa: B007
+        for step in self.repairs(image, mask, steps):  # noqa: B007
             pass
-        return self._answer(turned, size_of(image))[0]
+        return step.logits
+
+    def repairs(self, image: Tensor, mask: Tensor, steps: Looks | None = None) -> Iterator[Step]:
+        """As :meth:`repair`, look by look, lazily: as :meth:`iterate` gives them.
+
+        Args, raises: As there, at once; :class:`~smp_feedback.errors.InvalidValue` for no look.
+        """
+        check_image(image, self.feedback.in_channels)
+        chances, told = as_chances(mask, image, self.feedback.classes), self._told(steps)
+        if not told.steps:
+            raise InvalidValue("steps=0: a mask that nobody looks at is that mask; expected at least one look.")
+        return self._as_steps(self._mended(image, chances, told, reusable), size_of(image))
 
     def forward(self, x: Tensor, steps: Looks | None = None, *, grad_steps: int | None = None) -> Any:
         """The mended answer.
