@@ -22,7 +22,7 @@ from smp_feedback.loops.repair.model import RepairModel
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.training.fitted_runs import fitted_by
 from smp_feedback.training.opening import open_pairs
-from smp_feedback.training.repair import RepairModule
+from smp_feedback.training.repair import OTHERWISE, RepairModule
 from smp_feedback.training.run_folder import MODEL
 from smp_feedback.training.told import OF_FILMS
 from smp_feedback.training.trained_base import closed_base
@@ -45,7 +45,7 @@ def train_settings(parser: ArgumentParser) -> None:
     parser.add_argument("--fitted", type=list[str], default=[], metavar="[DIR, ...]", help=fitted)
     add_run(parser, None)
     parser.add_class_arguments(Repair, "repair", skip={"base"}, instantiate=False)
-    skip = {"model", "classes", "ignore_index", "fitted"}
+    skip = {"model", "classes", "ignore_index", "fitted", "task", "truncate", "feedback_lr", *OTHERWISE}
     parser.add_class_arguments(RepairModule, "training", skip=skip, instantiate=False)
     parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed", *OF_FILMS})
     add_trainer(parser, {"repair": "The loop, and its net", "training": "How the net learns"})

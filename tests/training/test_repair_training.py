@@ -242,9 +242,9 @@ def test_a_run_taken_up_again_is_the_uninterrupted_one_pool_and_all(tmp_path):
         constant = functools.partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)
         return fit(taught(seed, schedule=constant), PairsModule(Lines(8), batch_size=4), steps=steps, **HOW, **how)
 
-    whole = run(0, 5)
-    run(0, 3, out=tmp_path)  # in the middle of an epoch
-    resumed = run(1, 5, out=tmp_path, resume=True)
+    whole = run(0, 4)
+    run(0, 2, out=tmp_path)
+    resumed = run(1, 4, out=tmp_path, resume=True)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     ours, theirs = whole.pool.state_dict()["slots"], resumed.pool.state_dict()["slots"]
@@ -290,8 +290,8 @@ def test_it_is_a_module_as_any_other():
 @pytest.mark.sweep
 def test_broken_lines_are_mended_where_the_image_shows_nothing():
     """Gaps that no threshold sees are closed, more looks than in training included; the base leaves all of them."""
-    module = RepairModule(made(), classes=2, steps=[2, 4], free_steps=[0, 6], pool=16, lr=1e-2, broken=0.25)
-    fit(module, PairsModule(Lines(128), batch_size=16), steps=150, clip=1.0, **HOW)
+    module = RepairModule(made(), classes=2, steps=[2, 4], free_steps=[0, 6], pool=8, lr=1e-2, broken=0.25)
+    fit(module, PairsModule(Lines(96), batch_size=8), steps=120, clip=1.0, **HOW)
     test = Lines(40, seed=7)
     images, masks = (torch.stack(parts) for parts in zip(*test, strict=True))
     with torch.no_grad():
