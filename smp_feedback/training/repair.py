@@ -54,7 +54,7 @@ class RepairModule(FeedbackModule):
             which has learned from them and is more often right than it will be.
         broken: Share of the masks that are broken truth, in [0, 1].
         pool: Slots for states, >= the images of a step; 0 is none. A checkpoint holds them: image, mask and state, some
-            9 MB a slot at 256 x 256 px.
+            7 MB a slot at 256 x 256 px.
         pooled: Share of a batch, in [0, 1), that goes on from the pool, once its slots are filled.
         steps, free_steps: Looks with gradient, and without before them; a number or ``[low, high]``, of which one is
             drawn for each batch.

@@ -125,6 +125,16 @@ def test_as_many_looks_as_are_told_and_going_on_is_looking_longer(first, more):
 
 
 @torch.no_grad()
+def test_the_next_frame_is_answered_by_what_the_base_says_of_it():
+    base, model = made()
+    step = model.look(IMAGE)
+    later = IMAGE.flip(-1)
+    assert torch.equal(labels(model.look(later, step).logits), labels(base(later)))
+    small = torch.rand(2, 3, 8, 8)  # of another size the state is resized
+    assert torch.equal(labels(model.look(small, step).logits), labels(base(small)))
+
+
+@torch.no_grad()
 def test_an_image_stops_when_its_mended_labels_stay():
     _, model = made()
     with hearing(model):
@@ -205,8 +215,9 @@ def test_a_base_that_looks_again_is_mended_after_its_last_look():
 def test_several_labels_a_pixel_are_refused():
     _, model = made()
     model.data_config = smpf.DataConfig(task="multilabel", classes=("a", "b", "c"))
-    with pytest.raises(InvalidValue, match="one label a pixel"):
-        model(IMAGE)
+    for asked in (model, model.chances):
+        with pytest.raises(InvalidValue, match="one label a pixel"):
+            asked(IMAGE)
 
 
 @pytest.mark.parametrize("told", [{"steps": -1}, {"width": 0}, {"confidence": 0}, {"confidence": 1}, {"cut": 0}])

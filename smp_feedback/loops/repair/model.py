@@ -95,7 +95,7 @@ class RepairModel(OuterModel):
         Args, raises: As :meth:`forward`.
         """
         self._check_opened("chances")
-        check_image(image, self.feedback.in_channels)
+        self._check_read(image)
         return class_probabilities(at_least_single(self.asked(image).logits)).detach().to(image.dtype)
 
     def repair(self, image: Tensor, mask: Tensor, steps: Looks | None = None) -> Tensor:
@@ -156,15 +156,18 @@ class RepairModel(OuterModel):
         return self.feedback.steps() if steps is None else check_whole("steps", steps, least=0)
 
     def _turns(self, image: Tensor, told: Told, share: Share | None = None) -> Iterator[tuple[int, Turned]]:
-        check_image(image, self.feedback.in_channels)
-        if given_config(self).config.task == MULTILABEL:
-            raise InvalidValue("feedback='repair' mends one label a pixel, and this base gives several (multilabel).")
+        self._check_read(image)
         logits, labels, _ = self.asked(image)
         if not told.steps:  # one step, that of the base
             return iter([(told.start, Turned(at_least_single(logits), labels, Unmended(logits)))])
         chances = class_probabilities(at_least_single(logits)).detach().to(image.dtype)
         turns = self._mended(image, chances, told, share)
         return turns if labels is None else ((t, turned._replace(features=labels)) for t, turned in turns)
+
+    def _check_read(self, image: Tensor) -> None:
+        check_image(image, self.feedback.in_channels)
+        if given_config(self).config.task == MULTILABEL:
+            raise InvalidValue("feedback='repair' mends one label a pixel, and this base gives several (multilabel).")
 
     def _mended(
         self, image: Tensor, chances: Tensor, told: Told, share: Share | None = None
