@@ -1,6 +1,7 @@
 from .config.clicks import ClickConfig as ClickConfig
 from .config.data import DataConfig as DataConfig
 from .config.recurrent import Recurrent as Recurrent
+from .config.repair import Repair as Repair
 from .config.restoration import Restoration as Restoration
 from .config.score import Score as Score
 from .config.stopping import UntilSettled as UntilSettled

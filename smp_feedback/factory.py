@@ -201,7 +201,7 @@ def _around(model: FeedbackModel, feedback: Feedback) -> LoopConfig:
     if config is None or not hasattr(config, "base") or hasattr(own, "base"):
         raise InvalidValue(
             f"This {type(model).__name__} looks again already: wrap the plain model, or a recurrent one by "
-            "feedback='score', which refines its last look, or 'restoration'."
+            "feedback='score', which refines its last look, 'repair' or 'restoration'."
         )
     if config.base not in (None, own):
         raise InvalidValue(f"base={config.base}: this model's own loop is {own}; leave base=None.")

@@ -80,6 +80,13 @@ def score(parser: ArgumentParser) -> Run:
     return add_arguments(parser)
 
 
+def repair(parser: ArgumentParser) -> Run:
+    """Mend a trained model's masks by a local rule, looked at again and again: train it, evaluate."""
+    from smp_feedback.cli.repair import add_arguments
+
+    return add_arguments(parser)
+
+
 def restore(parser: ArgumentParser) -> Run:
     """Restore distorted images before they are segmented, with what the segmentation says: train, evaluate, ablate."""
     from smp_feedback.cli.restore import add_arguments
@@ -95,8 +102,8 @@ def clicks(parser: ArgumentParser) -> Run:
 
 
 TRAINING = (fit, validate, test, predict)
-OF_DATA = (compare, compare_films.compare, check, *TRAINING, score, restore, clicks)  # what is told of data
-VERBS = (compare, check, *TRAINING, score, restore, clicks, plot, export, info, list, plugins)
+OF_DATA = (compare, compare_films.compare, check, *TRAINING, score, repair, restore, clicks)  # what is told of data
+VERBS = (compare, check, *TRAINING, score, repair, restore, clicks, plot, export, info, list, plugins)
 NAMED = {verb.__name__: verb for verb in VERBS}
 
 
@@ -222,7 +229,7 @@ def _with_settings(verb: Verb | None, words: Sequence[str]) -> Sequence[str]:
         return lists_of_words(words, ComparisonSettings)
     if verb is compare_films.compare:
         return compare_films.words_of(words)
-    if verb not in (*TRAINING, score, restore, clicks):
+    if verb not in (*TRAINING, score, repair, restore, clicks):
         return words
     from smp_feedback.cli.subcommands import with_settings_of_a_run
 

@@ -24,6 +24,7 @@ SHORT = {
     "test": "Score a trained model on the test images.",
     "predict": "Write a trained model's label map for each image.",
     "score": "Refine predictions by iterative inference.",
+    "repair": "Mend masks: close gaps, take away false spots.",
     "restore": "Restore distorted images before segmenting them.",
     "clicks": "Segment what a person clicks on.",
     "plot": "Draw the figures of saved results.",

@@ -66,6 +66,51 @@ LOOPS = {
             },
         },
     ),
+    "repair": Page(
+        "repair VERB [options]",
+        "Mend a trained model's masks by a local rule, looked at again and again: train it, evaluate.",
+        {
+            "Verbs": {
+                "train": "Train the net that mends a base's masks; the base is left as it is.",
+                "evaluate": "Score the base, the mended masks, and rivals, on the test images.",
+            }
+        },
+        stages=True,
+    ),
+    "repair train": Page(
+        "repair train [options]",
+        "Train the net that mends a base's masks; the base is left as it is.",
+        {
+            "Of what": {
+                "--base DIR": "the --out of fit, whose data it takes, or a saved model",
+                "--fitted [DIR, ...]": "runs of fit that each left images out (cross-fitting)",
+                **CONFIG,
+                **DATA,
+            },
+            "What learns": {
+                "--repair.steps N": "looks of the model that is kept (default: 32)",
+                "--training.broken SHARE": "of masks that are broken truth (default: 0.25)",
+                "--training.pool N": "slots for states to go on from (default: 16)",
+                "--training.lr RATE": "the learning rate",
+            },
+            "How long, and where": {**RESUMES, "--out DIR": "where files go (default: runs/repair/TIME)"},
+        },
+    ),
+    "repair evaluate": Page(
+        "repair evaluate [options]",
+        "Score the base, the mended masks, and rivals, on the test images.",
+        {
+            "Which model": {"--run DIR": "the --out of repair train: its data and model", **TRAINED},
+            "On what, if not on the run's own": DATA,
+            "How": {
+                "--looks [N, ...]": "numbers of looks; without it, the model's own",
+                "--beside DIR": "also a model with a score loop: the --out of score train",
+                "--crf true": "also a dense CRF on the base's answer (extra crf)",
+                "--accelerator A": "auto, cpu or gpu (default: auto)",
+                "--out DIR": "where files go (default: runs/repair/TIME)",
+            },
+        },
+    ),
     "restore": Page(
         "restore VERB [options]",
         "Restore distorted images before they are segmented, with what the segmentation says: train, evaluate, ablate.",

@@ -28,16 +28,19 @@ USUAL_OUTS = {"compare": ("runs/compare", "runs/films"), "restore": ("runs/ablat
 SHARED = ("model", "data", "trainer", "seed")  # what those that score a run of fit take of it
 LOOPS = {
     "score": "score",
+    "repair": "repair",
     "restore": "restoration",
     "clicks": "clicks",
 }  # the group of settings that only runs of this verb have
 INSTEAD = {
     "score": "is a run of fit: first smp-feedback score train --base {}.",
+    "repair": "is a run of fit: first smp-feedback repair train --base {}.",
     "restore": "is no run of restore train: begin with smp-feedback restore train.",
     "clicks": "is no run of clicks train: begin with smp-feedback clicks train.",
 }
 AS_LEARNT = {
     "score": ("batch_size", "augment", "crop", *OF_FILMS),
+    "repair": ("batch_size", *OF_FILMS),
     "restore": ("batch_size", "augment", "crop", "corruption", "severity", *OF_FILMS),
 }  # of a base's data: how it learnt is its own affair
 OUTRANKED = {

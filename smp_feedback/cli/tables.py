@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,10 +12,13 @@ from torch import nn
 
 from smp_feedback.config.clicks import ClickConfig
 from smp_feedback.evaluation.clicks import SHOWN, TARGETS, ClickScores
+from smp_feedback.evaluation.repair_loop import Repaired
 from smp_feedback.evaluation.restoration_loop import RestorationScores
 from smp_feedback.evaluation.score_loop import Refined
+from smp_feedback.evaluation.scores import LookScore
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.looking import carries
+from smp_feedback.loops.repair.model import RepairModel
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.saving.weights import base_name
@@ -51,8 +54,17 @@ def refined_table(refined: Refined, classes: Sequence[str], title: str) -> Table
     """One row a class, mIoU, accuracy over pixels, images solved, calibration error; one column an answer."""
     updates = f"after at most {refined.steps} updates of step size {refined.step:g}"
     caption = f"per cent; {updates if refined.steps else 'after no update: as before'}"
-    scores = [*refined.answers.values()]
-    table = _by_class(title, caption, refined.answers, classes, [score.per_class for score in scores])
+    return _of_answers(refined.answers, classes, title, caption)
+
+
+def repaired_table(repaired: Repaired, classes: Sequence[str], title: str) -> Table:
+    """As :func:`refined_table`, of the base, of the mask mended by so many looks, and of what was asked for beside."""
+    return _of_answers(repaired.answers, classes, title, "per cent; looks are those of the repair loop")
+
+
+def _of_answers(answers: Mapping[str, LookScore], classes: Sequence[str], title: str, caption: str) -> Table:
+    scores = [*answers.values()]
+    table = _by_class(title, caption, answers, classes, [score.per_class for score in scores])
     for name, values in (
         ("mIoU", [score.score for score in scores]),
         ("accuracy", [score.accuracy for score in scores]),
@@ -122,6 +134,13 @@ def refinement_summary(model: ScoreModel, classes: Sequence[str]) -> str:
     read = ", ".join(source.name for source in model.feedback.sources)
     size = f"{_size(model)}, of which {learn / 1e6:.1f} M learn"
     return f"{base_name(model)}, score loop conditioned on {read}, {size}, {len(classes)} classes"
+
+
+def repair_summary(model: RepairModel, classes: Sequence[str]) -> str:
+    """The model to mend in one line."""
+    own = sum(p.numel() for p in model.feedback.net.parameters())
+    size = f"{_size(model)}, of which {own / 1e3:.1f} k mend"
+    return f"{base_name(model)}, repair loop, T = {model.feedback.config.steps}, {size}, {len(classes)} classes"
 
 
 def restoration_summary(model: RestorationModel, classes: Sequence[str]) -> str:

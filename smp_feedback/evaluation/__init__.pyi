@@ -15,6 +15,8 @@ from .named_metrics import NamedMetric as NamedMetric
 from .one_pass import evaluate as evaluate
 from .one_pass import evaluate_all as evaluate_all
 from .one_pass import miou as miou
+from .repair_loop import Repaired as Repaired
+from .repair_loop import evaluate_repair as evaluate_repair
 from .results import load_result as load_result
 from .results import save_result as save_result
 from .score_loop import Refined as Refined

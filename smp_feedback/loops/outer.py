@@ -103,3 +103,12 @@ def opened(base: nn.Module, config: LoopConfig, in_channels: int | None) -> tupl
     check_opened(base, seen)
     check_elsewhere(base, seen)
     return seen, None
+
+
+def keep_base_evaluating(model: nn.Module, inner: nn.Module | None) -> None:
+    """All of *model* but what its loop brought goes to evaluation mode, and *inner*, the base's own loop."""
+    for name, part in model.named_children():
+        if name != "feedback":
+            part.eval()
+    if inner is not None:
+        inner.eval()

@@ -20,6 +20,7 @@ from smp_feedback.evaluation.one_pass import device_of
 from smp_feedback.evaluation.restoration_loop import RESTORED, images_of, shown
 from smp_feedback.evaluation.score_loop import ANSWERS, answers
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.loops.repair.model import RepairModel
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.models.normalisation import given_config
@@ -116,6 +117,28 @@ def refined(model: ScoreModel, samples: Sequence[tuple[Tensor, Tensor]], path: P
         three = zip(ANSWERS, (colours(labels, classes) for labels in said), strict=True)
         change = "green: mended, orange:\nspoilt, grey: still wrong", changes(said[0], said[-1], mask, classes)
         rows.append([*_seen(image, mask, classes), *three, change])
+    return grid(rows, path)
+
+
+def repaired(model: RepairModel, samples: Sequence[tuple[Tensor, Tensor]], path: Path, *, classes: int) -> Path:
+    """One row a sample: input, truth, the base's answer, the mask after a quarter of the looks, after all, the change.
+
+    The change is as `refined` shows it. Arguments and result are those of `refinement`, but *model* is one, with a
+    repair loop.
+    """
+    rows, most = [], max(1, model.feedback.config.steps)
+    counts = sorted({max(1, most // 4), most})
+    for image, mask in _some(samples):
+        with evaluating(model), torch.inference_mode():
+            given = fed(model, image[None])
+            said = [
+                labels_of(masks[0] if isinstance(masks, tuple) else masks)[0]
+                for masks in (model(given, steps=n) for n in (0, *counts))
+            ]
+        names = ["base", *(f"{n} look{'s' * (n > 1)}" for n in counts)]
+        looks = zip(names, (colours(labels, classes) for labels in said), strict=True)
+        change = "green: mended, orange:\nspoilt, grey: still wrong", changes(said[0], said[-1], mask, classes)
+        rows.append([*_seen(image, mask, classes), *looks, change])
     return grid(rows, path)
 
 

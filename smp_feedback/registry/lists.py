@@ -29,7 +29,7 @@ def list_loops(pattern: str = "*") -> list[str]:
     Used as ``create(..., feedback=name)``.
 
     >>> list_loops()
-    ['recurrent', 'restoration', 'score']
+    ['recurrent', 'repair', 'restoration', 'score']
     """
     return catalogue().loops.names(pattern)
 

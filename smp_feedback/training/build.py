@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from smp_feedback.config.parse import Feedback, as_config
+from smp_feedback.config.repair import Repair
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.config.score import Score
 from smp_feedback.errors import InvalidInput, InvalidValue
@@ -77,7 +78,7 @@ def build_model(
     encoder_weights: str | None,
     base_norm: str | None,
     arguments: dict[str, Any] | None,
-    around: Score | Restoration | None = None,
+    around: Score | Restoration | Repair | None = None,
 ) -> nn.Module:
     """The model alone; as in :func:`build_module`, and *feedback* may be a config, *around* a loop around it all."""
     if around is not None:

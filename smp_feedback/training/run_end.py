@@ -16,6 +16,7 @@ NEXT: dict[str, tuple[str, ...]] = {
         "export {run}/{model} model.onnx",
     ),
     "score": ("score tune --run {run}", "score evaluate --run {run}"),
+    "repair": ("repair evaluate --run {run}",),
     "restore": ("restore evaluate --run {run}",),
     "clicks": ("clicks evaluate --run {run}",),
 }

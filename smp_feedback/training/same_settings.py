@@ -14,7 +14,7 @@ from smp_feedback.registry.public import catalogue
 from smp_feedback.saving.settings_text import read_settings
 
 CONFIG = "config.yaml"
-GROUPS, AROUND = ("trainer", "data"), ("model", "score", "restoration", "clicks")
+GROUPS, AROUND = ("trainer", "data"), ("model", "score", "restoration", "repair", "clicks")
 HOW = ("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "sync_batchnorm")
 LENGTH = ("max_epochs", "max_steps", "limit_train_batches", "overfit_batches")
 NEUTRAL = ("root", "workers", "shared", "batch_size")

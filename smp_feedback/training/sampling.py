@@ -18,7 +18,7 @@ from smp_feedback.data.batch import image_of, target_of
 from smp_feedback.data.items import item_name
 from smp_feedback.errors import FeedbackError, InvalidInput, one_line
 
-ORDER, ITEM, STEP, LOOKS = range(4)  # what the random numbers are for: no two purposes share any
+ORDER, ITEM, STEP, LOOKS, MASKS = range(5)  # what the random numbers are for: no two purposes share any
 
 
 class ItemFailed(InvalidInput):

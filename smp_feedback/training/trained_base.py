@@ -10,6 +10,7 @@ import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
 from smp_feedback.config.data import DataConfig
+from smp_feedback.config.repair import Repair
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.config.score import Score
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue
@@ -25,14 +26,18 @@ from smp_feedback.training.facts import Facts
 from smp_feedback.training.run_folder import checkpoint_of, kept_data
 from smp_feedback.training.same_settings import CONFIG, of_any_version, run_settings
 
-AROUND = {"score": "score train, refined", "restoration": "restore train, restored"}
+AROUND = {
+    "score": "score train, refined",
+    "restoration": "restore train, restored",
+    "repair": "repair train, repaired",
+}
 """Groups of settings that runs of fit do not have, and what such a run is."""
-NEW = (f"{PREFIX}autoencoder.", f"{PREFIX}restorer.")  # what no base has
+NEW = (f"{PREFIX}autoencoder.", f"{PREFIX}restorer.", f"{PREFIX}net.")  # what no base has
 BUILDS = ("arch", "encoder", "base_norm", "arguments")  # what of a run's settings says what its model is
 
 
-def closed_base(folder: Path, config: Score | Restoration, facts: Facts) -> OuterModel:
-    """The model that was trained in *folder*, closed into the loop of *config*; its autoencoder, or restorer, is new.
+def closed_base(folder: Path, config: Score | Restoration | Repair, facts: Facts) -> OuterModel:
+    """The model that was trained in *folder*, closed into the loop of *config*, of which all is new.
 
     Args:
         folder: That of a run of ``smp-feedback fit``, whose best weights count, or a directory written by
@@ -73,7 +78,7 @@ def check_data(model: OuterModel, facts: Facts) -> None:
     check_sizes(model, facts)
 
 
-def _of_run(folder: Path, config: Score | Restoration, facts: Facts) -> OuterModel:
+def _of_run(folder: Path, config: Score | Restoration | Repair, facts: Facts) -> OuterModel:
     settings = of_any_version(run_settings(folder))
     for group, what in AROUND.items():
         if group in settings:
@@ -100,7 +105,7 @@ def _load(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     model.load_state_dict({**inner, **own})
 
 
-def _saved(folder: Path, config: Score | Restoration) -> OuterModel:
+def _saved(folder: Path, config: Score | Restoration | Repair) -> OuterModel:
     try:
         base: nn.Module = from_pretrained(folder)
     except FeedbackError as ours:
@@ -112,6 +117,8 @@ def _saved(folder: Path, config: Score | Restoration) -> OuterModel:
         raise InvalidValue(f"--base {folder} is refined already: give its base, or tune it by --model {folder}.")
     if isinstance(base, FeedbackModel) and isinstance(base.loop_config, Restoration):
         raise InvalidValue(f"--base {folder} has a restoration loop already: give its base.")
+    if isinstance(base, FeedbackModel) and isinstance(base.loop_config, Repair):
+        raise InvalidValue(f"--base {folder} has a repair loop already: give its base.")
     model = wrap(base, config)
     if not isinstance(model, OuterModel):
         raise InvalidType(f"--base {folder} became a {type(model).__name__}, expected one with a {config.loop} loop.")

@@ -30,8 +30,9 @@ LOOPS = {
     "anytime": {"preset": "anytime", "steps": 3},
     "score": smpf.Score(filters=4, additional_pools=1, steps=2),
     "restoration": smpf.Restoration(steps=2, depth=2, filters=4),
+    "repair": smpf.Repair(steps=2, width=4),
 }
-RECURRENT = [name for name in LOOPS if name not in ("plain", "score", "restoration")]
+RECURRENT = [name for name in LOOPS if name not in ("plain", "score", "restoration", "repair")]
 
 
 def made(loop, arch="Unet", seed=0, **more):
@@ -121,7 +122,7 @@ def test_seams_are_where_they_are_looked_for():
     assert not (differs & alone).any()
 
 
-@pytest.mark.parametrize("loop", ["plain", "decay", "score", "restoration"])
+@pytest.mark.parametrize("loop", ["plain", "decay", "score", "restoration", "repair"])
 def test_a_window_as_large_as_the_image_is_the_untiled_answer(loop):
     model, x = made(loop), torch.rand(1, 3, 32, 48)
     with torch.no_grad():

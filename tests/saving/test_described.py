@@ -13,6 +13,7 @@ from smp_feedback.errors import FeedbackError
 TINY = {"encoder_name": "tu-test_resnet.r160_in1k", "encoder_weights": None, "encoder_depth": 3}
 TINY |= {"decoder_channels": (16, 8, 8), "classes": 3}
 LOOPS = [smpf.Recurrent(steps=2), smpf.Score(filters=4, additional_pools=1), smpf.Restoration(depth=2, filters=4)]
+LOOPS += [smpf.Repair(steps=2, width=4)]
 
 
 def head(model):

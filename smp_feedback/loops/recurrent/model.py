@@ -134,7 +134,9 @@ class RecurrentModel(FeedbackModel):
             rules.append(ComesToRest(tolerance))
         if told.settled is not None:
             task = given_config(self).config.task
-            rules.append(AnswersAlike(lambda state: labels_of(self._logits(state, size), task), told.settled))
+            rules.append(
+                AnswersAlike(lambda state: labels_of(self._answer(Turned(state), size)[0], task), told.settled)
+            )
         return rules
 
     def _settling(

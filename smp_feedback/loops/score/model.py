@@ -17,7 +17,7 @@ from smp_feedback.config.base import GradientFlow, LoopConfig
 from smp_feedback.config.score import Score
 from smp_feedback.loops.base import check_image
 from smp_feedback.loops.call import Looks, Told
-from smp_feedback.loops.outer import OuterModel, opened
+from smp_feedback.loops.outer import OuterModel, keep_base_evaluating, opened
 from smp_feedback.loops.recurrent.step import at_least_single
 from smp_feedback.loops.score.autoencoders import build_autoencoder
 from smp_feedback.loops.score.feature_geometry import facts_of
@@ -60,9 +60,7 @@ class ScoreModel(OuterModel):
         """As ever; a frozen base stays in evaluation mode."""
         super().train(mode)
         if mode and self.feedback.config.freeze:
-            for part in (*(m for m in self.children() if m is not self.feedback), self.feedback.inner):
-                if part is not None:
-                    part.eval()
+            keep_base_evaluating(self, self.feedback.inner)
         return self
 
     def begin(self, image: Tensor) -> Begun:
