@@ -211,8 +211,8 @@ class FeedbackModule(LooksModule):
         """Refuse what cannot learn, and what stepping by hand cannot do; warn of BatchNorm that stays untrained.
 
         Raises:
-            InvalidValue: For a model in windows, a term of a mixture that no look reaches, a score loop of no update, or
-                dynamics that cut the gradient; see :meth:`ScoringModule.on_fit_start`.
+            InvalidValue: For a model in windows, a term of a mixture that no look reaches, a score loop of no update,
+                or dynamics that cut the gradient; see :meth:`ScoringModule.on_fit_start`.
         """
         if isinstance(self.opened, InParts):
             raise InvalidValue(f"A {type(self.opened).__name__} is not trained: train the model in it, on crops.")
