@@ -113,7 +113,7 @@ def watching(made: Any, monitor: Monitor, data: PairsModule, facts: Facts) -> li
     callbacks: list[Callback] = []
     if monitor.distances or monitor.topology:
         about = facts.task, len(facts.classes), facts.ignore_index, len(data.val or ())
-        how = {"distances": monitor.distances, "topology": monitor.topology, "every_look": monitor.of_look}
+        how: Any = {"distances": monitor.distances, "topology": monitor.topology, "every_look": monitor.of_look}
         callbacks.append(ImageScores(*about, **how))
     if made.samples_every is not None:
         if data.clip is not None:
@@ -146,7 +146,7 @@ def score(verb: str, parser: ArgumentParser, args: Any) -> None:
     trainer = build_trainer(settings, folder, [each, *bars])
     (trainer.validate if verb == "validate" else trainer.test)(module, data, verbose=False)
     if trainer.is_global_zero and module.scored is not None:
-        how = {"draws": draws, "data": scored, "by_look": each.by_look}
+        how: Any = {"draws": draws, "data": scored, "by_look": each.by_look}
         tell_scores(module.scored, each.images, facts, folder, f"{path}, {verb}", **how)
         if facts.task == SEGMENTATION and has_films(scored):
             tell_films(module.opened, scored, facts, folder, f"{path}, {verb}, one answer a frame")

@@ -26,5 +26,5 @@ def register_losses(register: Register) -> None:
     register("soft_cldice", "smp_feedback.losses.cldice:SoftClDice")
     register("dice_cldice", "smp_feedback.losses.cldice:DiceClDice")
     register("skeleton_recall", "smp_feedback.losses.skeleton_recall:SkeletonRecall")
-    register("mixture", "smp_feedback.losses.mixture:Mixture")
+    register("mixture", "smp_feedback.losses.mixture:LossMixture")
     register("reconstruction", "smp_feedback.losses.reconstruction:Reconstruction")

@@ -67,5 +67,5 @@ def maps_of(logits: Tensor, target: Tensor, ignore_index: int | None) -> Maps:
     """
     pixels = in_a_row(logits, target, ignore_index)
     chances = pixels.logits.softmax(1) * pixels.counted[:, None]
-    one, other = (part[:, 1:].unflatten(2, logits.shape[2:]) for part in (chances, pixels.one_hot))
-    return Maps(one, other)
+    size = len(logits), logits.shape[1] - 1, *logits.shape[2:]
+    return Maps(chances[:, 1:].reshape(size), pixels.one_hot[:, 1:].reshape(size))

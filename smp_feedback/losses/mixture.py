@@ -26,7 +26,7 @@ class Term(NamedTuple):
     from_look: int = 1
 
 
-class Mixture(nn.Module):
+class LossMixture(nn.Module):
     """``sum(weight * loss(logits, target))`` over the terms that judge the look.
 
     By name, a term is ``{name: soft_cldice, weight: 0.5, from_look: 2, arguments: {iterations: 3}}``, of which only the
@@ -40,7 +40,7 @@ class Mixture(nn.Module):
     Raises:
         InvalidType, InvalidValue: If there is none, or one is something else.
 
-    >>> half = Mixture(terms=[Term(nn.CrossEntropyLoss()), Term(nn.CrossEntropyLoss(), 0.5, from_look=2)])
+    >>> half = LossMixture(terms=[Term(nn.CrossEntropyLoss()), Term(nn.CrossEntropyLoss(), 0.5, from_look=2)])
     >>> logits, target = torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4).long()
     >>> half(logits, target), half(logits, target, step=1)  # log(2), and half as much again
     (tensor(0.6931), tensor(1.0397))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smp_feedback.errors import InvalidInput
-from smp_feedback.losses.mixture import Mixture
+from smp_feedback.losses.mixture import LossMixture
 from smp_feedback.losses.pixels import PixelLoss
 from smp_feedback.ops.reading import MULTILABEL, per_class
 
@@ -61,7 +61,7 @@ def loss_of_look(
     tensor(0.)
     """
     void = getattr(loss, "ignore_index", None) if ignore_index is None else ignore_index
-    if isinstance(loss, Mixture):
+    if isinstance(loss, LossMixture):
         terms = (term.loss for term in loss.judging(look))
         values = [loss_of_look(one, logits, target, look, ignore_index=void, named=named) for one in terms]
         return loss.summed(logits, values, look)

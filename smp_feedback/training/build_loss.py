@@ -12,7 +12,7 @@ from torch import nn
 
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownName, did_you_mean, suggestion
 from smp_feedback.losses.maps import MapLoss
-from smp_feedback.losses.mixture import Mixture
+from smp_feedback.losses.mixture import LossMixture
 from smp_feedback.losses.pixels import PixelLoss
 from smp_feedback.models.keywords import unknown_keyword
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
@@ -78,7 +78,7 @@ def build_loss(
     _check_task(name, make, task)
     given = _told(name, make, takes, ignore_index, channels, task)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())
-    if make is Mixture:
+    if make is LossMixture:
         about: dict[str, Any] = {"channels": channels, "classes": classes, "task": task}
         make_term = functools.partial(_term, ignore_index=ignore_index, **about)
         arguments = {**(arguments or {}), "terms": terms_of((arguments or {}).get("terms"), make_term)}

@@ -113,6 +113,10 @@ class ClickModule(FeedbackModule):
         losses = [self.judge(one.logits, target, 0) for k, one in enumerate(heard) if k >= free]
         return torch.stack(losses).mean()
 
+    def answers_once(self, clip: int | None) -> bool:
+        """Each click's answer is judged as a first look, however often the model looks for it."""
+        return True
+
     def _begun(self, target: Tensor) -> Tensor | None:
         """The masks to begin with."""
         if not self.how.mask or not self.damaged:

@@ -9,7 +9,7 @@ from torch import nn
 
 from smp_feedback.checks import check_number, check_whole
 from smp_feedback.errors import InvalidType, InvalidValue, UnknownKeyword, nearest
-from smp_feedback.losses.mixture import Mixture, Term
+from smp_feedback.losses.mixture import LossMixture, Term
 
 USUAL_TERMS = ({"name": "cross_entropy"}, {"name": "dice"})
 KEYS = ("name", "weight", "from_look", "arguments")
@@ -46,11 +46,11 @@ def check_reached(loss: nn.Module, furthest: int) -> None:
     Raises:
         InvalidValue: If one does not, with the look that it waits for.
 
-    >>> check_reached(Mixture(terms=[Term(nn.MSELoss(), from_look=3)]), furthest=2)
+    >>> check_reached(LossMixture(terms=[Term(nn.MSELoss(), from_look=3)]), furthest=2)
     Traceback (most recent call last):
     smp_feedback.errors.InvalidValue: loss_arguments.terms[0].from_look=3: training comes to 2 looks; expected 1 to 2.
     """
-    for k, start in enumerate(loss.starts if isinstance(loss, Mixture) else ()):
+    for k, start in enumerate(loss.starts if isinstance(loss, LossMixture) else ()):
         if start > furthest:
             looks, least = f"{furthest} look{'s' * (furthest > 1)}", f"1 to {furthest}" if furthest > 1 else "1"
             where = f"loss_arguments.terms[{k}].from_look={start}"

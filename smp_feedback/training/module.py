@@ -226,10 +226,14 @@ class FeedbackModule(LooksModule):
         if clip is not None and isinstance(self.opened, FeedbackModel):
             check_sends_back(self.trainer, self.unrolling, self.unscaled)
         furthest = self.unrolling.furthest if clip is None else clip
-        check_reached(self.loss, furthest)
+        check_reached(self.loss, 1 if self.answers_once(clip) else furthest)
         if self.trainer.is_global_zero:
             warn_of_untrained_statistics(self.opened, furthest, clips=clip is not None)
         super().on_fit_start()
+
+    def answers_once(self, clip: int | None) -> bool:
+        """Whether every answer is judged as a first look: of a *clip*'s frames, those of a model that does not loop."""
+        return clip is not None and not isinstance(self.opened, FeedbackModel)
 
     def on_train_start(self) -> None:
         """One cycle is as long as the run; refuse to go on with one in a run of another length."""

@@ -43,7 +43,7 @@ def test_every_look_of_every_model_is_measured_as_evaluate_does():
     key = ComparisonKey("feedback", Condition(), 2, 0)
     twin, test = untrained(settings, key), held_out(settings)
     found = [*scores(settings, key, twin, test)]
-    expected = evaluate(twin.model, test, classes=4, looks=[1, 2, 3, 4], topology=True)
+    expected = evaluate(twin.model, test, classes=6, looks=[1, 2, 3, 4], topology=True)
     assert [score["looks"] for score in found] == [1, 2, 3, 4]
     for score, other in zip(found, expected, strict=True):
         assert {*score["topology"]} == {*TOPOLOGY}

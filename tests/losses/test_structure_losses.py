@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, UnknownKeyword, UnknownName
 from smp_feedback.losses.cldice import DiceClDice, SoftClDice, soft_skeleton
-from smp_feedback.losses.mixture import Mixture, Term
+from smp_feedback.losses.mixture import LossMixture, Term
 from smp_feedback.losses.skeleton_recall import SkeletonRecall
 from smp_feedback.losses.thinning import thinned, tube
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL
@@ -335,5 +335,5 @@ def test_classes_are_weighed_in_a_term():
 
 def test_what_is_no_term_is_refused():
     with pytest.raises(InvalidType, match="expected a Term"):
-        Mixture(terms=[nn.CrossEntropyLoss()])
-    assert Mixture(terms=[Term(nn.CrossEntropyLoss(), 2.0)]).weights == (2.0,)
+        LossMixture(terms=[nn.CrossEntropyLoss()])
+    assert LossMixture(terms=[Term(nn.CrossEntropyLoss(), 2.0)]).weights == (2.0,)
