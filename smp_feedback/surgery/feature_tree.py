@@ -10,13 +10,13 @@ from torch import Tensor
 from smp_feedback.errors import SurgeryError
 
 
-class Place(NamedTuple):
+class Leaf(NamedTuple):
     """Where a tensor lies in a tree: which of the tensors it is, or the image itself (-1)."""
 
     number: int
 
 
-IMAGE = Place(-1)
+IMAGE = Leaf(-1)
 
 
 def taken_apart(gave: Any, image: Tensor) -> tuple[Any, tuple[Tensor, ...]]:
@@ -29,7 +29,7 @@ def taken_apart(gave: Any, image: Tensor) -> tuple[Any, tuple[Tensor, ...]]:
     >>> image, deep = torch.zeros(1, 3, 4, 4), torch.ones(1, 8, 2, 2)
     >>> form, tensors = taken_apart([image, None, deep], image)
     >>> form, len(tensors)
-    ([Place(number=-1), None, Place(number=0)], 1)
+    ([Leaf(number=-1), None, Leaf(number=0)], 1)
     >>> put_together(form, tensors, image)[2] is deep
     True
     """
@@ -40,7 +40,7 @@ def taken_apart(gave: Any, image: Tensor) -> tuple[Any, tuple[Tensor, ...]]:
             if part is image:
                 return IMAGE
             tensors.append(part)
-            return Place(len(tensors) - 1)
+            return Leaf(len(tensors) - 1)
         return _mapped(part, form_of)
 
     return form_of(gave), tuple(tensors)
@@ -48,7 +48,7 @@ def taken_apart(gave: Any, image: Tensor) -> tuple[Any, tuple[Tensor, ...]]:
 
 def put_together(form: Any, tensors: Sequence[Tensor], image: Tensor) -> Any:
     """The inverse of :func:`taken_apart`, of other *tensors*; its lists are new."""
-    if isinstance(form, Place):
+    if isinstance(form, Leaf):
         return image if form == IMAGE else tensors[form.number]
     return _mapped(form, lambda part: put_together(part, tensors, image))
 
@@ -56,7 +56,7 @@ def put_together(form: Any, tensors: Sequence[Tensor], image: Tensor) -> Any:
 def places_in(form: Any) -> dict[int, int]:
     """The tensors of *form*, by their numbers: from 1 as they come, or from 0 where the first is the image itself.
 
-    >>> places_in([IMAGE, Place(0), None, Place(1)]), places_in({"out": Place(0)})
+    >>> places_in([IMAGE, Leaf(0), None, Leaf(1)]), places_in({"out": Leaf(0)})
     ({1: 0, 3: 1}, {1: 0})
     """
     leaves = list(_leaves(form))
@@ -64,8 +64,8 @@ def places_in(form: Any) -> dict[int, int]:
     return {k: leaf.number for k, leaf in enumerate(leaves, first) if leaf is not None and leaf != IMAGE}
 
 
-def _leaves(form: Any) -> Iterator[Place | None]:
-    if form is None or isinstance(form, Place):
+def _leaves(form: Any) -> Iterator[Leaf | None]:
+    if form is None or isinstance(form, Leaf):
         yield form
     else:
         for part in form.values() if isinstance(form, Mapping) else form:
