@@ -10,7 +10,7 @@ import torch
 import smp_feedback as smpf
 from benchmarks.measure import backward_too, bars, begin, cells, options, plain_and_image, show, timed
 
-PLACES = ["input", "stem", "stage:1", "stage:2", "stage:3", "stage:4"]
+PLACES = ["input", "stem", "stage:1", "stage:2", "stage:3", "stage:4", "decoder"]
 
 
 def measure(insert, args):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -86,14 +87,15 @@ def check_insert(insert: object, stem: object) -> None:
         raise InvalidType(f"stem={stem!r}: expected the dotted name of a convolution, or None.")
     if not isinstance(insert, str):
         raise InvalidType(
-            f"insert={insert!r} ({type(insert).__name__}): expected 'input', 'stem', 'stage:k' or 'after:NAME', "
-            "or a list of them."
+            f"insert={insert!r} ({type(insert).__name__}): expected 'input', 'stem', 'stage:k', 'after:NAME' "
+            "or 'decoder', or a list of them."
         )
     known = insert in ("input", "stem", *(f"stage:{k}" for k in range(1, 6)))
+    known = known or insert == "decoder" or re.fullmatch(r"decoder:[1-9]\d*", insert) is not None
     if not known and insert.removeprefix("after:") in (insert, ""):
         raise InvalidValue(
-            f"insert={insert!r}: expected 'input', 'stem', 'stage:k' with k from 1 to 5, or 'after:NAME' with the name "
-            "of a module."
+            f"insert={insert!r}: expected 'input', 'stem', 'stage:k' with k from 1 to 5, 'after:NAME' with the name "
+            "of a module, 'decoder', or 'decoder:k' with k from 1."
         )
     if stem is not None and insert != "input":
         raise InvalidValue(f"stem={stem!r} names a convolution at the input; expected insert='input', got {insert!r}.")

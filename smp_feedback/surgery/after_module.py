@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from smp_feedback.errors import SurgeryError
 from smp_feedback.ops.maps import Mixture, Size, resize, size_of
@@ -54,6 +55,15 @@ def as_laid_out(layout: Layout, x: Tensor) -> Tensor:
     if layout.is_tokens:
         return x.flatten(2).mT
     return layout.from_state(x)
+
+
+def prefixed(layout: Layout, tokens: Tensor) -> Tensor:
+    """*tokens* of the image with zeros for those before them; a map as it is.
+
+    >>> prefixed(Layout("tokens", 1), torch.ones(1, 2, 1)).flatten()
+    tensor([0., 1., 1.])
+    """
+    return F.pad(tokens, (0, 0, layout.prefix, 0)) if layout.is_tokens and layout.prefix else tokens
 
 
 def add_after(

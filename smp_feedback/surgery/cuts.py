@@ -63,6 +63,9 @@ class Cut:
             A function of the answer alone is not told the size.
         stages: Names of the modules behind which ``insert="stage:1"``, ``"stage:2"``, ... adds the feedback; a base
             may say them itself, as its ``feedback_stages``.
+        encoder: Name of the module that the body calls once, with the image alone, and whose features the rest of it
+            reads: with ``insert="decoder"`` it runs once per image. A base may say it itself, as its
+            ``feedback_encoder``.
 
     >>> import torch, smp_feedback as smpf
     >>> class Net(nn.Module):
@@ -85,6 +88,7 @@ class Cut:
     spread: Callable[[Any, Tensor, Size], Tensor] | None = None
     answer: Callable[..., Any] = _itself
     stages: Sequence[str] = ()
+    encoder: str | None = None
 
     def __post_init__(self) -> None:
         if not takes_size(self.answer) and self.answer is not _itself:
@@ -203,7 +207,7 @@ def _smp_check(model: Any, image: Tensor) -> None:
     model.check_input_shape(image)
 
 
-SMP_CUT = Cut(_smp_body, _smp_head, _smp_labels, _smp_check)
+SMP_CUT = Cut(_smp_body, _smp_head, _smp_labels, _smp_check, encoder="encoder")
 """Encoder and decoder | segmentation head."""
 
 
@@ -264,10 +268,10 @@ def _out(answer: Any, size: Size | None = None) -> Any:
     return answer["out"] if isinstance(answer, Mapping) else answer
 
 
-TORCHVISION_CUT = Cut(_backbone_and_classifier, _last_convolution, answer=_out)
+TORCHVISION_CUT = Cut(_backbone_and_classifier, _last_convolution, answer=_out, encoder="backbone")
 """All of DeepLabV3 and FCN but the classifier's last convolution | that convolution, at the image's size."""
 
-LRASPP_CUT = Cut(_backbone_and_scores, _upsampled, answer=_out)
+LRASPP_CUT = Cut(_backbone_and_scores, _upsampled, answer=_out, encoder="backbone")
 """Its classifier adds scores of two resolutions: the state is the scores."""
 
 

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from smp_feedback.errors import InvalidType, SurgeryError
 from smp_feedback.ops.maps import Size, resize, size_of
-from smp_feedback.surgery.after_module import as_laid_out, deaf_mixture, grid_on, is_image
+from smp_feedback.surgery.after_module import as_laid_out, deaf_mixture, grid_on, is_image, prefixed
 from smp_feedback.surgery.cuts import Cut
 from smp_feedback.surgery.extension import Extension, calls_of, extend, full_name, made_by
 from smp_feedback.surgery.feature_layout import Layout
@@ -160,12 +159,3 @@ def add_to_stage(
     (height, width), (rows, columns) = size_of(image), grid_on(layout, made, size_of(image))
     mixture = deaf_mixture(channels, layout.to_state(made).shape[1], image)
     return AtStage(stride=(height / rows, width / columns)), mixture
-
-
-def prefixed(layout: Layout, tokens: Tensor) -> Tensor:
-    """*tokens* of the image with zeros for those before them; a map as it is.
-
-    >>> prefixed(Layout("tokens", 1), torch.ones(1, 2, 1)).flatten()
-    tensor([0., 1., 1.])
-    """
-    return F.pad(tokens, (0, 0, layout.prefix, 0)) if layout.is_tokens and layout.prefix else tokens

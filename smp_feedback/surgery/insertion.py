@@ -6,11 +6,13 @@ from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
+from smp_feedback.config.places import DECODER
 from smp_feedback.config.recurrent import Recurrent
 from smp_feedback.errors import SurgeryError
 from smp_feedback.surgery.after_module import add_after, deaf_mixture
 from smp_feedback.surgery.convs import add_readers, named_stem
 from smp_feedback.surgery.declared_stages import add_to_stage, show, stages_of_base
+from smp_feedback.surgery.decoder import enter_decoder
 from smp_feedback.surgery.encoder_chain import Chain, EntersLate, chain_of
 from smp_feedback.surgery.extension import asking, extend, plain_class
 from smp_feedback.surgery.insertion_point import AfterModule, InEncoder, InsertionPoint
@@ -30,6 +32,8 @@ def enter(base: nn.Module, config: Recurrent, seen: Probe, channels: int) -> tup
     Raises:
         SurgeryError: If *base* cannot be entered there, with the places where it can.
     """
+    if config.places[0].partition(":")[0] == DECODER:
+        return enter_decoder(base, seen.cut, config.places, seen.image, channels)
     points, readers = list[InsertionPoint](), nn.ModuleList()
     declared = stages_of_base(base, seen.cut)
     own = [place for place in config.places if declared and place.startswith("stage:")]

@@ -11,6 +11,7 @@ from smp_feedback.errors import SurgeryError
 from smp_feedback.ops.maps import Size, size_of
 from smp_feedback.surgery.after_module import AddsFeedback, grid_on
 from smp_feedback.surgery.encoder_chain import EntersLate
+from smp_feedback.surgery.encoder_once import EncodesOnce, Level
 from smp_feedback.surgery.extension import M
 from smp_feedback.surgery.feature_layout import Layout
 from smp_feedback.surgery.step_context import Once, collecting_answers
@@ -112,6 +113,31 @@ class AfterModule(InsertionPoint):
     def before(self, model: nn.Module) -> set[nn.Module]:
         """Itself, and all in it."""
         return set(model.get_submodule(self.name).modules())
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeforeDecoder(InsertionPoint):
+    """Between encoder and decoder, in the features that the decoder reads.
+
+    Attributes:
+        encoder: Dotted name of the encoder, extended by :class:`EncodesOnce`.
+        finest: The feature on whose grid the feedback is made.
+    """
+
+    encoder: str
+    finest: Level
+
+    def stages(self, model: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
+        """The encoder's features."""
+        return _opened(model, self.encoder, EncodesOnce).features_once(image)
+
+    def grid(self, image: Tensor, once: Once) -> Size:
+        """That of the finest feature that hears."""
+        return self.finest.grid(once.stages, size_of(image))
+
+    def before(self, model: nn.Module) -> set[nn.Module]:
+        """The encoder, and all in it."""
+        return set(model.get_submodule(self.encoder).modules())
 
 
 def _answers(model: nn.Module, convs: tuple[str, ...], x: Tensor) -> tuple[Tensor, ...]:

@@ -16,7 +16,7 @@ from smp_feedback.models.assembly import signature_of
 from smp_feedback.registry.public import catalogue
 from smp_feedback.surgery.extension import plain_class
 from smp_feedback.testing import conformance
-from smp_feedback.testing.bases import check_classes, check_oblong, check_stages, refusals_fail
+from smp_feedback.testing.bases import check_classes, check_decoder, check_oblong, check_stages, refusals_fail
 from smp_feedback.testing.handling import check_batches, check_devices, check_exported, check_saved
 from smp_feedback.testing.memory import check_stateless
 from smp_feedback.testing.promises import check_agreement, check_heard, check_lossless, check_same_keys
@@ -67,6 +67,7 @@ def check_architecture(
         check_lossless(plain, image, config=config)
         check_oblong(plain, model, image)
         check_stages(plain, image)
+        check_decoder(plain, image)
         conformance.check_trains(functools.partial(_build, build, feedback), image, config=config)
     check_model(model, image, device=device)
     if exports:

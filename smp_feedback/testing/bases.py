@@ -1,4 +1,4 @@
-"""What is asked of a base beyond that it loops: classes as it is told, oblong images, the stages it declares."""
+"""What is asked of a base beyond that it loops: classes as told, oblong images, the stages and encoder it declares."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from smp_feedback.models.builder import arguments_of
 from smp_feedback.surgery.answers import is_smaller
 from smp_feedback.surgery.cuts import cut_of
 from smp_feedback.surgery.declared_stages import stages_of_base
+from smp_feedback.surgery.decoder import encoder_of_base
 from smp_feedback.testing.promises import check_heard, check_lossless, masks_of
 
 
@@ -79,3 +80,12 @@ def check_stages(plain: nn.Module, image: Tensor) -> None:
         config = Recurrent(insert=f"stage:{stage}", steps=2)
         check_lossless(plain, image, config=config)
         check_heard(wrap(plain, config), image)
+
+
+def check_decoder(plain: nn.Module, image: Tensor) -> None:
+    """Where *plain* has an encoder, it runs once for all looks: every answer is kept, and the feedback heard."""
+    if encoder_of_base(plain, cut_of(plain)) is None:
+        return
+    config = Recurrent(insert="decoder", steps=2)
+    check_lossless(plain, image, config=config)
+    check_heard(wrap(plain, config), image)

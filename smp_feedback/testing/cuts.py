@@ -13,7 +13,7 @@ from smp_feedback.factory import wrap
 from smp_feedback.ops.maps import size_of
 from smp_feedback.surgery.answers import checked_answer
 from smp_feedback.surgery.cuts import cut_of
-from smp_feedback.testing.bases import check_oblong, check_stages, refusals_fail
+from smp_feedback.testing.bases import check_decoder, check_oblong, check_stages, refusals_fail
 from smp_feedback.testing.promises import check_agreement, check_close, check_heard, check_lossless, keeping
 
 ROUNDING = 1e-4  # of the largest logit: what a cut may change
@@ -39,6 +39,7 @@ def check_cut(model: nn.Module, image: Tensor, *, feedback: Feedback = None) -> 
         looking = wrap(model, True if config is None else keeping(config))
         check_oblong(_Plain(model), looking, image)
         check_stages(model, image)
+        check_decoder(model, image)
     check_agreement(looking, image)
     check_heard(looking, image)
 

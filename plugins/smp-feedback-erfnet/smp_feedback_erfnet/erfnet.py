@@ -160,5 +160,5 @@ def _head(model: Any, output: Tensor, size: tuple[int, int]) -> Tensor:
     return logits[..., : size[0], : size[1]]
 
 
-CUT = Cut(_body, _head)
+CUT = Cut(_body, _head, encoder="encoder")
 """Encoder and decoder, whose 16 channels at half the image's size are the state | last upsampling, cropping."""

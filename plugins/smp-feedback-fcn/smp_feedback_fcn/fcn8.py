@@ -178,7 +178,7 @@ def _check(model: Any, image: Tensor) -> None:
     model.check_input_shape(image)
 
 
-CUT = Cut(_body, _head, check=_check)
+CUT = Cut(_body, _head, check=_check, encoder="encoder")
 """Encoder and fusion, whose scores at stride 8 are the state | last upsampling, cropping.
 
 The fused scores are the first map that all of the answer passes through, and nothing comes after them but one linear
