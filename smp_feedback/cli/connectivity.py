@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from smp_feedback.cli.tables import per_cent
-from smp_feedback.evaluation.connectivity import PER_LENGTH
+from smp_feedback.evaluation.connectivity_names import CONNECTIVITY, JUDGED, MAX, PER_LENGTH
 from smp_feedback.evaluation.metrics import Metrics
-from smp_feedback.evaluation.named_metrics import MAX, METRICS, NEITHER, TOPOLOGY
 
-JUDGED = tuple(name for name in TOPOLOGY if METRICS[name].best != NEITHER)
 COUNTED = {"components": "true_components", "loops": "true_loops"}
 CAPTION = f"means over images; clDice in per cent, breaks for {PER_LENGTH} px of centre line"
 
@@ -20,7 +18,7 @@ CAPTION = f"means over images; clDice in per cent, breaks for {PER_LENGTH} px of
 def connectivity_table(metrics: Metrics, intervals: Mapping[str, tuple[float, float]], classes: Sequence[str]) -> Table:
     """One row a class, one of their mean, and its 95 % interval; how many parts there are stands beside the truth's.
 
-    >>> values = dict.fromkeys(TOPOLOGY, 2.0) | {"cldice": 0.5}
+    >>> values = dict.fromkeys(CONNECTIVITY, 2.0) | {"cldice": 0.5}
     >>> each = {name: (None, value) for name, value in values.items()}
     >>> table = connectivity_table((values, each), {}, ["background", "vessel"])
     >>> [list(column.cells) for column in table.columns][1:5:3], list(table.columns[5].cells)
@@ -29,7 +27,7 @@ def connectivity_table(metrics: Metrics, intervals: Mapping[str, tuple[float, fl
     whole, each = metrics
     table = Table("class", title="connectivity, components and loops beside (the truth's)", caption=CAPTION)
     for name in (*JUDGED, *COUNTED):
-        table.add_column(METRICS[name].title, justify="right")
+        table.add_column(CONNECTIVITY[name].title, justify="right")
     for k, one in enumerate(classes):
         _add(table, one, {name: values[k] for name, values in each.items()}, last=k == len(classes) - 1)
     _add(table, "mean", whole)
@@ -49,7 +47,7 @@ def looks_table(by_look: Mapping[str, Sequence[float]]) -> Table:
     shown = [name for name in JUDGED if name in by_look]
     table = Table("look", title="connectivity, look by look", caption=CAPTION)
     for name in shown:
-        table.add_column(METRICS[name].title, justify="right")
+        table.add_column(CONNECTIVITY[name].title, justify="right")
     for t in range(len(by_look[shown[0]])):
         table.add_row(str(t + 1), *(_cell(name, by_look[name][t]) for name in shown))
     return table
@@ -63,7 +61,7 @@ def _add(table: Table, head: str, values: Mapping[str, float | None], *, last: b
 def _cell(name: str, value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
-    return per_cent(value) if METRICS[name].best == MAX else f"{value:.2f}"
+    return per_cent(value) if CONNECTIVITY[name].best == MAX else f"{value:.2f}"
 
 
 def _count(value: float | None) -> str:

@@ -16,12 +16,11 @@ from torch import Tensor
 
 from smp_feedback.checks import check_number
 from smp_feedback.errors import InvalidInput, require
+from smp_feedback.evaluation.connectivity_names import PER_LENGTH
 
 Mask = NDArray[np.bool_]
 TOLERANCE = 1.0
 """How far, in pixels, a prediction may lie beside the truth's centre line: as sure as a line of one pixel is drawn."""
-PER_LENGTH = 1000
-"""Pixels of the truth's centre line for which breaks are told."""
 
 
 class Betti(NamedTuple):

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from smp_feedback.errors import FeedbackError, InvalidType, InvalidValue, PluginWarning, one_line
+from smp_feedback.evaluation.connectivity_names import CONNECTIVITY
+from smp_feedback.evaluation.connectivity_names import MAX as MAX
+from smp_feedback.evaluation.connectivity_names import MIN as MIN
 from smp_feedback.hookspecs import Register, hookimpl
 from smp_feedback.ops.reading import MULTILABEL, SEGMENTATION, TASKS
 from smp_feedback.registry.public import catalogue
 
-MAX, MIN, NEITHER = "max", "min", "neither"
 MAPS = (SEGMENTATION, MULTILABEL)
 
 
@@ -99,14 +101,10 @@ METRICS: Mapping[str, NamedMetric] = {
         NamedMetric(SOLVED, None, "solved", overall=True),
         NamedMetric("hd95", "hd95", "Hausdorff 95", MIN, tasks=MAPS, distance=True),
         NamedMetric("asd", "asd", "surface distance", MIN, tasks=MAPS, distance=True),
-        NamedMetric("cldice", "cldice", "clDice", tasks=MAPS, topology=True),
-        NamedMetric("betti0_error", "betti0_error", "Betti 0 error", MIN, tasks=MAPS, topology=True),
-        NamedMetric("betti1_error", "betti1_error", "Betti 1 error", MIN, tasks=MAPS, topology=True),
-        NamedMetric("breaks", "breaks", "breaks", MIN, tasks=MAPS, topology=True),
-        NamedMetric("components", "components", "components", NEITHER, tasks=MAPS, topology=True),
-        NamedMetric("loops", "loops", "loops", NEITHER, tasks=MAPS, topology=True),
-        NamedMetric("true_components", "true_components", "of the truth", NEITHER, tasks=MAPS, topology=True),
-        NamedMetric("true_loops", "true_loops", "of the truth", NEITHER, tasks=MAPS, topology=True),
+        *(
+            NamedMetric(name, name, one.title, one.best, tasks=MAPS, topology=True)
+            for name, one in CONNECTIVITY.items()
+        ),
     )
 }
 """Mean intersection over union; Dice, which is F1; precision; recall, of a class its accuracy; accuracy over all
@@ -123,7 +121,7 @@ OTHER_WORDS = {
 }
 """What others call them."""
 DISTANCES = tuple(name for name, metric in METRICS.items() if metric.distance)
-TOPOLOGY = tuple(name for name, metric in METRICS.items() if metric.topology)
+TOPOLOGY = tuple(CONNECTIVITY)
 MEASURED = (*DISTANCES, *TOPOLOGY)
 """Those that are taken image by image, and are a mean over images."""
 

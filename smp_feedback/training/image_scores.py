@@ -11,8 +11,9 @@ from torch import Tensor
 from smp_feedback.data.batch import indices_of
 from smp_feedback.evaluation.by_image import PARTS, Images, image_counts, means_of
 from smp_feedback.evaluation.confusion import cells_in_parts, cells_of
+from smp_feedback.evaluation.connectivity_names import NEITHER
 from smp_feedback.evaluation.measures import check_measurable, measure_of
-from smp_feedback.evaluation.named_metrics import METRICS, NEITHER, TOPOLOGY
+from smp_feedback.evaluation.named_metrics import METRICS, TOPOLOGY
 from smp_feedback.training.monitors import class_names, named_metrics
 
 

@@ -9,18 +9,9 @@ from typing import NamedTuple
 from torch import nn
 
 from smp_feedback.errors import UnknownName, did_you_mean
+from smp_feedback.evaluation.connectivity_names import MAX, MIN, NEITHER
 from smp_feedback.evaluation.metrics import Metrics
-from smp_feedback.evaluation.named_metrics import (
-    MAX,
-    MEASURED,
-    METRICS,
-    MIN,
-    NEITHER,
-    SOLVED,
-    TOPOLOGY,
-    metric_called,
-    metrics_for,
-)
+from smp_feedback.evaluation.named_metrics import MEASURED, METRICS, SOLVED, TOPOLOGY, metric_called, metrics_for
 from smp_feedback.evaluation.trial import try_out
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.registry.public import catalogue

@@ -27,8 +27,9 @@ from smp_feedback.evaluation import (
 )
 from smp_feedback.evaluation.confusion import cells_of
 from smp_feedback.evaluation.connectivity import Betti, Traits, cldice_of, traits_of
+from smp_feedback.evaluation.connectivity_names import NEITHER
 from smp_feedback.evaluation.measures import measure_of
-from smp_feedback.evaluation.named_metrics import METRICS, NEITHER, TOPOLOGY
+from smp_feedback.evaluation.named_metrics import METRICS, TOPOLOGY
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION
 
 VOID = 255

@@ -10,7 +10,8 @@ pytest.importorskip("lightning")
 from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import UnknownName
 from smp_feedback.evaluation import evaluate
-from smp_feedback.evaluation.named_metrics import METRICS, NEITHER
+from smp_feedback.evaluation.connectivity_names import NEITHER
+from smp_feedback.evaluation.named_metrics import METRICS
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION, TASKS
 from smp_feedback.training import FeedbackModule, PairsModule, fit
 from smp_feedback.training.checkpoints import KeepsBest, StopsEarly

@@ -6,13 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from smp_feedback.evaluation.connectivity import PER_LENGTH
-from smp_feedback.evaluation.named_metrics import MAX, METRICS, NEITHER, TOPOLOGY
+from smp_feedback.evaluation.connectivity_names import CONNECTIVITY, JUDGED, MAX, PER_LENGTH
 from smp_feedback.experiments.comparison.results import Comparison, ComparisonScore, ScoreTable, Value, means
 from smp_feedback.experiments.comparison.sizes import said
 from smp_feedback.experiments.table import Table, spread
 
-JUDGED = tuple(name for name in TOPOLOGY if METRICS[name].best != NEITHER)
 NOTE = (
     f"Means over images. clDice in per cent, high is good; of the others low is: breaks are for {PER_LENGTH} pixels of "
     "the truth's centre line."
@@ -37,7 +35,7 @@ def _by_condition(found: Comparison, cells: Cells) -> Table:
         for where, table in cells(found, found.scores(value)):
             averages = means(table)
             of_models = (_cell(name, averages.get(model, {}).values()) for model in found.models)
-            rows.append((*where, METRICS[name].title, *of_models))
+            rows.append((*where, CONNECTIVITY[name].title, *of_models))
     columns = ("trained on", "images", "tested on", "score", *found.models)
     return Table("Connectivity, by what a model was trained on", columns, tuple(rows), labels=4, note=NOTE)
 
@@ -49,7 +47,7 @@ def _by_looks(found: Comparison) -> Table:
     for name, groups in by_score.items():
         for (train, images), looks in groups.items():
             cells = (_cell(name, looks.get(t, {}).values()) for t in range(1, last + 1))
-            rows.append((train, str(images), METRICS[name].title, *cells))
+            rows.append((train, str(images), CONNECTIVITY[name].title, *cells))
     columns = ("trained on", "images", "score", *(f"T = {t}" for t in range(1, last + 1)))
     note = f"The feedback model, tested on what it was trained on. {NOTE}"
     return Table("Connectivity by looks at the image", columns, tuple(rows), labels=3, note=note)
@@ -61,7 +59,7 @@ def _by_size(found: Comparison) -> Table:
         for train, images in found.groups:
             for (model, looks), by_size in found.at_sizes(train, images, value).items():
                 cells = (_cell(name, by_size.get(size, {}).values()) for size in found.sizes)
-                rows.append((train, str(images), METRICS[name].title, model, str(looks), *cells))
+                rows.append((train, str(images), CONNECTIVITY[name].title, model, str(looks), *cells))
     columns = ("trained on", "images", "score", "model", "looks", *map(said, found.sizes))
     return Table("Connectivity by size of the test images", columns, tuple(rows), labels=5, note=NOTE)
 
@@ -75,7 +73,7 @@ def _value(score: ComparisonScore, name: str) -> float:
 
 
 def _cell(name: str, values: Iterable[float]) -> str:
-    return spread(values) if METRICS[name].best == MAX else spread(values, scale=1, digits=2)
+    return spread(values) if CONNECTIVITY[name].best == MAX else spread(values, scale=1, digits=2)
 
 
 def told_of(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -84,4 +82,4 @@ def told_of(metrics: Mapping[str, float]) -> dict[str, float]:
     >>> told_of({"miou": 0.5, "cldice": 0.75})
     {'cldice': 0.75}
     """
-    return {name: metrics[name] for name in TOPOLOGY if name in metrics}
+    return {name: metrics[name] for name in CONNECTIVITY if name in metrics}
