@@ -60,13 +60,13 @@ def read_regions(path: Path) -> Tensor:
     require("scipy", "matlab")
     from scipy.io import loadmat
 
-    expected = "expected a MATLAB file with groundTruth.Segmentation, regions by number (1 ground, 2 crack)"
+    expected = "expected a MATLAB file with groundTruth.Segmentation, regions by number, from 1 (ground; 2 is a crack)"
     try:
         regions = np.asarray(loadmat(path, variable_names="groundTruth")["groundTruth"]["Segmentation"].item())
     except Exception as error:  # scipy raises all kinds
         raise InvalidInput(f"{path}: {expected}, but it cannot be read so ({one_line(error)}).") from error
     if regions.ndim != 2 or not np.issubdtype(regions.dtype, np.integer) or regions.min(initial=1) < GROUND:
-        raise InvalidInput(f"{path}: {expected}, found {regions.dtype} of shape {regions.shape} from {regions.min()}.")
+        raise InvalidInput(f"{path}: {expected}, found {regions.dtype} of shape {regions.shape}.")
     labels = np.where(regions == GROUND, 0, np.where(regions == CRACK, 1, IGNORED))
     return torch.from_numpy(labels.astype(np.int64))
 
@@ -74,9 +74,10 @@ def read_regions(path: Path) -> Tensor:
 class DeepCrack(ThinFolder):
     """DeepCrack: 537 photographs of cracks in several scenes, 544 x 384 (Liu et al. 2019, Neurocomputing 338).
 
-    From https://github.com/yhlleo/DeepCrack; who uses it cites the paper, no licence is given. ``train_img/*.jpg`` with ``train_lab/*.png``, ``test_img``
-    with ``test_lab``: the official split of 300 and 237. Of the training photographs a tenth is ``val``, by a hash of
-    their names; parts of one photograph (``11125-1``, ``11125-2``) stay together. Nothing is ignored.
+    From https://github.com/yhlleo/DeepCrack; who uses it cites the paper, no licence is given. ``train_img/*.jpg`` with
+    ``train_lab/*.png``, ``test_img`` with ``test_lab``: the official split of 300 and 237. Of the training photographs
+    a tenth is ``val``, by a hash of their names; parts of one photograph (``11125-1``, ``11125-2``) stay together.
+    Nothing is ignored.
 
     Args:
         split, root, size, seed, count, transform, channels: See `ThinFolder`.

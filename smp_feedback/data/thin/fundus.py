@@ -26,11 +26,11 @@ class Drive(NumberedFolder):
     """DRIVE: 40 photographs of the retina, 565 x 584 (Staal et al. 2004, IEEE Trans. Med. Imaging 23(4)).
 
     From https://drive.grand-challenge.org, with registration; for research and teaching, for those who have it from
-    there alone: its files are not to be passed on. ``training/images/21_training.tif``, ``training/1st_manual/21_manual1.gif``,
-    ``training/mask/21_training_mask.gif``, and the same of ``test`` (01 to 20, ``01_test.tif``). Images and masks of
-    the official split; of its 20 training images the last four, 37 to 40, are ``val``. The test images' manual
-    segmentations are in the older archive alone: without them ``test`` is refused. Scored is the first observer. What
-    the masks of the field of view leave out is ignored (255).
+    there alone: its files are not to be passed on. ``training/images/21_training.tif``,
+    ``training/1st_manual/21_manual1.gif``, ``training/mask/21_training_mask.gif``, and the same of ``test`` (01 to 20,
+    ``01_test.tif``). Images and masks of the official split; of its 20 training images the last four, 37 to 40, are
+    ``val``. The test images' manual segmentations are in the older archive alone: without them ``test`` is refused.
+    Scored is the first observer. What the masks of the field of view leave out is ignored (255).
 
     Args:
         split, root, size, seed, count, transform, channels: See `ThinFolder`.
@@ -55,11 +55,11 @@ class Drive(NumberedFolder):
 class ChaseDb1(NumberedFolder):
     """CHASE_DB1: 28 photographs of both eyes of 14 children, 999 x 960 (Fraz et al. 2012, IEEE TBME 59(9)).
 
-    From https://blogs.kingston.ac.uk/retinal/chasedb1/, whose page has the conditions. One folder: ``Image_01L.jpg`` with
-    ``Image_01L_1stHO.png`` and ``Image_01L_2ndHO.png``, the vessels as two observers saw them. As published, the first
-    20 images (children 1 to 10) are for training and the last 8 for the test; ``val`` is those of children 9 and 10,
-    so that no child is in two splits. There are no masks of the field of view: it is `field_of_view` of the image, and
-    what lies outside is ignored (255).
+    From https://blogs.kingston.ac.uk/retinal/chasedb1/, whose page has the conditions. One folder: ``Image_01L.jpg``
+    with ``Image_01L_1stHO.png`` and ``Image_01L_2ndHO.png``, the vessels as two observers saw them. As published, the
+    first 20 images (children 1 to 10) are for training and the last 8 for the test; ``val`` is those of children 9 and
+    10, so that no child is in two splits. There are no masks of the field of view: it is `field_of_view` of the image,
+    and what lies outside is ignored (255).
 
     Args:
         split, root, size, seed, count, transform, channels: See `ThinFolder`.
