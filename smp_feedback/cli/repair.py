@@ -60,7 +60,7 @@ def repair_train(parser: ArgumentParser, args: Any) -> None:
     def prepare(made: Any) -> Lesson:
         data, facts = opened("fit", made)
         model = cast(RepairModel, closed_base(Path(made.base), Repair(**vars(made.repair)), facts))
-        about = {"classes": len(facts.classes), "ignore_index": facts.ignore_index}
+        about: dict[str, Any] = {"classes": len(facts.classes), "ignore_index": facts.ignore_index}
         fitted = fitted_by([Path(one) for one in made.fitted], data.train, model) if made.fitted else None
         module = RepairModule(model, **about, fitted=fitted, **vars(made.training))
         return Lesson(module, data, "val_miou", repair_summary(model, facts.classes))

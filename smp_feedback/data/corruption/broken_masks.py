@@ -46,7 +46,7 @@ def broken_mask(mask: Tensor, generator: torch.Generator, *, ignore_index: int |
     known = mask[~void]
     if not known.numel():
         return mask.clone()
-    labels, counts = known.unique(return_counts=True)
+    labels, counts = known.unique(return_counts=True)  # type: ignore[no-untyped-call]
     ground, found = labels[counts.argmax()], mask.masked_fill(void, int(labels[counts.argmax()]))
     for _ in range(_draw(0, SHIFTS, generator)):
         found = _shifted(found, generator)
