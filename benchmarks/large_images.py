@@ -5,8 +5,8 @@ python -m benchmarks.large_images [--size 4000 6000] [--classes 3] [--steps 4] [
 
 Each row is a process of its own that reads the photograph (and its mask), looks, and writes its label map (or its
 scores). Memory is the most that the process ever had resident (``ru_maxrss``), libraries included; ``--whole 1`` adds a
-row without windows. With ``--few 3`` the model of ``validate`` is asked for three windows, and its last answer stands for all others:
-time says nothing then, and memory what it says otherwise, as all buffers are there.
+row without windows. With ``--few 3`` the model of ``validate`` is asked for three windows, and its last answer stands
+for all others: time says nothing then, and memory what it says otherwise, as all buffers are there.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class LossInParts:
         target = target.long()
         value = self.judge(logits, target)
         share = _share(self.loss(), target, self.void).to(value)
-        self.lost.append(share * value)
+        self.lost.append(torch.where(share > 0, share * value, 0))
         self.shares.append(share)
 
     def value(self) -> Tensor:
