@@ -2,8 +2,8 @@
 
 python -m benchmarks.connectivity [--data vessels] [--root DIR] [--seeds 0 1 2] [--steps 200] [--out runs/connectivity]
 
-`vessels` are drawn; cracks, membranes and whatever else `folder` reads take --root and --crop. Each model is kept once it
-is scored, and a run that is started again goes on with those that are missing.
+`vessels` are drawn; cracks, membranes and whatever else `folder` reads take --root and --crop. Each model is kept once
+it is scored, and a run that is started again goes on with those that are missing.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from smp_feedback.ops.reading import SEGMENTATION, answers_classes
 from smp_feedback.training.apply_loss import is_smps, loss_of_look
 from smp_feedback.training.build_loss import build_loss
 from smp_feedback.training.class_weights import BALANCED, balanced_weights, check_class_weights
-from smp_feedback.training.loss_in_parts import loss_in_parts
 from smp_feedback.training.metric import task_of
 from smp_feedback.training.scoring_module import ScoringModule, check_answer
 
@@ -36,10 +35,8 @@ class JudgingModule(ScoringModule):
     class_weights: Tensor | None
     balanced: bool
 
-    def judge(self, logits: Tensor, target: Tensor, look: int, *, in_parts: bool = False) -> Tensor:
+    def judge(self, logits: Tensor, target: Tensor, look: int) -> Tensor:
         """The loss of one look's logits; the first tell how many channels the model answers.
-
-        Maps that may be large are judged *in parts*, see `loss_in_parts`.
 
         Raises:
             InvalidValue: If *target* is of another size than *logits*.
@@ -55,7 +52,7 @@ class JudgingModule(ScoringModule):
         if logits.shape[1] != self.channels:
             self._settle(logits.shape[1], self.task or SEGMENTATION)
         how: dict[str, Any] = {"ignore_index": self.ignore_index, "named": self.named is not None}
-        return (loss_in_parts if in_parts else loss_of_look)(self.loss, logits, target, look, **how)
+        return loss_of_look(self.loss, logits, target, look, **how)
 
     def _begins_epoch(self) -> bool:
         trainer: Any = self._trainer

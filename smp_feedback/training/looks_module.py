@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -21,6 +22,7 @@ from smp_feedback.surgery.extension import looping_in
 from smp_feedback.training.clip_loss import has_labels, ignored_by
 from smp_feedback.training.film_parts import Ongoing, ongoing_in
 from smp_feedback.training.judging import JudgingModule
+from smp_feedback.training.loss_in_parts import LossInParts, is_mean
 from smp_feedback.training.metric import LookMetric, task_of
 from smp_feedback.training.monitors import class_names, named_metrics
 from smp_feedback.training.scoring_module import Batch, check_answer
@@ -165,26 +167,39 @@ class LooksModule(JudgingModule):
             self._score_films(stage, image, target, ongoing_in(batch))
             return None
         scores, before = self._counting(self.steps), []
-        for t, said in enumerate(self._said(image, target)):
+        parts = LossInParts(partial(self.judge, look=self.steps - 1), lambda: self.loss, self.ignore_index)
+        in_parts = isinstance(self.opened, TiledModel) and is_mean(self.loss)
+        for t, said in enumerate(self._said(image, target, parts if in_parts else None)):
             scores.update(t, said, target)
             if self.keeps_looks and t < self.steps - 1:
                 before.append(self._labels(said) if said.is_floating_point() else said)
-        loss = self.judge(said, target, t, in_parts=isinstance(self.opened, TiledModel))
+        loss = parts.value() if in_parts else self.judge(said, target.long(), t)
         self.log(f"{stage}_loss", loss, sync_dist=True, batch_size=len(image))
         answered = {"logits": said, "target": target}
         return {**answered, "before": torch.stack(before)} if before else answered
 
-    def _said(self, image: Tensor, target: Tensor) -> Iterator[Tensor]:
-        """The logits of each look; in windows those of the last, and of those before the labels, which are smaller."""
+    def _said(self, image: Tensor, target: Tensor, parts: LossInParts | None) -> Iterator[Tensor]:
+        """The logits of each look; in windows the labels, which are smaller, but for the last look.
+
+        Its labels, too, where *parts* judge its logits as they come.
+        """
         model = self.opened
-        if isinstance(model, TiledModel):
-            before, last = model.read_looks(image, self._labels, feed=self.feed_of(image))
-            check_answer(last, target)
-            yield from (*before, last)
+        if not isinstance(model, TiledModel):
+            for logits in self.looks(image):
+                check_answer(logits, target)
+                yield logits
             return
-        for logits in self.looks(image):
-            check_answer(logits, target)
-            yield logits
+        shape = len(image), self.classes, *image.shape[-2:]
+        check_answer(torch.empty(shape, device="meta"), target)
+
+        def judged(logits: Tensor, images: slice, rows: slice) -> Tensor:
+            if parts is None:
+                return logits
+            parts.add(logits, target[images, ..., rows, :])
+            return self._labels(logits)
+
+        before, last = model.read_looks(image, self._labels, feed=self.feed_of(image), last=judged)
+        yield from (*before, last)
 
     def _labels(self, logits: Tensor) -> Tensor:
         dtype = torch.uint8 if self.classes <= 256 else torch.int32

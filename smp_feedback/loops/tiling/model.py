@@ -28,6 +28,8 @@ Feed = Callable[[Tensor], Tensor]
 Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 """What shows how far it is: told what is done and how many times, it gives what each moves on."""
 Advance = Callable[[], None]
+ReadLast = Callable[[Tensor, slice, slice], Tensor]
+"""What is kept of the last look's logits (b, classes, h, W), told which images of a batch and which rows they are."""
 Stitching = Literal["logits", "state"]
 
 
@@ -113,7 +115,13 @@ class TiledModel(InParts):
         return iter(self.stitched(x, answer, feed=feed).chunk(count, 1))
 
     def read_looks(
-        self, x: Tensor, read: Callable[[Tensor], Tensor], steps: Looks | None = None, *, feed: Feed | None = None
+        self,
+        x: Tensor,
+        read: Callable[[Tensor], Tensor],
+        steps: Looks | None = None,
+        *,
+        feed: Feed | None = None,
+        last: ReadLast | None = None,
     ) -> tuple[list[Tensor], Tensor]:
         """What *read* makes of each look but the last, and the last's logits (B, classes, H, W): no other are kept.
 
@@ -125,11 +133,12 @@ class TiledModel(InParts):
             read: Of logits (1, classes, h, W), some rows of an image, what is kept of them: maps of these rows.
             steps: As in :meth:`every_look`.
             feed: As in :meth:`forward`.
+            last: Of the last look's logits what is kept in their place, told which images they are of, and where.
 
         Raises: As :meth:`every_look`.
         """
         if self.stitch == "state" or not isinstance(self.opened, FeedbackModel):
-            return _read_one_by_one(self.every_look(x, steps, feed=feed), read)
+            return _read_one_by_one(self.every_look(x, steps, feed=feed), read, last)
         self._check(x)
         grid, (answer, count) = self.grid(size_of(x)), self._all_looks(steps)
         calls = len(x) * -(-grid.windows // self.batch_size)
@@ -138,8 +147,9 @@ class TiledModel(InParts):
             told = self._asked_of(x, answer, grid, feed, advance)
             for image in range(len(x)):
                 for top, part in strips(grid, told, image=image, at_once=self.batch_size, **self._where(x)):
-                    *before, last = part[..., : max(0, height - top), :width].chunk(count, 1)
-                    made = [*map(read, before), last]
+                    *before, end = part[..., : max(0, height - top), :width].chunk(count, 1)
+                    rows = slice(top, top + end.shape[-2])
+                    made = [*map(read, before), end if last is None else last(end, slice(image, image + 1), rows)]
                     kept = kept or [one.new_empty(len(x), *one.shape[1:-2], height, width) for one in made]
                     for whole, one in zip(kept, made, strict=True):
                         whole[image, ..., top : top + one.shape[-2], :] = one[0]
@@ -297,9 +307,11 @@ class TiledModel(InParts):
     push_to_hub = save_pretrained
 
 
-def _read_one_by_one(looks: Iterator[Tensor], read: Callable[[Tensor], Tensor]) -> tuple[list[Tensor], Tensor]:
-    kept, last = list[Tensor](), next(looks)
+def _read_one_by_one(
+    looks: Iterator[Tensor], read: Callable[[Tensor], Tensor], last: ReadLast | None
+) -> tuple[list[Tensor], Tensor]:
+    kept, end = list[Tensor](), next(looks)
     for following in looks:
-        kept.append(read(last))
-        last = following
-    return kept, last
+        kept.append(read(end))
+        end = following
+    return kept, end if last is None else last(end, slice(None), slice(None))
