@@ -12,7 +12,7 @@ from smp_feedback.errors import SurgeryError
 from smp_feedback.surgery.after_module import add_after, deaf_mixture
 from smp_feedback.surgery.convs import add_readers, named_stem
 from smp_feedback.surgery.declared_stages import add_to_stage, show, stages_of_base
-from smp_feedback.surgery.decoder import enter_decoder
+from smp_feedback.surgery.decoder import encoder_of_base, enter_decoder
 from smp_feedback.surgery.encoder_chain import Chain, EntersLate, chain_of
 from smp_feedback.surgery.extension import asking, extend, plain_class
 from smp_feedback.surgery.insertion_point import AfterModule, InEncoder, InsertionPoint
@@ -116,7 +116,7 @@ def _enter_encoder(
     chain = chain_of(base, seen.image)
     stem = _open_stem(base, chain, seen.image) if chain and "stem" in places else None
     if chain is None or (at := _links(chain, stem, places)) is None:
-        raise _no_such_place(base, places, chain, seen.image)
+        raise _no_such_place(base, places, chain, seen)
     order = sorted(places, key=lambda place: (at[place], place == "stem"))
     trunk = _late(base, chain, at[order[0]] + 1, begins=begins)
     for place in order:
@@ -176,14 +176,15 @@ def _readers_of(base: nn.Module, trunk: EntersLate, image: Tensor) -> tuple[str,
     return tuple(dict.fromkeys(found))
 
 
-def _no_such_place(base: nn.Module, asked: list[str], chain: Chain | None, image: Tensor) -> SurgeryError:
+def _no_such_place(base: nn.Module, asked: list[str], chain: Chain | None, seen: Probe) -> SurgeryError:
     """The error, with the places that there are; *base* is not used any more."""
     encoder = plain_class(getattr(base, "encoder", base)).__name__
     stages = [f"stage:{k}" for k in (chain.stages if chain else ())]
-    if chain and _open_stem(base, chain, image):
+    if chain and _open_stem(base, chain, seen.image):
         stages.insert(0, "stem")
     insert = next(place for place in asked if place not in stages)
     places = [*map(repr, ("input", *stages)), "'after:NAME' of a module that is handed the image"]
+    places += [repr(DECODER)] if encoder_of_base(base, seen.cut) else []
     why = "" if chain else ": it is no chain of modules that hand one tensor on"
     return SurgeryError(
         f"insert={insert!r}: {encoder} cannot be entered there{why}. Possible here: {', '.join(places)}."

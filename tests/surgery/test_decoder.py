@@ -452,6 +452,8 @@ def test_a_base_that_cannot_be_entered_there_is_told_why():
         made(insert="decoder:5")
     with pytest.raises(SurgeryError, match="expected maps"):
         smpf.wrap(Strange(), config)
+    with pytest.raises(SurgeryError, match=r"'stage:4': .* Possible here: 'input', .*, 'decoder'\."):
+        made(insert="stage:4")
 
 
 class Strange(Net):
