@@ -61,6 +61,16 @@ def laid_out_as(x: Tensor, like: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if _is_channels_last(like) else x
 
 
+def laid_out_like(x: Tensor, like: Tensor) -> Tensor:
+    """*x* in channels_last where *like* is, and contiguous where it is not.
+
+    >>> x = torch.ones(1, 3, 4, 4).to(memory_format=torch.channels_last)
+    >>> laid_out_like(x, torch.ones(1, 2, 8, 8)).is_contiguous()
+    True
+    """
+    return laid_out_as(x, like) if _is_channels_last(like) else x.contiguous()
+
+
 def as_precise_as(x: Tensor) -> AbstractContextManager[object]:
     """No autocast around what is computed from *x*; the device ``meta``, which computes nothing, knows none."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
@@ -85,7 +95,8 @@ class Mixture(nn.Conv2d):
         """
         if _is_channels_last(x):
             return super().forward(x)
-        return torch.einsum("kc,bchw->bkhw", self.weight.flatten(1), x)
+        weight = self.weight.flatten(1).expand(len(x), -1, -1)
+        return torch.bmm(weight, x.flatten(2)).unflatten(2, x.shape[2:])
 
 
 def _is_channels_last(x: Tensor) -> bool:

@@ -92,8 +92,7 @@ class RecurrentModel(FeedbackModel):
         count, through = told.steps, told.flow
         once = self._once(image, through)
         if through.detach and share is not None:  # no convolution's answer is kept then
-            image, *stages = share([image, *once.stages])
-            once = once._replace(stages=tuple(stages))
+            image, once = once.shared(image, share)
         began = None if told.before is None else told.before.beginnings
         rules = self._rules(told, size_of(image))
         turn: Turn
