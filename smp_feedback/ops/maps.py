@@ -80,7 +80,7 @@ class Mixture(nn.Conv2d):
     """A 1 x 1 convolution without bias, as the matrix product that it is.
 
     On a CPU the product takes a tenth of the convolution's time for few output channels (measured: 16 to 2
-    channels at 256 px, 0.2 against 3 ms), except in channels_last, where it would copy.
+    channels at 256 px, 0.2 against 3 ms); what is channels_last stays so.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -95,6 +95,10 @@ class Mixture(nn.Conv2d):
         """
         if _is_channels_last(x):
             return super().forward(x)
+        return self.product(x)
+
+    def product(self, x: Tensor) -> Tensor:
+        """The same, contiguous whatever the layout of *x*, which it reads as it lies."""
         weight = self.weight.flatten(1).expand(len(x), -1, -1)
         return torch.bmm(weight, x.flatten(2)).unflatten(2, x.shape[2:])
 

@@ -55,6 +55,10 @@ class InsertionPoint:
         """The same place, where no convolution's answer is kept: one that runs twice a look has two."""
         return replace(self, heard=())
 
+    def stopping_there(self) -> InsertionPoint:
+        """The same place, where nothing is kept of what lies behind: what is run again is not to cost memory."""
+        return replace(self, unreached=())
+
 
 @dataclass(frozen=True, kw_only=True)
 class InEncoder(InsertionPoint):

@@ -52,9 +52,9 @@ def with_unreached(base: nn.Module, seen: Probe, feedback: RecurrentFeedback) ->
     if not once.stages:
         return entry
     u = noise(base, (1, feedback.projection.channels, *entry.grid(seen.image, once)))
-    with _aloud(base, feedback.readers), watching(base, once.stages) as unreached:
-        with in_step(StepContext(entry.carry(base, u), feedback.readers, once=once)):
-            seen.cut.body(base, seen.image)
+    step = StepContext(entry.carry(base, u), feedback.readers, once=once)
+    with _aloud(base, feedback.readers), watching(base, once.stages) as unreached, in_step(step):
+        seen.cut.body(base, seen.image)
     for number, one in enumerate(unreached):
         one.open(base, number)
     return replace(entry, unreached=tuple(unreached))

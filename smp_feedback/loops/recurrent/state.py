@@ -101,8 +101,11 @@ class RecurrentFeedback(nn.Module):
         Decoders that end in a linear layer (Segformer's) give channels-last maps whatever they were given, and each of
         the state's operations after them would turn them round and back on a CPU.
         """
-        output = laid_out_like(output, image)
-        return output if self.readout is None else torch.cat([output, self.readout(output)], 1)
+        laid = laid_out_like(output, image)
+        if self.readout is None:
+            return laid
+        # a copy is for the state alone: kept for the readout's backward pass, it would be a map more in each look
+        return torch.cat([laid, self.readout(output) if laid is output else self.readout.product(output)], 1)
 
     def state_size(self, image: Tensor) -> Size:
         """Height and width of the state that *image* leads to, to rounding; of tokens, how many, and 1."""
