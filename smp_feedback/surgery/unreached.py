@@ -75,12 +75,13 @@ class UnreachedColumns(Unreached):
         conv = model.get_submodule(self.name)
         if not isinstance(conv, ReadsTheRest) or any(hook_of(module) for module in self._way(model)):
             return None
-        return part_of(conv, torch.cat(given, 1), slice(self.reached, None), None)
+        return part_of(cast(nn.Conv2d, conv), torch.cat(given, 1), slice(self.reached, None), None)
 
     def _way(self, model: nn.Module) -> Iterator[nn.Module]:
         """The modules through which the features come to it: the encoder's own chain, and all that it lies in."""
         encoder = model.get_submodule(ENCODER)
-        yield from (encoder, *([encoder.model] if isinstance(getattr(encoder, "model", None), nn.Module) else []))
+        yield encoder
+        yield from (inner for name, inner in encoder.named_children() if name == "model")  # as smp keeps timm's
         parts = self.name.split(".")
         yield from (model.get_submodule(".".join(parts[:end])) for end in range(1, len(parts) + 1))
 
@@ -154,7 +155,8 @@ def watching(model: nn.Module, stages: tuple[Tensor, ...]) -> Iterator[list[Unre
     if not isinstance(decoder, nn.Module):
         yield found
         return
-    known_way = all(f"{plain_class(part).__module__}.".startswith(KNOWN) for part in (decoder, model.encoder))
+    ends = (decoder, getattr(model, ENCODER, None))
+    known_way = all(isinstance(end, nn.Module) and plain_class(end).__module__.startswith(KNOWN) for end in ends)
     watch = _Watch(found, stages, columns=known_way)
     hooks = []
     for name, module in decoder.named_modules(prefix=DECODER):
