@@ -61,6 +61,7 @@ format: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks.cost
 	$(BIN)/python -m benchmarks.places
+	$(BIN)/python -m benchmarks.reached
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.gains
 	$(BIN)/python -m benchmarks.memory

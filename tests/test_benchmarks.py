@@ -9,7 +9,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 import smp_feedback as smpf
-from benchmarks import cost, loops, memory
+from benchmarks import cost, loops, memory, places
 from benchmarks.measure import bytes_held, interleaved, ratio
 from smp_feedback.experiments.comparison.variants import make_twin
 
@@ -75,6 +75,32 @@ def test_the_cost_of_an_architecture_is_measured_side_by_side(monkeypatch, tmp_p
     cost.main()
     assert "Unet" in capsys.readouterr().out
     assert (tmp_path / "cost.json").is_file()
+
+
+def test_the_goals_of_each_place():
+    """Of ``decoder`` one encoder and five decoders in units of five forwards, and 3 %."""
+    assert [places.goal("input", 0.5, 5, training=training) for training in (False, True)] == [1.03, 1.08]
+    assert places.goal("stage:3", 0.5, 5, training=True) == 0.75
+    encoder, decoder = 3.0, 1.0
+    limit = 1.03 * (encoder + 5 * decoder) / (5 * (encoder + decoder))
+    assert places.goal("decoder", 0.75, 5, training=False) == pytest.approx(limit)
+    assert places.goal("stem", 0.5, 5, training=False) is None
+    over = {"ratio": 1.04, "low": 1.0, "high": 1.1, "goal": 1.03}
+    assert places.cell(over) == ["1.04 (1.00 - 1.10)", "1.03 MISSED"]
+    assert places.cell({**over, "ratio": 1.03})[1] == "1.03 held"
+
+
+def test_places_are_compared_in_turns_and_one_that_is_not_there_is_said():
+    plain = smp.create_model("Unet", "tu-test_resnet.r160_in1k", None, encoder_depth=3, decoder_channels=(16, 8, 8))
+    models, refused = places.opened(plain, ["input", "stage:5"], 2)
+    assert list(models) == ["input"]
+    assert "stage:5" in refused["stage:5"]
+    assert places.row("Unet", "stage:5", {"refused": refused["stage:5"]})[2] == "not there"
+    args = argparse.Namespace(steps=2, repeats=2)
+    for training in (False, True):
+        found = places.compared(models, plain, IMAGE, args, training=training)["input"]
+        assert found["ratio"] > 0.5
+        assert 0 < found["encoder"] < 1.5
 
 
 @pytest.mark.parametrize("depth", [1, 3])

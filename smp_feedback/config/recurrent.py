@@ -82,13 +82,13 @@ class Recurrent(LoopConfig):
             convolutions, through its pooling, beside what the next convolutions read (Deep Feedback Models).
             ``stage:k``: added to the encoder's k-th feature (of stride 2^k, where it is not dilated) through a
             1 x 1 convolution. ``after:NAME``: added so to what the module of that name gives, which must read
-            the image itself (``after:patch_embed``: the tokens of a Vision Transformer). All that lies before is
-            computed once per image: one draw of its dropout serves every look, and a hook that changes what the
-            encoder is given is not heard there. Several of them in a list: the same feedback is read at each, and what
-            none of them reaches is computed once; at most one may be an ``after:NAME``. ``decoder``: added so to all
-            features of the encoder that the decoder reads, whatever the encoder is: it runs once per image, and the
-            looks turn in decoder and head alone. ``decoder:k``, or a list of them: to the k-th feature alone. Not
-            together with places before.
+            the image itself (``after:patch_embed``: the tokens of a Vision Transformer). All that lies before, and
+            what the decoder makes of that alone, is computed once per image: one draw of its dropout serves every
+            look, and a hook that changes what the encoder is given is not heard there. Several of them in a list: the
+            same feedback is read at each, and what none of them reaches is computed once; at most one may be an
+            ``after:NAME``. ``decoder``: added so to all features of the encoder that the decoder reads, whatever the
+            encoder is: it runs once per image, and the looks turn in decoder and head alone. ``decoder:k``, or a list
+            of them: to the k-th feature alone. Not together with places before.
         stem: Dotted name of the convolution that shall read the feedback at the input; None finds those that
             read the image.
         options: Settings of a plugin's dynamics or projection, by what it is:

@@ -61,6 +61,16 @@ def laid_out_as(x: Tensor, like: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if _is_channels_last(like) else x
 
 
+def laid_out_like(x: Tensor, like: Tensor) -> Tensor:
+    """*x* in channels_last where *like* is, and contiguous where it is not.
+
+    >>> x = torch.ones(1, 3, 4, 4).to(memory_format=torch.channels_last)
+    >>> laid_out_like(x, torch.ones(1, 2, 8, 8)).is_contiguous()
+    True
+    """
+    return laid_out_as(x, like) if _is_channels_last(like) else x.contiguous()
+
+
 def as_precise_as(x: Tensor) -> AbstractContextManager[object]:
     """No autocast around what is computed from *x*; the device ``meta``, which computes nothing, knows none."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
@@ -70,7 +80,7 @@ class Mixture(nn.Conv2d):
     """A 1 x 1 convolution without bias, as the matrix product that it is.
 
     On a CPU the product takes a tenth of the convolution's time for few output channels (measured: 16 to 2
-    channels at 256 px, 0.2 against 3 ms), except in channels_last, where it would copy.
+    channels at 256 px, 0.2 against 3 ms); what is channels_last stays so.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -85,7 +95,12 @@ class Mixture(nn.Conv2d):
         """
         if _is_channels_last(x):
             return super().forward(x)
-        return torch.einsum("kc,bchw->bkhw", self.weight.flatten(1), x)
+        return self.product(x)
+
+    def product(self, x: Tensor) -> Tensor:
+        """The same, contiguous whatever the layout of *x*, which it reads as it lies."""
+        weight = self.weight.flatten(1).expand(len(x), -1, -1)
+        return torch.bmm(weight, x.flatten(2)).reshape(len(x), -1, *x.shape[2:])
 
 
 def _is_channels_last(x: Tensor) -> bool:

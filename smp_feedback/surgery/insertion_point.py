@@ -15,6 +15,7 @@ from smp_feedback.surgery.encoder_once import EncodesOnce, Level
 from smp_feedback.surgery.extension import M
 from smp_feedback.surgery.feature_layout import Layout
 from smp_feedback.surgery.step_context import Once, collecting_answers
+from smp_feedback.surgery.unreached import Unreached, keep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +24,17 @@ class InsertionPoint:
 
     Attributes:
         heard: The names of the convolutions that read the feedback and whose answer to the rest may be kept.
+        unreached: What of the decoder no feedback reaches.
     """
 
     heard: tuple[str, ...] = ()
+    unreached: tuple[Unreached, ...] = ()
 
     def once(self, model: nn.Module, image: Tensor) -> Once:
         """What no feedback reaches: the base up to here, and what the convolutions say of that."""
         stages = self.stages(model, image)
-        return Once(_answers(model, self.heard, stages[-1] if stages else image), stages)
+        heard = _answers(model, self.heard, stages[-1] if stages else image)
+        return Once(heard, stages, kept=keep(model, self.unreached, stages))
 
     def stages(self, model: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
         """What comes out of what lies before."""
@@ -51,6 +55,10 @@ class InsertionPoint:
     def forgetful(self) -> InsertionPoint:
         """The same place, where no convolution's answer is kept: one that runs twice a look has two."""
         return replace(self, heard=())
+
+    def stopping_there(self) -> InsertionPoint:
+        """The same place, where nothing is kept of what lies behind: what is run again is not to cost memory."""
+        return replace(self, unreached=())
 
 
 @dataclass(frozen=True, kw_only=True)

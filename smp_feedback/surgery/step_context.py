@@ -9,7 +9,7 @@ interleaved loops do not meet, and outside a loop the base model is exactly itse
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
@@ -28,16 +28,25 @@ class Once(NamedTuple):
             empty where it may not be kept.
         stages: What came out of the encoder before the place where the feedback enters.
         image: What it was computed of: whoever is handed something else in a look (a hook's, say) computes it anew.
+        kept: What else of the base gives the same in every look, by number; None where it has to run.
     """
 
     heard: tuple[Tensor, ...] = ()
     stages: tuple[Tensor, ...] = ()
     image: Tensor | None = None
+    kept: tuple[Tensor | None, ...] = ()
 
     @property
     def read(self) -> Tensor | None:
         """What the convolutions were asked about that answered *heard*."""
         return self.stages[-1] if self.stages else self.image
+
+    def shared(self, image: Tensor, share: Callable[[Sequence[Tensor]], list[Tensor]]) -> tuple[Tensor, Once]:
+        """What *share* gives in place of *image* and of all that was computed, but for what is *heard*."""
+        made = [x for x in self.kept if x is not None]
+        image, *rest = share([image, *self.stages, *made])
+        stages, others = tuple(rest[: len(self.stages)]), iter(rest[len(self.stages) :])
+        return image, self._replace(stages=stages, kept=tuple(None if x is None else next(others) for x in self.kept))
 
 
 class StepContext(NamedTuple):

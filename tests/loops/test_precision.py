@@ -165,6 +165,19 @@ def test_channels_last_survives_a_learnt_basis():
     assert found["h"]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("projection", ["softmax", "probabilities"])
+def test_the_state_is_laid_out_as_the_image_whatever_the_base_makes_of_it(projection):
+    """Segformer's decoder gives channels_last maps of any image."""
+    config = smpf.Recurrent(steps=2, projection=projection)
+    slim = {"decoder_segmentation_channels": 16}
+    model = smpf.create("Segformer", "tu-test_resnet.r160_in1k", None, feedback=config, **slim).eval()
+    image = torch.rand(2, 3, 64, 96)
+    assert model.decoder(model.encoder(image)).is_contiguous(memory_format=LAST), "nothing is asked here"
+    assert all(step.state.is_contiguous() for step in model.iterate(image))
+    assert all(step.state.is_contiguous(memory_format=LAST) for step in model.iterate(image.to(memory_format=LAST)))
+
+
 @every_device
 @pytest.mark.parametrize("arch", a_few(SMPS, "Unet", "DPT", "Segformer"))
 @torch.no_grad()

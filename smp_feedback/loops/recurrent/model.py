@@ -92,8 +92,7 @@ class RecurrentModel(FeedbackModel):
         count, through = told.steps, told.flow
         once = self._once(image, through)
         if through.detach and share is not None:  # no convolution's answer is kept then
-            image, *stages = share([image, *once.stages])
-            once = once._replace(stages=tuple(stages))
+            image, once = once.shared(image, share)
         began = None if told.before is None else told.before.beginnings
         rules = self._rules(told, size_of(image))
         turn: Turn
@@ -167,8 +166,11 @@ class RecurrentModel(FeedbackModel):
 
     def _once(self, image: Tensor, flow: GradientFlow) -> Once:
         entry = self.recurrent.entry
-        # one convolution is run again rather than kept where each step's memory shall be its own
-        return (entry.forgetful() if flow.detach and torch.is_grad_enabled() else entry).once(self, image)
+        if torch.is_grad_enabled():
+            # one convolution is run again rather than kept where each step's memory shall be its own
+            entry = entry.forgetful() if flow.detach else entry
+            entry = entry.stopping_there() if flow.recompute else entry
+        return entry.once(self, image)
 
     def _recurrence(self, image: Tensor, once: Once, steps: int, flow: GradientFlow) -> Recurrence:
         feedback, dynamics = self.recurrent, self.recurrent.dynamics

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
 from torch import nn
 
 from smp_feedback.config.recurrent import Recurrent
@@ -15,7 +19,8 @@ from smp_feedback.surgery.insertion_point import InsertionPoint
 from smp_feedback.surgery.probe import Probe, noise, probe
 from smp_feedback.surgery.proof import check_elsewhere, prove
 from smp_feedback.surgery.step_batchnorm import add_statistics, tracking_norms
-from smp_feedback.surgery.step_context import StepContext
+from smp_feedback.surgery.step_context import StepContext, in_step
+from smp_feedback.surgery.unreached import watching
 
 
 def open_base(base: nn.Module, config: Recurrent, in_channels: int | None = None) -> RecurrentFeedback:
@@ -40,9 +45,37 @@ def open_base(base: nn.Module, config: Recurrent, in_channels: int | None = None
     return feedback
 
 
+def with_unreached(base: nn.Module, seen: Probe, feedback: RecurrentFeedback) -> InsertionPoint:
+    """The place where the feedback enters, and what of the decoder it does not reach, opened in place."""
+    entry = feedback.entry
+    once = entry.once(base, seen.image)._replace(image=seen.image)
+    if not once.stages:
+        return entry
+    u = noise(base, (1, feedback.projection.channels, *entry.grid(seen.image, once)))
+    step = StepContext(entry.carry(base, u), feedback.readers, once=once)
+    with _aloud(base, feedback.readers), watching(base, once.stages) as unreached, in_step(step):
+        seen.cut.body(base, seen.image)
+    for number, one in enumerate(unreached):
+        one.open(base, number)
+    return replace(entry, unreached=tuple(unreached))
+
+
+@contextmanager
+def _aloud(base: nn.Module, readers: nn.ModuleList) -> Iterator[None]:
+    """Context: *readers* hear: their weights are noise."""
+    weights = [(weight, weight.clone()) for weight in readers.parameters()]
+    for weight, _ in weights:
+        weight.copy_(noise(base, tuple(weight.shape)))
+    try:
+        yield
+    finally:
+        for weight, own in weights:
+            weight.copy_(own)
+
+
 def _proven(base: nn.Module, seen: Probe, feedback: RecurrentFeedback) -> InsertionPoint:
     """The place where the feedback enters, proven: nothing has changed, and what is kept is exact."""
-    entry, stem = feedback.entry, feedback.config.stem
+    entry, stem = with_unreached(base, seen, feedback), feedback.config.stem
     once = entry.once(base, seen.image)._replace(image=seen.image)
     u = noise(base, (1, feedback.projection.channels, *entry.grid(seen.image, once)))
     step = StepContext(entry.carry(base, u), feedback.readers)

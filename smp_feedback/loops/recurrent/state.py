@@ -14,7 +14,7 @@ from smp_feedback.dynamics import Dynamics, Rule
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.recurrent.step import at_least_single
 from smp_feedback.ops.dirichlet import START, check_classes
-from smp_feedback.ops.maps import Mixture, Size
+from smp_feedback.ops.maps import Mixture, Size, laid_out_like
 from smp_feedback.ops.normalise import most_groups, normaliser
 from smp_feedback.ops.precision import check_registered
 from smp_feedback.projections import Projection
@@ -95,9 +95,17 @@ class RecurrentFeedback(nn.Module):
         """All but a compiled look, which belongs to this process."""
         return {**super().__getstate__(), "look": look_once}  # type: ignore[no-untyped-call]
 
-    def with_readout(self, output: Tensor) -> Tensor:
-        """(B, S, h, w) -> (B, S + K, h, w)."""
-        return output if self.readout is None else torch.cat([output, self.readout(output)], 1)
+    def with_readout(self, output: Tensor, image: Tensor) -> Tensor:
+        """(B, S, h, w) -> (B, S + K, h, w), laid out as *image*.
+
+        Decoders that end in a linear layer (Segformer's) give channels-last maps whatever they were given, and each of
+        the state's operations after them would turn them round and back on a CPU.
+        """
+        laid = laid_out_like(output, image)
+        if self.readout is None:
+            return laid
+        # a copy is for the state alone: kept for the readout's backward pass, it would be a map more in each look
+        return torch.cat([laid, self.readout(output) if laid is output else self.readout.product(output)], 1)
 
     def state_size(self, image: Tensor) -> Size:
         """Height and width of the state that *image* leads to, to rounding; of tokens, how many, and 1."""
@@ -121,7 +129,7 @@ def look_once(
     once = once._replace(image=image)
     with in_step(StepContext(ours.entry.carry(model, feedback), ours.readers, statistics, once)):
         output, features = model.cut.body(model, image)
-    return ours.with_readout(output), features
+    return ours.with_readout(output, image), features
 
 
 def with_norms(config: Recurrent, seen: Probe, own_readout: int) -> Recurrent:

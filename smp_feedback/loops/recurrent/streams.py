@@ -97,4 +97,4 @@ def rows_of(image: Tensor, once: Once, places: Tensor | None) -> tuple[Tensor, O
     if places is None:
         return image, once
     heard, stages = (tuple(x[places] for x in group) for group in (once.heard, once.stages))
-    return image[places], Once(heard, stages)
+    return image[places], Once(heard, stages, kept=tuple(None if x is None else x[places] for x in once.kept))
