@@ -18,6 +18,12 @@ DATA = [(torch.rand(3, 16, 16, generator=DRAWN), torch.randint(3, (16, 16), gene
 KEYS = "score", "accuracy", "solved", "ece", "per_class"
 
 
+class Raw(list):
+    """Images that nobody has normalised."""
+
+    normalised = False
+
+
 def wrapped(config):
     torch.manual_seed(0)
     return smpf.wrap(smpf.create("PlainConv", classes=3, width=4, feedback=False), config).eval()
@@ -58,7 +64,7 @@ def test_images_are_shown_as_the_model_wants_them():
     model = wrapped(smpf.Repair(steps=3, width=4))
     plain = copy.deepcopy(model)
     model.data_config = smpf.DataConfig(mean=(0.0,) * 3, std=(0.5,) * 3)
-    dark = [(image / 2, mask) for image, mask in DATA]
+    dark = Raw((image / 2, mask) for image, mask in DATA)
     with hearing(model):
         plain.load_state_dict(model.state_dict())
         found = evaluate_repair(model, dark, classes=3).answers
