@@ -56,7 +56,7 @@ def test_every_verb_has_a_line_and_a_page():
     assert list(SHORT) == [verb.__name__ for verb in VERBS]
     stages = [f"{verb} {stage}" for verb, own in verbs_of(every_verb()).items() for stage in verbs_of(own)]
     assert {*PAGES, *SMALL} == {*SHORT, *stages, FILMS}
-    for verb in ("score", "restore", "clicks"):
+    for verb in ("score", "repair", "restore", "clicks"):
         assert [*PAGES[verb].groups["Verbs"]] == [*verbs_of(parser_of(verb))]
 
 

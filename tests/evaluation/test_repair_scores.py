@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +16,12 @@ from smp_feedback.testing.promises import hearing
 DRAWN = torch.Generator().manual_seed(1)
 DATA = [(torch.rand(3, 16, 16, generator=DRAWN), torch.randint(3, (16, 16), generator=DRAWN)) for _ in range(5)]
 KEYS = "score", "accuracy", "solved", "ece", "per_class"
+
+
+class Raw(list):
+    """Images that nobody has normalised."""
+
+    normalised = False
 
 
 def wrapped(config):
@@ -50,6 +58,21 @@ def test_the_base_runs_once_however_many_looks_there_are():
     model.convs[0].register_forward_hook(lambda *call: runs.append(len(call[1][0])))
     evaluate_repair(model, DATA, classes=3, looks=[1, 4], batch_size=5)
     assert runs == [5]
+
+
+def test_images_are_shown_as_the_model_wants_them():
+    model = wrapped(smpf.Repair(steps=3, width=4))
+    plain = copy.deepcopy(model)
+    model.data_config = smpf.DataConfig(mean=(0.0,) * 3, std=(0.5,) * 3)
+    dark = Raw((image / 2, mask) for image, mask in DATA)
+    with hearing(model):
+        plain.load_state_dict(model.state_dict())
+        found = evaluate_repair(model, dark, classes=3).answers
+        by_hand = evaluate_repair(plain, DATA, classes=3).answers
+        raw = evaluate_repair(plain, dark, classes=3).answers
+    for name, score in found.items():
+        assert same(score, by_hand[name])
+    assert not same(found["3 looks"], raw["3 looks"])
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def offline_weights(monkeypatch):
     monkeypatch.setattr(timm, "create_model", fake)
 
 
-@pytest.mark.parametrize("feedback", [True, False, "score", "restoration"])
+@pytest.mark.parametrize("feedback", [True, False, "score", "restoration", "repair"])
 def test_create_with_pretrained_weights_takes_their_statistics(offline_weights, feedback):
     model = smpf.create("Unet", ENCODER, True, classes=3, feedback=feedback, **TINY)
     assert model.data_config == DataConfig(mean=HALF[0], std=HALF[1])
