@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from smp_feedback.data.batch import pair_of
 from smp_feedback.data.feeding import feeding
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.batches import batches
+from smp_feedback.evaluation.by_image import EachImageTally
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.crf import dense_crf
 from smp_feedback.evaluation.one_pass import Advance, Pairs, device_of
@@ -39,6 +41,11 @@ class Repaired:
 
     answers: dict[str, LookScore]
 
+    @property
+    def answer(self) -> LookScore:
+        """The model's own, after the most looks that were asked for."""
+        return max(self.answers.values(), key=lambda score: score.looks)
+
     def result(self, classes: Sequence[str]) -> Result:
         """As `save_result` takes it, kind ``refined``; *classes* are their names."""
         rows = [{"model": name, "seed": 0, **score.row()} for name, score in self.answers.items()]
@@ -54,6 +61,7 @@ def evaluate_repair(
     looks: Sequence[int] | None = None,
     beside: ScoreModel | None = None,
     crf: bool = False,
+    images: bool = False,
     batch_size: int = 16,
     workers: int = 0,
     advance: Advance = lambda: None,
@@ -68,6 +76,7 @@ def evaluate_repair(
         looks: Numbers of looks, each >= 1; None is the model's own.
         beside: A model with a score loop, around the same base: its answer after its own step size and updates.
         crf: Whether to score a dense CRF on the base's answer, too; for images in colour, in [0, 1].
+        images: Whether to keep what each image is worth, too, as `evaluate` does.
         batch_size: Images at a time.
         workers: Processes that load data.
         advance: Called after each batch (progress bars).
@@ -85,7 +94,9 @@ def evaluate_repair(
     numbers = _checked(model, data, classes, looks, beside)
     names = [BASE, *(f"{n} look{'s' * (n > 1)}" for n in numbers)]
     names += [SCORE_LOOP] * (beside is not None) + [CRF] * crf
-    tallies = {name: Tally(classes, ignore_index, device_of(model)) for name in names}
+    each = [EachImageTally(classes, ignore_index, SEGMENTATION) for _ in names]
+    begin_tally = partial(Tally, classes, ignore_index, device_of(model))
+    tallies = [begin_tally(each=one.add if images else None) for one in each]
     feed, other = feeding(model, data), None if beside is None else feeding(beside, data)
     with evaluating(model), torch.inference_mode():
         for batch in batches(data, batch_size, workers):
@@ -96,11 +107,13 @@ def evaluate_repair(
                 said.append(_refined(beside, other(image)))
             if crf:
                 said.append(dense_crf(chances_of(said[0]), image).log())
-            for tally, logits in zip(tallies.values(), said, strict=True):
+            for tally, logits in zip(tallies, said, strict=True):
                 tally.add(logits, target)
             advance()
     counts = [0, *numbers, *[0] * (len(names) - 1 - len(numbers))]
-    return Repaired({name: score_of(t, n, SEGMENTATION) for (name, t), n in zip(tallies.items(), counts, strict=True)})
+    kept = [one.images() if images else None for one in each]
+    found = zip(tallies, counts, kept, strict=True)
+    return Repaired(dict(zip(names, (score_of(t, n, SEGMENTATION, images=one) for t, n, one in found), strict=True)))
 
 
 def _answers(model: RepairModel, shown: Tensor, numbers: Sequence[int]) -> list[Tensor]:

@@ -91,7 +91,10 @@ def test_what_is_evaluated_is_what_the_library_finds(trained, tmp_path, capsys):
     assert {row["model"]: row["score"] for row in kept["rows"]} == {
         name: pytest.approx(score.score) for name, score in found.answers.items()
     }
-    for word in ("base", "1 look", "8 looks", "mIoU", "scores.json", "pictures.png"):
+    rows = (tmp_path / "out" / "images.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(images), "of the model's own answer, after the most looks"
+    assert found.answer is found.answers["8 looks"]
+    for word in ("base", "1 look", "8 looks", "mIoU", "scores.json", "images.csv", "pictures.png"):
         assert word in printed
     assert max(map(len, printed.splitlines()[:12])) <= 80
 
