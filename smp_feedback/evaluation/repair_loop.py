@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,8 +14,11 @@ from smp_feedback.data.batch import pair_of
 from smp_feedback.data.feeding import feeding
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.batches import batches
+from smp_feedback.evaluation.by_image import EachImageTally
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.crf import dense_crf
+from smp_feedback.evaluation.measures import check_measurable, measure_of
+from smp_feedback.evaluation.named_metrics import TOPOLOGY
 from smp_feedback.evaluation.one_pass import Advance, Pairs, device_of
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.score_loop import CRF, check_classes
@@ -35,13 +39,23 @@ class Repaired:
     Attributes:
         answers: By name, in the order in which they are shown: the base's, the repair loop's after each number of
             looks, and those of its rivals that were asked for.
+        mended: The name of the model's own answer, that after the most looks.
     """
 
     answers: dict[str, LookScore]
+    mended: str
+
+    @property
+    def answer(self) -> LookScore:
+        """Of the model's own answer."""
+        return self.answers[self.mended]
 
     def result(self, classes: Sequence[str]) -> Result:
         """As `save_result` takes it, kind ``refined``; *classes* are their names."""
-        rows = [{"model": name, "seed": 0, **score.row()} for name, score in self.answers.items()]
+        rows = [
+            {"model": name, "seed": 0, **score.row(), **connectivity_in(score.metrics)}
+            for name, score in self.answers.items()
+        ]
         return {"kind": "refined", "version": VERSION, "task": SEGMENTATION, "classes": list(classes), "rows": rows}
 
 
@@ -56,6 +70,8 @@ def evaluate_repair(
     crf: bool = False,
     batch_size: int = 16,
     workers: int = 0,
+    images: bool = False,
+    topology: bool = False,
     advance: Advance = lambda: None,
 ) -> Repaired:
     """Score *model*'s base, what its net has made of that after some looks, and what others make of the base's answer.
@@ -70,10 +86,13 @@ def evaluate_repair(
         crf: Whether to score a dense CRF on the base's answer, too; for images in colour, in [0, 1].
         batch_size: Images at a time.
         workers: Processes that load data.
+        images: Whether to keep what each image is worth, too, as `evaluate` does.
+        topology: Whether to measure connectivity, too, as `evaluate` does.
         advance: Called after each batch (progress bars).
 
     Raises:
         InvalidType, InvalidValue: If an argument is out of its range, before any work.
+        MissingExtra: If *topology* is asked for, and scikit-image is not there.
 
     >>> import smp_feedback as smpf
     >>> model = smpf.create("PlainConv", classes=3, feedback=smpf.Repair(steps=2))
@@ -83,9 +102,14 @@ def evaluate_repair(
     (['base', '1 look', '4 looks'], True)
     """
     numbers = _checked(model, data, classes, looks, beside)
+    check_measurable(SEGMENTATION, topology=topology)
     names = [BASE, *(f"{n} look{'s' * (n > 1)}" for n in numbers)]
     names += [SCORE_LOOP] * (beside is not None) + [CRF] * crf
-    tallies = {name: Tally(classes, ignore_index, device_of(model)) for name in names}
+    measure = measure_of(classes, ignore_index, SEGMENTATION, topology=topology)
+    each = {name: EachImageTally(classes, ignore_index, SEGMENTATION, measure) for name in names}
+    counted = images or topology
+    begin_tally = partial(Tally, classes, ignore_index, device_of(model))
+    tallies = {name: begin_tally(each=one.add if counted else None) for name, one in each.items()}
     feed, other = feeding(model, data), None if beside is None else feeding(beside, data)
     with evaluating(model), torch.inference_mode():
         for batch in batches(data, batch_size, workers):
@@ -100,7 +124,21 @@ def evaluate_repair(
                 tally.add(logits, target)
             advance()
     counts = [0, *numbers, *[0] * (len(names) - 1 - len(numbers))]
-    return Repaired({name: score_of(t, n, SEGMENTATION) for (name, t), n in zip(tallies.items(), counts, strict=True)})
+    kept = [one.images() if counted else None for one in each.values()]
+    scores = [
+        score_of(tally, n, SEGMENTATION, images=one)
+        for tally, n, one in zip(tallies.values(), counts, kept, strict=True)
+    ]
+    return Repaired(dict(zip(names, scores, strict=True)), names[len(numbers)])
+
+
+def connectivity_in(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those of *metrics* that are of connectivity.
+
+    >>> connectivity_in({"miou": 0.5, "cldice": 0.75})
+    {'cldice': 0.75}
+    """
+    return {name: metrics[name] for name in TOPOLOGY if name in metrics}
 
 
 def _answers(model: RepairModel, shown: Tensor, numbers: Sequence[int]) -> list[Tensor]:

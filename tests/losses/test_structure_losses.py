@@ -328,7 +328,9 @@ def test_terms_that_are_none_are_refused_by_their_place(terms, error, words):
 
 
 def test_classes_are_weighed_in_a_term():
-    with pytest.raises(InvalidValue, match=r"no term of this mixture weighs classes; those that do are .*cross_entropy"):
+    with pytest.raises(
+        InvalidValue, match=r"no term of this mixture weighs classes; those that do are .*cross_entropy"
+    ):
         build_loss("mixture", None, {"terms": ["soft_cldice", "lovasz"]}, class_weights=[1, 2], classes=2)
     terms = [{"name": "cross_entropy", "arguments": {"weight": [1, 2]}}]
     assert build_loss("mixture", None, {"terms": terms}, classes=2).terms[0].loss.weight.tolist() == [1, 2]
