@@ -53,6 +53,19 @@ def looks_table(by_look: Mapping[str, Sequence[float]]) -> Table:
     return table
 
 
+def add_connectivity(table: Table, answers: Sequence[Mapping[str, float]]) -> None:
+    """Let *table*, of a column an answer, say the connectivity of each, where the metrics of *answers* have it.
+
+    >>> table = Table("", "base")
+    >>> add_connectivity(table, [dict.fromkeys(CONNECTIVITY, 0.5)])
+    >>> [list(column.cells) for column in table.columns]
+    [['clDice', 'Betti 0 error', 'Betti 1 error', 'breaks'], ['50.0', '0.50', '0.50', '0.50']]
+    """
+    for name in JUDGED if all(name in each for name in JUDGED for each in answers) else ():
+        table.add_row(CONNECTIVITY[name].title, *(_cell(name, each[name]) for each in answers))
+        table.caption = CAPTION
+
+
 def _add(table: Table, head: str, values: Mapping[str, float | None], *, last: bool = False) -> None:
     counted = [f"{_count(values[said])} ({_count(values[so])})" for said, so in COUNTED.items()]
     table.add_row(head, *(_cell(name, values[name]) for name in JUDGED), *counted, end_section=last)

@@ -106,6 +106,7 @@ LOOPS = {
                 "--looks [N, ...]": "numbers of looks; without it, the model's own",
                 "--beside DIR": "also a model with a score loop: the --out of score train",
                 "--crf true": "also a dense CRF on the base's answer (extra crf)",
+                "--topology true": "also clDice, Betti errors and breaks (extra topology)",
                 "--accelerator A": "auto, cpu or gpu (default: auto)",
                 "--out DIR": "where files go (default: runs/repair/TIME)",
             },

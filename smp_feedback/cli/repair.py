@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import lightning  # noqa: F401  before all who say float | int: --trainer.limit_train_batches 1 is one batch, not 1.0
 from jsonargparse import ArgumentParser
+from rich.table import Table
 
+from smp_feedback.cli.connectivity import add_connectivity
 from smp_feedback.cli.lessons import Lesson, train
 from smp_feedback.cli.score import opened
 from smp_feedback.cli.scoring import evaluate
@@ -16,10 +18,12 @@ from smp_feedback.cli.subcommands import Stage, add_run, add_shared, add_stages,
 from smp_feedback.cli.tables import repair_summary, repaired_table
 from smp_feedback.config.repair import Repair
 from smp_feedback.errors import InvalidValue, require
-from smp_feedback.evaluation.repair_loop import evaluate_repair
+from smp_feedback.evaluation.measures import check_measurable
+from smp_feedback.evaluation.repair_loop import Repaired, evaluate_repair
 from smp_feedback.factory import from_pretrained
 from smp_feedback.loops.repair.model import RepairModel
 from smp_feedback.loops.score.model import ScoreModel
+from smp_feedback.ops.reading import SEGMENTATION
 from smp_feedback.training.fitted_runs import fitted_by
 from smp_feedback.training.opening import open_pairs
 from smp_feedback.training.repair import OTHERWISE, RepairModule
@@ -78,6 +82,8 @@ def evaluate_settings(parser: ArgumentParser) -> None:
     beside = "also a model with a score loop around the same base: the --out of score train, or a saved one"
     parser.add_argument("--beside", type=str | None, metavar="DIR", help=beside)
     parser.add_argument("--crf", type=bool, default=False, help="also a dense CRF on the base's answer (extra crf)")
+    connected = "also clDice, Betti errors and breaks (extra topology)"
+    parser.add_argument("--topology", type=bool, default=False, help=connected)
     parser.add_function_arguments(open_pairs, "data", skip={"verb", "seed", *OF_FILMS})
 
 
@@ -87,13 +93,22 @@ def repair_evaluate(parser: ArgumentParser, args: Any) -> None:
 
     if args.crf:
         require("pydensecrf", extra="crf")
+    check_measurable(SEGMENTATION, topology=args.topology)
     beside = None if args.beside is None else score_loop_in(Path(args.beside))
 
     def score(model: RepairModel, data: Any, **how: Any) -> Any:
         other = None if beside is None else beside.to(next(model.parameters()).device)
-        return evaluate_repair(model, data, looks=args.looks, beside=other, crf=args.crf, **how)
+        how |= {"looks": args.looks, "beside": other, "crf": args.crf, "topology": args.topology}
+        return evaluate_repair(model, data, **how)
 
-    evaluate(args, "repair", RepairModel, opened, score=score, table=repaired_table, draw=repaired)
+    evaluate(args, "repair", RepairModel, opened, score=score, table=answers_table, draw=repaired)
+
+
+def answers_table(found: Repaired, classes: Sequence[str], title: str) -> Table:
+    """Scores of the answers, and their connectivity where it was measured."""
+    table = repaired_table(found, classes, title)
+    add_connectivity(table, [score.metrics for score in found.answers.values()])
+    return table
 
 
 def score_loop_in(folder: Path) -> ScoreModel:

@@ -15,6 +15,7 @@ from smp_feedback.cli.help import first_line, new_parser, usage
 from smp_feedback.errors import InvalidValue
 from smp_feedback.saving.saved import CONFIG as SAVED
 from smp_feedback.training.quiet import quiet
+from smp_feedback.training.run_folder import MODEL
 from smp_feedback.training.same_settings import CONFIG, of_any_version, run_settings
 from smp_feedback.training.told import OF_FILMS
 
@@ -155,7 +156,9 @@ def _settings_in(folder: Path, verb: str, flag: str) -> Told:
     trained = next((one for one, group in LOOPS.items() if group in told), "fit")
     if flag == "--base" or trained == (verb if verb in LOOPS else "fit"):
         return told
-    if trained != "fit":
+    if trained != "fit" and verb == "predict" and (folder / MODEL).is_dir():
+        instead = f"is a run of {trained} train; its model answers: --run {folder / MODEL}, with --images."
+    elif trained != "fit":
         instead = f"is a run of {trained} train: smp-feedback {trained} --help has its verbs."
     else:
         instead = INSTEAD[verb].format(folder)

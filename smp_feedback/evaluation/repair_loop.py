@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +17,8 @@ from smp_feedback.evaluation.batches import batches
 from smp_feedback.evaluation.by_image import EachImageTally
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.crf import dense_crf
+from smp_feedback.evaluation.measures import check_measurable, measure_of
+from smp_feedback.evaluation.named_metrics import TOPOLOGY
 from smp_feedback.evaluation.one_pass import Advance, Pairs, device_of
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.score_loop import CRF, check_classes
@@ -37,18 +39,23 @@ class Repaired:
     Attributes:
         answers: By name, in the order in which they are shown: the base's, the repair loop's after each number of
             looks, and those of its rivals that were asked for.
+        mended: The name of the model's own answer, that after the most looks.
     """
 
     answers: dict[str, LookScore]
+    mended: str
 
     @property
     def answer(self) -> LookScore:
-        """The model's own, after the most looks that were asked for."""
-        return max(self.answers.values(), key=lambda score: score.looks)
+        """Of the model's own answer."""
+        return self.answers[self.mended]
 
     def result(self, classes: Sequence[str]) -> Result:
         """As `save_result` takes it, kind ``refined``; *classes* are their names."""
-        rows = [{"model": name, "seed": 0, **score.row()} for name, score in self.answers.items()]
+        rows = [
+            {"model": name, "seed": 0, **score.row(), **connectivity_in(score.metrics)}
+            for name, score in self.answers.items()
+        ]
         return {"kind": "refined", "version": VERSION, "task": SEGMENTATION, "classes": list(classes), "rows": rows}
 
 
@@ -61,9 +68,10 @@ def evaluate_repair(
     looks: Sequence[int] | None = None,
     beside: ScoreModel | None = None,
     crf: bool = False,
-    images: bool = False,
     batch_size: int = 16,
     workers: int = 0,
+    images: bool = False,
+    topology: bool = False,
     advance: Advance = lambda: None,
 ) -> Repaired:
     """Score *model*'s base, what its net has made of that after some looks, and what others make of the base's answer.
@@ -76,13 +84,15 @@ def evaluate_repair(
         looks: Numbers of looks, each >= 1; None is the model's own.
         beside: A model with a score loop, around the same base: its answer after its own step size and updates.
         crf: Whether to score a dense CRF on the base's answer, too; for images in colour, in [0, 1].
-        images: Whether to keep what each image is worth, too, as `evaluate` does.
         batch_size: Images at a time.
         workers: Processes that load data.
+        images: Whether to keep what each image is worth, too, as `evaluate` does.
+        topology: Whether to measure connectivity, too, as `evaluate` does.
         advance: Called after each batch (progress bars).
 
     Raises:
         InvalidType, InvalidValue: If an argument is out of its range, before any work.
+        MissingExtra: If *topology* is asked for, and scikit-image is not there.
 
     >>> import smp_feedback as smpf
     >>> model = smpf.create("PlainConv", classes=3, feedback=smpf.Repair(steps=2))
@@ -92,11 +102,14 @@ def evaluate_repair(
     (['base', '1 look', '4 looks'], True)
     """
     numbers = _checked(model, data, classes, looks, beside)
+    check_measurable(SEGMENTATION, topology=topology)
     names = [BASE, *(f"{n} look{'s' * (n > 1)}" for n in numbers)]
     names += [SCORE_LOOP] * (beside is not None) + [CRF] * crf
-    each = [EachImageTally(classes, ignore_index, SEGMENTATION) for _ in names]
+    measure = measure_of(classes, ignore_index, SEGMENTATION, topology=topology)
+    each = {name: EachImageTally(classes, ignore_index, SEGMENTATION, measure) for name in names}
+    counted = images or topology
     begin_tally = partial(Tally, classes, ignore_index, device_of(model))
-    tallies = [begin_tally(each=one.add if images else None) for one in each]
+    tallies = {name: begin_tally(each=one.add if counted else None) for name, one in each.items()}
     feed, other = feeding(model, data), None if beside is None else feeding(beside, data)
     with evaluating(model), torch.inference_mode():
         for batch in batches(data, batch_size, workers):
@@ -107,13 +120,25 @@ def evaluate_repair(
                 said.append(_refined(beside, other(image)))
             if crf:
                 said.append(dense_crf(chances_of(said[0]), image).log())
-            for tally, logits in zip(tallies, said, strict=True):
+            for tally, logits in zip(tallies.values(), said, strict=True):
                 tally.add(logits, target)
             advance()
     counts = [0, *numbers, *[0] * (len(names) - 1 - len(numbers))]
-    kept = [one.images() if images else None for one in each]
-    found = zip(tallies, counts, kept, strict=True)
-    return Repaired(dict(zip(names, (score_of(t, n, SEGMENTATION, images=one) for t, n, one in found), strict=True)))
+    kept = [one.images() if counted else None for one in each.values()]
+    scores = [
+        score_of(tally, n, SEGMENTATION, images=one)
+        for tally, n, one in zip(tallies.values(), counts, kept, strict=True)
+    ]
+    return Repaired(dict(zip(names, scores, strict=True)), names[len(numbers)])
+
+
+def connectivity_in(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those of *metrics* that are of connectivity.
+
+    >>> connectivity_in({"miou": 0.5, "cldice": 0.75})
+    {'cldice': 0.75}
+    """
+    return {name: metrics[name] for name in TOPOLOGY if name in metrics}
 
 
 def _answers(model: RepairModel, shown: Tensor, numbers: Sequence[int]) -> list[Tensor]:

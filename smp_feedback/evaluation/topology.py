@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections import OrderedDict
+from hashlib import blake2b
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from smp_feedback.evaluation.confusion import Cells, masks_of
-from smp_feedback.evaluation.connectivity import Traits, betti_difference, breaks_of, cldice_of, traits_of
+from smp_feedback.evaluation.connectivity import Mask, Traits, betti_difference, breaks_of, cldice_of, traits_of
 from smp_feedback.evaluation.named_metrics import TOPOLOGY
 from smp_feedback.ops.reading import MULTILABEL
 
 KEPT = 512
-"""Masks, and pairs, that are remembered: those of one batch, of a few classes, in succession of looks and models."""
-Packed = tuple[bytes, tuple[int, ...]]
+"""Pairs of masks that are remembered: those of one batch, of a few classes, in succession of looks and models."""
+PIXELS = 2**26
+"""Of masks whose traits are remembered, each with its skeleton: two bytes a pixel."""
 
 
 class Topology:
@@ -42,8 +43,8 @@ class Topology:
     def __init__(self, classes: int, ignore_index: int | None, task: str) -> None:
         self.classes, self.ignore_index, self.task = classes, ignore_index, task
         self.left_out = () if task == MULTILABEL else (0, ignore_index)
-        self._traits = lru_cache(KEPT)(_traits)
-        self._values = lru_cache(KEPT)(self._compared)
+        self._traits: OrderedDict[bytes, Traits] = OrderedDict()
+        self._values: OrderedDict[tuple[bytes, bytes], dict[str, float]] = OrderedDict()
 
     def of(self, cells: Cells) -> dict[str, Tensor]:
         """Of each metric of connectivity the value of each class in each image (B, classes), NaN where it has none.
@@ -58,15 +59,32 @@ class Topology:
         for image in range(len(said)):
             for k in range(self.classes):
                 if k not in self.left_out and scored[image]:
-                    values = self._values(_packed(said[image, k]), _packed(so[image, k]))
+                    values = self._compared(said[image, k], so[image, k])
                     found[:, image, k] = torch.tensor([values[name] for name in TOPOLOGY])
         return dict(zip(TOPOLOGY, found, strict=True))
 
     def __reduce__(self) -> tuple[type[Topology], tuple[int, int | None, str]]:
         return Topology, (self.classes, self.ignore_index, self.task)  # to another process without what it remembers
 
-    def _compared(self, said: Packed, so: Packed) -> dict[str, float]:
-        return compared(self._traits(*said), self._traits(*so))
+    def _compared(self, said: Mask, so: Mask) -> dict[str, float]:
+        """As `compared`, of two masks (H, W), or as it was the last time."""
+        keys = _key(said), _key(so)
+        found = self._values.pop(keys, None)
+        if found is None:
+            found = compared(*(self._traits_of(key, mask) for key, mask in zip(keys, (said, so), strict=True)))
+        self._values[keys] = found
+        if len(self._values) > KEPT:
+            self._values.popitem(last=False)
+        return found
+
+    def _traits_of(self, key: bytes, mask: Mask) -> Traits:
+        """Those of *mask*, which are kept: the last ones, of as many pixels as may be, and these at least."""
+        found = self._traits.pop(key, None)
+        self._traits[key] = found = traits_of(mask, "mask") if found is None else found
+        pixels = sum(one.mask.size for one in self._traits.values())
+        while pixels > PIXELS and len(self._traits) > 1:
+            pixels -= self._traits.popitem(last=False)[1].mask.size
+        return found
 
 
 def compared(said: Traits, so: Traits) -> dict[str, float]:
@@ -91,10 +109,6 @@ def compared(said: Traits, so: Traits) -> dict[str, float]:
     }
 
 
-def _packed(mask: NDArray[np.bool_]) -> Packed:
-    return np.packbits(mask).tobytes(), mask.shape
-
-
-def _traits(bits: bytes, shape: tuple[int, ...]) -> Traits:
-    mask = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=math.prod(shape)).reshape(shape)
-    return traits_of(mask, "mask")
+def _key(mask: Mask) -> bytes:
+    """What tells *mask* (H, W) from others, in a few bytes."""
+    return blake2b(np.packbits(mask).tobytes() + repr(mask.shape).encode(), digest_size=16).digest()

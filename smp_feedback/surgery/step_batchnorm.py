@@ -7,7 +7,7 @@ statistics would be those of neither (``docs/defaults.md``).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import torch
@@ -19,7 +19,13 @@ from smp_feedback.surgery.step_context import Buffers, current_step, is_recomput
 
 
 class StepStatistics(nn.Module):
-    """Running statistics of one BatchNorm for the steps after the first, one row (C,) each."""
+    """Running statistics of one BatchNorm for the steps after the first, one row (C,) each.
+
+    Of a norm that no feedback reaches every step is the first, and where it runs again in a later one, nothing is
+    counted twice.
+    """
+
+    unreached = False
 
     def __init__(self, name: str, norm: nn.Module, rows: int) -> None:
         super().__init__()
@@ -30,6 +36,8 @@ class StepStatistics(nn.Module):
 
     def row(self, t: int) -> Buffers:
         """Those of step t: the norm's own in the first, and the last for steps beyond the trained ones."""
+        if t and self.unreached:
+            return {name: None if (x := self.norm[0]._buffers[name]) is None else x.clone() for name in self._buffers}
         if t == 0 or not self.count:  # views, as the rows are: a compiled look cannot tell them apart
             own = self.norm[0]._buffers
             return {name: None if (x := own[name]) is None else x.view_as(x) for name in self._buffers}
@@ -90,6 +98,12 @@ def add_statistics(norms: Mapping[str, nn.Module], rows: int) -> nn.ModuleList:
     for index, norm in enumerate(norms.values()):
         _attach(norm, cast(StepStatistics, statistics[index]), index)
     return statistics
+
+
+def leave_to_first(names: Iterable[str], statistics: nn.ModuleList) -> None:
+    """Let those of *statistics* whose norms lie in the modules called *names*, which no feedback reaches, be one."""
+    for rows in cast("list[StepStatistics]", statistics):
+        rows.unreached = any(f"{rows.name}.".startswith(f"{name}.") for name in names)
 
 
 def adopt(model: nn.Module, statistics: nn.ModuleList) -> None:

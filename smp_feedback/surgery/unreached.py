@@ -46,13 +46,13 @@ class Unreached:
         module.number, module.reads = number, self.reads
 
     def answer(self, model: nn.Module, given: list[Tensor]) -> Tensor | None:
-        """What it gives, before its hooks, which act in every look; None where it was replaced."""
+        """What it gives, before its hooks, which act in every look; None where it, or its forward, was replaced."""
         module = model.get_submodule(self.name)
         if not isinstance(module, GivesWhatIsKept):
             return None
         with collecting_answers() as answers:
             module(*given)
-        return answers[-1]
+        return answers[-1] if answers else None
 
 
 @dataclass(frozen=True)

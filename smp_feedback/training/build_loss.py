@@ -56,7 +56,8 @@ def build_loss(
         classes: How many classes the data have, with which weights are compared; None compares nothing, and takes
             those losses of torch, too, that judge no labels, but images, say.
         task: ``segmentation``, ``multilabel`` or ``classification``.
-        class_weights: One number >= 0 for each class, for losses that weigh classes.
+        class_weights: One number >= 0 for each class, for losses that weigh classes; of a mixture, for each term that
+            does.
 
     Raises:
         UnknownName, UnknownKeyword: With what was probably meant.
@@ -80,8 +81,9 @@ def build_loss(
     open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())
     if make is LossMixture:
         about: dict[str, Any] = {"channels": channels, "classes": classes, "task": task}
-        make_term = functools.partial(_term, ignore_index=ignore_index, **about)
-        arguments = {**(arguments or {}), "terms": terms_of((arguments or {}).get("terms"), make_term)}
+        how: dict[str, Any] = {"ignore_index": ignore_index, "class_weights": class_weights, "weighed": []}
+        terms = terms_of((arguments or {}).get("terms"), functools.partial(_term, **how, **about))
+        arguments, class_weights = {**(arguments or {}), "terms": terms}, None if how["weighed"] else class_weights
     for key in arguments or {}:
         if key not in takes and not open_ended:
             raise unknown_keyword(f"The loss {name!r}", make, key)
@@ -96,9 +98,28 @@ def build_loss(
         raise InvalidType(f"loss={name!r} refuses {given}: {error}") from error
 
 
-def _term(name: str, arguments: Mapping[str, Any] | None, *, ignore_index: int | None, **about: Any) -> nn.Module:
-    """A loss of a mixture."""
-    return build_loss(name, ignore_index, arguments, **about)
+def _term(
+    name: str,
+    arguments: Mapping[str, Any] | None,
+    *,
+    ignore_index: int | None,
+    class_weights: Sequence[float] | None,
+    weighed: list[str],
+    **about: Any,
+) -> nn.Module:
+    """A loss of a mixture; *weighed* notes its name if it is one that weighs classes, by *class_weights*."""
+    if class_weights is not None and _weighs(name, **about):
+        weighed.append(name)
+    else:
+        class_weights = None
+    return build_loss(name, ignore_index, arguments, class_weights=class_weights, **about)
+
+
+def _weighs(name: str, *, channels: int | None, classes: int | None, task: str) -> bool:
+    """Whether the loss called *name* weighs classes, of a model of so many *channels*."""
+    make = nn.BCEWithLogitsLoss if task == MULTILABEL and name == USUAL else _find(name)
+    binary = _told(name, make, _takes(make), None, channels, task).get("mode") == "binary"
+    return Kind(name, make, classes, task).weighs_by is not None and not binary
 
 
 def _told(

@@ -19,6 +19,7 @@ from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.film_parts import Ongoing, ongoing_in
 from smp_feedback.training.metric import ACCURACY, LookMetric
 from smp_feedback.training.module import FeedbackModule
+from smp_feedback.training.repair import RepairModule
 
 NOTHING = 0.001
 """Share of labels below which the later looks are said to change nothing."""
@@ -56,7 +57,7 @@ def looks_report(module: Any, data: PairsModule) -> list[str]:
     if module.steps < 2:
         return []
     looks = measured(module, data)
-    return [] if looks is None else report_lines(looks)
+    return [] if looks is None else report_lines(looks, own_rate=not isinstance(module, RepairModule))
 
 
 def few_looks(count: int) -> list[int]:
@@ -70,8 +71,8 @@ def few_looks(count: int) -> list[int]:
     return sorted({1, *(count >> i for i in range(MOST - 1))} - {0})
 
 
-def report_lines(looks: Looks) -> list[str]:
-    """*looks* in words.
+def report_lines(looks: Looks, *, own_rate: bool = True) -> list[str]:
+    """*looks* in words; *own_rate* says whether the loop may have a learning rate of its own.
 
     >>> for line in report_lines(Looks("miou", (0.612, 0.619, 0.62), (0.021, 0.034), "segmentation")):
     ...     print(line)
@@ -87,7 +88,7 @@ def report_lines(looks: Looks) -> list[str]:
     shown = few_looks(count)
     named = f"1-{count}" if len(shown) == count else ", ".join(map(str, shown))
     lines = [f"looks {named}: {' '.join(f'{100 * looks.scores[t - 1]:.1f}' for t in shown)} {unit}"]
-    return [*lines, f"{later} {most:.2g} % of the {of}{_unused(looks)}"]
+    return [*lines, f"{later} {most:.2g} % of the {of}{_unused(looks, own_rate=own_rate)}"]
 
 
 def film_lines(looks: Looks) -> list[str]:
@@ -105,9 +106,11 @@ def film_lines(looks: Looks) -> list[str]:
     return [f"frames on their own: {alone}; one look a frame, carried on: {carried}", said + _unused(looks)]
 
 
-def _unused(looks: Looks) -> str:
+def _unused(looks: Looks, *, own_rate: bool = True) -> str:
     if max(looks.changed) >= NOTHING:
         return ""
+    if not own_rate:
+        return ": looking longer is hardly used"
     return ": the loop is hardly used; a rate of its own (--model.feedback_lr) lets what it added learn faster"
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.losses.iterative import checked_weights
+from smp_feedback.losses.mixture import LossMixture
 from smp_feedback.ops.reading import MULTILABEL
 from smp_feedback.registry.public import catalogue
 
@@ -85,7 +86,8 @@ def with_class_weights(kind: Kind, given: Mapping[str, Any], weights: Sequence[f
     key = kind.weighs_by
     if key is None:
         fit = ", ".join(weighing())
-        raise InvalidValue(f"class_weights: the loss {kind.name!r} weighs no classes; those that do are {fit}.")
+        what = "no term of this mixture weighs" if kind.make is LossMixture else f"the loss {kind.name!r} weighs no"
+        raise InvalidValue(f"class_weights: {what} classes; those that do are {fit}.")
     if given.get("mode") == "binary":
         raise InvalidValue(
             f"class_weights: the loss {kind.name!r} of one channel weighs no classes; cross_entropy does, and so does "

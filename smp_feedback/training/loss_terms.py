@@ -87,6 +87,9 @@ def _term(asked: Any, where: str, build: Build) -> Term:
     check_number(f"{where}.weight", weight, above=0)
     start = check_whole(f"{where}.from_look", settings.get("from_look", 1))
     try:
-        return Term(build(settings["name"], arguments), float(weight), start)
+        loss = build(settings["name"], arguments)
     except (InvalidType, InvalidValue) as error:
         raise type(error)(f"{where}: {error}") from error
+    if isinstance(loss, LossMixture):
+        raise InvalidValue(f"{where} is a mixture itself: expected its terms among these, each with its own from_look.")
+    return Term(loss, float(weight), start)

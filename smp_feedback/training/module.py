@@ -226,7 +226,8 @@ class FeedbackModule(LooksModule):
         if clip is not None and isinstance(self.opened, FeedbackModel):
             check_sends_back(self.trainer, self.unrolling, self.unscaled)
         furthest = self.unrolling.furthest if clip is None else clip
-        check_reached(self.loss, 1 if self.answers_once(clip) else furthest)
+        judged = self.unrolling.judged if clip is None else clip
+        check_reached(self.loss, 1 if self.answers_once(clip) else judged)
         if self.trainer.is_global_zero:
             warn_of_untrained_statistics(self.opened, furthest, clips=clip is not None)
         super().on_fit_start()

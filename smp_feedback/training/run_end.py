@@ -16,7 +16,11 @@ NEXT: dict[str, tuple[str, ...]] = {
         "export {run}/{model} model.onnx",
     ),
     "score": ("score tune --run {run}", "score evaluate --run {run}"),
-    "repair": ("repair evaluate --run {run}",),
+    "repair": (
+        "repair evaluate --run {run}",
+        "predict --run {run}/{model} --images PHOTOS",
+        "export {run}/{model} model.onnx",
+    ),
     "restore": ("restore evaluate --run {run}",),
     "clicks": ("clicks evaluate --run {run}",),
 }

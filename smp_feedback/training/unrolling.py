@@ -130,6 +130,17 @@ class Unrolling:
         """
         return self.segments * (self.span[1] + span("free_steps", self.free_steps, least=0)[1])
 
+    @property
+    def judged(self) -> int:
+        """The last look that may carry a loss.
+
+        >>> Unrolling(usual=3, supervise=[1, 1, 0]).judged
+        2
+        """
+        if isinstance(self.supervise, str):
+            return self.furthest
+        return self.furthest - self.span[1] + max(t + 1 for t, weight in enumerate(self.supervise) if weight)
+
     def passes(self, seed: int, epoch: int, batch: int, segment: int = 0) -> tuple[LookPass, ...]:
         """What the loss of one batch is summed over, a forward pass each: two with a progressive loss, else one."""
         draw = Random(derived(LOOKS, seed, epoch, batch, segment))

@@ -19,6 +19,7 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation import evaluate_repair, load_result
 from smp_feedback.training.facts import Facts
 from smp_feedback.training.fitted_runs import fitted_by
+from smp_feedback.training.run_end import next_commands
 from smp_feedback.training.trained_base import closed_base
 
 BASE = {
@@ -81,22 +82,36 @@ def test_a_run_leaves_the_base_in_a_model_that_mends(base, trained):
 
 
 def test_what_is_evaluated_is_what_the_library_finds(trained, tmp_path, capsys):
-    line = f"repair evaluate --run {trained} --accelerator cpu --looks [1,8] --split val --out {tmp_path}/out"
-    assert smp_feedback(line) == 0
+    line = f"repair evaluate --run {trained} --accelerator cpu --looks [1,8] --split val --topology true"
+    assert smp_feedback(f"{line} --out {tmp_path}/out") == 0
     printed = capsys.readouterr().out
     model = smpf.from_pretrained(trained / "model")
     images = open_dataset("polygons", "val", size=16, count=8, seed=1)
-    found = evaluate_repair(model, images, classes=6, looks=[1, 8], batch_size=4)
+    found = evaluate_repair(model, images, classes=6, looks=[1, 8], batch_size=4, topology=True)
     kept = load_result(tmp_path / "out" / "scores.json")
     assert {row["model"]: row["score"] for row in kept["rows"]} == {
         name: pytest.approx(score.score) for name, score in found.answers.items()
     }
+    assert {row["model"]: row["cldice"] for row in kept["rows"]} == {
+        name: pytest.approx(score.metrics["cldice"]) for name, score in found.answers.items()
+    }
     rows = (tmp_path / "out" / "images.csv").read_text().splitlines()
     assert len(rows) == 1 + len(images), "of the model's own answer, after the most looks"
-    assert found.answer is found.answers["8 looks"]
-    for word in ("base", "1 look", "8 looks", "mIoU", "scores.json", "images.csv", "pictures.png"):
+    for word in ("clDice", "breaks", "base", "1 look", "8 looks", "mIoU", "scores.json", "pictures.png"):
         assert word in printed
     assert max(map(len, printed.splitlines()[:12])) <= 80
+
+
+def test_who_asks_a_run_for_answers_is_told_what_gives_them(trained, tmp_path, capsys):
+    assert smp_feedback(f"predict --run {trained} --images {tmp_path}") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"is a run of repair train; its model answers: --run {trained}/model, with --images." in said
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (16, 16), (9, 99, 9)).save(photo)
+    words = next_commands("repair", trained)[1].split()[1:]
+    assert words[-1] == "PHOTOS"
+    assert main([*words[:-1], str(photo), "--out", str(tmp_path / "answers")]) == 0
+    assert (tmp_path / "answers" / "photo.png").is_file()
 
 
 def test_a_base_that_is_none_is_refused_in_words(trained, tmp_path, capsys):

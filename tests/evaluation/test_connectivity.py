@@ -337,6 +337,16 @@ def test_what_was_measured_is_not_measured_again(monkeypatch):
     assert first.metrics["betti0_error"] > 0
 
 
+def test_of_masks_as_large_as_can_be_few_are_remembered(monkeypatch):
+    monkeypatch.setattr(topology, "PIXELS", 4 * line().size)
+    measure = topology.Topology(2, None, SEGMENTATION)
+    so = torch.from_numpy(line()).long()[None]
+    for gap in range(4, 12):
+        said = torch.from_numpy(line(gaps=[(gap, gap + 5)])).long()[None]
+        assert measure.of(cells_of(said, so, 2, None))["betti0_error"][0, 1] == 1
+    assert len(measure._traits) == 4
+
+
 def test_it_is_measured_where_it_is_asked_for_alone():
     so = torch.from_numpy(line()).long()[None]
     asked, not_asked = scored([so], so), scored([so], so, topology=False)

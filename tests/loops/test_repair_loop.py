@@ -172,6 +172,7 @@ def test_the_bases_own_probabilities_are_mended_as_the_model_mends_them(classes)
         (torch.full((2, 12, 10), 3), InvalidInput, "labels 3 to 3; expected 0 to 2"),
         (torch.full((2, 3, 12, 10), 1.5), InvalidInput, r"outside \[0, 1\]"),
         (torch.full((2, 3, 12, 10), float("nan")), InvalidInput, r"outside \[0, 1\]"),
+        (torch.zeros(2, 3, 12, 10), InvalidInput, "add up to 0 to 0; expected 1"),
     ],
 )
 def test_a_mask_that_is_none_is_refused(mask, kind, words):

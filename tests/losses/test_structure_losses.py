@@ -319,6 +319,7 @@ def test_a_term_that_no_look_reaches_is_refused_before_training():
         ([{"name": "dice", "from_look": 0}], InvalidValue, r"terms\[0\].from_look=0"),
         ([{"name": "dice", "arguments": 3}], InvalidType, r"terms\[0\].arguments=3"),
         ([{"name": "soft_cldice", "arguments": {"iterations": -1}}], InvalidType, r"terms.*iterations=-1"),
+        (["dice", "mixture"], InvalidValue, r"terms\[1\] is a mixture itself"),
     ],
 )
 def test_terms_that_are_none_are_refused_by_their_place(terms, error, words):
@@ -327,10 +328,24 @@ def test_terms_that_are_none_are_refused_by_their_place(terms, error, words):
 
 
 def test_classes_are_weighed_in_a_term():
-    with pytest.raises(InvalidValue, match="'mixture' weighs no classes; those that do are"):
-        build_loss("mixture", class_weights=[1, 2], classes=2)
+    with pytest.raises(
+        InvalidValue, match=r"no term of this mixture weighs classes; those that do are .*cross_entropy"
+    ):
+        build_loss("mixture", None, {"terms": ["soft_cldice", "lovasz"]}, class_weights=[1, 2], classes=2)
     terms = [{"name": "cross_entropy", "arguments": {"weight": [1, 2]}}]
     assert build_loss("mixture", None, {"terms": terms}, classes=2).terms[0].loss.weight.tolist() == [1, 2]
+
+
+def test_weights_of_classes_are_those_of_each_term_that_weighs_them():
+    about, (logits, target) = {"class_weights": [1.0, 2.0], "classes": 2}, batch(classes=2)
+    loss = build_loss("mixture", None, {"terms": ["cross_entropy", "soft_cldice", "dice"]}, **about)
+    for term, name in zip(loss.terms, ("cross_entropy", "soft_cldice", "dice"), strict=True):
+        alone = build_loss(name, **({} if name == "soft_cldice" else about))
+        assert torch.equal(*(loss_of_look(one.double(), logits, target, 0) for one in (term.loss, alone)))
+    one = build_loss("mixture", None, {"terms": ["cross_entropy", "dice"]}, channels=1, **about)  # dice of one is none
+    assert one.terms[0].loss.weight.tolist() == [1, 2]
+    with pytest.raises(InvalidValue, match="are the same thing"):
+        build_loss("mixture", None, {"terms": [{"name": "cross_entropy", "arguments": {"weight": [1, 2]}}]}, **about)
 
 
 def test_what_is_no_term_is_refused():

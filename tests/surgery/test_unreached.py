@@ -220,6 +220,26 @@ def test_batchnorm_of_what_is_kept_counts_a_batch_once():
 
 
 @torch.no_grad()
+def test_where_what_is_kept_runs_again_its_batchnorm_is_that_of_the_first_look():
+    model, image = looping("DeepLabV3Plus", statistics="per_step").train(), image_for("DeepLabV3Plus")
+    for _ in range(3):
+        model(image)
+    kept = model.eval()(image)
+    model.encoder.register_forward_hook(lambda module, given, gave: [x.clone() for x in gave])
+    close(model(image), kept, 1e-12)
+
+
+@torch.no_grad()
+def test_a_forward_that_was_replaced_runs_in_every_look():
+    model = looping("DeepLabV3Plus").eval()
+    plain, image = plain_of(model, "DeepLabV3Plus"), image_for("DeepLabV3Plus")
+    for base in (model, plain):
+        width = base.decoder.block1[0].out_channels
+        base.decoder.block1.forward = lambda x, width=width: x.mean(1, True).expand(-1, width, -1, -1)
+    close(model(image), naive(model, plain, image), 1e-12)
+
+
+@torch.no_grad()
 def test_copies_and_settling_images_are_the_same():
     model, image = looping("Unet", tau=0.5, tolerance=0.2).eval(), image_for("Unet")
     together = model(image, steps=5)

@@ -187,6 +187,7 @@ def test_the_lines_say_what_is_meant():
         "looks 2-4 change 0.02 % of the pixels: the loop is hardly used"
         in report_lines(Looks("miou", (0.6,) * 4, (0.0001, 0.0002, 0.0002), "segmentation"))[1]
     )
+    assert "rate" not in report_lines(Looks("miou", (0.6,) * 2, (0.0001,), "segmentation"), own_rate=False)[1]
 
 
 @pytest.mark.parametrize(("count", "shown"), [(6, [1, 2, 3, 4, 5, 6]), (160, [1, 10, 20, 40, 80, 160])])

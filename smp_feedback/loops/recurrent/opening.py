@@ -18,7 +18,7 @@ from smp_feedback.surgery.insertion import enter
 from smp_feedback.surgery.insertion_point import InsertionPoint
 from smp_feedback.surgery.probe import Probe, noise, probe
 from smp_feedback.surgery.proof import check_elsewhere, prove
-from smp_feedback.surgery.step_batchnorm import add_statistics, tracking_norms
+from smp_feedback.surgery.step_batchnorm import add_statistics, leave_to_first, tracking_norms
 from smp_feedback.surgery.step_context import StepContext, in_step
 from smp_feedback.surgery.unreached import watching
 
@@ -57,6 +57,7 @@ def with_unreached(base: nn.Module, seen: Probe, feedback: RecurrentFeedback) ->
         seen.cut.body(base, seen.image)
     for number, one in enumerate(unreached):
         one.open(base, number)
+    leave_to_first([one.name for one in unreached], feedback.statistics)
     return replace(entry, unreached=tuple(unreached))
 
 

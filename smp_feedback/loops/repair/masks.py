@@ -8,6 +8,9 @@ from torch import Tensor
 from smp_feedback.errors import InvalidInput, InvalidType
 from smp_feedback.ops.maps import size_of
 
+ROUNDING = 0.02
+"""By how much the probabilities of a pixel may fail to add up to 1, in half precision."""
+
 
 def as_chances(mask: object, image: Tensor, classes: int) -> Tensor:
     """*mask* as probabilities (B, classes, H, W), like *image* (B, C, H, W) in size, device and precision.
@@ -34,6 +37,11 @@ def as_chances(mask: object, image: Tensor, classes: int) -> Tensor:
             raise InvalidInput(_unlike(mask, image, classes))
         if not bool(((mask >= 0) & (mask <= 1)).all()):
             raise InvalidInput("mask: values outside [0, 1]; expected probabilities, such as logits.softmax(1).")
+        if classes > 1 and bool(((total := mask.float().sum(1)) - 1).abs().amax() > ROUNDING):
+            raise InvalidInput(
+                f"mask: probabilities of a pixel that add up to {total.amin():.3g} to {total.amax():.3g}; expected 1, "
+                "as of logits.softmax(1): of classes that exclude each other."
+            )
         return mask.to(image)
     if mask.shape != (batch, *size):
         raise InvalidInput(_unlike(mask, image, classes))
