@@ -18,6 +18,7 @@ from smp_feedback.saving.run_parts import say_changed
 from smp_feedback.training.by_hand import check_by_hand
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.looks_report import looks_report
+from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.run_end import best_told, next_commands
 from smp_feedback.training.run_folder import fresh_folder, kept_data, save_model, train_in
 from smp_feedback.training.same_settings import check_same, resolved_loop
@@ -67,6 +68,8 @@ def train(
         cast(Any, module.model).data_config = kept
     settings = vars(made.trainer)
     check_by_hand(module, settings["gradient_clip_val"], settings["accumulate_grad_batches"])
+    if isinstance(module, FeedbackModule):
+        module.check_data(data)
     folder = room_for(module, fresh_folder(args.out, args.resume, verb))
     how = {"seed": args.seed, "save_every": args.save_every, "patience": args.early_stopping}
     run: Any = {**how, "monitor": monitor, "config": config, "resume": args.resume is not None, "more": callbacks}

@@ -43,6 +43,15 @@ def hook_of(module: nn.Module) -> str | None:
     return None
 
 
+def is_hooked(module: nn.Module) -> bool:
+    """Whether *module* itself has any hook, of torch.distributed's too.
+
+    >>> is_hooked(nn.Identity())
+    False
+    """
+    return any(getattr(module, where) for where in KINDS)
+
+
 def check_unhooked(module: nn.Module, goes_past: str) -> None:
     """*module* has no hook that *goes_past* (``"Unet.iterate opens the model"``) would leave out.
 

@@ -20,7 +20,7 @@ from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from smp_feedback.surgery.extension import Extension, extend, hooked, plain_class
-from smp_feedback.surgery.hooks import hook_of
+from smp_feedback.surgery.hooks import is_hooked
 from smp_feedback.surgery.step_context import collect_answer, collecting_answers, current_step
 
 ENCODER, DECODER = "encoder", "decoder"
@@ -71,9 +71,12 @@ class UnreachedColumns(Unreached):
         conv.number, conv.reached = number, self.reached
 
     def answer(self, model: nn.Module, given: list[Tensor]) -> Tensor | None:
-        """What it says of these channels; None where a hook might change them on their way, or it was replaced."""
+        """What it says of these channels; None where it was replaced, or a hook is on its way.
+
+        A hook might change them, or gather the weights of what is spread over processes, for that call alone.
+        """
         conv = model.get_submodule(self.name)
-        if not isinstance(conv, ReadsTheRest) or any(hook_of(module) for module in self._way(model)):
+        if not isinstance(conv, ReadsTheRest) or any(is_hooked(module) for module in self._way(model)):
             return None
         return part_of(cast(nn.Conv2d, conv), torch.cat(given, 1), slice(self.reached, None), None)
 

@@ -221,16 +221,26 @@ class FeedbackModule(LooksModule):
         for part in self.opened.modules():
             if isinstance(part, Dynamics) and part.brought:
                 check_lets_through(part)
-        clip = getattr(cast(Any, self.trainer).datamodule, "clip", None)
-        self.check_frames(clip)
+        data: Any = cast(Any, self.trainer).datamodule
+        clip = getattr(data, "clip", None)
+        self.check_data(data)
         if clip is not None and isinstance(self.opened, FeedbackModel):
             check_sends_back(self.trainer, self.unrolling, self.unscaled)
-        furthest = self.unrolling.furthest if clip is None else clip
-        judged = self.unrolling.judged if clip is None else clip
-        check_reached(self.loss, 1 if self.answers_once(clip) else judged)
         if self.trainer.is_global_zero:
+            furthest = self.unrolling.furthest if clip is None else clip
             warn_of_untrained_statistics(self.opened, furthest, clips=clip is not None)
         super().on_fit_start()
+
+    def check_data(self, data: Any) -> None:
+        """Refuse what cannot be learnt from *data*, a data module, before anything is: frames, and looks of a mixture.
+
+        Raises:
+            InvalidValue: As :meth:`check_frames`; for a term that waits for a look which training does not come to.
+        """
+        clip = getattr(data, "clip", None)
+        self.check_frames(clip)
+        judged = self.unrolling.judged if clip is None else clip
+        check_reached(self.loss, 1 if self.answers_once(clip) else judged)
 
     def answers_once(self, clip: int | None) -> bool:
         """Whether every answer is judged as a first look: of a *clip*'s frames, those of a model that does not loop."""

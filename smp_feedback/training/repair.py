@@ -179,19 +179,26 @@ class RepairModule(FeedbackModule):
         self.pool.put(slots, [Kept(*parts) for parts in zip(shown, target, reached, strict=True)])
         return loss
 
-    def on_fit_start(self) -> None:
-        """As ever; refuse what a pool cannot do.
+    def check_data(self, data: Any) -> None:
+        """As ever; for clips, and for batches larger than the pool.
 
         Raises:
-            InvalidValue: On several processes, whose pools one checkpoint does not hold; for clips; for larger batches.
+            InvalidValue: For these, too.
         """
-        super().on_fit_start()
-        data: Any = cast(Any, self.trainer).datamodule
         if getattr(data, "clip", None) is not None:
             raise InvalidValue("clip: masks are mended image by image in training; leave data.clip out.")
+        super().check_data(data)
+        self.pool.slots(getattr(data, "batch_size", 1) if self.pool.size else 0, Random(0))
+
+    def on_fit_start(self) -> None:
+        """As ever; refuse a pool on several processes, whose pools one checkpoint does not hold.
+
+        Raises:
+            InvalidValue: There; see :meth:`check_data`.
+        """
+        super().on_fit_start()
         if self.pool.size and self.trainer.world_size > 1:
             raise InvalidValue(f"pool={self.pool.size} on {self.trainer.world_size} processes: give pool=0, or one.")
-        self.pool.slots(getattr(data, "batch_size", 1) if self.pool.size else 0, Random(0))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside the weights, the pool."""

@@ -130,6 +130,19 @@ def test_a_base_that_is_none_is_refused_in_words(trained, tmp_path, capsys):
         assert words in " ".join(capsys.readouterr().err.split())
 
 
+def test_what_the_data_cannot_teach_is_refused_before_there_is_a_run(base, tmp_path, capsys):
+    config = settings(tmp_path / "told.yaml", REPAIR)
+    waits = '{"loss": "mixture", "loss_arguments": {"terms": ["dice", {"name": "dice", "from_look": 9}]}}'
+    for told, words in (
+        ("--training.pool 3", "a slot for each image of a batch of 4"),
+        (f"--training '{waits}'", "from_look=9: training comes to 4 looks"),
+    ):
+        out = tmp_path / "out"
+        assert smp_feedback(f"repair train --base {base} --config {config} {told} --out {out}") == 2
+        assert words in " ".join(capsys.readouterr().err.split())
+        assert not out.exists()
+
+
 # --- cross-fitting by runs
 
 

@@ -155,6 +155,28 @@ def test_a_hook_on_the_way_is_heard_in_every_look():
 
 
 @torch.no_grad()
+def test_the_weights_of_a_part_that_are_there_while_it_is_called_alone_are_not_read_before():
+    """As FSDP2 gathers those of each part that it was told to spread, by a hook of torch.distributed."""
+    model, image = looping("Unet").eval(), image_for("Unet")
+    before, block = model(image), model.decoder.blocks[3]
+    conv = block.conv1[0]
+    whole, spread = conv.weight.data, conv.weight.data[:1]
+    conv.weight.data = spread
+
+    def gather(module, given):
+        conv.weight.data = whole
+
+    def scatter(module, given, gave):
+        conv.weight.data = spread
+
+    for hook in (gather, scatter):
+        hook.__module__ = "torch.distributed.fsdp"
+    block.register_forward_pre_hook(gather)
+    block.register_forward_hook(scatter)
+    close(model(image), before, 1e-12)
+
+
+@torch.no_grad()
 def test_a_hook_of_what_is_kept_acts_once_in_every_look():
     model = looping("DeepLabV3Plus").eval()
     plain, image = plain_of(model, "DeepLabV3Plus"), image_for("DeepLabV3Plus")
