@@ -121,8 +121,7 @@ def test_what_measures_the_score_that_is_watched_is_asked_for_before_a_model_is_
     run, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr("smp_feedback.errors.find_spec", lambda name: None if name == "skimage" else object())
-    monkeypatch.setattr("smp_feedback.cli.train.build_module", None)
     line = ["fit", "--config", str(run / "run.yaml"), "--out", str(tmp_path / "out"), "--monitor", "val_cldice"]
-    assert main(line) == 2
+    assert main([*line, "--model.encoder", "none-such"]) == 2
     assert 'pip install "smp_feedback[topology]"' in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
