@@ -21,6 +21,7 @@ from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.data.inspection.summary import data_summary
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.by_image import check_draws
+from smp_feedback.evaluation.measures import check_measurable
 from smp_feedback.ops.reading import SEGMENTATION
 from smp_feedback.saving.run_parts import say_changed
 from smp_feedback.training.build import build_module
@@ -103,9 +104,11 @@ def fit(verb: str, parser: ArgumentParser, args: Any) -> None:
 
 
 def watched(made: Any, looks: int, data: PairsModule, facts: Facts) -> Monitor:
-    """The score whose best weights are kept, of a model of so many *looks*."""
+    """The score whose best weights are kept, of a model of so many *looks*; what measures it is there."""
     asked = f"val_{NAMES[facts.task]}" if made.monitor is None else made.monitor
-    return monitor_of(asked, facts.task, facts.classes, looks, films=data.clip is not None)
+    monitor = monitor_of(asked, facts.task, facts.classes, looks, films=data.clip is not None)
+    check_measurable(facts.task, distances=monitor.distances, topology=monitor.topology)
+    return monitor
 
 
 def watching(made: Any, monitor: Monitor, data: PairsModule, facts: Facts) -> list[Callback]:

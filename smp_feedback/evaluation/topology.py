@@ -16,9 +16,9 @@ from smp_feedback.evaluation.named_metrics import TOPOLOGY
 from smp_feedback.ops.reading import MULTILABEL
 
 KEPT = 512
-"""Pairs of masks that are remembered: those of one batch, of a few classes, in succession of looks and models."""
+"""Masks, and pairs, that are remembered: those of one batch, of a few classes, in succession of looks and models."""
 PIXELS = 2**26
-"""Of masks whose traits are remembered, each with its skeleton: two bytes a pixel."""
+"""Of all masks that are remembered, each with its skeleton: two bytes a pixel."""
 
 
 class Topology:
@@ -82,7 +82,7 @@ class Topology:
         found = self._traits.pop(key, None)
         self._traits[key] = found = traits_of(mask, "mask") if found is None else found
         pixels = sum(one.mask.size for one in self._traits.values())
-        while pixels > PIXELS and len(self._traits) > 1:
+        while len(self._traits) > 1 and (pixels > PIXELS or len(self._traits) > KEPT):
             pixels -= self._traits.popitem(last=False)[1].mask.size
         return found
 

@@ -115,3 +115,13 @@ def test_a_run_is_watched_and_scored_by_what_stays_connected(run, tmp_path, caps
     assert [float(row["true_components/tree"]) for row in rows] == [1, 1]
     assert found["class_metrics"]["true_components"] == [None, 1, 1]
     assert found["intervals"].keys() >= {"cldice", "breaks"}
+
+
+def test_what_measures_the_score_that_is_watched_is_asked_for_before_a_model_is_built(
+    run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("smp_feedback.errors.find_spec", lambda name: None if name == "skimage" else object())
+    line = ["fit", "--config", str(run / "run.yaml"), "--out", str(tmp_path / "out"), "--monitor", "val_cldice"]
+    assert main([*line, "--model.encoder", "none-such"]) == 2
+    assert 'pip install "smp_feedback[topology]"' in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()

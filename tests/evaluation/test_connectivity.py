@@ -337,8 +337,9 @@ def test_what_was_measured_is_not_measured_again(monkeypatch):
     assert first.metrics["betti0_error"] > 0
 
 
-def test_of_masks_as_large_as_can_be_few_are_remembered(monkeypatch):
-    monkeypatch.setattr(topology, "PIXELS", 4 * line().size)
+@pytest.mark.parametrize(("most", "many"), [("PIXELS", 4 * line().size), ("KEPT", 4)])
+def test_large_masks_and_many_are_not_all_remembered(most, many, monkeypatch):
+    monkeypatch.setattr(topology, most, many)
     measure = topology.Topology(2, None, SEGMENTATION)
     so = torch.from_numpy(line()).long()[None]
     for gap in range(4, 12):
