@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,7 @@ from smp_feedback.surgery.feature_capture import stages_of
 from smp_feedback.testing.promises import check_close, hearing, keeping
 
 Build = Callable[..., Any]
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 ROUNDING = {torch.float64: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}  # of the largest logit, after a few looks
 
 
@@ -188,13 +190,26 @@ def check_refuses_script(model: FeedbackModel) -> None:
 def _learn(model: nn.Module, image: Tensor) -> dict[str, Tensor] | str:
     """The gradient of every parameter that got one, under the same dice for all; or its refusal."""
     model.zero_grad(set_to_none=True)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _dropping_nothing(model):
         torch.manual_seed(0)
         answer = _said(model, image)
     if isinstance(answer, str):
         return answer
     torch.stack([part.square().mean() for part in answers(answer)]).sum().backward()  # type: ignore[no-untyped-call]
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@contextmanager
+def _dropping_nothing(model: nn.Module) -> Iterator[None]:
+    """Context: no ``nn.Dropout`` drops: what one drops hangs on how maps lie in memory, and a state lies as the image."""
+    drops = [(module, module.p) for module in model.modules() if isinstance(module, DROPOUTS)]
+    for module, _ in drops:
+        module.p = 0.0
+    try:
+        yield
+    finally:
+        for module, p in drops:
+            module.p = p
 
 
 def _shapes(model: nn.Module, image: Tensor) -> list[tuple[int, ...]] | str:
