@@ -201,7 +201,7 @@ def _learn(model: nn.Module, image: Tensor) -> dict[str, Tensor] | str:
 
 @contextmanager
 def _dropping_nothing(model: nn.Module) -> Iterator[None]:
-    """Context: no ``nn.Dropout`` drops: what one drops hangs on how maps lie in memory, and a state lies as the image."""
+    """Context: no ``nn.Dropout`` drops: what one drops hangs on how maps lie in memory."""
     drops = [(module, module.p) for module in model.modules() if isinstance(module, DROPOUTS)]
     for module, _ in drops:
         module.p = 0.0
