@@ -35,7 +35,7 @@ def show(pair: Sequence[Axes], data: Vessels, index: int) -> None:
     pair[0].imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     pair[1].imshow(mask.numpy(), cmap="gray", interpolation="nearest")
     betti = data.betti(index)
-    pair[1].set_title(f"components {betti.components}, holes {betti.holes}", fontsize="small")
+    pair[1].set_title(f"components {betti.components}, loops {betti.loops}", fontsize="small")
     for axes in pair:
         axes.set(xticks=[], yticks=[])
 

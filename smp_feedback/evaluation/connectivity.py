@@ -17,22 +17,11 @@ from torch import Tensor
 from smp_feedback.checks import check_number
 from smp_feedback.errors import InvalidInput, require
 from smp_feedback.evaluation.connectivity_names import PER_LENGTH
+from smp_feedback.ops.betti import Betti
 
 Mask = NDArray[np.bool_]
 TOLERANCE = 1.0
 """How far, in pixels, a prediction may lie beside the truth's centre line: as sure as a line of one pixel is drawn."""
-
-
-class Betti(NamedTuple):
-    """The Betti numbers of a mask.
-
-    Attributes:
-        components: Number 0, connected pieces.
-        loops: Number 1, holes.
-    """
-
-    components: int
-    loops: int
 
 
 class Traits(NamedTuple):

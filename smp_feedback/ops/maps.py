@@ -100,7 +100,7 @@ class Mixture(nn.Conv2d):
     def product(self, x: Tensor) -> Tensor:
         """The same, contiguous whatever the layout of *x*, which it reads as it lies."""
         weight = self.weight.flatten(1).expand(x.shape[0], -1, -1)
-        return torch.bmm(weight, x.flatten(2)).reshape(x.shape[0], -1, *x.shape[2:])
+        return torch.bmm(weight, x.flatten(2)).reshape(x.shape[0], self.out_channels, *x.shape[2:])
 
 
 def _is_channels_last(x: Tensor) -> bool:

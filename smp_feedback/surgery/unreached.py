@@ -215,7 +215,7 @@ class _Watch(TorchFunctionMode):
                 break
             reads.insert(0, number)
             reached -= part.shape[1]
-        if reads and reached > 0:
+        if 0 < reached < conv.in_channels:  # a stage may be of no channels, as smp's of Mix Transformers
             self._add(UnreachedColumns(name, tuple(reads), reached), x)
 
     def _add(self, one: Unreached, gave: Tensor) -> None:

@@ -95,7 +95,8 @@ def test_what_is_evaluated_is_what_the_library_finds(trained, tmp_path, capsys):
     assert {row["model"]: row["cldice"] for row in kept["rows"]} == {
         name: pytest.approx(score.metrics["cldice"]) for name, score in found.answers.items()
     }
-    assert (tmp_path / "out" / "images.csv").is_file()
+    rows = (tmp_path / "out" / "images.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(images), "of the model's own answer, after the most looks"
     for word in ("clDice", "breaks", "base", "1 look", "8 looks", "mIoU", "scores.json", "pictures.png"):
         assert word in printed
     assert max(map(len, printed.splitlines()[:12])) <= 80

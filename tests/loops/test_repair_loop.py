@@ -105,7 +105,7 @@ def test_a_look_is_the_plain_net_written_out(classes):
             x = x + F.conv2d(fed, net.feedback.readers[0].weight, padding=1)
             for conv in rest:
                 x = F.conv2d(x.relu(), conv.weight, conv.bias, padding=1)
-            y = net.feedback.with_readout(x, shown)
+            y = net.feedback.with_readout(x, x)
             state = net.feedback.normalise(y)
             said = F.conv2d(state[:, :6], net.head.weight, net.head.bias)
             torch.testing.assert_close(step.logits, believed(p, LOOP.confidence) + said, atol=1e-4, rtol=1e-4)

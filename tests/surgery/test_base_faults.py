@@ -143,6 +143,15 @@ def answering(make):
         (lambda x: (x, x.mean((2, 3))), "gives no features to make labels of"),
     ],
 )
+def test_an_answer_that_a_loop_cannot_use_is_refused_with_what_to_do(restored, make, words):
+    net = answering(make)
+    with pytest.raises(SurgeryError, match=words):
+        smpf.wrap(net())
+    smpf.register_architecture("Strange", lambda: net())
+    with pytest.raises(AssertionError, match=words):
+        check_architecture("Strange", IMAGE)
+
+
 class Larger(Base):
     """As smp's FPN of a shallow encoder: twice the image's size."""
 
@@ -154,15 +163,6 @@ def test_logits_that_are_larger_than_the_image_are_taken_and_pass_the_checks_as_
     smpf.register_architecture("Larger", Larger)
     assert smpf.create("Larger").eval()(IMAGE).shape == (1, 2, 128, 128)
     check_architecture("Larger", IMAGE)
-
-
-def test_an_answer_that_a_loop_cannot_use_is_refused_with_what_to_do(restored, make, words):
-    net = answering(make)
-    with pytest.raises(SurgeryError, match=words):
-        smpf.wrap(net())
-    smpf.register_architecture("Strange", lambda: net())
-    with pytest.raises(AssertionError, match=words):
-        check_architecture("Strange", IMAGE)
 
 
 class Quarter(nn.Module):

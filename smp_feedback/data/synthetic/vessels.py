@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,26 +15,13 @@ from smp_feedback.data.synthetic.grounds import distract, light
 from smp_feedback.data.synthetic.growth import Growth, Vessel, grow
 from smp_feedback.data.synthetic.rasterise import Floats
 from smp_feedback.errors import InvalidValue
+from smp_feedback.ops.betti import Betti
 
 CONTRAST = (0.2, 0.4)  # of a vessel with its ground, where it is thick
 THICK = 2.0  # pixels, radius: from there on a vessel has its whole contrast; a thinner one less, by its radius
 EDGE = 1.0  # pixels over which a vessel ends at its side
-GAP_EVERY, GAP_LENGTHS = (
-    22,
-    (2.0, 5.0),
-)  # pixels along a vessel: from one gap to the next, and a gap's standard deviation
-
-
-class Betti(NamedTuple):
-    """What a mask is like however it is bent.
-
-    Attributes:
-        components: Pieces, whose pixels touch by sides or corners.
-        holes: Pieces of ground, whose pixels touch by sides, that do not reach the border.
-    """
-
-    components: int
-    holes: int
+GAP_EVERY = 22  # pixels along a vessel, from one gap to the next
+GAP_LENGTHS = (2.0, 5.0)  # pixels: a gap's standard deviation
 
 
 class Vessels(Synthetic):
@@ -62,7 +48,7 @@ class Vessels(Synthetic):
     >>> data = Vessels("test", size=32)
     >>> image, mask = data[0]
     >>> image.shape, mask.unique(), data.betti(0)
-    (torch.Size([3, 32, 32]), tensor([0, 1]), Betti(components=1, holes=0))
+    (torch.Size([3, 32, 32]), tensor([0, 1]), Betti(components=1, loops=0))
     """
 
     kind = "vessels"
