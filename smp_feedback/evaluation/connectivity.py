@@ -17,7 +17,7 @@ from torch import Tensor
 from smp_feedback.checks import check_number
 from smp_feedback.errors import InvalidInput, require
 from smp_feedback.evaluation.connectivity_names import PER_LENGTH
-from smp_feedback.ops.betti import Betti
+from smp_feedback.ops.betti import Betti as Betti  # handed on
 
 Mask = NDArray[np.bool_]
 TOLERANCE = 1.0
