@@ -109,11 +109,9 @@ def run(folder, name, start, *, kill=None, resume=False, **how):
 RUNS = {
     "plain": (in_python, [INSIDE], {}),
     "workers": (in_python, [INSIDE], {"workers": 2}),
-    "average": (in_python, [BETWEEN], {"ema": 0.9, "supervise": "mean", "val": False}),
-    "per step": (in_python, [BETWEEN], {"backward": "per_step", "supervise": "increasing"}),
+    "per step": (in_python, [BETWEEN], {"backward": "per_step", "supervise": "increasing", "ema": 0.9, "val": False}),
     "plateau": (in_python, [BETWEEN], {"schedule": PLATEAU, "optimizer": SGD}),
     "segments": (in_python, [INSIDE], {**DRAWN, "segments": 2, "dynamics": "leaky", "ema": 0.9}),
-    "drawn": (in_python, [INSIDE], {**DRAWN, "ema": 0.9}),
     "progressive": (in_python, [BETWEEN], {"steps": [1, 3], "progressive": 0.5}),
     "command": (by_command, [BETWEEN, INSIDE], {}),
 }

@@ -7,7 +7,6 @@ import json
 import onnxruntime
 import pytest
 import torch
-from conftest import a_few
 from torch import nn
 
 import smp_feedback as smpf
@@ -160,7 +159,7 @@ def test_one_look_is_a_file_of_each_format(dynamics, kind, tmp_path):
 
 @torch.no_grad()
 @pytest.mark.sweep
-@pytest.mark.parametrize("arch", a_few(["Unet", "FPN", "DeepLabV3Plus", "Segformer"], "Unet"))
+@pytest.mark.parametrize("arch", ["DeepLabV3Plus", "Segformer"])
 def test_one_look_of_smps_own_keeps_its_sizes_open(arch, tmp_path):
     labels = {"aux_params": {"classes": 5}}
     loop = smpf.Recurrent(steps=2, dynamics="leaky", tau=2.0)

@@ -104,9 +104,8 @@ def test_gradients_are_the_same_recomputed_and_reach_the_gate(projection):
 
 
 @pytest.mark.sweep
-@each_projection
-def test_it_is_one_graph_and_one_program(projection):
-    model, image = looped(projection=projection, steps=3), torch.rand(2, 3, 32, 32)
+def test_it_is_one_graph_and_one_program():
+    model, image = looped(projection="answer+state", steps=2), torch.rand(2, 3, 32, 32)
     conformance.check_compiles(model, image)
     conformance.check_exports(model, image)
 
