@@ -257,7 +257,7 @@ def test_copies_and_settling_images_are_the_same(places):
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("places", [places for places in CASES if CONV not in places])
+@pytest.mark.parametrize("places", [max((places for places in CASES if CONV not in places), key=len)])
 def test_compiled_and_exported_they_are_the_same(places):
     model = unet(*places, steps=2)
     conformance.check_compiles(model, IMAGE, dynamic=False)

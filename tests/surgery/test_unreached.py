@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from conftest import SMPS, a_few
+from conftest import SMPS
 from torch import nn
 from torch.nn import functional as F
 
@@ -271,7 +271,7 @@ def test_copies_and_settling_images_are_the_same():
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("arch", a_few(["Unet", "UnetPlusPlus", "Segformer", "UPerNet"], "Unet"))
+@pytest.mark.parametrize("arch", ["UnetPlusPlus", "Segformer"])
 def test_compiled_and_exported_it_is_the_same(arch):
     model, image = looping(arch, steps=2, statistics="per_step").float().eval(), image_for(arch).float()
     conformance.check_compiles(model, image, dynamic=False)
