@@ -26,6 +26,7 @@ from smp_feedback.experiments.comparison.variants import make_twin
 from smp_feedback.experiments.cost import multiply_adds
 from smp_feedback.experiments.table import spread
 from smp_feedback.training import FeedbackModule, PairsModule, RepairModule, cross_fit, fit
+from smp_feedback.training.loss_terms import from_the_first_look
 
 LOOKS = 5
 REPAIRS = 8
@@ -43,6 +44,7 @@ TWINS = {
 PLACES = {"loop at input": "input", "loop at stage:2": "stage:2", "loop at decoder": "decoder"}
 REPAIR = "repair"
 MODELS = [*TWINS, *PLACES, REPAIR]
+USUAL = {"steps": 200, "batch": 8, "images": 64, "crop": 96, "test_size": 96, "tested": 60}
 COLUMNS = {"dice": 100, "cldice": 100, "betti0_error": 1, "betti1_error": 1, "breaks": 1}
 SIZE = 64
 """Of the image at which multiply-adds are counted, and of drawn images in training."""
@@ -104,9 +106,8 @@ def learnt(args: argparse.Namespace, name: str, terms: list[Any], seed: int, tra
 
 def lesson(model: nn.Module, terms: list[Any], supervise: Any) -> FeedbackModule:
     """What trains *model*; one without a loop has all terms at its only look."""
-    if supervise == "last":
-        terms = [term if isinstance(term, str) else {**term, "from_look": 1} for term in terms]
-    told: dict[str, Any] = {"loss": "mixture", "loss_arguments": {"terms": terms}, "lr": 3e-3, "ignore_index": 255}
+    arguments = {"terms": terms} if supervise == "mean" else from_the_first_look({"terms": terms})
+    told: dict[str, Any] = {"loss": "mixture", "loss_arguments": arguments, "lr": 3e-3, "ignore_index": 255}
     return FeedbackModule(model, classes=2, supervise=supervise, **told)
 
 
@@ -131,8 +132,8 @@ def repaired(args: argparse.Namespace, terms: list[Any], seed: int, train: Any) 
     folds = cross_fit(train, base, folds=2, steps=2 * args.steps, batch_size=args.batch, seed=seed, **how)
     torch.manual_seed(seed)
     model = smpf.wrap(trained, smpf.Repair(steps=REPAIRS, width=16))
-    mended = [term if isinstance(term, str) else {**term, "from_look": 1} for term in terms]
-    told: dict[str, Any] = {"loss": "mixture", "loss_arguments": {"terms": mended}, "ignore_index": 255}
+    arguments = from_the_first_look({"terms": terms})
+    told: dict[str, Any] = {"loss": "mixture", "loss_arguments": arguments, "ignore_index": 255}
     module = RepairModule(model, classes=2, fitted=folds, broken=0.5, steps=[2, 6], free_steps=[0, 8], **told)
     one = cost(trained)
     look = (cost(model) / one - 1) / REPAIRS  # of which a step has 4 with gradient and 4 without, in the mean
@@ -154,9 +155,17 @@ def scored(args: argparse.Namespace, name: str, loss: str, seed: int) -> dict[st
         ).last
         row = {key: metrics.class_metrics[key][1] for key in COLUMNS}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**row, "passes": found.passes, "inference": cost(found.model)}), encoding="utf-8")
+        row |= {"passes": found.passes, "inference": cost(found.model), "told": told_of(args)}
+        path.write_text(json.dumps(row), encoding="utf-8")
     kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if kept["told"] != told_of(args):
+        raise SystemExit(f"{path}: kept of {kept['told']}, asked is {told_of(args)}: give another --out.")
     return kept
+
+
+def told_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What a row hangs on, beside its model, its loss and its seed."""
+    return {"root": args.root, **{name: getattr(args, name) for name in USUAL}}
 
 
 def line(name: str, loss: str, rows: list[dict[str, Any]]) -> str:
@@ -177,8 +186,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--losses", nargs="+", default=[*LOSSES], choices=[*LOSSES])
     parser.add_argument("--out", type=Path, default=Path("runs/connectivity"))
-    usual = {"steps": 200, "batch": 8, "images": 64, "crop": 96, "test_size": 96, "tested": 60}
-    for name, value in usual.items():
+    for name, value in USUAL.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 
 import smp_feedback as smpf
-from benchmarks import cost, loops, memory, places
+from benchmarks import connectivity, cost, loops, memory, places
 from benchmarks.measure import bytes_held, interleaved, ratio
 from smp_feedback.experiments.comparison.variants import make_twin
 
@@ -109,3 +110,15 @@ def test_every_loop_that_is_compared_can_be_made(name, depth):
     settings = loops.settings(name, argparse.Namespace(depth=depth, train_steps=10))
     model = make_twin(loops.VARIANTS[name][0], settings, classes=2, seed=0).model.eval()
     assert model(torch.rand(1, 3, 32, 32)).shape == (1, 2, 32, 32)
+
+
+def test_rows_of_connectivity_that_were_kept_of_other_settings_are_not_shown(tmp_path):
+    told = {"data": "vessels", "root": None, "out": tmp_path, **connectivity.USUAL}
+    args = argparse.Namespace(**told)
+    path = tmp_path / "vessels/plain_pixels-0.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"dice": 0.5, "told": connectivity.told_of(args)}))
+    assert connectivity.scored(args, "plain", "pixels", 0)["dice"] == 0.5
+    args.steps += 1
+    with pytest.raises(SystemExit, match="give another --out"):
+        connectivity.scored(args, "plain", "pixels", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 MAX, MIN, NEITHER = "max", "min", "neither"
@@ -32,3 +33,12 @@ CONNECTIVITY = {
     "true_loops": ConnectivityName("of the truth", NEITHER),
 }
 JUDGED = tuple(name for name, one in CONNECTIVITY.items() if one.best != NEITHER)
+
+
+def connectivity_in(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those of *metrics* that are of connectivity.
+
+    >>> connectivity_in({"miou": 0.5, "cldice": 0.75})
+    {'cldice': 0.75}
+    """
+    return {name: metrics[name] for name in CONNECTIVITY if name in metrics}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,9 +16,9 @@ from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.batches import batches
 from smp_feedback.evaluation.by_image import EachImageTally
 from smp_feedback.evaluation.confusion import Tally
+from smp_feedback.evaluation.connectivity_names import connectivity_in
 from smp_feedback.evaluation.crf import dense_crf
 from smp_feedback.evaluation.measures import check_measurable, measure_of
-from smp_feedback.evaluation.named_metrics import TOPOLOGY
 from smp_feedback.evaluation.one_pass import Advance, Pairs, device_of
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.score_loop import CRF, check_classes
@@ -130,15 +130,6 @@ def evaluate_repair(
         for tally, n, one in zip(tallies.values(), counts, kept, strict=True)
     ]
     return Repaired(dict(zip(names, scores, strict=True)), names[len(numbers)])
-
-
-def connectivity_in(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Those of *metrics* that are of connectivity.
-
-    >>> connectivity_in({"miou": 0.5, "cldice": 0.75})
-    {'cldice': 0.75}
-    """
-    return {name: metrics[name] for name in TOPOLOGY if name in metrics}
 
 
 def _answers(model: RepairModel, shown: Tensor, numbers: Sequence[int]) -> list[Tensor]:

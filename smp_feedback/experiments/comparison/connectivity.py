@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from smp_feedback.evaluation.connectivity_names import CONNECTIVITY, JUDGED, MAX, PER_LENGTH
@@ -74,12 +74,3 @@ def _value(score: ComparisonScore, name: str) -> float:
 
 def _cell(name: str, values: Iterable[float]) -> str:
     return spread(values) if CONNECTIVITY[name].best == MAX else spread(values, scale=1, digits=2)
-
-
-def told_of(metrics: Mapping[str, float]) -> dict[str, float]:
-    """What results keep of the *metrics* of one evaluation.
-
-    >>> told_of({"miou": 0.5, "cldice": 0.75})
-    {'cldice': 0.75}
-    """
-    return {name: metrics[name] for name in CONNECTIVITY if name in metrics}

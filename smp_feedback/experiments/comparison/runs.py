@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Subset
 from smp_feedback.data import Corrupted
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation import evaluate, first_images
+from smp_feedback.evaluation.connectivity_names import connectivity_in
 from smp_feedback.experiments import store
 from smp_feedback.experiments.comparison import compute
-from smp_feedback.experiments.comparison.connectivity import told_of
 from smp_feedback.experiments.comparison.results import FEEDBACK
 from smp_feedback.experiments.comparison.settings import ComparisonSettings, Condition
 from smp_feedback.experiments.comparison.trained import told
@@ -147,7 +147,7 @@ def _scored(
             "solved": score.solved,
         }
         if settings.topology:
-            found["topology"] = told_of(score.metrics)
+            found["topology"] = connectivity_in(score.metrics)
         yield {**where, **found}
 
 
