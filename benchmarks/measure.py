@@ -144,9 +144,15 @@ def show(title: str, columns: list[str], rows: list[list[str]], results: object,
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"title": title, "hardware": hardware(), "results": results}, indent=2))
+    keep(title, results, out)
     console.print(f"wrote {out}")
+
+
+def keep(title: str, results: object, out: Path) -> None:
+    """The figures as JSON, whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"title": title, "hardware": hardware(), "results": results}, indent=2)
+    replace_file(out, lambda draft: draft.write_text(text))
 
 
 def bars(title: str, found: dict[str, dict[str, float]], out: Path, unit: str) -> None:

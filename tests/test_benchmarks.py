@@ -10,7 +10,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 import smp_feedback as smpf
-from benchmarks import connectivity, cost, loops, memory, places
+from benchmarks import connectivity, cost, loops, measure, memory, places
 from benchmarks.measure import bytes_held, interleaved, ratio
 from smp_feedback.experiments.comparison.variants import make_twin
 
@@ -86,9 +86,18 @@ def test_the_goals_of_each_place():
     limit = 1.03 * (encoder + 5 * decoder) / (5 * (encoder + decoder))
     assert places.goal("decoder", 0.75, 5, training=False) == pytest.approx(limit)
     assert places.goal("stem", 0.5, 5, training=False) is None
-    over = {"ratio": 1.04, "low": 1.0, "high": 1.1, "goal": 1.03}
-    assert places.cell(over) == ["1.04 (1.00 - 1.10)", "1.03 MISSED"]
-    assert places.cell({**over, "ratio": 1.03})[1] == "1.03 held"
+    over = {"ratio": 1.05, "low": 1.04, "high": 1.1, "goal": 1.03}
+    assert places.cell(over) == ["1.05 (1.04 - 1.10)", "1.03 MISSED"]
+    assert places.cell({**over, "low": 1.0})[1] == "1.03 not shown"
+    assert places.cell({**over, "ratio": 1.02, "low": 1.0, "high": 1.03})[1] == "1.03 held"
+
+
+def test_places_measured_before_are_taken_up_where_the_settings_are_the_same(tmp_path):
+    args = argparse.Namespace(out=tmp_path / "places.json", places=["input", "stem"])
+    assert places.measured_before("T = 5", args) == {}
+    measure.keep("T = 5", {"Unet": {"input": {}, "stem": {}}, "FPN": {"input": {}}}, args.out)
+    assert list(places.measured_before("T = 5", args)) == ["Unet"]
+    assert places.measured_before("T = 4", args) == {}
 
 
 def test_places_are_compared_in_turns_and_one_that_is_not_there_is_said():
