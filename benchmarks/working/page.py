@@ -28,8 +28,8 @@ COLUMNS = {
 
 HEAD = """# Which models work
 
-Which base models can have feedback. Each was built with random weights, wrapped in a loop of two looks (iterations), and
-tested:
+Which base models can have feedback. Each was built with random weights, wrapped in a loop of two looks (iterations),
+and tested:
 
 - wrapped, it keeps its outputs, for any number of looks, and its weights can be taken back;
 - with weights that are not zero the feedback changes the output, and every new parameter has a gradient;
