@@ -28,10 +28,15 @@ COLUMNS = {
 
 HEAD = """# Which models work
 
-Each model is built with random weights, closed into a loop of two looks and held to this: wrapped, its answers are
-those it gave before, for any number of looks, and its weights go back; the feedback, once it is heard, changes the
-answer, and every new parameter has a gradient; a step of training is finite; saved and loaded, it answers bit for bit
-the same. "yes" means all of it, "-" that it was not asked.
+Which base models can have feedback. Each was built with random weights, wrapped in a loop of two looks (iterations),
+and tested:
+
+- wrapped, it keeps its outputs, for any number of looks, and its weights can be taken back;
+- with weights that are not zero the feedback changes the output, and every new parameter has a gradient;
+- a training step is finite;
+- saved and loaded, it gives the same outputs bit for bit.
+
+"yes" means that all of it holds, "-" that it was not tested.
 """
 
 TIMM = f"""## timm's families
