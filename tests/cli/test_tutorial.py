@@ -18,7 +18,7 @@ from smp_feedback.data.masks.reader import MaskReader
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 TEXT = PAGE.read_text().replace("\\\n", "")
 COMMANDS = re.findall(r"```sh\nsmp-feedback (.*?)\n```", TEXT, re.DOTALL)
-COLOURS = {"ground": "#000000", "leaf": "#00a000", "fruit": "#c00000"}
+COLOURS = {"background": "#000000", "leaf": "#00a000", "fruit": "#c00000"}
 TINY = (  # what makes it a matter of seconds
     "--model.encoder tu-test_resnet.r160_in1k --model.encoder_weights null --model.feedback.steps 2 --data.size 32 "
     "--model.arguments '{encoder_depth: 3, decoder_channels: [16, 8, 8]}' --trainer.max_epochs 1 "
