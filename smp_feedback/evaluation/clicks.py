@@ -17,7 +17,9 @@ from smp_feedback.data.clicks.listening import how_of
 from smp_feedback.data.feeding import feeding
 from smp_feedback.errors import InvalidInput
 from smp_feedback.evaluation.batches import batches
+from smp_feedback.evaluation.html_scores import per_cent
 from smp_feedback.evaluation.results import VERSION, Result
+from smp_feedback.loops.html_tables import table_html
 from smp_feedback.ops.reading import SEGMENTATION
 from smp_feedback.surgery.extension import evaluating
 
@@ -69,6 +71,11 @@ class ClickScores:
     def noc(self, target: int) -> float:
         """Number of clicks to *target* per cent, mean over objects (NoC)."""
         return float(self.needed(target).float().mean())
+
+    def _repr_html_(self) -> str:
+        told = [n for n in SHOWN if n <= self.clicks]
+        rows = [(f"mean IoU after {n} click{'s' * (n > 1)} (%)", per_cent(self.after(n))) for n in told]
+        return table_html([*rows, *((f"clicks to {target} % IoU", self.noc(target)) for target in TARGETS)])
 
     def failed(self, target: int) -> float:
         """Share of objects that no click brought to *target* per cent."""

@@ -18,6 +18,7 @@ from smp_feedback.evaluation.by_image import EachImageTally
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.connectivity_names import connectivity_in
 from smp_feedback.evaluation.crf import dense_crf
+from smp_feedback.evaluation.html_scores import scores_html
 from smp_feedback.evaluation.measures import check_measurable, measure_of
 from smp_feedback.evaluation.one_pass import Advance, Pairs, device_of
 from smp_feedback.evaluation.results import VERSION, Result
@@ -49,6 +50,9 @@ class Repaired:
     def answer(self) -> LookScore:
         """Of the model's own answer."""
         return self.answers[self.mended]
+
+    def _repr_html_(self) -> str:
+        return scores_html(self.answers.items(), "answer")
 
     def result(self, classes: Sequence[str]) -> Result:
         """As `save_result` takes it, kind ``refined``; *classes* are their names."""

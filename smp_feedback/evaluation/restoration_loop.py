@@ -15,6 +15,7 @@ from smp_feedback.data.feeding import config_for
 from smp_feedback.data.triplets import check_triplets
 from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.evaluation.batches import batches
+from smp_feedback.evaluation.html_scores import scores_html
 from smp_feedback.evaluation.image_quality import ImageTally
 from smp_feedback.evaluation.one_pass import Advance, device_of
 from smp_feedback.evaluation.results import VERSION, Result
@@ -70,6 +71,10 @@ class RestorationScores:
             if one.image == image:
                 return one
         raise InvalidValue(f"image={image!r}: there are {', '.join(one.image for one in self.seen)}.")
+
+    def _repr_html_(self) -> str:
+        more = [("PSNR (dB)", [one.psnr for one in self.seen]), ("L1", [one.l1 for one in self.seen])]
+        return scores_html([(one.image, one.score) for one in self.seen], "image", more=more)
 
     def result(self, classes: Sequence[str]) -> Result:
         """As `save_result` takes it, kind ``restored``; *classes* are their names."""

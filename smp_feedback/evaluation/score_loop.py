@@ -18,6 +18,7 @@ from smp_feedback.evaluation.batches import batches
 from smp_feedback.evaluation.by_image import EachImageTally
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.crf import dense_crf
+from smp_feedback.evaluation.html_scores import scores_html
 from smp_feedback.evaluation.one_pass import Advance, Pairs, device_of
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.scores import LookScore, score_of
@@ -62,6 +63,9 @@ class Refined:
         """The scores by name, in the order in which they are shown."""
         scores = dict(zip(ANSWERS, (self.before, self.once, self.after), strict=True))
         return scores if self.crf is None else {**scores, CRF: self.crf}
+
+    def _repr_html_(self) -> str:
+        return scores_html(self.answers.items(), "answer", f"{self.steps} updates of step size {self.step:g}")
 
     def result(self, classes: Sequence[str]) -> Result:
         """As `save_result` takes it, kind ``refined``; *classes* are their names."""

@@ -14,6 +14,7 @@ from smp_feedback.config.stopping import UntilSettled
 from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation.by_image import Images, means_of
 from smp_feedback.evaluation.confusion import Reliability, Tally
+from smp_feedback.evaluation.html_scores import scores_html
 from smp_feedback.evaluation.metrics import metrics_of
 from smp_feedback.evaluation.named_metrics import metric_called
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL
@@ -68,6 +69,9 @@ class LookScore:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict, repr=False)
     images: Images | None = field(default=None, repr=False)
 
+    def _repr_html_(self) -> str:
+        return LookScores([self])._repr_html_()
+
     def row(self) -> dict[str, Any]:
         """As results keep it, a row of a table: all but what is of every class or image."""
         return {name: value for name, value in asdict(replace(self, images=None)).items() if name not in WHOLE}
@@ -94,8 +98,16 @@ class LookScores(tuple[LookScore, ...]):
         for score in self:
             if (score.looks, score.settled) == _numbers(looks):
                 return score
-        scored = [score.looks if score.settled is None else UntilSettled(score.settled, score.looks) for score in self]
+        scored = [_asked(score) for score in self]
         raise InvalidValue(f"looks={looks}: scored were {', '.join(map(str, scored))}.")
+
+    def _repr_html_(self) -> str:
+        return scores_html([(_asked(score), score) for score in self], "looks")
+
+
+def _asked(score: LookScore) -> int | UntilSettled:
+    """The number of looks, or the rule, that was scored."""
+    return score.looks if score.settled is None else UntilSettled(score.settled, score.looks)
 
 
 def _numbers(looks: int | UntilSettled) -> tuple[int, int | None]:

@@ -13,10 +13,12 @@ from torch import Tensor
 from smp_feedback.checks import check_number, check_whole
 from smp_feedback.errors import InvalidInput, InvalidType
 from smp_feedback.evaluation.confusion import cells_of, check_strays, count
+from smp_feedback.evaluation.html_scores import per_cent
 from smp_feedback.evaluation.one_pass import Advance, Pairs, device_of
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.score_loop import begun, check_refinable
 from smp_feedback.evaluation.scores import shares
+from smp_feedback.loops.html_tables import table_html
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.surgery.extension import evaluating
 
@@ -74,6 +76,18 @@ class Tuning:
             return f"Zero updates: nothing that was tried has a higher mIoU than {base}; its answers stay as they are."
         updates = f"{self.steps} update{'s' * (self.steps > 1)} of step size {self.step:g}"
         return f"{updates}: mIoU {100 * self.best:.1f} %, {100 * (self.best - self.base):+.1f} points over {base}."
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [f"{size:g}", *(per_cent(row[n]) for n in self._few)]
+            for size, row in zip(self.step_sizes, self.miou, strict=True)
+        ]
+        return table_html(rows, ["step size", *(f"{n} updates" for n in self._few)], f"{self} mIoU (%):")
+
+    @property
+    def _few(self) -> list[int]:
+        """The numbers of updates of which a table tells: none, the chosen one, the most."""
+        return sorted({0, self.steps, len(self.miou[0]) - 1})
 
     def result(self) -> Result:
         """As `save_result` takes it, kind ``tuning``."""

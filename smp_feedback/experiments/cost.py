@@ -8,9 +8,8 @@ import time
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from smp_feedback.surgery.extension import evaluating
+from smp_feedback.surgery.multiply_adds import multiply_adds as multiply_adds
 
 
 def seconds_per_image(model: nn.Module, image: Tensor, repeats: int = 5) -> float:
@@ -55,20 +54,6 @@ def kept_for_backward(model: nn.Module, image: Tensor) -> int:
     del answer
     model.train(mode)
     return sum(kept.values())
-
-
-def multiply_adds(model: nn.Module, image: Tensor) -> int:
-    """Multiply-adds of a forward pass in evaluation, for each image in it.
-
-    Those of convolutions, linear layers and attention; sums, norms and activations are not counted.
-
-    >>> multiply_adds(nn.Conv2d(3, 4, 3, padding=1), torch.zeros(2, 3, 8, 8)) == 3 * 4 * 3 * 3 * 8 * 8
-    True
-    """
-    with torch.no_grad(), evaluating(model), FlopCounterMode(display=False) as counter:
-        model(image)
-    flops: int = counter.get_total_flops()
-    return flops // 2 // len(image)  # torch counts a multiply-add as two
 
 
 def hardware() -> str:

@@ -11,6 +11,7 @@ from smp_feedback.config.base import LoopConfig
 from smp_feedback.errors import InvalidInput, InvalidType, NotScriptable
 from smp_feedback.loops.call import Looks
 from smp_feedback.loops.looking import OneLook
+from smp_feedback.loops.showing import Shows
 from smp_feedback.loops.steps import Step as Step
 from smp_feedback.ops.maps import size_of
 from smp_feedback.saving.hub import OnDisk
@@ -18,7 +19,7 @@ from smp_feedback.saving.weights import FeedforwardWeights
 from smp_feedback.surgery.head import channels_of
 
 
-class FeedbackModel(OnDisk, FeedforwardWeights, OneLook):
+class FeedbackModel(OnDisk, FeedforwardWeights, OneLook, Shows):
     """A base model that looks again. Everything of the base stays where it was; ``feedback`` is new.
 
     The model holds no state between calls: one model serves two batches, two threads and two step counts.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.beginnings import Beginnings, check_mask
 from smp_feedback.loops.saved_look import check_saved
+from smp_feedback.loops.step_words import in_notebook, in_words
 from smp_feedback.loops.unroll import Turned
 from smp_feedback.ops.maps import Size, resize, size_of
 
@@ -20,7 +21,7 @@ Answer = Callable[[Turned, Size], tuple[Tensor, Tensor | None]]
 """Computes the logits for an image of this size, and the labels of a model that has some."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Step:
     """One look, as :meth:`FeedbackModel.iterate` yields it; what costs is computed when it is asked for.
 
@@ -33,10 +34,16 @@ class Step:
 
     index: int
     size: Size
-    _turned: Turned
-    _before: Tensor | None
-    _answer: Answer
-    beginnings: Beginnings | None = None
+    _turned: Turned = field(repr=False)  # of a dataclass made from this one, too
+    _before: Tensor | None = field(repr=False)
+    _answer: Answer = field(repr=False)
+    beginnings: Beginnings | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return in_words(self)
+
+    def _repr_html_(self) -> str:
+        return in_notebook(self)
 
     @property
     def state(self) -> Tensor:

@@ -1,31 +1,26 @@
-"""A model at work: its answer look by look, laid over the image, as one small GIF or WebP."""
+"""A model at work: its answer look by look, laid over the image, as one small GIF, WebP or MP4."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from smp_feedback.checks import at_home, check_choice, check_steps, check_whole
-from smp_feedback.errors import InvalidInput, InvalidType
+from smp_feedback.config.stopping import UntilSettled
+from smp_feedback.errors import InvalidInput, require
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.ops.reading import labels_of
+from smp_feedback.loops.call import Looks
+from smp_feedback.plotting.animation_files import FORMATS, VIDEO, write_frames
+from smp_feedback.plotting.answered_looks import AnsweredLook, answered_looks, looping_model
 from smp_feedback.plotting.overlay import RGB, enlarged, laid_over, side_by_side, titled
+from smp_feedback.plotting.painting import fitting, over
 from smp_feedback.plotting.pictures import fed
-from smp_feedback.saving.files import replace_file
-from smp_feedback.surgery.extension import evaluating, looping_in
+from smp_feedback.plotting.shown_image import seen
 
-FORMATS = ("gif", "webp")
 MOST = 80  # frames, unless somebody says `every`
-FIRST, EACH, LAST = 800, 80, 3000  # milliseconds that a frame is shown
-COLOURS = 255  # of a GIF, and one that shows the frame before
-HOW: dict[str, dict[str, Any]] = {"gif": {"optimize": True}, "webp": {"lossless": True, "method": 4}}
 
 
 def animate(
@@ -33,28 +28,32 @@ def animate(
     image: Tensor,
     path: str | Path,
     *,
-    looks: int = 160,
+    looks: Looks = 160,
     every: int | None = None,
     truth: Tensor | None = None,
     beside: Mapping[str, Tensor] | None = None,
     side: int = 360,
+    normalised: bool = False,
 ) -> Path:
     """Write *model* answering *image* as a moving picture, which ends with the look after which nothing changes.
 
     The image alone comes first; then the answer lies over it, class by class in a colour, and class 0, the background,
-    in none. The last frame is held. The same model, image and Pillow give the same bytes.
+    in none. A loop around a base begins with the base's answer. The last frame is held. The same model, image and
+    Pillow give the same bytes, of a GIF and a WebP.
 
     Args:
         model: A looping one; it answers in evaluation mode, where its weights are.
         image: (C, H, W) in [0, 1].
-        path: A ``.gif``, which is shown wherever pictures are, or a ``.webp``, smaller and in full colour; a crash
-            leaves an older one whole.
+        path: A ``.gif``, which is shown wherever pictures are, a ``.webp``, smaller and in full colour, or an ``.mp4``,
+            which has a pause button (extra ``video``); a crash leaves an older one whole.
         looks: The most looks at it. Where the answer is the last one earlier, the animation ends there.
         every: Looks from frame to frame; None is as many as make 80 frames at most. The first and the last are shown.
         truth: Labels (H, W): pixels that are wrongly said to be of a class are vermilion, and a frame whose every
             pixel is right says that it is solved. None: nothing is marked.
         beside: Other answers (H, W) by what they are called, that stand still beside it: a twin's, or the truth.
         side: The longer side of the enlarged image, in pixels, at most; an image that is larger stays as it is.
+        normalised: Whether *image* is normalised already, as ``model(image)`` takes it: the model is shown that, and
+            for the picture it is undone (:meth:`smp_feedback.FeedbackModel.animate`).
 
     Returns:
         *path*.
@@ -63,6 +62,7 @@ def animate(
         InvalidType: If *model* does not loop.
         InvalidInput: If the image or an answer has another shape.
         InvalidValue: If a number is out of its range, or *path* another kind of file.
+        MissingExtra: For an ``.mp4``, if PyAV is not installed.
 
     >>> import tempfile, smp_feedback as smpf
     >>> model = smpf.create("Unet", "resnet18", None, classes=2, feedback=True)
@@ -73,36 +73,61 @@ def animate(
     path = at_home(path)
     format = path.suffix.removeprefix(".").lower()
     check_choice("the suffix of path", format, FORMATS)
-    check_steps(looks)
+    if format == VIDEO:
+        require("av", "video")
+    if not isinstance(looks, UntilSettled) and looks != 0:  # which a loop around a base may be told
+        check_steps(looks)
     check_whole("every", 1 if every is None else every)
     check_whole("side", side)
+    loop = looping_model(model)
+    given = image[None] if normalised else fed(loop, _one(image)[None])
+    image = seen(loop, image).image if normalised else image
     nothing = "image", enlarged(laid_over(image, torch.zeros(image.shape[1:]), truth), side)
     still = [titled(image, name, labels, truth, side=side) for name, labels in (beside or {}).items()]
-    answers = answers_by_look(model, image, looks)
-    drawn = [titled(image, f"look {t}", answers[t - 1], truth, side=side) for t in shown_looks(len(answers), every)]
+    begun, after = _maps_by_look(loop, given, looks)
+    shown = [*begun, *(after[t - 1] for t in shown_looks(len(after), every))] if after else begun
+    drawn = [_panel(image, look, truth, side) for look in shown]
     frames = [side_by_side([first, *still]) for first in (nothing, *drawn)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return replace_file(path, lambda draft: _write(draft, frames, format))
+    return write_frames(path, frames, format)
 
 
-@torch.inference_mode()
-def answers_by_look(model: nn.Module, image: Tensor, looks: int) -> list[Tensor]:
-    """The labels (H, W) of *image* (C, H, W) after each look, up to that after which they stay what they are.
+def answers_by_look(model: nn.Module, image: Tensor, looks: Looks) -> list[Tensor]:
+    """The labels (H, W) of *image* (C, H, W) in [0, 1] after each look, up to that after which they stay what they are.
 
     Raises:
         InvalidType: If *model* does not loop.
         InvalidInput: If the answer is no map of labels.
     """
-    loop = looping_in(model)
-    if not isinstance(loop, FeedbackModel):
-        raise InvalidType(f"{type(model).__name__} looks once: expected a looping model, as smp_feedback.create makes.")
-    said: list[Tensor] = []
-    with evaluating(loop):
-        for step in loop.iterate(fed(loop, image[None]), looks):
-            if step.logits.ndim != 4:
-                raise InvalidInput(f"logits of shape {tuple(step.logits.shape)}: expected a map of classes to draw.")
-            said.append(labels_of(step.logits)[0].cpu())
-    return said[: settled_at(said)]
+    loop = looping_model(model)
+    return [look.answer.long() for look in _maps_by_look(loop, fed(loop, image[None]), looks)[1]]
+
+
+def _one(image: Tensor) -> Tensor:
+    if image.ndim != 3:
+        raise InvalidInput(f"image of shape {tuple(image.shape)}: expected one (C, H, W).")
+    return image
+
+
+def _maps_by_look(loop: FeedbackModel, given: Tensor, looks: Looks) -> tuple[list[AnsweredLook], list[AnsweredLook]]:
+    """What the loop begins with, and its looks up to that after which the answer stays what it is."""
+    found = answered_looks(loop, given.to(next(loop.parameters()).device), looks)
+    if found[-1].classifies:
+        raise InvalidInput(
+            f"This {type(loop).__name__} gives one answer for the whole image: expected a map of classes to draw; "
+            "model.show draws its chances."
+        )
+    after = [look for look in found if look.number]
+    ends = settled_at([look.answer for look in after]) if after else 0
+    return [look for look in found if not look.number], after[:ends]
+
+
+def _panel(image: Tensor, look: AnsweredLook, truth: Tensor | None, side: int) -> tuple[str, RGB]:
+    answer = fitting(look.answer, (image.shape[1], image.shape[2]))
+    if answer.ndim == 2:
+        return titled(image, look.title, answer, truth, side=side)
+    if truth is not None:
+        raise InvalidInput("truth: this model gives several labels a pixel, of which none is marked; leave truth=None.")
+    return look.title, enlarged(over(image, answer), side)
 
 
 def settled_at(answers: Sequence[Tensor]) -> int:
@@ -123,30 +148,3 @@ def shown_looks(looks: int, every: int | None) -> list[int]:
     """
     step = -(-looks // (MOST - 2)) if every is None else every
     return sorted({*range(1, looks + 1, step), looks})
-
-
-def _write(draft: Path, frames: Sequence[RGB], format: str) -> None:
-    pages = [Image.fromarray(frame) for frame in frames]
-    pages = _in_few_colours(pages) if format == "gif" else pages
-    times = [FIRST, *[EACH] * (len(pages) - 2), LAST]
-    how = {"save_all": True, "append_images": pages[1:], "duration": times, "loop": 0, **HOW[format]}
-    pages[0].save(draft, format=format, **how)
-
-
-def _in_few_colours(pages: Sequence[Image.Image]) -> list[Image.Image]:
-    """All in one palette: exactly, where there are few colours; else in those near most of what some pages show."""
-    counted = [page.getcolors(COLOURS) for page in pages]
-    every = sorted({colour for page in counted for _, colour in page or ()})
-    if None in counted or len(every) > COLOURS:
-        some = Image.fromarray(np.concatenate([np.asarray(pages[i]) for i in (0, len(pages) // 2, -1)]))
-        palette = some.quantize(COLOURS, dither=Image.Dither.NONE)
-        return [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in pages]
-    return [_indexed(page, np.array(every)) for page in pages]
-
-
-def _indexed(page: Image.Image, palette: NDArray[np.int64]) -> Image.Image:
-    """*page* by its colours' numbers in *palette* (n, 3), which is sorted and has them all."""
-    code = np.array([1 << 16, 1 << 8, 1])
-    numbered = Image.fromarray(np.searchsorted(palette @ code, np.asarray(page) @ code).astype(np.uint8))
-    numbered.putpalette(palette.astype(np.uint8).tobytes())
-    return numbered

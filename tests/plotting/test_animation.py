@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -42,7 +43,7 @@ def says(loop, monkeypatch):
             assert image.shape == (1, 3, *SIZE)
             for t, labels in enumerate(answers[:steps]):
                 logits = torch.stack([-labels.float(), labels.float()])[None]
-                yield SimpleNamespace(index=t, logits=logits)
+                yield SimpleNamespace(index=t, logits=logits, labels=None)
 
         monkeypatch.setattr(type(loop), "iterate", iterate)
         return loop
@@ -97,6 +98,48 @@ def test_every_frame_is_the_image_with_the_answer_of_its_look_over_it(suffix, sa
     for (frame, _), answer in zip(found, [torch.zeros(SIZE), *answers], strict=True):
         assert abs(shown_at(frame, 6) - by_hand(image, answer, truth)).max() <= 1
     assert [time for _, time in found] == [800, 80, 80, 3000]
+
+
+def test_a_film_shows_each_frame_as_long_as_the_others_do(says, tmp_path):
+    pytest.importorskip("av")
+    from smp_feedback.data.films.video import VideoFrames
+
+    image, answers = torch.ones(3, *SIZE), ways(9, 54)
+    path = animate(says(answers), image, tmp_path / "a.mp4", looks=2, side=100)
+    film = VideoFrames(path)
+    shown = [frame.mul(255).permute(1, 2, 0).numpy() for frame in film]
+    assert [float(film.fps), len(shown)] == [12.5, 10 + 1 + 38], "milliseconds: 800, 80, 3000"
+    assert all(side % 2 == 0 for frame in shown for side in frame.shape[:2]), "what every player shows"
+    for frame, answer in zip([shown[0], shown[10], shown[-1]], [torch.zeros(SIZE), *answers], strict=True):
+        middle = frame[TOP + 5 : TOP + 66 : 11, MARGIN + 5 : MARGIN + 99 : 11]
+        assert abs(middle - by_hand(image, answer, None)).mean() < 12, "colour is kept at half resolution"
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_model_animates_what_it_is_called_with(batch, loop, tmp_path):
+    image, mean = torch.rand(3, 32, 32).mul(4).round().div(4), (0.5, 0.25, 0.5)
+    loop = copy.deepcopy(loop)
+    loop.data_config = smpf.DataConfig(mean=mean, std=(0.5, 0.25, 0.25))
+    given = loop.data_config.normalise(image)
+    first = animate(loop, image, tmp_path / "a.webp", looks=loop.feedback.steps())
+    second = loop.animate(given[None] if batch else given, tmp_path / "b.webp")
+    assert first.read_bytes() == second.read_bytes()
+    with pytest.raises(InvalidInput, match=r"write image\[0\]"):
+        loop.animate(torch.rand(2, 3, 32, 32), tmp_path / "c.webp")
+
+
+def test_a_loop_around_a_base_is_animated_from_the_base_on(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(animation, "side_by_side", lambda panels: titles.append(panels[0][0]) or side_by_side(panels))
+    model = smpf.create("PlainConv", classes=2, feedback=smpf.Repair(steps=2, width=8), width=8)
+    model.animate(torch.rand(3, 16, 16), tmp_path / "a.gif", smpf.until_settled(2, at_most=4))
+    assert titles == ["image", "base", "look 1"]
+
+
+def test_a_classifier_is_not_animated_and_it_is_said_what_draws_it(tmp_path):
+    model = smpf.create("timm/test_resnet", classes=9, feedback=smpf.Recurrent(steps=1))
+    with pytest.raises(InvalidInput, match=r"one answer for the whole image.*model.show"):
+        model.animate(torch.rand(3, 64, 64), tmp_path / "a.gif")
 
 
 def test_an_animation_ends_when_nothing_changes_any_more(says, tmp_path):
@@ -195,7 +238,7 @@ def test_a_crash_leaves_the_older_file_whole(says, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"path": "a.mp4"}, InvalidValue, "the suffix of path='mp4'"),
+        ({"path": "a.avi"}, InvalidValue, "the suffix of path='avi'"),
         ({"path": "a"}, InvalidValue, "the suffix of path=''"),
         ({"looks": 0}, InvalidValue, "steps=0"),
         ({"every": 0}, InvalidValue, "every=0"),

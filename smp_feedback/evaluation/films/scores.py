@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from smp_feedback.evaluation.html_scores import per_cent
 from smp_feedback.evaluation.results import VERSION, Result
+from smp_feedback.loops.html_tables import table_html
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,17 @@ class FilmScores:
             return None
         near = [value is not None and value > self.before_cut - 0.01 for value in self.after_cut]
         return near.index(True) if any(near) else None
+
+    def _repr_html_(self) -> str:
+        shares = {
+            "mIoU": self.miou,
+            "accuracy": self.accuracy,
+            "flicker": self.flicker,
+            "mIoU before cuts": self.before_cut,
+        }
+        rows: list[tuple[str, float | None]] = [(f"{name} (%)", per_cent(share)) for name, share in shares.items()]
+        counts = [("frames to recover after a cut", self.recovered), ("films", self.films), ("frames", self.frames)]
+        return table_html([*rows, *counts])
 
     def result(self, classes: Sequence[str], model: str = "model") -> Result:
         """As `save_result` takes it, kind ``films``."""
