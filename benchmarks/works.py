@@ -3,7 +3,8 @@
 python -m benchmarks.works [--only timm encoders vit smp torchvision] [--jobs 2] [--again] [--out docs/works.md]
 
 Asks every architecture of smp, torchvision's, and the smallest model of each of timm's families, all with random
-weights: nothing is downloaded. What is known already is kept in --cache and not asked twice.
+weights: nothing is downloaded. What is known already is kept in --cache and not asked twice; of tables that nothing is
+known of, the page stays as it is.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def main() -> None:
 
 
 def write(out: Path, store: Store) -> None:
-    out.write_text(page(store.results, store.smallest, versions(), segmenter=has_segmenter()))
+    """The page; of tables that nothing is known of, what it says already."""
+    before = out.read_text() if out.is_file() else ""
+    out.write_text(page(store.results, store.smallest, versions(), segmenter=has_segmenter(), before=before))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import statistics
 import time
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +58,8 @@ def kept_for_backward(model: nn.Module, image: Tensor) -> int:
     return sum(kept.values())
 
 
-def multiply_adds(model: nn.Module, image: Tensor) -> int:
-    """Multiply-adds of a forward pass in evaluation, for each image in it.
+def multiply_adds(model: nn.Module, image: Tensor, **told: Any) -> int:
+    """Multiply-adds of a forward pass in evaluation, for each image in it; *told* is what else it is told.
 
     Those of convolutions, linear layers and attention; sums, norms and activations are not counted.
 
@@ -66,7 +67,7 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
     True
     """
     with torch.no_grad(), evaluating(model), FlopCounterMode(display=False) as counter:
-        model(image)
+        model(image, **told)
     flops: int = counter.get_total_flops()
     return flops // 2 // len(image)  # torch counts a multiply-add as two
 
