@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks.working.cases import FIRST, LARGEST, OF_TIMM, OF_TORCHVISIONS, PLACES, VIT, Case, Smallest
@@ -71,7 +72,7 @@ classes, at the size it is fixed to, else the first that it takes of those it wa
 def page(
     results: Results, smallest: dict[str, Smallest], versions: dict[str, str], *, segmenter: bool, before: str = ""
 ) -> str:
-    """The whole page, in Markdown; of tables without results, what the page *before* says.
+    """The whole page, in Markdown; of what has no results, what the page *before* says.
 
     Args:
         results: By :attr:`benchmarks.working.cases.Case.key`.
@@ -84,13 +85,16 @@ def page(
     asked = {case.table for case in found}
     timm = TIMM + ("" if segmenter else f"\nThe plugin was not installed: {VIT} was not asked.\n")
     sections = {
-        SMP: lambda: [OF_SMP, table(found, "smp", PLACES)],
-        TORCHVISION: lambda: [OF_TORCHVISION, table(found, "torchvision", OF_TORCHVISIONS)],
+        SMP: lambda: [OF_SMP, table(found, "smp", PLACES, kept.of_table(SMP))],
+        TORCHVISION: lambda: [
+            OF_TORCHVISION,
+            table(found, "torchvision", OF_TORCHVISIONS, kept.of_table(TORCHVISION)),
+        ],
         FAMILIES: lambda: [timm, families(found, smallest, segmenter=segmenter)],
     }
     names = {SMP: {"smp"}, TORCHVISION: {"torchvision"}, FAMILIES: OF_TIMM}
     again = [title for title in sections if asked & names[title] or title not in kept.sections]
-    parts = [HEAD, counts(found, kept.counts), said_of(versions, kept.versions if len(again) < len(sections) else "")]
+    parts = [HEAD, counts(found, kept.counts), said_of(versions, kept.versions)]
     for title, make in sections.items():
         parts += make() if title in again else [kept.sections[title]]
     parts += ["## What does not work, and why\n", reasons(found, kept.reasons)]
@@ -138,10 +142,12 @@ def _somewhere(found: dict[Case, dict[str, Any]]) -> list[str]:
     return [str(len(asked)), str(len(work))]
 
 
-def table(found: dict[Case, dict[str, Any]], name: str, places: Iterable[str]) -> str:
-    """Rows of *name*, a column for each of *places*."""
-    rows = sorted({case.family for case in found if case.table == name}, key=str.lower)
-    cells = [[row, *(_cell(found, name, row, place) for place in places)] for row in rows]
+def table(
+    found: dict[Case, dict[str, Any]], name: str, places: Iterable[str], kept: Mapping[tuple[str, str], str]
+) -> str:
+    """Rows of *name*, a column for each of *places*; *kept* by both of what was not asked."""
+    rows = sorted({*(case.family for case in found if case.table == name), *(row for row, _ in kept)}, key=str.lower)
+    cells = [[row, *(_cell(found, name, row, place, kept=kept) for place in places)] for row in rows]
     return markdown(["", *(f"`{place}`" for place in places)], cells)
 
 
@@ -151,11 +157,12 @@ def _cell(
     family: str,
     place: str,
     yes: Callable[[dict[str, Any]], str] = lambda facts: "yes",
+    kept: Mapping[tuple[str, str], str] = MappingProxyType({}),
 ) -> str:
     for case, facts in found.items():
         if (case.table, case.family, case.place) == (table, family, place):
             return yes(facts) if works(facts) else "no"
-    return "-"
+    return kept.get((family, place), "-")
 
 
 def families(found: dict[Case, dict[str, Any]], smallest: dict[str, Smallest], *, segmenter: bool) -> str:

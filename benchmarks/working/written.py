@@ -1,8 +1,9 @@
-"""What the page says already: sections and counts of tables that are not asked now stay as they are."""
+"""What the page says already: what is not asked now stays as it is, be it a table or a column of one."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 VERSIONS = re.compile(r"^Random weights, CPU, float32; (?:.* asked with )?(.*?)\.$", re.MULTILINE)
@@ -17,12 +18,18 @@ class Written(NamedTuple):
         counts: How many were asked of each kind and how many work, by the kind in words.
         sections: Whole sections, heading and all, by heading.
         reasons: The same of what does not work.
+        cells: What a table says, by heading, row and column.
     """
 
     versions: str
     counts: dict[str, list[str]]
     sections: dict[str, str]
     reasons: dict[str, str]
+    cells: dict[tuple[str, str, str], str]
+
+    def of_table(self, title: str) -> dict[tuple[str, str], str]:
+        """The cells under one heading, by row and column."""
+        return {(row, column): cell for (section, row, column), cell in self.cells.items() if section == title}
 
     @classmethod
     def of(cls, text: str) -> Written:
@@ -37,7 +44,17 @@ class Written(NamedTuple):
         found = VERSIONS.search(head)
         counts = {name: [asked, work] for name, asked, work in ROW.findall(head)}
         reasons = [_parts(section, "###")[1] for section in sections.values()]
-        return cls(found[1] if found else "", counts, sections, {k: v for part in reasons for k, v in part.items()})
+        cells = {(title, *place): cell for title, section in sections.items() for place, cell in _cells(section)}
+        said = {title: text for part in reasons for title, text in part.items()}
+        return cls(found[1] if found else "", counts, sections, said, cells)
+
+
+def _cells(section: str) -> Iterator[tuple[tuple[str, str], str]]:
+    """What stands in the only table of *section*, by row and column."""
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    columns = [cell.strip("`|") for cell in rows[0]] if rows else []
+    for name, *cells in rows[1:]:
+        yield from (((name, column), cell) for column, cell in zip(columns[-len(cells) :], cells, strict=True))
 
 
 def _parts(text: str, mark: str) -> tuple[str, dict[str, str]]:
