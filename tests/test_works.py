@@ -306,6 +306,11 @@ def test_what_is_not_asked_again_stays_on_the_page_as_it_is():
     assert "| smp's architectures, in front of the decoder | 2 | 2 |" in lines
     assert gone == {"| Unet | yes | no | - | - |", "Random weights, CPU, float32; torch 9.9, timm 8.8."}
     assert "torch 9.9, timm 9.0. What was not asked again was asked with torch 9.9, timm 8.8." in text
+    mended = {Case("smp", "Unet", "Unet", "stem").key: PASSED, Case("smp", "PAN", "PAN", "stem").key: {"plain": "No."}}
+    text = page.page(mended, {}, VERSIONS, segmenter=False, before=text)
+    assert "| Unet | yes | yes | - | yes |" in text.splitlines()
+    assert "| smp's architectures, after the stem | 2 | 1 |" in text.splitlines()
+    assert ("- **PAN**: No." in text.splitlines(), "took more than 9 s" in text) == (True, False)
     again = page.page(new, {}, VERSIONS | {"timm": "9.1"}, segmenter=False, before=text)
     assert "timm 9.1. What was not asked again was asked with torch 9.9, timm 8.8." in again
 

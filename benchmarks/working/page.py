@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.working.cases import FIRST, LARGEST, OF_TIMM, OF_TORCHVISIONS, PLACES, VIT, Case, Smallest
 from benchmarks.working.store import reason, works
-from benchmarks.working.written import Written
+from benchmarks.working.written import Written, refused
 
 Results = dict[str, dict[str, Any]]
 
@@ -42,8 +42,8 @@ SMP, TORCHVISION, FAMILIES = "smp's architectures", "torchvision's segmentation 
 
 OF_SMP = f"""## {SMP}
 
-With ResNet-18; DPT with a ViT-Tiny. Its encoder is no chain of stages, so `stem` and `stage:k` are refused there, and
-`input`, `after:NAME` and `decoder` are what it has. At `decoder` the encoder runs once per image, whatever it is.
+With ResNet-18; DPT with a ViT-Tiny, which is no chain of stages, so DPT has neither `stem` nor `stage:k`. At `decoder`
+the encoder runs once per image, whatever it is.
 """
 
 OF_TORCHVISION = f"""## {TORCHVISION}
@@ -54,6 +54,9 @@ As `torchvision/<name>`. At `decoder` their backbone runs once per image.
 SOMEWHERE = "timm's families as classifiers, one place or the other"
 
 LEFT_OUT = "Left out"
+
+TITLES = {"smp": SMP, "torchvision": TORCHVISION}
+"""Of tables of which a part may be asked again."""
 
 TIMM = f"""## {FAMILIES}
 
@@ -94,7 +97,7 @@ def page(
     }
     names = {SMP: {"smp"}, TORCHVISION: {"torchvision"}, FAMILIES: OF_TIMM}
     again = [title for title in sections if asked & names[title] or title not in kept.sections]
-    parts = [HEAD, counts(found, kept.counts), said_of(versions, kept.versions)]
+    parts = [HEAD, counts(found, kept), said_of(versions, kept.versions)]
     for title, make in sections.items():
         parts += make() if title in again else [kept.sections[title]]
     parts += ["## What does not work, and why\n", reasons(found, kept.reasons)]
@@ -122,17 +125,20 @@ def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]]) + "\n"
 
 
-def counts(found: dict[Case, dict[str, Any]], kept: dict[str, list[str]]) -> str:
-    """How many were asked of each kind, and how many work; *kept* of what was not asked."""
+def counts(found: dict[Case, dict[str, Any]], kept: Written) -> str:
+    """How many were asked of each kind, and how many work; what was *kept* of what was not asked."""
     rows = []
     for (name, place), words in COLUMNS.items():
-        asked = [facts for case, facts in found.items() if (case.table, case.place) == (name, place)]
+        asked = {
+            case.family: works(facts) for case, facts in found.items() if (case.table, case.place) == (name, place)
+        }
         if asked:
-            rows.append([words, str(len(asked)), str(sum(map(works, asked)))])
-        elif words in kept:
-            rows.append([words, *kept[words]])
-        if (name, place) == ("timm", FIRST) and (asked or SOMEWHERE in kept):
-            rows.append([SOMEWHERE, *(_somewhere(found) if asked else kept[SOMEWHERE])])
+            there = {row: said == "yes" for row, said in kept.column(TITLES.get(name, ""), place).items()}
+            rows.append([words, str(len(there | asked)), str(sum((there | asked).values()))])
+        elif words in kept.counts:
+            rows.append([words, *kept.counts[words]])
+        if (name, place) == ("timm", FIRST) and (asked or SOMEWHERE in kept.counts):
+            rows.append([SOMEWHERE, *(_somewhere(found) if asked else kept.counts[SOMEWHERE])])
     return markdown(["", "asked", "work"], rows)
 
 
@@ -192,12 +198,13 @@ def families(found: dict[Case, dict[str, Any]], smallest: dict[str, Smallest], *
 
 def reasons(found: dict[Case, dict[str, Any]], kept: dict[str, str]) -> str:
     """For each kind, what went wrong and where, the most frequent first; *kept* of what was not asked."""
-    parts, asked = [], {(case.table, case.place) for case in found}
+    parts = []
     for (name, place), title in COLUMNS.items():
-        if (name, place) not in asked:
+        asked = {case.family for case in found if (case.table, case.place) == (name, place)}
+        if not asked:
             parts += [kept[title]] if title in kept else []
             continue
-        groups: dict[str, list[str]] = {}
+        groups = refused(kept.get(title, "") if name in TITLES else "", asked)
         for case, facts in found.items():
             if (case.table, case.place) == (name, place) and not works(facts):
                 groups.setdefault(in_short(reason(facts)), []).append(case.family)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 VERSIONS = re.compile(r"^Random weights, CPU, float32; (?:.* asked with )?(.*?)\.$", re.MULTILINE)
+REASON = re.compile(r"^- \*\*(.*?)\*\*: (.*)$", re.MULTILINE)
 ROW = re.compile(r"^\| ([^|]*[^|\s]) \| (\d+) \| (\d+) \|$", re.MULTILINE)
 
 
@@ -31,6 +32,11 @@ class Written(NamedTuple):
         """The cells under one heading, by row and column."""
         return {(row, column): cell for (section, row, column), cell in self.cells.items() if section == title}
 
+    def column(self, title: str, name: str) -> dict[str, str]:
+        """What the rows under one heading say in the column *name*, where they were asked."""
+        cells = self.of_table(title).items()
+        return {row: cell for (row, column), cell in cells if column == name and cell != "-"}
+
     @classmethod
     def of(cls, text: str) -> Written:
         r"""*text* in parts.
@@ -47,6 +53,18 @@ class Written(NamedTuple):
         cells = {(title, *place): cell for title, section in sections.items() for place, cell in _cells(section)}
         said = {title: text for part in reasons for title, text in part.items()}
         return cls(found[1] if found else "", counts, sections, said, cells)
+
+
+def refused(section: str, asked: Collection[str]) -> dict[str, list[str]]:
+    r"""Whom each reason in *section* is given for, but for those who were *asked* again.
+
+    >>> refused("### Here\n\n- **a, b**: No.\n- **c**: Never.\n", {"a", "c"})
+    {'No.': ['b']}
+    """
+    found = {
+        words: [name for name in names.split(", ") if name not in asked] for names, words in REASON.findall(section)
+    }
+    return {words: names for words, names in found.items() if names}
 
 
 def _cells(section: str) -> Iterator[tuple[tuple[str, str], str]]:
