@@ -1,9 +1,10 @@
 """Which models work, and which do not and why: docs/works.md, generated.
 
-python -m benchmarks.works [--only timm encoders vit smp torchvision] [--jobs 2] [--again] [--out docs/works.md]
+python -m benchmarks.works [--only timm encoders vit smp torchvision] [--places decoder] [--jobs 2] [--again]
 
 Asks every architecture of smp, torchvision's, and the smallest model of each of timm's families, all with random
-weights: nothing is downloaded. What is known already is kept in --cache and not asked twice.
+weights: nothing is downloaded. What is known already is kept in --cache and not asked twice. What nothing is known of
+stays on the page as it is there: a table, or a column of one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def options() -> argparse.ArgumentParser:
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--only", nargs="*", choices=TABLES, default=list(TABLES), help="tables to fill")
+    parser.add_argument("--places", nargs="*", help="columns to fill, such as decoder; all if none are named")
     parser.add_argument("--families", nargs="*", help="rows to fill; all if none are named")
     parser.add_argument("--jobs", type=int, default=2, help="models at once, each in a process with one thread")
     parser.add_argument("--again", action="store_true", help="ask those again that did not work")
@@ -43,6 +45,7 @@ def options() -> argparse.ArgumentParser:
 def fill(table: str, store: Store, args: argparse.Namespace, progress: Progress) -> None:
     """Ask all that *table* has not been asked."""
     wanted = [case for case in cases_of(table, store.smallest) if not args.families or case.family in args.families]
+    wanted = [case for case in wanted if not args.places or case.place in args.places]
     pending = store.pending(sorted(wanted, key=store.parameters), again=args.again)
     task = progress.add_task(table, total=len(wanted), completed=len(wanted) - len(pending))
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -74,7 +77,9 @@ def main() -> None:
 
 
 def write(out: Path, store: Store) -> None:
-    out.write_text(page(store.results, store.smallest, versions(), segmenter=has_segmenter()))
+    """The page; of what nothing is known of, what it says already."""
+    before = out.read_text() if out.is_file() else ""
+    out.write_text(page(store.results, store.smallest, versions(), segmenter=has_segmenter(), before=before))
 
 
 if __name__ == "__main__":

@@ -100,7 +100,8 @@ def fake_sizes(models=tuple(SOLVED), seeds=3, sizes=(5, 9, 13, 21), sway=0.01, s
     runs = []
     for model, seed in ((model, seed) for seed in range(seeds) for model in models):
         looks = 16 if model == "feedback" else 1
-        steps = 800 * {"equal-compute": 12, "equal-inference-3x": 3}.get(model, 1)
+        dearer = {"equal-compute": 9600, "equal-inference": 573, "equal-inference-3x": 1719}  # of as many multiply-adds
+        steps = dearer.get(model, 800)
         scores = []
         for t, size, share in ((t, *pair) for t, row in solved[model].items() for pair in zip(sizes, row, strict=True)):
             share = float(np.clip(share + draw.normal(0, sway) * (0 < share < 1), 0, 1))

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from benchmarks import works
-from benchmarks.working import cases, checks, page, store
+from benchmarks.working import cases, checks, page, store, written
 from benchmarks.working.apart import apart
 from benchmarks.working.bases import first_module
 from benchmarks.working.cases import FIRST, Case, Smallest, cases_of, smallest_of
@@ -252,7 +252,7 @@ def test_the_page_says_who_works_and_why_others_do_not():
     assert "| resnet | resnet10t | 4.9 | 64 | map | yes | `conv1` | Unet | 2 |" in lines
     assert "| coat | coat_tiny | 5.5 | - | other | no | no | - | - |" in lines
     assert "| vgg | vgg11 | 133.0 | - | - | - | - | - | - |" in lines
-    assert "| Unet | yes | no | - |" in lines
+    assert "| Unet | yes | no | - | - |" in lines
     assert "| timm's families as classifiers, beside the image | 2 | 1 |" in lines
     assert "- **coat**: Coat: got a list." in lines
     assert "- **Unet**: took more than 9 s, at: opens" in lines
@@ -280,13 +280,50 @@ def test_the_command_asks_keeps_and_writes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(store.Store, "families", lambda self: iter(()))
     arguments = ["works", "--only", "smp", "--families", "Unet", "--cache", str(tmp_path / "works.json")]
     command = [*arguments, "--out", str(tmp_path / "works.md")]
-    unet = [Case("smp", "Unet", "Unet", place) for place in ("input", "stage:2", "stem")]
-    for more, expected in ([], unet), ([], []), (["--again"], unet[1:]):
+    unet = [Case("smp", "Unet", "Unet", place) for place in ("decoder", "input", "stage:2", "stem")]
+    refused = [case for case in unet if case.place != "input"]
+    for more, expected in (
+        (["--places", "decoder"], unet[:1]),
+        ([], unet[1:]),
+        ([], []),
+        (["--again"], refused),
+    ):
         asked.clear()
         monkeypatch.setattr("sys.argv", [*command, *more])
         works.main()
         assert sorted(asked) == expected
-    assert "| Unet | yes | no | no |" in (tmp_path / "works.md").read_text()
+    assert "| Unet | yes | no | no | no |" in (tmp_path / "works.md").read_text()
+
+
+def test_what_is_not_asked_again_stays_on_the_page_as_it_is():
+    before = page.page(results(), SMALLEST, VERSIONS, segmenter=False)
+    assert page.page({}, {}, VERSIONS, segmenter=False, before=before) == before
+    new = {Case("smp", name, name, "decoder").key: PASSED for name in ("FPN", "Unet")}
+    text = page.page(new, {}, VERSIONS | {"timm": "9.0"}, segmenter=False, before=before)
+    lines, gone = text.splitlines(), set(before.splitlines()) - set(text.splitlines())
+    assert "| Unet | yes | no | - | yes |" in lines
+    assert "| FPN | - | - | - | yes |" in lines
+    assert "| smp's architectures, in front of the decoder | 2 | 2 |" in lines
+    assert gone == {"| Unet | yes | no | - | - |", "Random weights, CPU, float32; torch 9.9, timm 8.8."}
+    assert "torch 9.9, timm 9.0. What was not asked again was asked with torch 9.9, timm 8.8." in text
+    mended = {Case("smp", "Unet", "Unet", "stem").key: PASSED, Case("smp", "PAN", "PAN", "stem").key: {"plain": "No."}}
+    text = page.page(mended, {}, VERSIONS, segmenter=False, before=text)
+    assert "| Unet | yes | yes | - | yes |" in text.splitlines()
+    assert "| smp's architectures, after the stem | 2 | 1 |" in text.splitlines()
+    assert ("- **PAN**: No." in text.splitlines(), "took more than 9 s" in text) == (True, False)
+    again = page.page(new, {}, VERSIONS | {"timm": "9.1"}, segmenter=False, before=text)
+    assert "timm 9.1. What was not asked again was asked with torch 9.9, timm 8.8." in again
+
+
+def test_the_page_in_the_documents_says_of_every_architecture_of_smp_whether_it_has_a_decoder_to_enter():
+    text = (Path(__file__).parents[1] / "docs" / "works.md").read_text()
+    cells = written.Written.of(text).of_table(page.SMP)
+    asked = {case.family for case in cases_of("smp", {})}
+    assert {row for row, column in cells if column == "decoder"} == asked
+    for row in asked:
+        assert cells[row, "decoder"] in ("yes", "no")
+        assert cells[row, "decoder"] == "yes" or f"**{row}**" in text.partition("front of the decoder\n")[2]
+    assert {cells["DPT", place] for place in ("stem", "stage:2")} == {"no"}
 
 
 def test_the_page_in_the_documents_has_a_row_for_every_family_of_its_timm():

@@ -13,8 +13,11 @@ import torch
 import smp_feedback as smpf
 from smp_feedback.registry.public import catalogue
 
-PLACES = ("input", "stem", "stage:2")
+PLACES = ("input", "stem", "stage:2", "decoder")
 """Of ``insert=``, those that smp's architectures are asked for; stages differ in nothing but their number."""
+
+OF_TORCHVISIONS = ("input", "decoder")
+"""The same of torchvision's."""
 
 FIRST = "after:first"
 """Stands for ``after:NAME``, of the first module that reads the image and is a small part of the model."""
@@ -106,7 +109,8 @@ def _smp(smallest: dict[str, Smallest]) -> Iterator[Case]:
 
 def _torchvision(smallest: dict[str, Smallest]) -> Iterator[Case]:
     for name in smpf.list_architectures("torchvision/*"):
-        yield Case("torchvision", name.partition("/")[2], name, "input")
+        for place in OF_TORCHVISIONS:
+            yield Case("torchvision", name.partition("/")[2], name, place)
 
 
 def _timm(smallest: dict[str, Smallest]) -> Iterator[Case]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from smp_feedback.data.items import checked_int
 from smp_feedback.errors import InvalidValue
-from smp_feedback.evaluation.confusion import Cells, count
+from smp_feedback.evaluation.cells import Cells, count
 from smp_feedback.evaluation.measures import Measure
 from smp_feedback.evaluation.metrics import of_classes, of_whole
 from smp_feedback.evaluation.named_metrics import SOLVED, Counts, NamedMetric
@@ -31,7 +31,7 @@ AT_ONCE = 2**22
 def image_counts(cells: Cells, classes: int, task: str) -> Tensor:
     """The counts of each image of a batch (B, 4, classes), whole numbers; nothing leaves the device.
 
-    >>> from smp_feedback.evaluation.confusion import cells_of
+    >>> from smp_feedback.evaluation.cells import cells_of
     >>> image_counts(cells_of(torch.tensor([[3.0, 0.0]]), torch.tensor([1]), 2, None), 2, "classification").tolist()
     [[[0, 0], [0, 1], [1, 0], [1, 1]]]
     """

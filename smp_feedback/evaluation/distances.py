@@ -8,7 +8,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from smp_feedback.evaluation.confusion import Cells, masks_of
+from smp_feedback.evaluation.cells import Cells, masks_of
 from smp_feedback.evaluation.named_metrics import DISTANCES
 from smp_feedback.ops.reading import MULTILABEL
 
@@ -28,7 +28,7 @@ def distances_of(cells: Cells, classes: int, ignore_index: int | None, task: str
         ignore_index: A class that is not measured, or any other label.
         task: ``segmentation`` or ``multilabel``.
 
-    >>> from smp_feedback.evaluation.confusion import cells_of
+    >>> from smp_feedback.evaluation.cells import cells_of
     >>> said, so = torch.zeros(2, 1, 8, 8), torch.zeros(1, 8, 8, dtype=torch.long)
     >>> so[0, 2, 2] = 1
     >>> logits = torch.full((1, 1, 8, 8), -1.0)

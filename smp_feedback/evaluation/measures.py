@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from smp_feedback.errors import InvalidValue, require
-from smp_feedback.evaluation.confusion import Cells
+from smp_feedback.evaluation.cells import Cells
 from smp_feedback.evaluation.distances import distances_of
 from smp_feedback.evaluation.named_metrics import DISTANCES
 from smp_feedback.evaluation.topology import Topology

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smp_feedback.evaluation.confusion import Cells, masks_of
+from smp_feedback.evaluation.cells import Cells, masks_of
 from smp_feedback.evaluation.connectivity import Mask, Traits, betti_difference, breaks_of, cldice_of, traits_of
 from smp_feedback.evaluation.named_metrics import TOPOLOGY
 from smp_feedback.ops.reading import MULTILABEL
@@ -31,7 +31,7 @@ class Topology:
         ignore_index: A class that is not measured, or any other label.
         task: ``segmentation``, of which class 0, the background, is not measured, or ``multilabel``, of which each is.
 
-    >>> from smp_feedback.evaluation.confusion import cells_of
+    >>> from smp_feedback.evaluation.cells import cells_of
     >>> so = torch.eye(5, dtype=torch.long)[None]
     >>> said = so.clone()
     >>> said[0, 2, 2] = 0

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from smp_feedback.checks import check_whole
+from smp_feedback.errors import InvalidValue
 from smp_feedback.experiments.base_settings import ExperimentSettings
 from smp_feedback.experiments.cost import hardware
 from smp_feedback.experiments.parallel import check_executor, executor_of, in_turn, run_all, share
-from smp_feedback.experiments.store import Trained, alone, claim, keep, kept
+from smp_feedback.experiments.store import Trained, alone, claim, keep, kept, run_path
 from smp_feedback.experiments.table import Table
 from smp_feedback.saving.run_parts import keep_parts
 from smp_feedback.training.checkpoints import check_room
@@ -40,6 +41,7 @@ class Experiment(Generic[S, K]):
         report: Writes the report of its results into the folder, which holds its models, too; returns its files.
         tables: What of its results a console shows, one small table; the report has all.
         summary: What it says of them: the answer, and what is missing.
+        differs: Why a run that is kept is not what training it now would give; empty if it is.
     """
 
     results: str
@@ -52,6 +54,7 @@ class Experiment(Generic[S, K]):
     report: Callable[[S, Results, Path], list[Path]]
     tables: Callable[[Results], Iterable[Table]]
     summary: Callable[[Results], Iterable[str]]
+    differs: Callable[[S, K, Results], str] = lambda settings, key, kept: ""
 
     def __call__(
         self,
@@ -87,8 +90,8 @@ class Experiment(Generic[S, K]):
             The files written.
 
         Raises:
-            InvalidValue: If *out* holds other settings or more seeds, or somebody is at work there; if *accelerator* or
-                *executor* is not there.
+            InvalidValue: If *out* holds other settings, more seeds or a run that would be trained otherwise now, or
+                somebody is at work there; if *accelerator* or *executor* is not there.
             FeedbackError: If the data, a model or the folder cannot be had; before any training.
         """
         check_whole("jobs", jobs)
@@ -104,6 +107,7 @@ class Experiment(Generic[S, K]):
             begin()
             work = partial(in_turn, partial(self.run, settings, accelerator=accelerator), share(jobs))
             found = {key: kept(folder, key) for key in self.keys(settings)}
+            self._check_alike(settings, found, folder)
             for key, there in found.items():
                 if there is not None:
                     advance(key, there)
@@ -115,3 +119,16 @@ class Experiment(Generic[S, K]):
             about = {"command": command, "settings": settings.to_dict(), "hardware": hardware()}
             told = {"kind": settings.kind, "version": 1, **about, **self.gather(settings)}
             return self.report(settings, {**told, "runs": [*found.values()]}, folder)
+
+    def _check_alike(self, settings: S, found: Mapping[K, Results | None], folder: Path) -> None:
+        """Every run that is there is what it would be if it were made now.
+
+        Raises:
+            InvalidValue: Naming the first that is not, and why.
+        """
+        for key, there in found.items():
+            if there is not None and (why := self.differs(settings, key, there)):
+                raise InvalidValue(
+                    f"{run_path(folder, key)} is of another version: {why}. Remove it to have it trained again, or "
+                    "give another --out; results of the two do not belong in one report."
+                )

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from smp_feedback.data.batch import indices_of
 from smp_feedback.evaluation.by_image import PARTS, Images, image_counts, means_of
-from smp_feedback.evaluation.confusion import cells_in_parts, cells_of
+from smp_feedback.evaluation.cells import cells_of
+from smp_feedback.evaluation.confusion import cells_in_parts
 from smp_feedback.evaluation.connectivity_names import NEITHER
 from smp_feedback.evaluation.measures import check_measurable, measure_of
 from smp_feedback.evaluation.named_metrics import METRICS, TOPOLOGY

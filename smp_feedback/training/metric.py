@@ -10,7 +10,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from smp_feedback.errors import InvalidInput
-from smp_feedback.evaluation.confusion import cells_in_parts, check_strays, count, labels_in, shape_of, solved_of
+from smp_feedback.evaluation.cells import check_strays, count, labels_in, shape_of, solved_of
+from smp_feedback.evaluation.confusion import cells_in_parts
 from smp_feedback.evaluation.metrics import Metrics, metrics_of
 from smp_feedback.evaluation.scores import shares
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL, SEGMENTATION

@@ -26,7 +26,8 @@ from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue, Unknown
 from smp_feedback.evaluation import evaluate
 from smp_feedback.evaluation.statistics import Paired
 from smp_feedback.experiments import store
-from smp_feedback.experiments.comparison.compute import passes_a_step, passes_of, steps_of
+from smp_feedback.experiments.comparison.budget import passes_of, steps_of
+from smp_feedback.experiments.comparison.compute import passes_a_step
 from smp_feedback.experiments.comparison.conclusion import summary
 from smp_feedback.experiments.comparison.experiment import check, plan
 from smp_feedback.experiments.comparison.results import pixels

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from smp_feedback.errors import InvalidInput
-from smp_feedback.evaluation.confusion import cells_of, check_strays, count
+from smp_feedback.evaluation.cells import cells_of, check_strays, count
 from smp_feedback.evaluation.films.order import FilmIndex, FrameBatch
 from smp_feedback.evaluation.films.scores import FilmScores
 from smp_feedback.evaluation.scores import shares

@@ -1,4 +1,4 @@
-"""What a comparison's models cost, counted before they are trained: passes in training, and how deep a twin is."""
+"""Training compute by arithmetic: how many looks a step has, how often what they share runs, how deep a twin is."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from fractions import Fraction
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from smp_feedback.experiments.comparison.results import FEEDBACK
-
 if TYPE_CHECKING:
-    from smp_feedback.experiments.comparison.settings import ComparisonSettings
+    from smp_feedback.experiments.look_cost import LookCost
     from smp_feedback.training.unrolling import Unrolling
 
 FREE = Fraction(1, 3)
@@ -34,8 +32,53 @@ def passes_a_step(unrolling: Unrolling) -> Fraction:
     return Fraction(mean(_of(unrolling, steps) for steps in range(low, high + 1))) + mean(map(Fraction, free)) * FREE
 
 
+def calls_a_step(unrolling: Unrolling) -> Fraction:
+    """Calls of the loop in one optimiser step, on average: how often what its looks share runs, with a backward pass.
+
+    One; of a progressive loss a second one, where it does not begin at the first look.
+
+    >>> from smp_feedback.training.unrolling import Unrolling
+    >>> calls_a_step(Unrolling(usual=5, free_steps=9)), calls_a_step(Unrolling(usual=4, progressive=0.5))
+    (Fraction(1, 1), Fraction(7, 4))
+    """
+    if not unrolling.progressive or unrolling.progressive == 1:
+        return Fraction(1)
+    low, high = unrolling.span
+    return 1 + Fraction(mean(Fraction(steps - 1, steps) for steps in range(low, high + 1)))
+
+
+def answers_a_step(unrolling: Unrolling) -> Fraction:
+    """Looks in one optimiser step that carry a loss, one in each call left out; as drawn on average.
+
+    >>> from smp_feedback.training.unrolling import Unrolling
+    >>> answers_a_step(Unrolling(usual=5)), answers_a_step(Unrolling(usual=5, supervise="mean"))
+    (Fraction(0, 1), Fraction(4, 1))
+    """
+    from smp_feedback.training.loss_weights import step_weights
+
+    if unrolling.progressive == 1:
+        return Fraction(0)
+    low, high = unrolling.span
+    judged = [sum(weight > 0 for weight in step_weights(unrolling.supervise, n)) for n in range(low, high + 1)]
+    return Fraction(mean(Fraction(count - 1) for count in judged))
+
+
+def macs_a_step(cost: LookCost, unrolling: Unrolling) -> Fraction:
+    """Multiply-adds of the forward passes in one optimiser step of the loop, for each image of its batch.
+
+    Those without a backward pass count a third, as everywhere here: a ratio of two such numbers is one of compute.
+
+    >>> from smp_feedback.experiments.look_cost import LookCost
+    >>> from smp_feedback.training.unrolling import Unrolling
+    >>> macs_a_step(LookCost(plain=100, once=60, look=40), Unrolling(usual=5))
+    Fraction(260, 1)
+    """
+    shared, answers = calls_a_step(unrolling) * cost.once, answers_a_step(unrolling) * cost.answer
+    return shared + passes_a_step(unrolling) * cost.look + answers
+
+
 def _of(unrolling: Unrolling, steps: int) -> Fraction:
-    """The same for so many *steps*, without those before."""
+    """The looks for so many *steps*, without those before."""
     looks = range(1, steps + 1) if unrolling.supervise == "drawn" else [steps]
     every = mean(_carried(unrolling, count) for count in looks)
     alpha = unrolling.progressive
@@ -59,25 +102,3 @@ def depth_for(target: int, one: int, two: int) -> int:
     (8, 9, 1)
     """
     return 1 + max(0, math.ceil(Fraction(target - one, two - one)))
-
-
-def steps_of(settings: ComparisonSettings, model: str) -> int:
-    """Optimiser steps of *model*.
-
-    ``equal-compute`` has as many passes as the loop, and ``equal-inference`` as many looks' worth of them, a pass of it
-    being worth ``inference_looks``; ``equal-inference-3x`` has three times as many.
-    """
-    if model == "equal-compute":
-        return passes_of(settings, FEEDBACK)
-    if model.startswith("equal-inference"):
-        steps = math.ceil(passes_of(settings, FEEDBACK) / settings.twin_looks)
-        return steps * (3 if model == "equal-inference-3x" else 1)
-    return settings.train_steps
-
-
-def passes_of(settings: ComparisonSettings, model: str) -> int:
-    """Forward passes of the base in training *model*, each with its backward pass; of a deeper model, their worth."""
-    if model == FEEDBACK:
-        return math.ceil(settings.train_steps * passes_a_step(settings.unrolling))
-    deeper = model.startswith("equal-inference")
-    return steps_of(settings, model) * (settings.twin_looks if deeper else 1)

@@ -23,6 +23,7 @@ from smp_feedback.experiments.comparison.results import (
     paired,
 )
 from smp_feedback.experiments.comparison.schema import parse
+from smp_feedback.experiments.comparison.shares import uneven
 from smp_feedback.experiments.comparison.sizes import joined
 from smp_feedback.experiments.table import number, spread
 
@@ -106,7 +107,7 @@ def _elsewhere(found: Comparison) -> list[str]:
 
 
 def gaps(results: Mapping[str, Any]) -> list[str]:
-    """What the comparison lacks, a sentence each: models, scores, seeds."""
+    """What the comparison lacks, a sentence each: models, scores, seeds, and compute that is equal."""
     found = parse(results)
     wanted = found.settings.get("models", (FEEDBACK, *USUAL))
     said = [f"No {model} run: it was not trained, or not kept." for model in wanted if model not in found.models]
@@ -123,7 +124,7 @@ def gaps(results: Mapping[str, Any]) -> list[str]:
             if absent:
                 listed = ", ".join(map(str, sorted(absent)))
                 said.append(f"{model}, {group[0]}, {group[1]} images: no run of seed {listed}.")
-    return said
+    return [*said, *uneven(found)]
 
 
 def _against_twins(table: ScoreTable) -> dict[str, Paired]:

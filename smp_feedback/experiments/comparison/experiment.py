@@ -17,6 +17,7 @@ from smp_feedback.experiments.comparison.runs import (
     lesson,
     passes_of,
     run,
+    trained_otherwise,
     training_data,
     untrained,
 )
@@ -100,4 +101,5 @@ compare = Experiment[ComparisonSettings, ComparisonKey](
     report=report,
     tables=lambda results: [brief(results), *connected(results)],
     summary=told,
+    differs=trained_otherwise,
 )

@@ -45,9 +45,10 @@ FAIR = {
     "feedback": "the base model in a loop: it looks at the image T times, in training and when tested.",
     "plain": "the same base model without the loop, with the same normalisation, trained for as many optimiser steps.",
     "one-step": "the feedback model trained and run at T = 1: its extra weights, without looking again.",
-    "equal-compute": "the plain model, trained for as many forward passes as the feedback model: T times the steps.",
-    "equal-inference": "a deeper feed-forward model of the multiply-adds of several looks (inference_looks), no weight "
-    "of which is used twice, with as much compute in training as the feedback model.",
+    "equal-compute": "the plain model, trained with as much compute as the feedback model: for as many forward passes "
+    "where the feedback enters at input; where looks share a part of the base, for as many multiply-adds.",
+    "equal-inference": "a deeper feed-forward model of at least the multiply-adds of several looks (inference_looks), "
+    "no weight of which is used twice, with as much compute in training as the feedback model.",
     "equal-inference-3x": "the same deeper model, with three times as much compute in training.",
 }
 SPREAD = (
@@ -71,7 +72,7 @@ SECTIONS = {
     "classes": ("Class by class", ("classes",), ("classes",)),
     "pictures": ("Refinement in pictures", (), ()),
     "calibration": ("Calibration", (), ("calibration",)),
-    "cost": ("What it costs", ("cost",), ("cost",)),
+    "cost": ("What it costs", ("cost",), ("cost", "given")),
 }
 
 

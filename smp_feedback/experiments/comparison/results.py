@@ -74,8 +74,12 @@ class ComparisonRun:
         seconds: Of its training.
         seconds_per_image, kept_mb, parameters: See :mod:`smp_feedback.experiments.cost`.
         scores: By (corruption, severity, looks); empty where it was scored at several sizes.
-        passes: Forward passes of a batch in training, each followed by its backward pass; one without counts a third.
+        passes: Forward passes of the base that its training is worth, each followed by its backward pass; one without
+            counts a third.
         macs: Multiply-adds for an image as in training, after ``looks`` looks; NaN in older results.
+        once_macs: Those of them that a call runs once, however many looks it has.
+        train_macs: Multiply-adds of the forward passes in training, for one image of each batch; one without a backward
+            pass counts a third. NaN in older results.
         by_size: Scores on what it was trained on, by the test images' size, as settings have it, and looks.
     """
 
@@ -92,7 +96,20 @@ class ComparisonRun:
     scores: Mapping[tuple[str, int, int], ComparisonScore]
     passes: int
     macs: float = math.nan
+    once_macs: float = 0.0
+    train_macs: float = math.nan
     by_size: Mapping[Size, Mapping[int, ComparisonScore]] = field(default_factory=dict)
+
+    def macs_after(self, looks: int) -> float:
+        """Multiply-adds for an image, after so many *looks*."""
+        return self.once_macs + (self.macs - self.once_macs) * looks / self.looks
+
+    @property
+    def training_macs(self) -> float:
+        """Its ``train_macs``; of older results, which do not hold them, what its steps or passes come to."""
+        if math.isfinite(self.train_macs):
+            return self.train_macs
+        return self.passes * self.macs / self.looks if self.model == FEEDBACK else self.steps * self.macs
 
     @property
     def every_score(self) -> tuple[ComparisonScore, ...]:

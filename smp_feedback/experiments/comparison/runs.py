@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,8 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.evaluation import evaluate, first_images
 from smp_feedback.evaluation.connectivity_names import connectivity_in
 from smp_feedback.experiments import store
-from smp_feedback.experiments.comparison import compute
+from smp_feedback.experiments.comparison import budget
+from smp_feedback.experiments.comparison.bases import cost_of
 from smp_feedback.experiments.comparison.results import FEEDBACK
 from smp_feedback.experiments.comparison.settings import ComparisonSettings, Condition
 from smp_feedback.experiments.comparison.trained import told
@@ -59,14 +60,14 @@ def training_data(settings: ComparisonSettings, key: ComparisonKey) -> tuple[Any
     count = min(key.images or len(data), len(data))
     if key.images > len(data):
         raise InvalidValue(f"train_count={key.images}: {settings.data} has {len(data)} to train on.")
-    passes = -(-settings.batch_size * compute.steps_of(settings, key.model) // count)
+    passes = -(-settings.batch_size * budget.steps_of(settings, key.model) // count)
     repeated = Subset(data, [*first_images(data, count, key.seed).indices] * passes)
     return Corrupted(repeated, key.train.corruption, key.train.severity, seed=key.seed), count
 
 
 def passes_of(settings: ComparisonSettings, key: ComparisonKey) -> int:
-    """Forward passes of the base in training a run: what its time goes with."""
-    return compute.passes_of(settings, key.model)
+    """Forward passes of the base that training a run is worth: what its time goes with."""
+    return budget.passes_of(settings, key.model)
 
 
 def untrained(settings: ComparisonSettings, key: ComparisonKey) -> Twin:
@@ -92,6 +93,7 @@ def run(settings: ComparisonSettings, key: ComparisonKey, accelerator: str = "au
     seconds = train(key, lesson(settings, key, twin), pairs, twin.train_steps, accelerator, settings.clip)
     batch = [i % len(test) for i in range(settings.batch_size)]
     image = next(iter(DataLoader(Subset(test, batch), len(batch))))[0]
+    macs = multiply_adds(twin.model, image[:1])
     found = {
         "model": key.model,
         "seed": key.seed,
@@ -103,7 +105,9 @@ def run(settings: ComparisonSettings, key: ComparisonKey, accelerator: str = "au
         "passes": passes_of(settings, key),
         "seconds_per_image": seconds_per_image(twin.model, image),
         "kept_mb": kept_for_backward(twin.model, image) / 2**20,
-        "macs": multiply_adds(twin.model, image[:1]),
+        "macs": macs,
+        "once_macs": cost_of(settings).once if key.model == FEEDBACK else 0,
+        "train_macs": budget.training_macs(settings, key.model, macs),
         "parameters": sum(p.numel() for p in twin.model.parameters()),
         "scores": list(scores(settings, key, twin, test)),
     }
@@ -168,3 +172,8 @@ def images_at_once(size: tuple[int, ...]) -> int:
 def restored(settings: ComparisonSettings, key: ComparisonKey, folder: Path) -> nn.Module | None:
     """The trained model of *key*, if its weights are kept in *folder*."""
     return store.restored(folder, key, lambda: untrained(settings, key).model)
+
+
+def trained_otherwise(settings: ComparisonSettings, key: ComparisonKey, kept: Mapping[str, Any]) -> str:
+    """Why the *kept* run of *key* is not what training it now would give; empty if it is."""
+    return budget.trained_otherwise(settings, key.model, kept)

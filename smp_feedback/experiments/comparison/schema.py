@@ -18,7 +18,7 @@ from smp_feedback.experiments.comparison.results import (
 from smp_feedback.experiments.schema import Schema, check_score, number, once
 
 SCHEMA = Schema("comparison", "smp-feedback compare")
-LATER = ("passes", "macs", "by_size")  # what older results do not say of a run
+LATER = ("passes", "macs", "once_macs", "train_macs", "by_size")  # what older results do not say of a run
 
 
 def parse(results: Mapping[str, Any]) -> Comparison:
@@ -60,7 +60,8 @@ def _run(run: Mapping[str, Any], where: str, classes: int) -> ComparisonRun:
             by_size.setdefault(_size(score["size"], where), {})[looks] = _score(score, where, classes)
         else:
             scores[(*CLEAN, looks) if clean else (corruption, severity, looks)] = _score(score, where, classes)
-    floats = {key: number(run.get(key)) for key in ("seconds", "seconds_per_image", "kept_mb", "macs")}
+    floats = {key: number(run.get(key)) for key in ("seconds", "seconds_per_image", "kept_mb", "macs", "train_macs")}
+    floats["once_macs"] = number(run.get("once_macs", 0.0))
     return ComparisonRun(**{**facts, **floats, "scores": scores, "passes": passes, "by_size": by_size})
 
 

@@ -64,15 +64,16 @@ class ComparisonSettings(ExperimentSettings):
         init: Weights that every model begins with, in place of those that the seed draws: a plain model's, as a file, a
             directory or a hub repository; what a loop adds begins as it is made. None is the seed's.
         models: Which of ``feedback``, ``plain``, ``one-step``, ``equal-compute``, ``equal-inference`` (a deeper model
-            of as many multiply-adds as ``inference_looks`` looks, trained for as many passes) and
-            ``equal-inference-3x`` (for three times as many).
+            of as many multiply-adds as ``inference_looks`` looks, of as much training) and ``equal-inference-3x`` (of
+            three times as much).
         train_count: Numbers of training images; 0 is all there are. None is 4 and 64 for synthetic data, 16 and all for
             files.
         train: Training conditions: ``clean``, or a corruption and its severity such as ``rescaled_noise:4``,
             drawn anew each time an image is shown. None is ``rescaled_noise:4`` for synthetic data, whose images are
             otherwise too easy, and ``clean`` for files.
         train_steps: Optimiser steps of the loop and of ``plain``; ``equal-compute`` and ``equal-inference`` take as
-            many as have the loop's forward passes. None is 200 for synthetic data, 150 for files.
+            many as have the loop's compute: its forward passes at ``input``, its multiply-adds where looks share a part
+            of the base. None is 200 for synthetic data, 150 for files.
         lr: Peak learning rate of AdamW under a one-cycle schedule.
         loss: A loss by name.
         supervise: Which looks carry the loss: ``last`` (arXiv 2509.15905), ``mean`` (arXiv 2507.10143; it did best

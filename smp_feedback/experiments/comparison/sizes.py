@@ -196,7 +196,7 @@ def _named(model: str, looks: int) -> str:
 
 def costs(runs: Sequence[ComparisonRun], looks: int) -> tuple[str, str, str]:
     """Weights, multiply-adds for an image after *looks* looks, and passes in training."""
-    macs = average(run.macs * looks / run.looks for run in runs)
+    macs = average(run.macs_after(looks) for run in runs)
     return short(average(run.parameters for run in runs)), short(macs), short(average(run.passes for run in runs))
 
 

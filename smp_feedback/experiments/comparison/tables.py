@@ -24,6 +24,7 @@ from smp_feedback.experiments.comparison.results import (
     select,
 )
 from smp_feedback.experiments.comparison.schema import parse
+from smp_feedback.experiments.comparison.shares import given
 from smp_feedback.experiments.table import NONE, Table, gain_text, number, spread
 
 DETAIL = "detail"
@@ -50,6 +51,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, Table]:
         **connectivity_tables(found, _cells),
         "calibration": _calibration(found),
         "cost": _cost(found),
+        "given": given(found),
         DETAIL: _detail(found),
     }
     return {name: table for name, table in made.items() if table.rows}
@@ -230,8 +232,8 @@ def _cost(found: Comparison) -> Table:
     columns = ("model", *compute, "ms an image", "times plain", "kept for backward (MB)")
     note = (
         "Per run, mean ± standard deviation over runs; forward passes of a batch: optimiser steps x looks, the mean "
-        "where looks are drawn, one without gradient a third, one of a deeper model its worth in looks; kept are the "
-        "tensors of one batch."
+        "where looks are drawn, one without gradient a third, one of a deeper model its worth in looks; where looks "
+        "share what lies before them, multiply-adds over those of a pass. Kept are the tensors of one batch."
     )
     return Table("What it costs", columns, tuple(rows), note=note)
 

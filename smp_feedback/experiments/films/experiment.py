@@ -12,7 +12,16 @@ from smp_feedback.experiments.engine import Experiment
 from smp_feedback.experiments.films.conclusion import in_short, summary
 from smp_feedback.experiments.films.frames import scored_frames, training_frames, validation_frames
 from smp_feedback.experiments.films.rivals import RIVALS, trained
-from smp_feedback.experiments.films.runs import FilmKey, batch_of, facts, keys, lesson, run, untrained
+from smp_feedback.experiments.films.runs import (
+    FilmKey,
+    batch_of,
+    facts,
+    keys,
+    lesson,
+    run,
+    trained_otherwise,
+    untrained,
+)
 from smp_feedback.experiments.films.settings import FilmSettings
 from smp_feedback.experiments.films.tables import shown, tables
 from smp_feedback.plotting.plot import draw, save_figure
@@ -72,7 +81,8 @@ def markdown(results: Mapping[str, Any], pictures: list[str]) -> str:
     asked = f"```\n{results['command']}\n```\n\n" if results["command"] else ""
     return (
         f"# One look a frame\n\n**{answer}**\n\n{points}\n\n{numbers}\n{images}\n\n## The models\n\n{fair}\n\nAll are "
-        f"trained with as many forward passes of the base.\n\n## Settings\n\n{asked}{said}\n- hardware: "
+        f"trained with as many forward passes of the base; where looks at a frame share a part of it, with as many "
+        f"multiply-adds.\n\n## Settings\n\n{asked}{said}\n- hardware: "
         f"{results['hardware']}\n"
     )
 
@@ -88,4 +98,5 @@ compare_films = Experiment[FilmSettings, FilmKey](
     report=report,
     tables=shown,
     summary=in_short,
+    differs=trained_otherwise,
 )

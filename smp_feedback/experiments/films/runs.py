@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple, cast
 
@@ -32,6 +32,7 @@ from smp_feedback.experiments.films.frames import (
 )
 from smp_feedback.experiments.films.rivals import CARRIED, RIVALS, trained
 from smp_feedback.experiments.films.settings import FilmSettings
+from smp_feedback.experiments.look_cost import counts_passes, look_cost
 from smp_feedback.experiments.runs import built, train
 from smp_feedback.loops.film import Film
 from smp_feedback.training import FeedbackModule, PairsModule
@@ -81,9 +82,26 @@ def lesson(settings: FilmSettings, key: FilmKey, model: nn.Module, about: Facts)
 
 
 def batch_of(settings: FilmSettings, model: str) -> int:
-    """Items in a batch of *model*'s training: clips, or as many frames as pass through the base as often."""
-    rival = RIVALS[model]
-    return settings.batch_size if model == CARRIED else settings.batch_size * settings.clip // rival.looks
+    """Items in a batch of *model*'s training: clips, or as many frames as pass through the base as often.
+
+    Where several looks at a frame share what lies before the place where the feedback enters, as many frames as cost
+    what one look at each of the clips' frames does, see :func:`.look_cost.counts_passes`; to the nearest.
+    """
+    rival, frames = RIVALS[model], settings.batch_size * settings.clip
+    if model == CARRIED:
+        return settings.batch_size
+    if rival.looks == 1 or counts_passes(settings, settings.config, lambda: facts(settings)):
+        return frames // rival.looks
+    cost = look_cost(settings, settings.config, lambda: facts(settings))
+    return max(1, round(frames * cost.call(1) / cost.call(rival.looks)))
+
+
+def trained_otherwise(settings: FilmSettings, key: FilmKey, kept: Mapping[str, Any]) -> str:
+    """Why the *kept* run of *key* is not what training it now would give; empty if it is."""
+    if RIVALS[key.model].looks == 1 or counts_passes(settings, settings.config, lambda: facts(settings)):
+        return ""
+    batch, was = batch_of(settings, key.model), kept.get("batch", "a quarter of the")
+    return "" if was == batch else f"it was trained on {was} frames in a batch, and would be on {batch} now"
 
 
 def run(settings: FilmSettings, key: FilmKey, accelerator: str = "auto") -> store.Trained:
@@ -113,6 +131,7 @@ def run(settings: FilmSettings, key: FilmKey, accelerator: str = "auto") -> stor
         "seconds": seconds,
         "steps": settings.train_steps,
         "passes": settings.passes,
+        "batch": batch_of(settings, key.model),
         "parameters": sum(p.numel() for p in model.parameters()),
         "macs": multiply_adds(asked, shown),
         "seconds_per_frame": seconds_per_image(asked, shown),
