@@ -33,7 +33,7 @@ class Page(NamedTuple):
         for title, words in self.groups.items():
             lines += ["", f"{title}:", *(line for pair in words.items() for line in _entry(*pair))]
         verb = self.usage.partition(" [")[0]
-        more = f"{verb} VERB --help has the options of each" if self.stages else f"All settings: {verb} --help_all"
+        more = f"smp-feedback {verb} VERB --help has the options of each" if self.stages else f"All settings: smp-feedback {verb} --help_all"
         return "\n".join([*lines, "", f"{more}."])
 
     @property
