@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _interrupted()  # Lightning makes one the other
         if stopped.code is not None:
             raise
-        print("smp-feedback: told to stop, and stopped; --resume goes on with a run.", file=sys.stderr)
+        print("smp-feedback: stopped by a signal; --resume continues the run.", file=sys.stderr)
         return 143  # Lightning leaves so after SIGTERM, as if all were done
     except Exception as error:
         if DEBUG in os.environ:
@@ -216,7 +216,7 @@ def _run(verb: Verb | None, words: Sequence[str], brought: Sequence[Entry] = ())
 
 
 def _interrupted() -> int:
-    print("smp-feedback: interrupted; --resume goes on with a run.", file=sys.stderr)
+    print("smp-feedback: interrupted; --resume continues the run.", file=sys.stderr)
     return 130  # as a shell's own: 128 + SIGINT
 
 
