@@ -45,6 +45,7 @@ def executed(book, folder, monkeypatch):
     monkeypatch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "runtime"))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")  # without, jupyter_core warns of where it will look one day
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:IProgress not found")  # tqdm's, where there is no ipywidgets
     monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep))
     return NotebookClient(book, kernel_name=KERNEL, timeout=300, resources={"metadata": {"path": folder}}).execute()
