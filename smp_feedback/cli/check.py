@@ -38,11 +38,11 @@ def add_arguments(parser: ArgumentParser) -> Callable[[Any], int]:
     """Give *parser* all that fit can be told, so that its files are taken, and returns what runs the check."""
     add_those_of_fit(parser, "fit")
     ours = {action.dest: action for action in parser._actions}
-    ours["out"].help = f"where the settings go that fit can begin with (default: {OUT})"
+    ours["out"].help = f"settings file for fit (default: {OUT})"
     ours["out"].metavar = "FILE"
     ours["resume"].help = SUPPRESS
-    parser.add_argument("--json", action="store_true", help="all that was found, for programs")
-    parser.add_argument("--overwrite", action="store_true", help="write the settings also over a file that is there")
+    parser.add_argument("--json", action="store_true", help="print all findings as JSON")
+    parser.add_argument("--overwrite", action="store_true", help="replace a settings file that exists")
     return lambda args: check(parser, args)
 
 

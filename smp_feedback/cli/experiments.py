@@ -125,7 +125,7 @@ def aloud(experiment: Experiment[Any, Any], settings: Any, out: str, **how: Any)
         try:
             written = experiment(settings, out, **how, **told)
         except (KeyboardInterrupt, SystemExit):  # Lightning makes one the other
-            console.print(f"Interrupted. Finished runs are kept in {out}: the same command goes on.", soft_wrap=True)
+            console.print(f"Interrupted. Finished runs are kept in {out}; the same command continues.", soft_wrap=True)
             raise SystemExit(130) from None
     results = load_result(Path(out) / experiment.results)
     said = [*experiment.summary(results)]

@@ -47,24 +47,24 @@ def compare(parser: ArgumentParser) -> Run:
 
 
 def check(parser: ArgumentParser) -> Run:
-    """Look at all images and masks before a model is trained on them: what is there, and what is wrong."""
+    """Check all images and masks before training: a list of problems, and settings for fit."""
     from smp_feedback.cli.check import add_arguments
 
     return add_arguments(parser)
 
 
 def fit(parser: ArgumentParser) -> Run:
-    """Train a model, log and keep its best weights; --resume goes on with a run that was killed."""
+    """Train a model and keep its best weights; --resume continues a run that was stopped."""
     return _training(parser, "fit")
 
 
 def validate(parser: ArgumentParser) -> Run:
-    """Score a trained model's every look on the validation images."""
+    """Score a trained model on the validation images, after each look."""
     return _training(parser, "validate")
 
 
 def test(parser: ArgumentParser) -> Run:
-    """Score a trained model's every look on the test images."""
+    """Score a trained model on the test images, after each look."""
     return _training(parser, "test")
 
 
@@ -74,14 +74,14 @@ def predict(parser: ArgumentParser) -> Run:
 
 
 def score(parser: ArgumentParser) -> Run:
-    """Refine a trained model's predictions by iterative inference: train what refines them, tune it, evaluate."""
+    """Refine a trained model's predictions by iterative inference: train, tune, evaluate."""
     from smp_feedback.cli.score import add_arguments
 
     return add_arguments(parser)
 
 
 def repair(parser: ArgumentParser) -> Run:
-    """Mend a trained model's masks by a local rule, looked at again and again: train it, evaluate."""
+    """Mend a trained model's masks with a small network that is applied again and again: train, evaluate."""
     from smp_feedback.cli.repair import add_arguments
 
     return add_arguments(parser)
@@ -95,7 +95,7 @@ def restore(parser: ArgumentParser) -> Run:
 
 
 def clicks(parser: ArgumentParser) -> Run:
-    """Segment what a person clicks on: train a model to listen to clicks, count how many it needs."""
+    """Segment what a person clicks on: train such a model, and count the clicks it needs."""
     from smp_feedback.cli.clicks import add_arguments
 
     return add_arguments(parser)
@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _interrupted()  # Lightning makes one the other
         if stopped.code is not None:
             raise
-        print("smp-feedback: told to stop, and stopped; --resume goes on with a run.", file=sys.stderr)
+        print("smp-feedback: stopped by a signal; --resume continues the run.", file=sys.stderr)
         return 143  # Lightning leaves so after SIGTERM, as if all were done
     except Exception as error:
         if DEBUG in os.environ:
@@ -216,7 +216,7 @@ def _run(verb: Verb | None, words: Sequence[str], brought: Sequence[Entry] = ())
 
 
 def _interrupted() -> int:
-    print("smp-feedback: interrupted; --resume goes on with a run.", file=sys.stderr)
+    print("smp-feedback: interrupted; --resume continues the run.", file=sys.stderr)
     return 130  # as a shell's own: 128 + SIGINT
 
 

@@ -32,7 +32,7 @@ class Page(NamedTuple):
         lines = [f"usage: smp-feedback {self.usage}", "", *textwrap.wrap(self.says, WIDTH)]
         for title, words in self.groups.items():
             lines += ["", f"{title}:", *(line for pair in words.items() for line in _entry(*pair))]
-        verb = self.usage.partition(" [")[0]
+        verb = f"smp-feedback {self.usage.partition(' [')[0]}"
         more = f"{verb} VERB --help has the options of each" if self.stages else f"All settings: {verb} --help_all"
         return "\n".join([*lines, "", f"{more}."])
 

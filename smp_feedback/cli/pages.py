@@ -18,8 +18,8 @@ PAGES = {**STUDIES, **RUNS, **LOOPS}
 
 SHORT = {
     "compare": "Does feedback help on my images? Train twins, and report.",
-    "check": "Look at all images and masks before training on them.",
-    "fit": "Train a model; --resume goes on with a run.",
+    "check": "Check all images and masks before training.",
+    "fit": "Train a model, or continue a run.",
     "validate": "Score a trained model on the validation images.",
     "test": "Score a trained model on the test images.",
     "predict": "Write a trained model's label map for each image.",

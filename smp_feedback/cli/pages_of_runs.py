@@ -11,8 +11,8 @@ def _scored(verb: str, says: str) -> Page:
         f"{verb} [options]",
         says,
         {
-            "Which model": WHOSE,
-            "On what, if not on the run's own": {**CONFIG, **DATA},
+            "Model": WHOSE,
+            "Data, if not the run's own": {**CONFIG, **DATA},
             "How": SCORES,
         },
     )
@@ -21,82 +21,82 @@ def _scored(verb: str, says: str) -> Page:
 RUNS = {
     "check": Page(
         "check [options]",
-        "Look at all images and masks before a model is trained on them: what is there, and what is wrong.",
+        "Check all images and masks before training. The result is a list of problems, and settings for fit.",
         {
-            "What": {
+            "Data": {
                 **DATA,
                 "--data.values {...}": "which class each value of a mask means: {255: 1}",
                 "--data.colours {...}": "the colour of each class, or the file of a table",
                 "--data.offset N": "added to each value of a mask: -1 where labels begin at 1",
-                "--data.val_share S": "share of the training images held out as val",
-                "--data.split_file FILE": "or which image is in which split",
+                "--data.val_share S": "share of the training images kept for validation",
+                "--data.split_file FILE": "table that says which image is in which split",
             },
             "How": {
                 **CONFIG,
-                "--out FILE": "settings that fit can begin with (default: run.yaml)",
-                "--overwrite": "also over a file that is there",
-                "--json": "all that was found, for programs",
+                "--out FILE": "settings file for fit (default: run.yaml)",
+                "--overwrite": "replace a settings file that exists",
+                "--json": "print all findings as JSON",
             },
         },
     ),
     "fit": Page(
         "fit [options]",
-        "Train a model, log and keep its best weights; --resume goes on with a run that was killed.",
+        "Train a model and keep its best weights. --resume continues a run that was stopped.",
         {
-            "On what (smp-feedback check looks at it first, and writes run.yaml)": {
+            "Data (smp-feedback check tests it and writes run.yaml)": {
                 **CONFIG,
                 **DATA,
                 **LEARNS,
                 "--data.augment HOW": "none, flip, flips, crop_flip or colour (default: none)",
-                "--data.crop N": "train on random windows of so many pixels a side",
+                "--data.crop N": "train on random crops of N pixels a side",
             },
-            "What learns": {
+            "Model": {
                 "--model.arch NAME": "smp-feedback list architectures (default: Unet)",
                 "--model.encoder NAME": "smp-feedback list encoders 'resnet*'",
                 "--model.feedback LOOP": "true, false, a loop's name, or {steps: 4, ...} (default: true)",
                 "--model.loss NAME": "smp-feedback list losses (default: cross_entropy)",
                 "--model.lr RATE": "the peak learning rate (default: 0.001)",
             },
-            "How long, and where": {
-                "--monitor SCORE": "whose best weights are kept: dice, miou/look_1, ...",
+            "Training": {
+                "--monitor SCORE": "score that picks the best weights: dice, miou/look_1",
                 **RESUMES,
                 "--out DIR": "where files go (default: runs/fit/TIME)",
             },
         },
     ),
-    "validate": _scored("validate", "Score a trained model's every look on the validation images."),
-    "test": _scored("test", "Score a trained model's every look on the test images."),
+    "validate": _scored("validate", "Score a trained model on the validation images, after each look."),
+    "test": _scored("test", "Score a trained model on the test images, after each look."),
     "predict": Page(
         "predict [options]",
-        "Write a trained model's label map for each image, at its own size and name.",
+        "Write a trained model's label map for each image, at the image's size.",
         {
-            "Which model, and of what": {
-                "--run DIR": "the --out of fit, or a saved model",
+            "Model and images": {
+                "--run DIR": "the run's folder (--out of fit), or a saved model",
                 "--weights W": "best, last or a checkpoint's path (default: best)",
                 "--images PATH": "an image or a folder of them; without it, the test split",
                 "--watch DIR": "images as they arrive in a folder, until Ctrl-C",
                 "--out DIR": "where files go (default: runs/predict/TIME)",
             },
-            "What is written": {
+            "Output": {
                 "--overlays true": "also the answer over each image, with a legend",
-                "--maps masks": "values or colours of the masks trained on, not labels",
-                "--probabilities TYPE": "also how probable each class is: npy or tiff",
+                "--maps masks": "write the masks' own values or colours, not labels",
+                "--probabilities TYPE": "also class probabilities: npy or tiff",
                 "--polygons TYPE": "also outlines: geojson or coco",
                 "--looks true": "also the labels of every look",
-                "--uncertainty true": "also how uncertain each pixel is",
+                "--uncertainty true": "also the uncertainty of each pixel",
             },
             "How": {
                 "--window N": "in overlapping windows of N px, images at their own size",
-                "--steps N": "looks at each image; without it, the run's own",
-                "--settled N": "stop an image after so many equal answers in succession",
+                "--steps N": "number of looks; without it, the run's own",
+                "--settled N": "stop an image after N equal answers in a row",
             },
             "Films": {
                 "--video FILE": "a film, drawn with its answer into --out FILE.mp4",
                 "--camera N": "the frames of a camera, until Ctrl-C",
                 "--film true": "the --images are a film's frames, in order of their names",
-                "--masks DIR": "also each frame's label map, of a video",
-                "--reset HOW": "begin anew at cuts: auto, never, or a threshold",
-                "--frames N": "so many at most",
+                "--masks DIR": "also the label map of each video frame",
+                "--reset HOW": "reset the state at cuts: auto, never, or a threshold",
+                "--frames N": "at most N frames",
             },
         },
     ),

@@ -10,13 +10,13 @@ STUDIES = {
         "compare [options]",
         "Does feedback help on my images? Train a feedback model and its feed-forward twins alike, and report.",
         {
-            "On what": {
+            "Data": {
                 **CONFIG,
                 **DATA,
                 "--data.train_count N ...": "numbers of training images; 0 is all",
                 "--data.augment HOW": "none, flip, flips, crop_flip, colour (default: flips)",
-                "--train COND ...": "clean, or a corruption and its severity: occlusion:3",
-                "--corruptions NAME ...": "what is tested, never trained on",
+                "--train COND ...": "training images: clean, or with a corruption: jpeg:3",
+                "--corruptions NAME ...": "corruptions of the test images alone",
             },
             "What is compared": {
                 **COMPARED,
@@ -25,28 +25,28 @@ STUDIES = {
             },
             "How": {
                 "--train_steps N": "optimiser steps of the loop",
-                "--seeds N": "repetitions; more of them can be added later (default: 3)",
+                "--seeds N": "repetitions; more can be added later (default: 3)",
                 **CONDUCTED,
                 "--task TASK": "image, or film: frames of films (default: image)",
-                "--out DIR": "the report; again, it goes on (default: runs/compare)",
+                "--out DIR": "the report; a rerun continues (default: runs/compare)",
             },
         },
     ),
     "compare --task film": Page(
         "compare --task film [options]",
-        "Does a state that is carried from frame to frame help on my films? Train it and its rivals alike, and report.",
+        "Does a state carried from frame to frame help on my films? Train such a model and its rivals alike.",
         {
-            "On what": {
+            "Data": {
                 **CONFIG,
                 **DATA,
                 "--data.name NAME": "a dataset that has films (default: moving)",
                 "--data.train_count N": "frames to train on; 0 is all (default: 0)",
-                "--train COND ...": "what clips are seen under: clean, rain:3, ...",
-                "--tests COND ...": "what every model is scored under",
+                "--train COND ...": "training clips: clean, or with a corruption: rain:3",
+                "--tests COND ...": "test films: clean, or with a corruption: rain:3",
             },
             "What is compared": {
                 **COMPARED,
-                "--feedback LOOP": "a loop that carries (default: film)",
+                "--feedback LOOP": "a loop that carries its state on (default: film)",
                 "--models NAME ...": "carried, plain, averaged, stacked-4, stacked-8, looks-4",
             },
             "How": {

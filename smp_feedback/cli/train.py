@@ -57,12 +57,12 @@ def add_arguments(parser: ArgumentParser, verb: str) -> Callable[[Any], int | No
         parser.add_argument("--samples_every", type=int | None, metavar="N", help=shown)
     else:
         also = "; or a saved model, for --images" if verb == "predict" else ""
-        whose = f"the --out of fit: its settings and weights{also}"
+        whose = f"the folder of a run (--out of fit): settings and weights{also}"
         parser.add_argument("--run", type=str | None, metavar="DIR", help=whose)
         parser.add_argument("--weights", default="best", help="best, last or a checkpoint's path (default: best)")
         windows.add_arguments(parser)
     if verb in ("validate", "test"):
-        draws = "drawings of the images for 95 % intervals; 0 draws none"
+        draws = "bootstrap samples for 95 % intervals; 0: none"
         parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help=draws)
         measured = "also Hausdorff 95 and average surface distance, in pixels (extra distances)"
         parser.add_argument("--distances", type=bool, default=False, help=measured)

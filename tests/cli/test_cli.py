@@ -188,4 +188,4 @@ def test_ctrl_c_is_one_line_and_status_130(lightnings_own, monkeypatch, capsys):
 
     monkeypatch.setattr(cli, "_parser", stopped)
     assert main(["info", "model"]) == 130
-    assert said(capsys) == ("", "smp-feedback: interrupted; --resume goes on with a run.\n")
+    assert said(capsys) == ("", "smp-feedback: interrupted; --resume continues the run.\n")

@@ -433,7 +433,7 @@ def test_told_to_stop_it_says_so_and_fails(base, config, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(lightning.Trainer, "fit", stop)
     assert smp_feedback(f"score train --base {base} --config {config} --out {tmp_path}/new") == 143
-    assert "--resume goes on" in capsys.readouterr().err
+    assert "--resume continues" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pydensecrf") is not None, reason="pydensecrf2 is installed")
