@@ -3,6 +3,7 @@
 #   at most 15 minutes on 2 cores, installing included. `make test-all`: also `make sweeps`, which is what is marked
 #   `sweep`: all encoders, timm's families, every export, every architecture compiled. At most 25 minutes.
 # `make test-oldest`: the tests of the rooms in OLDEST, sweeps left out, with the lowest versions that pyproject.toml names.
+# `make docs`: the site of docs/ into site/, strictly: a broken link, anchor or page is an error.
 # `make gpu`: all that wants an accelerator, in at most 8 minutes (docs/performance.md). WHEELS=folder: with PYTHON's own
 #   packages and what that folder holds, without network; GPU='--parts eager anytime': some of it.
 # Variables: DATA=path to a CamVid folder, OUT=folder for the demo's files, PYTHON, WORKERS (test processes).
@@ -22,7 +23,7 @@ OLDEST := config dynamics evaluation loops losses models ops registry saving sur
 OLDEST_BIN := .venv-oldest/bin
 GPU_SITE := runs/gpu-site
 
-.PHONY: demo test test-all test-oldest pytest sweeps lint format bench gpu clean
+.PHONY: demo test test-all test-oldest pytest sweeps lint format docs bench gpu clean
 
 demo: .venv/.demo
 ifdef DATA
@@ -57,6 +58,9 @@ lint: .venv/.dev
 format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/.dev
+	$(BIN)/python -m tools.docs
 
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks.cost
@@ -102,4 +106,4 @@ endif
 	$(PYTHON) -m venv .venv-oldest
 
 clean:
-	rm -rf .venv .venv-oldest runs dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-oldest runs dist build site .mypy_cache .ruff_cache .pytest_cache

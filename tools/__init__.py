@@ -1,0 +1,1 @@
+"""What keeps the repository: no part of the package."""
