@@ -233,3 +233,4 @@ def _of_models(load: Callable[P, Any]) -> Callable[P, FeedbackModel]:
 
 
 from_pretrained = _of_models(loading.from_pretrained)
+"""A saved model, from a folder or the hub, as :func:`smp_feedback.saving.loading.from_pretrained` says."""

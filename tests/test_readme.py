@@ -27,7 +27,8 @@ def described(text):
 
 def built(folder, *kinds):
     """The descriptions of what hatchling builds of the project in *folder*."""
-    command = [sys.executable, "-m", "hatchling", "build", "--directory", "dist", *(f"--target={kind}" for kind in kinds)]
+    targets = [f"--target={kind}" for kind in kinds]
+    command = [sys.executable, "-m", "hatchling", "build", "--directory", "dist", *targets]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     (wheel,), (sdist,) = (folder / "dist").glob("*.whl"), (folder / "dist").glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as opened:

@@ -1,12 +1,13 @@
 """The documentation's site: ``python -m tools.docs`` lays the pages out and builds them into ``site/``, strictly.
 
-Pages stay readable where they lie: a link from ``docs/films.md`` leads to ``../examples/film.py``. A site holds one folder alone, so
+Pages are readable where they lie: ``docs/films.md`` links to ``../examples/film.py``. A site holds one folder alone, so
 the pages and all that they may link to are copied into ``build/docs``, and each link is led to where its target went.
 """
 
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import shutil
 import subprocess
@@ -21,19 +22,20 @@ SHOWN = ("docs/**/*", "examples/*", "studies/*", "plugins/smp-feedback-*/README.
 
 
 def places(root: Path = ROOT) -> dict[str, str]:
-    """Of each file that the site shows where it goes, both with slashes, below the repository and below the site's pages."""
-    files = (path.relative_to(root).as_posix() for shown in SHOWN for path in sorted(root.glob(shown)) if path.is_file())
-    return {file: MOVED.get(file, file.removeprefix("docs/")) for file in files}
+    """Where each file that the site shows goes: paths with slashes, below the repository and below the site's pages."""
+    found = (path for shown in SHOWN for path in sorted(root.glob(shown)) if path.is_file())
+    files = [path.relative_to(root).as_posix() for path in found]
+    return {file: MOVED.get(file, file.removeprefix("docs/").replace("/README.md", ".md")) for file in files}
 
 
 def led(text: str, file: str, where: dict[str, str]) -> str:
-    """The Markdown of *file*, each link to another file of *where* led to its place; others are left to the strict build."""
+    """The Markdown of *file*, each link to a file of *where* led to its place; others stay as they are."""
 
     def to_its_place(found: re.Match[str]) -> str:
-        target = os.path.normpath(os.path.join(os.path.dirname(file), found[0])).replace(os.sep, "/")  # noqa: PTH118, PTH120
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(file), found[0]))
         if target not in where:
             return found[0]
-        return os.path.relpath(where[target], os.path.dirname(where[file])).replace(os.sep, "/")  # noqa: PTH120
+        return posixpath.relpath(where[target], posixpath.dirname(where[file]))
 
     return LINK.sub(to_its_place, text)
 

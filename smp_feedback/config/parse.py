@@ -12,6 +12,7 @@ from smp_feedback.errors import InvalidType, InvalidValue, UnknownName
 from smp_feedback.registry.public import catalogue
 
 Feedback = bool | str | LoopConfig | Mapping[str, Any] | None
+"""What ``feedback=`` may be: True is an architecture's own loop, a name a loop or a preset, False and None no loop."""
 
 
 PLACES = ("insert", "stem")

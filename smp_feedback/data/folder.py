@@ -31,6 +31,7 @@ CAMVID_CLASSES = (
     *("sky", "building", "pole", "road", "pavement", "tree"),
     *("sign symbol", "fence", "car", "pedestrian", "bicyclist"),
 )
+"""The eleven classes of CamVid as they are usually scored; label 11 counts for nothing."""
 
 
 class MaskFolder(Dataset[Sample]):

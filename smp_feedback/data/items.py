@@ -16,9 +16,8 @@ from torch.utils.data import DataLoader
 
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
 
-Sample = tuple[
-    Tensor, Tensor
-]  # image (C, H, W) float32 in [0, 1]; mask (H, W) or (classes, H, W), or a label (), int64
+Sample = tuple[Tensor, Tensor]
+"""Image (C, H, W), float32 in [0, 1]; mask (H, W) or (classes, H, W), or a label (), int64."""
 Corruption = Callable[[Tensor, int, torch.Generator], Tensor]  # of image, severity and generator
 Item = TypeVar("Item", covariant=True)
 ROUNDING = 1e-4  # how far resizing and arithmetic may lead out of [0, 1]

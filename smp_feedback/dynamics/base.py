@@ -14,6 +14,7 @@ from smp_feedback.errors import FeedbackError, InvalidValue
 from smp_feedback.ops.precision import SinglePrecision
 
 Rule = Callable[[Tensor, Tensor, int], Tensor]
+"""The next state of a state (B, S + K, h, w), a correction of that shape, and the look t, counted from 0."""
 
 
 class Dynamics(SinglePrecision):

@@ -18,7 +18,8 @@ from smp_feedback.data.items import Sample, checked_index, checked_int, checked_
 from smp_feedback.data.seeding import SPLITS, noise_generator, scene_generator
 from smp_feedback.errors import InvalidValue
 
-Scene = tuple[NDArray[np.float32], NDArray[np.int64]]  # image (3, H, W) and mask (H, W)
+Scene = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Image (3, H, W), in [0, 1], and mask (H, W)."""
 
 SMALLEST = 16  # pixels; below, the outline of the smallest polygon says nothing about its corners
 SIDE = 64  # pixels, where no size is given; the paper draws 512

@@ -32,7 +32,8 @@ from smp_feedback.errors import (
 from smp_feedback.ops.maps import as_precise_as
 from smp_feedback.ops.warp import warp
 
-CN2 = (5e-15, 2e-14, 7e-14, 1.6e-13, 4.5e-13)  # m^(-2/3): 0.5, 1, 2, 3 and 5 pixels where the shorter side has 360
+CN2 = (5e-15, 2e-14, 7e-14, 1.6e-13, 4.5e-13)
+"""Of severities 1 to 5, in m^(-2/3): they move pixels by 0.5, 1, 2, 3 and 5 where the shorter side has 360."""
 NAMES = ("mild", "moderate", "strong", "harsh", "severe")
 PRESETS = {name: Turbulence(cn2=cn2) for name, cn2 in zip(NAMES, CN2, strict=True)}
 """From mild to severe, for images whose shorter side has 224 pixels; what differs is C_n^2."""
