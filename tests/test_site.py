@@ -140,6 +140,13 @@ def test_a_link_leads_to_where_its_target_went():
     assert docs.led("[lost](docs/lost.md)", "CHANGELOG.md", where) == "[lost](docs/lost.md)"
 
 
+def test_a_list_goes_on_after_an_empty_line():
+    page = "- one\n\n  ```\n  a: 1\n\n    b: 2\n  ```\n\n  More.\n- two\n\n```\na:\n\n  b: 1\n```\n"
+    kept = "- two\n\n```\na:\n\n  b: 1\n```\n"
+    assert docs.indented(page) == "- one\n\n    ```\n    a: 1\n\n      b: 2\n    ```\n\n    More.\n" + kept
+    assert docs.indented(docs.indented(page)) == docs.indented(page)
+
+
 def test_examples_in_docstrings_are_code():
     assert doctest.testmod(docstrings).failed == 0
     told = "Doubles.\n\n>>> for one in [1]:\n...     print(2 * one)\n2\n\nMore, as :meth:`~a.b` says."
@@ -192,8 +199,8 @@ def test_no_page_scrolls_aside_on_a_desk_or_a_telephone(page, served, browser):
 def test_the_search_finds_a_page_without_network(served, browser):
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.get(f"{served}/index.html")
-    WebDriverWait(browser, 30).until(lambda one: one.execute_script("return document.readyState == 'complete'"))
+    WebDriverWait(browser, 60).until(lambda one: one.execute_script("return document.readyState == 'complete'"))
     keys = ActionChains(browser).key_down(Keys.CONTROL).send_keys("k").key_up(Keys.CONTROL)
     keys.pause(1).send_keys("turbulence").perform()
-    found = WebDriverWait(browser, 30).until(lambda one: one.execute_script(FOUND))
+    found = WebDriverWait(browser, 60).until(lambda one: one.execute_script(FOUND))
     assert any(f"{served}/synthetic.html" in one for one in found)

@@ -12,12 +12,15 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(?<=\]\()([^)#\s]+)(?=[)#])")
 NAMED = re.compile(r"(?m)^ +- (?:.+: )?(\S+\.md)$")
 MOVED = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+FENCED = re.compile(r"(?ms)(^```.*?^```$)")
+GOES_ON = re.compile(r"(?<=\n\n) {2,3}\S.*\n(?:(?: .*)?\n)*")
 SHOWN = ("docs/**/*", "examples/*", "studies/*", "plugins/smp-feedback-*/README.md", *MOVED)
 
 
@@ -40,6 +43,13 @@ def led(text: str, file: str, where: dict[str, str]) -> str:
     return LINK.sub(to_its_place, text)
 
 
+def indented(text: str) -> str:
+    """What goes on in a list after an empty line, by four spaces: as many as Python-Markdown asks for."""
+    parts = FENCED.split(text)
+    parts[::2] = [GOES_ON.sub(lambda found: textwrap.indent(found[0], "  "), part) for part in parts[::2]]
+    return "".join(parts)
+
+
 def lay_out(folder: Path, root: Path = ROOT) -> Path:
     """Copy the settings and all that the site shows into *folder*, anew; the folder of the pages."""
     pages = folder / "build" / "docs"
@@ -48,7 +58,8 @@ def lay_out(folder: Path, root: Path = ROOT) -> Path:
     for file, place in where.items():
         (pages / place).parent.mkdir(parents=True, exist_ok=True)
         if file.endswith(".md"):
-            (pages / place).write_text(led((root / file).read_text(encoding="utf-8"), file, where), encoding="utf-8")
+            text = (root / file).read_text(encoding="utf-8")
+            (pages / place).write_text(indented(led(text, file, where)), encoding="utf-8")
         else:
             shutil.copyfile(root / file, pages / place)
     if folder.resolve() != root.resolve():
