@@ -143,7 +143,7 @@ def test_a_link_leads_to_where_its_target_went():
 def test_a_list_goes_on_after_an_empty_line():
     page = "- one\n\n  ```\n  a: 1\n\n    b: 2\n  ```\n\n  More.\n- two\n\n```\na:\n\n  b: 1\n```\n"
     kept = "- two\n\n```\na:\n\n  b: 1\n```\n"
-    assert docs.indented(page) == "- one\n\n    ```\n    a: 1\n\n      b: 2\n    ```\n\n    More.\n" + kept
+    assert docs.indented(page) == "- one\n\n    ```\n    a: 1\n\n      b: 2\n    ```\n\n    More.\n\n" + kept
     assert docs.indented(docs.indented(page)) == docs.indented(page)
 
 

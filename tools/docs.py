@@ -44,9 +44,13 @@ def led(text: str, file: str, where: dict[str, str]) -> str:
 
 
 def indented(text: str) -> str:
-    """What goes on in a list after an empty line, by four spaces: as many as Python-Markdown asks for."""
+    """What goes on in a list after an empty line, by four spaces and an empty line behind: as Python-Markdown asks."""
+
+    def deeper(found: re.Match[str]) -> str:
+        return textwrap.indent(found[0], "  ").rstrip("\n") + "\n\n"
+
     parts = FENCED.split(text)
-    parts[::2] = [GOES_ON.sub(lambda found: textwrap.indent(found[0], "  "), part) for part in parts[::2]]
+    parts[::2] = [GOES_ON.sub(deeper, part) for part in parts[::2]]
     return "".join(parts)
 
 

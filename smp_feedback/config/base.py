@@ -13,7 +13,7 @@ C = TypeVar("C", bound="LoopConfig")
 
 
 class GradientFlow(NamedTuple):
-    """How gradients flow through time: one value, honoured by every loop (DESIGN: back-propagation modes).
+    """How gradients flow through time: one value, honoured by every loop.
 
     Attributes:
         steps: The last steps that carry gradient; None is all of them.

@@ -63,7 +63,7 @@ def unroll(
         turn: The loop's body, a function of the state and the step alone.
         state: The first state; None lets the first turn begin at its own.
         steps: Turns to take, T >= 1; fewer if the turn says that it has settled.
-        flow: How gradients flow through time (DESIGN 2.4; last-k as truncated back-propagation through time).
+        flow: How gradients flow through time (the last k steps: truncated back-propagation through time).
         start: The first step's number: how many were taken before.
 
     Yields:
