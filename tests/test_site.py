@@ -36,7 +36,7 @@ LISTED = [
 ]
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 WIDTHS = {1280: 900, 400: 850}
-LOOKED_AT = ["index.html", "films.html", "comparison.html", "reference/data.html", "mathematics.html", "studies.html"]
+LOOKED_AT = ["index.html", "films.html", "comparison.html", "reference/config.html", "mathematics.html", "studies.html"]
 ASIDE = "return document.documentElement.scrollWidth - document.documentElement.clientWidth;"
 FOUND = "return [...document.activeElement.shadowRoot?.querySelectorAll('[role=option]') ?? []].map(one => one.href);"
 
