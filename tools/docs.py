@@ -21,7 +21,7 @@ NAMED = re.compile(r"(?m)^ +- (?:.+: )?(\S+\.md)$")
 MOVED = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 FENCED = re.compile(r"(?ms)(^```.*?^```$)")
 GOES_ON = re.compile(r"(?<=\n\n) {2,3}\S.*\n(?:(?: .*)?\n)*")
-SHOWN = ("docs/**/*", "examples/*", "studies/*", "plugins/smp-feedback-*/README.md", *MOVED)
+SHOWN = ("docs/**/*", "examples/*", "studies/*", "notebooks/*", "plugins/smp-feedback-*/README.md", *MOVED)
 
 
 def places(root: Path = ROOT) -> dict[str, str]:
