@@ -7,8 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from smp_feedback.app.films import answer_film
+from smp_feedback.app.films import answer_film, painted_classes
 from smp_feedback.app.parts import private, said_html, upload_of, written_below
+from smp_feedback.app.pictures import legend_html
 from smp_feedback.app.served import Served
 from smp_feedback.app.uploads import Limits, why_not
 
@@ -26,7 +27,8 @@ class FilmTab:
         self.found, self.limits, self.folder = found, limits, folder
         self.file = upload_of("Drop a video here, or click to choose one", "film-file")
         self.said = gr.HTML(said_html("No film yet."), elem_id="film-said")
-        self.film = gr.Video(label="One look a frame", interactive=False, visible=False, elem_id="film")
+        self.film = gr.Video(label="One look a frame", interactive=False, height=480, visible=False, elem_id="film")
+        gr.HTML(legend_html(painted_classes(found)))
         outputs = [self.file, self.film, self.said]
         how: Any = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress_on": self.said}
         self.file.upload(self.answer, self.file, outputs, **how, **private())

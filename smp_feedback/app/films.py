@@ -21,7 +21,7 @@ from smp_feedback.data.films.writing import write_video
 from smp_feedback.errors import InvalidInput
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.looking import carries
-from smp_feedback.plotting.legend import as_picture, covered
+from smp_feedback.plotting.legend import Entry, as_picture, covered
 from smp_feedback.plotting.overlay import RGB
 from smp_feedback.training.film_answers import Answered, FilmAnswers
 
@@ -90,6 +90,12 @@ def answer_film(
     rest = film.length is not None and film.length > count
     said = f"{count} frame{'s' * (count != 1)}, one look a frame"
     return Film(out, f"{said}; the film has {film.length}, and this page answers {FRAMES}." if rest else f"{said}.")
+
+
+def painted_classes(found: Served) -> list[Entry]:
+    """The classes that are painted, and their colours."""
+    classes, colours, background = painting(found)
+    return [(name, colours[k]) for k, name in enumerate(classes) if k != background]
 
 
 def over(found: Served, one: Answered) -> RGB:

@@ -44,13 +44,16 @@ class ImageTab:
         self._events()
 
     def _pictures(self) -> None:
-        said = self.found.base_said
-        with gr.Row(equal_height=True):
-            self.answer = picture_of("Answer", "answer")
-            self.base = picture_of(said or "Answer", "base", visible=bool(said))
-        with gr.Row(equal_height=True):
-            self.change = picture_of("Changed since the look before", "change", visible=self.several)
-            with gr.Column(min_width=280):
+        said, column = self.found.base_said, {"min_width": 280}
+        with gr.Row():
+            with gr.Column(**column):
+                self.answer = picture_of("Answer", "answer")
+            with gr.Column(**column, visible=bool(said)):
+                self.base = picture_of(said or "Answer", "base")
+        with gr.Row():
+            with gr.Column(**column, visible=self.several):
+                self.change = picture_of("Changed since the look before", "change")
+            with gr.Column(**column):
                 self.doubt = picture_of("Uncertainty (entropy / log classes)", "doubt")
                 gr.HTML(scale_html())
 

@@ -29,6 +29,7 @@ STYLE = """
 .legend i { display: inline-block; width: 0.9rem; height: 0.9rem; margin-right: 0.35rem; border: 1px solid #666;
   vertical-align: -0.1rem; }
 .scale i { display: inline-block; width: 9rem; height: 0.8rem; margin: 0 0.3rem; vertical-align: -0.1rem; }
+.caption { font-weight: 600; margin-bottom: -0.4rem; }
 .pixels img { image-rendering: pixelated; }
 footer { display: none !important; }
 """

@@ -23,19 +23,20 @@ def private() -> Any:
 
 def upload_of(label: str, name: str) -> gr.File:
     """A place to drop a file: handed on as it is, for our own readers; gradio's own would decode and change it."""
-    return gr.File(label=label, file_count="single", type="filepath", height=110, elem_id=name)
+    return gr.File(label=label, file_count="single", type="filepath", height=150, elem_id=name)
 
 
 def picture_of(label: str, name: str, *, visible: bool = True) -> gr.Image:
-    """A picture that is shown and not edited; PNG, for labels have edges."""
+    """A picture below its *label*, that is shown and not edited; PNG, for labels have edges."""
+    gr.HTML(f'<div class="caption">{escape(label)}</div>', visible=visible)
     return gr.Image(
         label=label,
+        show_label=False,
         format="png",
         interactive=False,
         buttons=["fullscreen"],
         elem_id=name,
         elem_classes="pixels",
-        min_width=280,
         visible=visible,
         alt_text=label,
     )
