@@ -69,13 +69,14 @@ def begin(found: Served, path: Path) -> Clicking:
     return Clicking(path.stem, picture, resized(picture, size), session)
 
 
-def click(one: Clicking, x: int, y: int, *, inside: bool) -> Clicking:
+def click(found: Served, one: Clicking, x: int, y: int, *, inside: bool) -> Clicking:
     """A click at column *x*, row *y* of the picture on the page: on the object, or, if not *inside*, beside it."""
     height, width = on_page(one.size)
     rows, columns = one.shown
     row = min(max(0, (2 * y + 1) * rows // (2 * height)), rows - 1)
     column = min(max(0, (2 * x + 1) * columns // (2 * width)), columns - 1)
-    one.session.click(row, column, inside)
+    with found.working():
+        one.session.click(row, column, inside)
     return one
 
 

@@ -79,7 +79,7 @@ class ClicksTab:
             return _gone()
         x, y = (int(place) for place in event.index)
         try:
-            return _shown(click(one, x, y, inside=where == INSIDE))
+            return _shown(click(self.found, one, x, y, inside=where == INSIDE))
         except Exception as error:
             return [one, gr.skip(), said_html(why_not(error), refused=True)]
 

@@ -83,10 +83,12 @@ def answer_film(
         for one in answers_of(found).answers(islice(film, FRAMES)):
             yield torch.from_numpy(over(found, one)).permute(2, 0, 1)
             count += 1
+            found.check_going_on()
             if advance is not None:
                 advance(count, film.length)
 
-    write_video(out, painted(), film.fps, times=film.times, pixel=film.pixel)
+    with found.working():
+        write_video(out, painted(), film.fps, times=film.times, pixel=film.pixel)
     rest = film.length is not None and film.length > count
     said = f"{count} frame{'s' * (count != 1)}, one look a frame"
     return Film(out, f"{said}; the film has {film.length}, and this page answers {FRAMES}." if rest else f"{said}.")
@@ -133,7 +135,8 @@ class Stream:
             InvalidInput: If it has another size than those before, or the model cannot take it.
         """
         self._waiting.append(torch.from_numpy(np.array(frame)).permute(2, 0, 1))
-        one = next(self._answers, None)
+        with self.found.working():
+            one = next(self._answers, None)
         if one is None:  # an error before has ended it
             raise InvalidInput("The stream has ended: begin anew.")
         self.frames += 1

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -113,12 +112,13 @@ def looks_of(found: Served, path: Path, advance: Advance = lambda done, of: None
     size, task = size_of(whole), found.config.task
     looks: list[Look] = []
     before: Labels | None = None
-    with torch.inference_mode():
+    with found.working():
         fed = found.fed(shown)
         for logits in found.every_look(fed):
             look, before = read_look(logits[0], size, task, before)
             looks.append(look)
             advance(len(looks), found.most)
+            found.check_going_on()
         base = None if found.base is None else read_look(_logits(found.base, fed)[0], size, task, None)[0]
     told = found.base_said, logits.shape[1], *painting(found), task
     return Looked(path.stem, *_seen(whole), tuple(looks), base, *told)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any, cast
 
 import torch
@@ -43,6 +45,7 @@ class Served:
         stride: What the sides of an image that keeps its size are made up to multiples of.
         base: What answers without feedback; None where there is nothing but the first look.
         base_said: What that answer is, in words; empty of a model without feedback.
+        stopping: Set when the app ends: whatever is at work gives up after the look at hand.
     """
 
     model: nn.Module
@@ -53,6 +56,8 @@ class Served:
     stride: int = 1
     base: nn.Module | None = None
     base_said: str = ""
+    stopping: Event = field(default_factory=Event, compare=False)
+    _busy: Lock = field(default_factory=Lock, compare=False)
 
     @property
     def device(self) -> torch.device:
@@ -69,6 +74,32 @@ class Served:
         """*image* (C, H, W) in [0, 1] as a batch of one, normalised, on the model's device and in its precision."""
         dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
         return self.config.normalise(image[None].to(self.device)).to(dtype)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Context: the model works for one visitor at a time, without gradient.
+
+        Raises:
+            InvalidValue: If the app ends.
+        """
+        with self._busy, torch.inference_mode():
+            self.check_going_on()
+            yield
+
+    def check_going_on(self) -> None:
+        """The app does not end.
+
+        Raises:
+            InvalidValue: If it does.
+        """
+        if self.stopping.is_set():
+            raise InvalidValue("The app was stopped.")
+
+    def stop(self, seconds: float = 10.0) -> None:
+        """Let what is at work give up, and wait for it: a process that ends under a working model is aborted."""
+        self.stopping.set()
+        if self._busy.acquire(timeout=seconds):
+            self._busy.release()
 
     def every_look(self, shown: Tensor) -> Iterator[Tensor]:
         """The logits (1, C, H, W) of each look; fewer than `most` where a loop comes to rest."""

@@ -61,7 +61,7 @@ def serve(
     require("gradio", extra="app")
     with own_folder() as folder, until_stopped() as stopped:
         closed_environment(folder, host)
-        page = _launched(found, limits, folder, host, port)
+        page = launched(found, limits, folder, host, port)
         try:
             if not is_loopback(host):
                 tell(f"warning: listens on {host}: whoever reaches it can use the model, without a password")
@@ -70,11 +70,16 @@ def serve(
                 _open(page.local_url)
             stopped.wait()
         finally:
+            found.stop()
             page.close(verbose=False)
     tell("stopped; what was uploaded is deleted")
 
 
-def _launched(found: Served, limits: Limits, folder: Path, host: str, port: int | None) -> Any:
+def launched(found: Served, limits: Limits, folder: Path, host: str, port: int | None) -> Any:
+    """The page of *found*, served on *host*; its ``local_url`` is where, and ``close()`` ends it.
+
+    All files go to *folder*, one of :func:`own_folder`, which :func:`closed_environment` was told before.
+    """
     import gradio as gr
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -82,7 +87,7 @@ def _launched(found: Served, limits: Limits, folder: Path, host: str, port: int 
     from smp_feedback.app.page import STYLE, THEME, build_page
 
     downloads = folder / "downloads"
-    downloads.mkdir()
+    downloads.mkdir(exist_ok=True)
     page = build_page(found, limits, downloads)
     known = [HOST, "localhost", "[::1]"] if is_loopback(host) else ["*"]
     closed: list[Any] = [Middleware(OurselvesAlone), Middleware(TrustedHostMiddleware, allowed_hosts=known)]

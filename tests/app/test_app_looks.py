@@ -1,4 +1,4 @@
-"""What the app shows of an image: looks that are those of the model, kept small, and exported as predict writes them."""
+"""What the app shows of an image: looks that are the model's, kept small, and exported as predict writes them."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def test_the_overlay_has_the_size_of_the_image_and_a_legend_below(looked, tmp_pa
 
 def test_a_look_says_when_the_answer_stays(model, photo):
     with torch.no_grad():
-        still = smpf.wrap(smpf.create("PlainConv", classes=3, width=8, feedback=False), smpf.Recurrent(steps=2, dynamics="residual"))
+        still = smpf.wrap(
+            smpf.create("PlainConv", classes=3, width=8, feedback=False), smpf.Recurrent(steps=2, dynamics="residual")
+        )
     looked = looks_of(served(still.eval()), photo)
     assert [look.changed for look in looked.looks] == [None, *7 * [0.0]]
     assert looked.settled == 1
@@ -131,7 +133,9 @@ def test_without_feedback_a_residual_model_is_the_one_that_was_wrapped(photo):
 @pytest.mark.parametrize("loop", ["score", "repair"])
 def test_without_feedback_a_loop_around_a_base_is_the_base(loop, photo):
     settings = smpf.Score(filters=4, additional_pools=1, steps=2) if loop == "score" else loop
-    model = smpf.create("Unet", "resnet18", None, classes=3, encoder_depth=3, decoder_channels=(8, 8, 8), feedback=settings)
+    model = smpf.create(
+        "Unet", "resnet18", None, classes=3, encoder_depth=3, decoder_channels=(8, 8, 8), feedback=settings
+    )
     model.data_config = smpf.DataConfig(size=(32, 32))
     found = served(model.eval(), looks=2)
     looked = looks_of(found, photo)
@@ -190,7 +194,7 @@ def test_an_image_of_other_channels_or_none_at_all_is_refused(tmp_path):
 
 
 def test_a_classifier_is_refused():
+    model = smpf.wrap(SmallBase(torch.nn.Identity()))
+    model.data_config = smpf.DataConfig(task="classification")
     with pytest.raises(InvalidValue, match="classifies"):
-        model = smpf.wrap(SmallBase(torch.nn.Identity()))
-        model.data_config = smpf.DataConfig(task="classification")
         served(model)
