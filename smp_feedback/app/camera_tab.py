@@ -11,7 +11,7 @@ from PIL import Image
 
 from smp_feedback.app.films import Stream
 from smp_feedback.app.parts import private, said_html
-from smp_feedback.app.served import Served
+from smp_feedback.app.served import ServedModel
 from smp_feedback.app.uploads import why_not
 from smp_feedback.plotting.overlay import RGB
 
@@ -26,7 +26,7 @@ class CameraTab:
         found: A model that carries its state from frame to frame.
     """
 
-    def __init__(self, found: Served) -> None:
+    def __init__(self, found: ServedModel) -> None:
         self.found = found
         self.stream = gr.State(None, time_to_live=KEPT)
         with gr.Row(equal_height=True):
@@ -60,7 +60,7 @@ class CameraTab:
         return [None, "", said_html("No frame yet.")]
 
 
-def camera_tab(found: Served) -> CameraTab:
+def camera_tab(found: ServedModel) -> CameraTab:
     """The tab, inside the page that is being built."""
     return CameraTab(found)
 

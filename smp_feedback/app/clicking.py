@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from smp_feedback.app.looks import Labels, on_page, resized
-from smp_feedback.app.served import Served
+from smp_feedback.app.served import ServedModel
 from smp_feedback.data.clicks.session import Clicks
 from smp_feedback.errors import InvalidValue
 from smp_feedback.ops.maps import Size, resize, size_of
@@ -56,7 +56,7 @@ class Clicking:
         return (chance > 0.5).to(torch.uint8).cpu().numpy()
 
 
-def begin(found: Served, path: Path) -> Clicking:
+def begin(found: ServedModel, path: Path) -> Clicking:
     """The image at *path*, on which nobody has clicked yet.
 
     Raises:
@@ -69,7 +69,7 @@ def begin(found: Served, path: Path) -> Clicking:
     return Clicking(path.stem, picture, resized(picture, size), session)
 
 
-def click(found: Served, one: Clicking, x: int, y: int, *, inside: bool) -> Clicking:
+def click(found: ServedModel, one: Clicking, x: int, y: int, *, inside: bool) -> Clicking:
     """A click at column *x*, row *y* of the picture on the page: on the object, or, if not *inside*, beside it."""
     height, width = on_page(one.size)
     rows, columns = one.shown

@@ -18,7 +18,7 @@ from smp_feedback.app.clicking import (
     undo,
 )
 from smp_feedback.app.parts import Downloads, picture_of, private, said_html, upload_of, written_below
-from smp_feedback.app.served import Served
+from smp_feedback.app.served import ServedModel
 from smp_feedback.app.uploads import Limits, why_not
 
 INSIDE, OUTSIDE = "in the object", "beside the object"
@@ -34,7 +34,7 @@ class ClicksTab:
         folder: Where what is downloaded is written.
     """
 
-    def __init__(self, found: Served, limits: Limits, folder: Path) -> None:
+    def __init__(self, found: ServedModel, limits: Limits, folder: Path) -> None:
         self.found, self.limits, self.folder = found, limits, folder
         self.clicking = gr.State(None, time_to_live=KEPT)
         self.file = upload_of("Drop an image here, or click to choose one", "click-file")
@@ -101,7 +101,7 @@ class ClicksTab:
             return None, said_html(why_not(error), refused=True)
 
 
-def clicks_tab(found: Served, limits: Limits, folder: Path) -> ClicksTab:
+def clicks_tab(found: ServedModel, limits: Limits, folder: Path) -> ClicksTab:
     """The tab, inside the page that is being built."""
     return ClicksTab(found, limits, folder)
 

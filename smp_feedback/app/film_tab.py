@@ -10,7 +10,7 @@ import gradio as gr
 from smp_feedback.app.films import answer_film, painted_classes
 from smp_feedback.app.parts import private, said_html, upload_of, written_below
 from smp_feedback.app.pictures import legend_html
-from smp_feedback.app.served import Served
+from smp_feedback.app.served import ServedModel
 from smp_feedback.app.uploads import Limits, why_not
 
 
@@ -23,7 +23,7 @@ class FilmTab:
         folder: Where films are written.
     """
 
-    def __init__(self, found: Served, limits: Limits, folder: Path) -> None:
+    def __init__(self, found: ServedModel, limits: Limits, folder: Path) -> None:
         self.found, self.limits, self.folder = found, limits, folder
         self.file = upload_of("Drop a video here, or click to choose one", "film-file")
         self.said = gr.HTML(said_html("No film yet."), elem_id="film-said")
@@ -51,6 +51,6 @@ class FilmTab:
         return [None, gr.Video(str(made.path), visible=True), said_html(f"{path.stem}: {made.said}")]
 
 
-def film_tab(found: Served, limits: Limits, folder: Path) -> FilmTab:
+def film_tab(found: ServedModel, limits: Limits, folder: Path) -> FilmTab:
     """The tab, inside the page that is being built."""
     return FilmTab(found, limits, folder)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from smp_feedback.app.looks import painting
 from smp_feedback.app.pictures import regions_of
-from smp_feedback.app.served import Served
+from smp_feedback.app.served import ServedModel
 from smp_feedback.app.uploads import Limits
 from smp_feedback.data.films.video import VideoFrames
 from smp_feedback.data.films.writing import write_video
@@ -28,7 +28,7 @@ from smp_feedback.training.film_answers import Answered, FilmAnswers
 FRAMES = 1000  # of a film, at most: a page that answers for hours answers nobody else
 
 
-class Film(NamedTuple):
+class AnsweredFilm(NamedTuple):
     """A film that was answered.
 
     Attributes:
@@ -40,7 +40,7 @@ class Film(NamedTuple):
     said: str
 
 
-def no_films(found: Served) -> str | None:
+def no_films(found: ServedModel) -> str | None:
     """Why films and a camera are not for this model; None if they are."""
     model = found.model
     if found.config.channels != 3:
@@ -54,14 +54,14 @@ def no_films(found: Served) -> str | None:
     return f"Films and camera: {what} of this model carries no state from frame to frame, so it has nothing to show."
 
 
-def answers_of(found: Served) -> FilmAnswers:
+def answers_of(found: ServedModel) -> FilmAnswers:
     """What answers frames, as ``predict --video`` does."""
     return FilmAnswers(found.model, size=found.size, device=found.device)
 
 
 def answer_film(
-    found: Served, path: Path, out: Path, limits: Limits, advance: Callable[[int, int | None], None] | None = None
-) -> Film:
+    found: ServedModel, path: Path, out: Path, limits: Limits, advance: Callable[[int, int | None], None] | None = None
+) -> AnsweredFilm:
     """Answer the film at *path*, frame by frame, and write it to *out* with its answers drawn over it.
 
     Args:
@@ -89,18 +89,20 @@ def answer_film(
 
     with found.working():
         write_video(out, painted(), film.fps, times=film.times, pixel=film.pixel)
-    rest = film.length is not None and film.length > count
     said = f"{count} frame{'s' * (count != 1)}, one look a frame"
-    return Film(out, f"{said}; the film has {film.length}, and this page answers {FRAMES}." if rest else f"{said}.")
+    rest = (
+        f"; this page answers no more of the film's {film.length or 'frames'}" if count == FRAMES != film.length else ""
+    )
+    return AnsweredFilm(out, f"{said}{rest}.")
 
 
-def painted_classes(found: Served) -> list[Entry]:
+def painted_classes(found: ServedModel) -> list[Entry]:
     """The classes that are painted, and their colours."""
     classes, colours, background = painting(found)
     return [(name, colours[k]) for k, name in enumerate(classes) if k != background]
 
 
-def over(found: Served, one: Answered) -> RGB:
+def over(found: ServedModel, one: Answered) -> RGB:
     """The answer over its frame."""
     _, colours, background = painting(found)
     return covered(as_picture(one.frame), regions_of(one.labels.numpy(), colours, background))
@@ -119,7 +121,7 @@ class Stream:
     ([(16, 24, 3), (16, 24, 3)], 2)
     """
 
-    def __init__(self, found: Served) -> None:
+    def __init__(self, found: ServedModel) -> None:
         self.found, self.frames = found, 0
         self._waiting: deque[Tensor] = deque()
         self._answers = answers_of(found).answers(self._coming())

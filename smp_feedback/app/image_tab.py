@@ -10,8 +10,8 @@ import gradio as gr
 from smp_feedback.app.exports import export_mask, export_overlay
 from smp_feedback.app.looks import Looked, looks_of
 from smp_feedback.app.parts import Downloads, picture_of, private, said_html, upload_of, written_below
-from smp_feedback.app.pictures import Shown, legend_html, legend_of, scale_html, shown_at
-from smp_feedback.app.served import Served
+from smp_feedback.app.pictures import LookPictures, legend_html, legend_of, scale_html, shown_at
+from smp_feedback.app.served import ServedModel
 from smp_feedback.app.uploads import Limits, why_not
 
 OVER, ALONE = "over the image", "alone"
@@ -27,7 +27,7 @@ class ImageTab:
         folder: Where what is downloaded is written.
     """
 
-    def __init__(self, found: Served, limits: Limits, folder: Path) -> None:
+    def __init__(self, found: ServedModel, limits: Limits, folder: Path) -> None:
         self.found, self.limits, self.folder = found, limits, folder
         self.several = found.most > 1
         self.looked = gr.State(None, time_to_live=KEPT)
@@ -98,7 +98,7 @@ class ImageTab:
         return self._shown(looked, t, style)
 
     def _shown(self, looked: Looked, t: int, style: str) -> list[Any]:
-        shown: Shown = shown_at(looked, t, overlay=style == OVER)
+        shown: LookPictures = shown_at(looked, t, overlay=style == OVER)
         return [shown.answer, shown.base, shown.change, shown.doubt, said_html(f"{looked.name}: {shown.said}")]
 
     def _refused(self, why: str) -> list[Any]:
@@ -121,6 +121,6 @@ class ImageTab:
 GONE = "This image is gone, as nobody looked at it for an hour: drop it again."
 
 
-def image_tab(found: Served, limits: Limits, folder: Path) -> ImageTab:
+def image_tab(found: ServedModel, limits: Limits, folder: Path) -> ImageTab:
     """The tab, inside the page that is being built."""
     return ImageTab(found, limits, folder)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from smp_feedback.app.served import Served
+from smp_feedback.app.served import ServedModel
 from smp_feedback.data.masks.writing import colours_of
 from smp_feedback.ops.maps import Size, size_of
 from smp_feedback.ops.reading import MULTILABEL
@@ -30,7 +30,7 @@ Advance = Callable[[int, int], None]
 """Told how many looks are done, and how many there may be."""
 
 
-class Look(NamedTuple):
+class KeptLook(NamedTuple):
     """One look's answer.
 
     Attributes:
@@ -69,8 +69,8 @@ class Looked:
     name: str
     picture: RGB
     small: RGB
-    looks: tuple[Look, ...]
-    base: Look | None
+    looks: tuple[KeptLook, ...]
+    base: KeptLook | None
     base_said: str
     channels: int
     classes: tuple[str, ...]
@@ -83,7 +83,7 @@ class Looked:
         """Height and width of the image."""
         return self.picture.shape[0], self.picture.shape[1]
 
-    def labels(self, look: Look) -> Labels:
+    def labels(self, look: KeptLook) -> Labels:
         """The label map of *look*, at the image's own size."""
         return unpacked(look.packed, self.size, self.channels, self.task)
 
@@ -94,7 +94,7 @@ class Looked:
         return moved[-1] if moved[-1] < len(self.looks) else None
 
 
-def looks_of(found: Served, path: Path, advance: Advance = lambda done, of: None) -> Looked:
+def looks_of(found: ServedModel, path: Path, advance: Advance = lambda done, of: None) -> Looked:
     """Look at the image at *path* as often as *found* says, and keep what each look answered.
 
     Labels are read off logits at the image's own size, as ``predict`` reads them.
@@ -110,7 +110,7 @@ def looks_of(found: Served, path: Path, advance: Advance = lambda done, of: None
     files = found.files(path)
     shown, whole = files[0][0], files.whole(0)
     size, task = size_of(whole), found.config.task
-    looks: list[Look] = []
+    looks: list[KeptLook] = []
     before: Labels | None = None
     with found.working():
         fed = found.fed(shown)
@@ -124,7 +124,7 @@ def looks_of(found: Served, path: Path, advance: Advance = lambda done, of: None
     return Looked(path.stem, *_seen(whole), tuple(looks), base, *told)
 
 
-def painting(found: Served) -> tuple[tuple[str, ...], list[tuple[int, int, int]], int | None]:
+def painting(found: ServedModel) -> tuple[tuple[str, ...], list[tuple[int, int, int]], int | None]:
     """The classes of *found*, their colours, and which is not painted: a background, or the first of unnamed ones."""
     classes, task = found.config.classes, found.config.task
     several = task == MULTILABEL
@@ -135,7 +135,7 @@ def painting(found: Served) -> tuple[tuple[str, ...], list[tuple[int, int, int]]
     return classes, [colours[k % 255] for k in range(len(classes))], background
 
 
-def read_look(logits: Tensor, size: Size, task: str, before: Labels | None) -> tuple[Look, Labels]:
+def read_look(logits: Tensor, size: Size, task: str, before: Labels | None) -> tuple[KeptLook, Labels]:
     """What *logits* (C, h, w) say of an image of *size*, whose labels were *before*; and its labels now.
 
     >>> look, labels = read_look(torch.tensor([[[3.0, 3.0]], [[0.0, 9.0]]]), (1, 2), "segmentation", np.zeros((1, 2)))
@@ -152,7 +152,7 @@ def read_look(logits: Tensor, size: Size, task: str, before: Labels | None) -> t
     uncertainty = float(np.mean([one.uncertainty for one in maps]))
     present = [one.pixels[1] for one in maps] if task == MULTILABEL else maps[0].pixels
     packed = zlib.compress(np.ascontiguousarray(labels).tobytes(), 1)
-    return Look(packed, small, uncertainty, moved, tuple(np.flatnonzero(present).tolist())), labels
+    return KeptLook(packed, small, uncertainty, moved, tuple(np.flatnonzero(present).tolist())), labels
 
 
 def unpacked(packed: bytes, size: Size, channels: int, task: str) -> Labels:

@@ -13,7 +13,7 @@ from smp_feedback.app.clicks_tab import clicks_tab
 from smp_feedback.app.film_tab import film_tab
 from smp_feedback.app.films import no_films
 from smp_feedback.app.image_tab import image_tab
-from smp_feedback.app.served import Served, described
+from smp_feedback.app.served import ServedModel, described
 from smp_feedback.app.uploads import Limits, in_units
 
 TITLE = "smp_feedback"
@@ -37,7 +37,7 @@ THEME: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-
 """Letters that every system has: none is fetched."""
 
 
-def build_page(found: Served, limits: Limits, folder: Path) -> gr.Blocks:
+def build_page(found: ServedModel, limits: Limits, folder: Path) -> gr.Blocks:
     """The page of *found*; what is to be downloaded is written below *folder*."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(SWEEP, OLD)) as page:
         gr.HTML(f'<div class="model" id="model">{escape(described(found))}</div>')
@@ -51,7 +51,7 @@ def build_page(found: Served, limits: Limits, folder: Path) -> gr.Blocks:
     return page
 
 
-def _image_tabs(found: Served, limits: Limits, folder: Path) -> None:
+def _image_tabs(found: ServedModel, limits: Limits, folder: Path) -> None:
     with gr.Tab("Image"):
         image_tab(found, limits, folder)
     if no_films(found) is None:
@@ -61,7 +61,7 @@ def _image_tabs(found: Served, limits: Limits, folder: Path) -> None:
             camera_tab(found)
 
 
-def _note(found: Served, limits: Limits) -> str:
+def _note(found: ServedModel, limits: Limits) -> str:
     taken = (
         f"Files of at most {in_units(limits.nbytes)} and images of at most {limits.pixels / 1e6:.1f} million pixels. "
         "What is uploaded is read and deleted; what is made of it is deleted when the app ends."

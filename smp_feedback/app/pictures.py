@@ -19,7 +19,7 @@ FADED = 0.35  # of an image below what changed: it says where, and no more
 DOUBT = "viridis"  # of uncertainty: dark is 0, bright is 1
 
 
-class Shown(NamedTuple):
+class LookPictures(NamedTuple):
     """What the page shows of a look.
 
     Attributes:
@@ -37,7 +37,7 @@ class Shown(NamedTuple):
     said: str
 
 
-def shown_at(looked: Looked, t: int, *, overlay: bool = True) -> Shown:
+def shown_at(looked: Looked, t: int, *, overlay: bool = True) -> LookPictures:
     """What the page shows of look *t*, from 1; one beyond the last is the last. No model is run.
 
     Args:
@@ -50,7 +50,7 @@ def shown_at(looked: Looked, t: int, *, overlay: bool = True) -> Shown:
     labels = looked.labels(look)
     before = looked.labels(looked.looks[t - 2]) if t > 1 else labels
     base = looked.looks[0] if looked.base is None else looked.base
-    return Shown(
+    return LookPictures(
         drawn(looked, labels, overlay=overlay),
         changed(looked, labels, before),
         doubt_map(look.doubt),

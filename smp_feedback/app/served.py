@@ -7,19 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from smp_feedback.app.without_feedback import without_feedback
 from smp_feedback.checks import check_whole
 from smp_feedback.config.data import DataConfig
 from smp_feedback.config.restoration import Restoration
 from smp_feedback.data.items import height_width
 from smp_feedback.errors import InvalidValue
-from smp_feedback.factory import create
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.loops.outer import OuterModel
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.maps import Size
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL
@@ -33,7 +32,7 @@ NAMED = 6  # classes that the first line names
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A model, and how images are shown to it.
 
     Attributes:
@@ -110,7 +109,7 @@ class Served:
         yield answer[0] if isinstance(answer, tuple) else answer
 
 
-def served(model: nn.Module, *, looks: int | None = None, size: Any = None, device: Any = "cpu") -> Served:
+def served(model: nn.Module, *, looks: int | None = None, size: Any = None, device: Any = "cpu") -> ServedModel:
     """*model*, ready to be shown images.
 
     Args:
@@ -143,7 +142,7 @@ def served(model: nn.Module, *, looks: int | None = None, size: Any = None, devi
         fit_to(files, opened, config.task)
     said, base = ("", None) if config.clicks is not None else without_feedback(opened)
     base = base if base is None else base.to(device)
-    return Served(opened, config, side, usual, most, files.stride, base, said)
+    return ServedModel(opened, config, side, usual, most, files.stride, base, said)
 
 
 def class_names(config: DataConfig, channels: int) -> tuple[str, ...]:
@@ -170,7 +169,7 @@ def most_looks(model: nn.Module, usual: int) -> int:
     return TIMES * usual
 
 
-def described(found: Served) -> str:
+def described(found: ServedModel) -> str:
     """What the model is, in a line.
 
     >>> import smp_feedback as smpf
@@ -192,7 +191,7 @@ def _classes(config: DataConfig) -> str:
     return f"{len(names)} class{'es' * (len(names) != 1)} ({shown})"
 
 
-def _loop(found: Served) -> str:
+def _loop(found: ServedModel) -> str:
     if not isinstance(found.model, FeedbackModel):
         return "no feedback: one look"
     config = found.model.loop_config
@@ -203,52 +202,3 @@ def _loop(found: Served) -> str:
         return f"feedback loop {config.loop}{how}: {looks} look{'s' * (looks != 1)} a click"
     looks = f"{found.usual} look{'s' * (found.usual != 1)} at an image by itself"
     return f"feedback loop {config.loop}{how}: {looks}, up to {found.most} here"
-
-
-def without_feedback(model: nn.Module) -> tuple[str, nn.Module | None]:
-    """What stands for the model without feedback, in words, and the model that answers so; None is its first look.
-
-    A loop around a base has the base's own answer. A loop with ``residual`` dynamics, such as `smp_feedback.wrap`
-    makes, corrects the output of a base that answers alone, too: that base is built again, of the weights that it has
-    now. Any other loop was trained to be read after its state was normalised: its base alone never answered anybody.
-    """
-    if not isinstance(model, FeedbackModel):
-        return "", None
-    if isinstance(model, OuterModel):
-        inner = model.feedback.inner
-        own = "" if inner is None else f", after the {inner.steps()} looks of its own loop"
-        return f"The base without the {model.loop_config.loop} loop{own}", Asking(model)
-    if getattr(model.loop_config, "dynamics", None) == "residual" and (plain := plain_twin(model)) is not None:
-        return "The base without feedback: the same weights, no loop", plain
-    return "One look (this loop has no answer without feedback)", None
-
-
-class Asking(nn.Module):
-    """What the base of a loop around it answers by itself."""
-
-    def __init__(self, model: OuterModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) -> logits."""
-        return self.model.asked(image).logits
-
-
-def plain_twin(model: FeedbackModel) -> nn.Module | None:
-    """The base of *model* without its loop, with its weights; None where nobody knows how to build it.
-
-    >>> import smp_feedback as smpf
-    >>> type(plain_twin(smpf.wrap(smpf.create("PlainConv", classes=2, feedback=False)))).__name__
-    'PlainConv'
-    """
-    origin: Any = model.feedback.origin
-    if origin is None:
-        return None
-    try:
-        with torch.random.fork_rng(devices=[]):
-            plain = create(origin["architecture"], feedback=False, **{**origin["arguments"], "encoder_weights": None})
-        plain.load_state_dict(model.feedforward_state_dict())
-    except Exception:  # a base that was changed since, or that makes the channels of the feedback itself
-        return None
-    return cast(nn.Module, plain).eval()

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from smp_feedback.app.served import Served
+from smp_feedback.app.served import ServedModel
 from smp_feedback.app.uploads import Limits
 from smp_feedback.errors import InvalidValue, require
 
@@ -36,7 +36,7 @@ POLICY = "; ".join(
 
 
 def serve(
-    found: Served,
+    found: ServedModel,
     limits: Limits,
     *,
     tell: Callable[[str], None],
@@ -75,7 +75,7 @@ def serve(
     tell("stopped; what was uploaded is deleted")
 
 
-def launched(found: Served, limits: Limits, folder: Path, host: str, port: int | None) -> Any:
+def launched(found: ServedModel, limits: Limits, folder: Path, host: str, port: int | None) -> Any:
     """The page of *found*, served on *host*; its ``local_url`` is where, and ``close()`` ends it.
 
     All files go to *folder*, one of :func:`own_folder`, which :func:`closed_environment` was told before.

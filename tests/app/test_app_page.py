@@ -39,7 +39,7 @@ from smp_feedback.app.uploads import Limits, limits_of
 
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 WIDTHS = {1280: 900, 400: 850}
-PATIENCE = 60  # seconds
+PATIENCE = 120  # seconds
 pytestmark = pytest.mark.filterwarnings("default")  # of other people's servers and browsers
 
 
