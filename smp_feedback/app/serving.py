@@ -42,7 +42,7 @@ def serve(
     tell: Callable[[str], None],
     host: str = HOST,
     port: int | None = None,
-    browser: bool,
+    browser: bool = False,
 ) -> None:
     """Serve the page of *found* until Ctrl-C, or until the process is told to stop.
 

@@ -1,19 +1,23 @@
-"""The app in a real browser: an image, the slider, downloads, a film, clicks; nothing from elsewhere, nothing left."""
+"""The app in a real browser: an image, the slider, downloads, a film, clicks; nothing from elsewhere, nothing left.
+
+Each server is a process of its own, as it is for a user: gradio leaves sockets and loops open, which here are errors.
+"""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 import shutil
 import signal
-import threading
+import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -34,19 +38,27 @@ import smp_feedback as smpf
 from smp_feedback.app.exports import export_mask
 from smp_feedback.app.looks import looks_of
 from smp_feedback.app.served import served
-from smp_feedback.app.serving import OURS, closed_environment, launched, own_folder, serve
-from smp_feedback.app.uploads import Limits, limits_of
+from smp_feedback.app.serving import OURS
 
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+if BROWSER is None or DRIVER is None:
+    pytest.skip("no chromium and chromedriver are installed", allow_module_level=True)
+
 WIDTHS = {1280: 900, 400: 850}
 PATIENCE = 120  # seconds
-pytestmark = pytest.mark.filterwarnings("default")  # of other people's servers and browsers
+pytestmark = pytest.mark.filterwarnings("default::ResourceWarning", "default::DeprecationWarning")
+
+
+class Server(NamedTuple):
+    """A running ``smp-feedback app``."""
+
+    url: str
+    process: subprocess.Popen
+    files: Path
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    if BROWSER is None or DRIVER is None:
-        pytest.skip("no chromium and chromedriver are installed")
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
     for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
@@ -60,35 +72,61 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
-@pytest.fixture(scope="module")
-def closed():
-    """A folder for uploads, and the environment as it was afterwards."""
-    before = dict(os.environ)
-    with own_folder() as folder:
-        closed_environment(folder, "127.0.0.1")
-        yield folder
-    os.environ.clear()
-    os.environ.update(before)
-
-
-def opened(found, folder):
-    """The page of *found* at a free port; close it."""
-    return launched(found, limits_of(20_000, None, resizes=True), folder, "127.0.0.1", None)
-
-
-@pytest.fixture(scope="module")
 def following():
     torch.manual_seed(0)
     model = smpf.create("PlainConv", classes=3, width=8, depth=2, feedback={"preset": "film", "steps": 2})
     model.data_config = smpf.DataConfig(size=(24, 32), classes=("ground", "tree", "sky"))
-    return served(model)
+    return model
+
+
+def listening():
+    torch.manual_seed(0)
+    loop = {"preset": "anytime", "dynamics": "gated"}
+    model = smpf.create("PlainConv", in_channels=5, classes=1, width=8, feedback=loop)
+    model.data_config = smpf.DataConfig(size=(18, 25), clicks=smpf.ClickConfig(radius=2))
+    return model
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
-def page(following, closed, browser):
-    page = opened(following, closed)
-    yield page
-    page.close(verbose=False)
+def servers(tmp_path_factory):
+    """One of each model, started side by side; what they keep in temporary files lies in folders of their own."""
+    begun = {}
+    for make in (following, listening):
+        folder = tmp_path_factory.mktemp(make.__name__)
+        make().save_pretrained(folder / "model")
+        (folder / "tmp").mkdir()
+        words = [
+            "app",
+            "--model",
+            folder / "model",
+            "--accelerator",
+            "cpu",
+            "--max-size",
+            "20KB",
+            "--port",
+            free_port(),
+        ]
+        told = {**os.environ, "TMPDIR": str(folder / "tmp"), "GRADIO_ALLOWED_PATHS": "/", "PYTHONUNBUFFERED": "1"}
+        command = [sys.executable, "-m", "smp_feedback", *map(str, words)]
+        begun[make.__name__] = folder / "tmp", subprocess.Popen(command, env=told, stdout=subprocess.PIPE, text=True)
+    yield {
+        name: Server(process.stdout.readline().split()[1], process, files) for name, (files, process) in begun.items()
+    }
+    for _, process in begun.values():
+        process.kill()
+        process.stdout.close()
+        process.wait()
+
+
+@pytest.fixture
+def page(servers):
+    return servers["following"]
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +146,7 @@ def said(browser, name="said"):
 
 def show(browser, page):
     browser.get_log("performance")
-    browser.get(page.local_url)
+    browser.get(page.url)
     until(browser, lambda: browser.find_elements(By.ID, "model"))
 
 
@@ -132,7 +170,7 @@ def hosts(browser):
     """Whom the page asked for anything."""
     sent = [json.loads(one["message"])["message"] for one in browser.get_log("performance")]
     urls = [one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"]
-    return {url.split("/")[2] for url in urls if "://" in url}
+    return {urlsplit(url).netloc for url in urls if urlsplit(url).scheme in ("http", "https", "ws", "wss")}
 
 
 def downloaded(browser, button, name):
@@ -142,7 +180,7 @@ def downloaded(browser, button, name):
     return path
 
 
-def test_an_image_is_looked_at_slid_through_and_downloaded(browser, page, following, photo, tmp_path):
+def test_an_image_is_looked_at_slid_through_and_downloaded(browser, page, photo, tmp_path):
     show(browser, page)
     assert browser.find_element(By.ID, "model").text.startswith("PlainConv; 3 classes (ground, tree, sky)")
     drop(browser, "image-file", photo)
@@ -152,22 +190,23 @@ def test_an_image_is_looked_at_slid_through_and_downloaded(browser, page, follow
     until(browser, lambda: said(browser).startswith("street: Look 1 of 8"))
     slider.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
     until(browser, lambda: said(browser).startswith("street: Look 3 of 8"))
-    looked = looks_of(following, photo)
+    looked = looks_of(served(following()), photo)
     mask = downloaded(browser, "mask", "street.look_3.png")
     assert mask.read_bytes() == export_mask(looked, 3, tmp_path).read_bytes()
-    assert Image.open(downloaded(browser, "overlay", "street.look_3.overlay.png")).height > 36
+    with Image.open(downloaded(browser, "overlay", "street.look_3.overlay.png")) as overlay:
+        assert overlay.height > 36
     for name in ("answer", "base", "change", "doubt"):
         picture = browser.find_element(By.CSS_SELECTOR, f"#{name} img")
         assert picture.get_property("naturalWidth") == 400
     check_fits(browser)
-    assert hosts(browser) == {page.local_url.split("/")[2]}
+    assert hosts(browser) == {urlsplit(page.url).netloc}
 
 
-def test_what_is_uploaded_is_deleted_once_it_is_read(browser, page, closed, photo):
+def test_what_is_uploaded_is_deleted_once_it_is_read(browser, page, photo):
     show(browser, page)
     drop(browser, "image-file", photo)
     until(browser, lambda: "street" in said(browser))
-    assert not list(closed.rglob("street.png"))
+    assert not list(page.files.rglob("street.png"))
 
 
 def test_what_is_no_image_is_said_on_the_page(browser, page, tmp_path):
@@ -195,31 +234,22 @@ def test_a_film_is_answered_one_look_a_frame(browser, page, tmp_path):
     check_fits(browser)
 
 
-def test_clicks_are_taken_back_and_their_mask_downloaded(browser, closed, photo):
-    torch.manual_seed(0)
-    model = smpf.create(
-        "PlainConv", in_channels=5, classes=1, width=8, feedback={"preset": "anytime", "dynamics": "gated"}
-    )
-    model.data_config = smpf.DataConfig(size=(18, 25), clicks=smpf.ClickConfig(radius=2))
-    page = opened(served(model), closed)
-    try:
-        show(browser, page)
-        drop(browser, "click-file", photo)
-        until(browser, lambda: said(browser) == "street: Click on the object.")
-        until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, "#clicks img"))
-        until(browser, lambda: browser.execute_script("return document.querySelector('#clicks img').naturalWidth"))
-        for count in (1, 2):
-            picture = browser.find_element(By.CSS_SELECTOR, "#clicks img")
-            ActionChains(browser).move_to_element_with_offset(picture, 5 * count, 0).click().perform()
-            until(browser, lambda: said(browser).startswith(f"street: {count} click"))  # noqa: B023
-        browser.find_element(By.ID, "undo").click()
-        until(browser, lambda: said(browser).startswith("street: 1 click;"))
-        mask = np.array(Image.open(downloaded(browser, "mask", "street.png")))
-        assert mask.shape == (36, 50)
-        assert {*np.unique(mask)} <= {0, 1}
-        check_fits(browser)
-    finally:
-        page.close(verbose=False)
+def test_clicks_are_taken_back_and_their_mask_downloaded(browser, servers, photo):
+    show(browser, servers["listening"])
+    drop(browser, "click-file", photo)
+    until(browser, lambda: said(browser) == "street: Click on the object.")
+    until(browser, lambda: browser.execute_script("return document.querySelector('#clicks img')?.naturalWidth"))
+    for count in (1, 2):
+        picture = browser.find_element(By.CSS_SELECTOR, "#clicks img")
+        ActionChains(browser).move_to_element_with_offset(picture, 5 * count, 0).click().perform()
+        until(browser, lambda: said(browser).startswith(f"street: {count} click"))  # noqa: B023
+    browser.find_element(By.ID, "undo").click()
+    until(browser, lambda: said(browser).startswith("street: 1 click;"))
+    with Image.open(downloaded(browser, "mask", "street.png")) as found:
+        mask = np.array(found)
+    assert mask.shape == (36, 50)
+    assert {*np.unique(mask)} <= {0, 1}
+    check_fits(browser)
 
 
 def posted(url, path):
@@ -232,44 +262,6 @@ def posted(url, path):
     return Path(there)
 
 
-def test_the_server_is_closed_and_nothing_is_left_when_it_ends(following, photo, monkeypatch):
-    monkeypatch.setenv("GRADIO_ALLOWED_PATHS", "/")
-    monkeypatch.setattr(os, "environ", os.environ.copy())
-    lines, seen = [], {}
-
-    def visit(url):
-        try:
-            seen["file"] = posted(url, photo)
-            seen["there"] = seen["file"].is_file()
-            with urllib.request.urlopen(url) as answer:
-                seen["policy"] = answer.headers["content-security-policy"]
-            with urllib.request.urlopen(f"{url}gradio_api/info") as answer:
-                seen["info"] = json.load(answer)
-            for path in ("openapi.json", "docs", "monitoring", f"gradio_api/file={Path(__file__)}"):
-                seen[path] = status(f"{url}{path}")
-            seen["elsewhere"] = status(url, {"Host": "elsewhere.example"})
-        finally:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    def tell(line):
-        lines.append(line)
-        if line.startswith("open "):
-            threading.Thread(target=visit, args=(line.split()[1],)).start()
-
-    serve(replace(following, stopping=threading.Event()), Limits(), tell=tell)
-    assert lines[0].startswith("open http://127.0.0.1:")
-    assert lines[1:] == ["stopped; what was uploaded is deleted"]
-    assert seen["there"]
-    assert OURS in str(seen["file"])
-    folder = next(one for one in seen["file"].parents if one.name.startswith(OURS))
-    assert not folder.exists()
-    assert seen["policy"].startswith("default-src 'self'; ")
-    assert seen["info"]["named_endpoints"] == {}, "no API is offered"
-    assert {seen[path] for path in ("openapi.json", "docs", "monitoring")} <= {403, 404}
-    assert seen[f"gradio_api/file={Path(__file__)}"] == 403
-    assert seen["elsewhere"] == 400, "a page of another name is not served: it may be somebody else's"
-
-
 def status(url, headers=()):
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=dict(headers))) as answer:
@@ -278,33 +270,24 @@ def status(url, headers=()):
         return error.code
 
 
-def test_who_listens_elsewhere_is_warned(following, monkeypatch):
-    lines = []
-    monkeypatch.setattr(os, "environ", os.environ.copy())
-
-    def tell(line):
-        lines.append(line)
-        if line.startswith("open "):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    serve(replace(following, stopping=threading.Event()), Limits(), tell=tell, host="0.0.0.0")
-    assert lines[0].startswith("warning: listens on 0.0.0.0: whoever reaches it can use the model")
+def test_the_server_is_closed(page):
+    with urllib.request.urlopen(page.url) as answer:
+        assert answer.headers["content-security-policy"].startswith("default-src 'self'; ")
+    with urllib.request.urlopen(f"{page.url}gradio_api/info") as answer:
+        assert json.load(answer)["named_endpoints"] == {}, "no API is offered"
+    assert {status(f"{page.url}{path}") for path in ("openapi.json", "docs", "monitoring")} <= {403, 404}
+    assert status(f"{page.url}gradio_api/file={Path(__file__)}") == 403, "whatever the environment allows gradio"
+    assert status(page.url, {"Host": "elsewhere.example"}) == 400, "a page of another name may be somebody else's"
 
 
-def test_a_frame_of_a_camera_goes_on_from_the_one_before(following):
-    import gradio as gr
-
-    from smp_feedback.app.camera_tab import CameraTab
-
-    with gr.Blocks(analytics_enabled=False):
-        tab = CameraTab(following)
-    frame = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
-    stream, first, words = tab.look(frame, None)
-    stream, second, words = tab.look(frame, stream)
-    assert "2 frames" in words
-    assert first != second, "the state has gone on"
-    assert tab.look(frame, None)[1] == first
-    assert tab.look(frame[:20], stream)[0] is not None, "resized to what the model is shown"
-    sent = base64.b64decode(first.split(",")[1].split('"')[0])
-    assert Image.open(io.BytesIO(sent)).size == (32, 24)
-    assert tab.reset()[0] is None
+@pytest.mark.parametrize("name", ["following", "listening"])
+def test_nothing_is_left_when_it_ends(name, servers, photo):
+    url, process, files = servers[name]
+    there = posted(url, photo)
+    assert there.is_file()
+    assert OURS in str(there.relative_to(files))
+    process.send_signal(signal.SIGINT if name == "following" else signal.SIGTERM)
+    rest, _ = process.communicate(timeout=PATIENCE)
+    assert rest == "stopped; what was uploaded is deleted\n"
+    assert process.returncode == 0
+    assert not list(files.iterdir())
