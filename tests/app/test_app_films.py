@@ -156,8 +156,4 @@ def test_who_listens_elsewhere_is_warned(host, warned, following, monkeypatch):
     assert lines[0].startswith("warning: listens on 0.0.0.0: whoever reaches it") is warned
     assert lines[-3:-1] == ["open http://there/ in a browser; Ctrl-C ends it", "closed"]
     assert lines[-1] == "stopped; what was uploaded is deleted"
-        "open http://there/ in a browser; Ctrl-C ends it",
-        "closed",
-        "stopped; what was uploaded is deleted",
-    ]
     assert not folders[0].exists()

@@ -112,6 +112,7 @@ def servers(tmp_path_factory):
             "--port",
             free_port(),
         ]
+        words += ["--port", free_port()]
         told = {**os.environ, "TMPDIR": str(folder / "tmp"), "GRADIO_ALLOWED_PATHS": "/", "PYTHONUNBUFFERED": "1"}
         command = [sys.executable, "-m", "smp_feedback", *map(str, words)]
         begun[make.__name__] = folder / "tmp", subprocess.Popen(command, env=told, stdout=subprocess.PIPE, text=True)
