@@ -101,20 +101,9 @@ def servers(tmp_path_factory):
         folder = tmp_path_factory.mktemp(make.__name__)
         make().save_pretrained(folder / "model")
         (folder / "tmp").mkdir()
-        words = [
-            "app",
-            "--model",
-            folder / "model",
-            "--accelerator",
-            "cpu",
-            "--max-size",
-            "20KB",
-            "--port",
-            free_port(),
-        ]
-        words += ["--port", free_port()]
+        words = ["--model", folder / "model", "--port", free_port(), "--accelerator", "cpu", "--max-size", "20KB"]
         told = {**os.environ, "TMPDIR": str(folder / "tmp"), "GRADIO_ALLOWED_PATHS": "/", "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, "-m", "smp_feedback", *map(str, words)]
+        command = [sys.executable, "-m", "smp_feedback", "app", *map(str, words)]
         begun[make.__name__] = folder / "tmp", subprocess.Popen(command, env=told, stdout=subprocess.PIPE, text=True)
     yield {
         name: Server(process.stdout.readline().split()[1], process, files) for name, (files, process) in begun.items()
