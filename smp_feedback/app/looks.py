@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +121,8 @@ def looks_of(found: ServedModel, path: Path, advance: Advance = lambda done, of:
             found.check_going_on()
         base = None if found.base is None else read_look(_logits(found.base, fed)[0], size, task, None)[0]
     told = found.base_said, logits.shape[1], *painting(found), task
-    return Looked(path.stem, *_seen(whole), tuple(looks), base, *told)
+    picture = as_picture(whole)
+    return Looked(path.stem, picture, resized(picture, size), tuple(looks), base, *told)
 
 
 def painting(found: ServedModel) -> tuple[tuple[str, ...], list[tuple[int, int, int]], int | None]:
@@ -145,8 +146,7 @@ def read_look(logits: Tensor, size: Size, task: str, before: Labels | None) -> t
     parts = [logits[k : k + 1] for k in range(len(logits))] if task == MULTILABEL else [logits]
     maps = [answer_map(part, size, doubt=True) for part in parts]
     labels = np.stack([one.labels for one in maps]) if task == MULTILABEL else maps[0].labels
-    doubt = np.mean([one.doubt for one in maps], axis=0).astype(np.uint8) if len(maps) > 1 else maps[0].doubt
-    assert doubt is not None
+    doubt = np.rint(np.mean([cast(Any, one.doubt) for one in maps], axis=0)).astype(np.uint8)
     moved = None if before is None else float((labels != before).mean())
     small = np.asarray(Image.fromarray(doubt).resize(on_page(size)[::-1], _filter(size)))
     uncertainty = float(np.mean([one.uncertainty for one in maps]))
@@ -193,11 +193,7 @@ def _filter(size: Size) -> Image.Resampling:
     return Image.Resampling.BOX if max(size) > SHOWN else Image.Resampling.NEAREST
 
 
-def _seen(whole: Tensor) -> Sequence[RGB]:
-    picture = as_picture(whole)
-    return picture, resized(picture, size_of(whole))
-
-
 def _logits(model: nn.Module, image: Tensor) -> Tensor:
-    answer: Any = model(image)
-    return answer[0] if isinstance(answer, tuple) else answer
+    answer = model(image)
+    logits: Tensor = answer[0] if isinstance(answer, tuple) else answer
+    return logits

@@ -85,7 +85,7 @@ def changed(looked: Looked, labels: Labels, before: Labels) -> RGB:
     moved = labels != before
     marked = resized((moved.any(0) if moved.ndim == 3 else moved).astype(np.uint8) * 255, looked.size) > 0
     grey = looked.small.mean(2, keepdims=True).repeat(3, 2)
-    picture = np.rint(255 - FADED * (255 - grey)).astype(np.uint8)
+    picture: RGB = np.rint(255 - FADED * (255 - grey)).astype(np.uint8)
     picture[marked] = CHANGED
     return picture
 

@@ -198,7 +198,7 @@ def _loop(found: ServedModel) -> str:
     dynamics = getattr(config, "dynamics", None)
     how = "" if dynamics is None else f" (dynamics {dynamics})"
     if found.config.clicks is not None:
-        looks = found.config.clicks.looks
-        return f"feedback loop {config.loop}{how}: {looks} look{'s' * (looks != 1)} a click"
+        each = found.config.clicks.looks
+        return f"feedback loop {config.loop}{how}: {each} look{'s' * (each != 1)} a click"
     looks = f"{found.usual} look{'s' * (found.usual != 1)} at an image by itself"
     return f"feedback loop {config.loop}{how}: {looks}, up to {found.most} here"
