@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smp_feedback.data.files import by
-from smp_feedback.data.images.limits import LIFTED
+from smp_feedback.data.images import tiff
+from smp_feedback.data.images.limits import LIFTED, opened_picture
+from smp_feedback.data.images.pictures import FORMATS
 from smp_feedback.data.images.reader import head_of
+from smp_feedback.data.images.unreadable import naming_file
 from smp_feedback.errors import FeedbackError, InvalidInput, InvalidValue, one_line
 
 UNITS = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
@@ -50,7 +53,7 @@ class Limits:
         """
         self.check_file(path)
         try:
-            size = head_of(path).size
+            size = announced_size(path)
         except InvalidInput as error:
             if LIFTED not in str(error):
                 raise
@@ -65,6 +68,22 @@ class Limits:
 
     def _most(self) -> str:
         return f"more than the {self.pixels / 1e6:.1f} million that are taken ({self.lifted})."
+
+
+def announced_size(path: Path) -> tuple[int, int]:
+    """Height and width by the head of the file at *path*, as it is stored.
+
+    For EXIF's orientation `head_of` asks Pillow, which decodes a PNG to find it.
+
+    Raises:
+        InvalidInput: If there is no picture that can be read, or one larger than any that is.
+    """
+    with naming_file(path):
+        with path.open("rb") as file:
+            if file.read(4) in tiff.HEADS:
+                return head_of(path).size
+        with opened_picture(path, path, FORMATS) as picture:
+            return picture.height, picture.width
 
 
 def limits_of(nbytes: int, pixels: int | None, *, resizes: bool) -> Limits:

@@ -144,7 +144,7 @@ def test_who_listens_elsewhere_is_warned(host, warned, following, monkeypatch):
 
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setattr(serving, "launched", launched)
-    monkeypatch.setattr(serving, "require", lambda *_: None)
+    monkeypatch.setattr(serving, "require", lambda library, extra: None)
 
     def tell(line):
         lines.append(line)
