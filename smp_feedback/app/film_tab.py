@@ -37,6 +37,10 @@ class FilmTab:
         """The uploaded *file*, which is deleted, with its answers."""
         if file is None:
             return [None, gr.Video(None, visible=False), said_html("No film yet.")]
+
+        def tell(done: int, of: int | None) -> None:
+            progress((done, of), desc="answering")
+
         path = Path(file)
         out = written_below(self.folder) / f"{path.stem}.mp4"
         try:
