@@ -45,9 +45,7 @@ class FilmTab:
         out = written_below(self.folder) / f"{path.stem}.mp4"
         try:
             self.limits.check_file(path)
-            made = answer_film(
-                self.found, path, out, self.limits, lambda done, of: progress((done, of), desc="answering")
-            )
+            made = answer_film(self.found, path, out, self.limits, tell)
         except Exception as error:
             return [None, gr.Video(None, visible=False), said_html(why_not(error, path), refused=True)]
         finally:
