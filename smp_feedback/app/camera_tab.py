@@ -41,7 +41,7 @@ class CameraTab:
         told: Any = {"stream_every": EVERY, "show_progress": "hidden", "concurrency_id": "model"}
         shown = [self.stream, self.answer, self.said]
         self.camera.stream(self.look, [self.camera, self.stream], shown, concurrency_limit=1, **told, **private())
-        self.anew.click(self.reset, None, shown, show_progress="hidden", **private())
+        self.anew.click(self.reset, self.stream, shown[1:], show_progress="hidden", **private())
 
     def look(self, frame: RGB | None, stream: Stream | None) -> list[Any]:
         """The next *frame*, going on from those that *stream* has seen; one of another size begins anew."""
@@ -55,9 +55,11 @@ class CameraTab:
         count = stream.frames
         return [stream, as_html(picture), said_html(f"{count} frame{'s' * (count != 1)}, one look a frame.")]
 
-    def reset(self) -> list[Any]:
-        """As if there had been no frame."""
-        return [None, "", said_html("No frame yet.")]
+    def reset(self, stream: Stream | None) -> list[Any]:
+        """As if there had been no frame: in the same stream, which a frame on its way would else bring back."""
+        if stream is not None:
+            stream.reset()
+        return ["", said_html("No frame yet.")]
 
 
 def camera_tab(found: ServedModel) -> CameraTab:

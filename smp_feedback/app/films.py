@@ -122,9 +122,13 @@ class Stream:
     """
 
     def __init__(self, found: ServedModel) -> None:
-        self.found, self.frames = found, 0
+        self.found = found
+        self._begin()
+
+    def _begin(self) -> None:
+        self.frames = 0
         self._waiting: deque[Tensor] = deque()
-        self._answers = answers_of(found).answers(self._coming())
+        self._answers = answers_of(self.found).answers(self._coming())
 
     def _coming(self) -> Iterator[Tensor]:
         while True:
@@ -136,10 +140,15 @@ class Stream:
         Raises:
             InvalidInput: If it has another size than those before, or the model cannot take it.
         """
-        self._waiting.append(torch.from_numpy(np.array(frame)).permute(2, 0, 1))
         with self.found.working():
+            self._waiting.append(torch.from_numpy(np.array(frame)).permute(2, 0, 1))
             one = next(self._answers, None)
-        if one is None:  # an error before has ended it
-            raise InvalidInput("The stream has ended: begin anew.")
-        self.frames += 1
+            if one is None:  # an error before has ended it
+                raise InvalidInput("The stream has ended: begin anew.")
+            self.frames += 1
         return over(self.found, one)
+
+    def reset(self) -> None:
+        """As if there had been no frame; one that is being looked at is looked at first."""
+        with self.found.working():
+            self._begin()
