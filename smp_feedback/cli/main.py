@@ -73,6 +73,13 @@ def predict(parser: ArgumentParser) -> Run:
     return _training(parser, "predict")
 
 
+def app(parser: ArgumentParser) -> Run:
+    """Try a saved model in the browser: an image, a slider of looks, films, clicks; on this computer alone."""
+    from smp_feedback.cli.app import add_arguments
+
+    return add_arguments(parser)
+
+
 def score(parser: ArgumentParser) -> Run:
     """Refine a trained model's predictions by iterative inference: train, tune, evaluate."""
     from smp_feedback.cli.score import add_arguments
@@ -103,7 +110,7 @@ def clicks(parser: ArgumentParser) -> Run:
 
 TRAINING = (fit, validate, test, predict)
 OF_DATA = (compare, compare_films.compare, check, *TRAINING, score, repair, restore, clicks)  # what is told of data
-VERBS = (compare, check, *TRAINING, score, repair, restore, clicks, plot, export, info, list, plugins)
+VERBS = (compare, check, *TRAINING, app, score, repair, restore, clicks, plot, export, info, list, plugins)
 NAMED = {verb.__name__: verb for verb in VERBS}
 
 

@@ -23,6 +23,7 @@ SHORT = {
     "validate": "Score a trained model on the validation images.",
     "test": "Score a trained model on the test images.",
     "predict": "Write a trained model's label map for each image.",
+    "app": "Try a saved model in the browser: looks, films, clicks.",
     "score": "Refine predictions by iterative inference.",
     "repair": "Mend masks: close gaps, take away false spots.",
     "restore": "Restore distorted images before segmenting them.",

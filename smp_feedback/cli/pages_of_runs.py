@@ -100,4 +100,27 @@ RUNS = {
             },
         },
     ),
+    "app": Page(
+        "app [options]",
+        "Try a saved model in the browser: drop an image, move the slider of looks, see what changed and how uncertain "
+        "it is, download the mask; films and a camera where its state is carried on, clicks where it listens to them.",
+        {
+            "Which model": {
+                "--model DIR": "a saved model, or the run that saved it",
+                "--run DIR": "or the --out of fit: the model that it saved",
+                "--accelerator A": "auto, cpu or gpu (default: auto)",
+            },
+            "How it looks": {
+                "--looks N": "looks at an image, at most; without it, 4 times the model's own",
+                "--size SIZE": "pixels a side, or [H, W], that images are resized to",
+            },
+            "Who reaches it": {
+                "--host NAME": "where to listen: this computer alone (default: 127.0.0.1)",
+                "--port N": "without it, the first free one from 7860",
+                "--open": "open the page in this computer's browser; --no-open does not",
+                "--max_size SIZE": "of a file that is uploaded, at most (default: 20MB)",
+                "--max_pixels N": "of an image, at most; without it, 33 million, or 4 million where it is not resized",
+            },
+        },
+    ),
 }

@@ -21,7 +21,7 @@ from smp_feedback.ops.reading import CLASSIFICATION, SEGMENTATION
 from smp_feedback.training.checkpoints import check_room
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.facts import Facts
-from smp_feedback.training.image_files import ImageFiles
+from smp_feedback.training.image_files import ImageFiles, fit_to
 from smp_feedback.training.image_outputs import ImageOutputs
 from smp_feedback.training.module import FeedbackModule
 from smp_feedback.training.output_kinds import OutputKinds
@@ -75,7 +75,7 @@ def predict(parser: ArgumentParser, args: Any, trained: Trained) -> int:
     predicting.look_for(module, args.steps, args.settled, every=args.looks)
     bars = windows.put_on(module, args, settings, data.test)
     if isinstance(data.test, ImageFiles) and args.window is None:
-        predicting.fit_to(data.test, module.opened, facts.task)
+        fit_to(data.test, module.opened, facts.task)
         module.skips = data.test.size is None
     folder = Path(free_folder(args.out, "predict"))
     check_apart(args, data, folder)

@@ -13,12 +13,10 @@ from smp_feedback.config.stopping import until_settled
 from smp_feedback.data.images.reader import head_of
 from smp_feedback.data.items import height_width
 from smp_feedback.errors import InvalidInput, InvalidValue
-from smp_feedback.exporting.serving import stride_of
 from smp_feedback.factory import from_pretrained
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.tiling.fitting import sides
 from smp_feedback.ops.maps import Size
-from smp_feedback.ops.reading import CLASSIFICATION
 from smp_feedback.saving.saved import CONFIG as SAVED
 from smp_feedback.training.build import build_module, check_sizes
 from smp_feedback.training.facts import Facts
@@ -193,9 +191,3 @@ def check_some_size(model: nn.Module, tried: list[Facts]) -> None:
         except InvalidInput as error:
             refused = error
     raise refused
-
-
-def fit_to(files: ImageFiles, model: nn.Module, task: str) -> None:
-    """Let images of *files* that keep their own sizes be made up to those that *model* takes."""
-    takes_any = not getattr(model, "requires_divisible_input_shape", True)
-    files.stride = 1 if takes_any or task == CLASSIFICATION else stride_of(model)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from smp_feedback.config.data import DataConfig
@@ -15,7 +15,9 @@ from smp_feedback.data.folders.finding import find_images, warn_left_out
 from smp_feedback.data.images.reader import ImageReader, as_unit
 from smp_feedback.data.items import height_width, in_unit
 from smp_feedback.errors import InvalidInput
+from smp_feedback.exporting.serving import stride_of
 from smp_feedback.ops.maps import Size, size_of
+from smp_feedback.ops.reading import CLASSIFICATION
 
 
 class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
@@ -94,6 +96,12 @@ def divisible(size: Size, stride: int) -> Size:
     """
     height, width = (-(-side // stride) * stride for side in size)
     return height, width
+
+
+def fit_to(files: ImageFiles, model: nn.Module, task: str) -> None:
+    """Let images of *files* that keep their own sizes be made up to those that *model* takes."""
+    takes_any = not getattr(model, "requires_divisible_input_shape", True)
+    files.stride = 1 if takes_any or task == CLASSIFICATION else stride_of(model)
 
 
 def _reader(config: DataConfig | None) -> ImageReader:

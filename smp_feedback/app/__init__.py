@@ -1,0 +1,1 @@
+"""A saved model in the browser: the only room that needs gradio."""

@@ -1,0 +1,126 @@
+"""The tab that looks at an image: drop one, move the slider, see answer, change and uncertainty, download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from smp_feedback.app.exports import export_mask, export_overlay
+from smp_feedback.app.looks import Looked, looks_of
+from smp_feedback.app.parts import Downloads, picture_of, private, said_html, upload_of, written_below
+from smp_feedback.app.pictures import LookPictures, legend_html, legend_of, scale_html, shown_at
+from smp_feedback.app.served import ServedModel
+from smp_feedback.app.uploads import Limits, why_not
+
+OVER, ALONE = "over the image", "alone"
+KEPT = 3600  # seconds for which the looks at an image are kept after they were last asked for
+
+
+class ImageTab:
+    """The parts of the tab, and what happens when one is used.
+
+    Args:
+        found: The model.
+        limits: What is taken.
+        folder: Where what is downloaded is written.
+    """
+
+    def __init__(self, found: ServedModel, limits: Limits, folder: Path) -> None:
+        self.found, self.limits, self.folder = found, limits, folder
+        self.several = found.most > 1
+        self.looked = gr.State(None, time_to_live=KEPT)
+        self.file = upload_of("Drop an image here, or click to choose one", "image-file")
+        self.said = gr.HTML(said_html("No image yet."), elem_id="said")
+        with gr.Column(visible=False, elem_id="results") as self.results:
+            self.slider = gr.Slider(
+                1, max(2, found.most), value=1, step=1, label="Looks", visible=self.several, elem_id="looks"
+            )
+            self.style = gr.Radio([OVER, ALONE], value=OVER, label="Answers are drawn", elem_id="style")
+            self._pictures()
+            self.legend = gr.HTML()
+            self.downloads = Downloads(("Download mask (PNG)", "mask"), ("Download overlay (PNG)", "overlay"))
+        self._events()
+
+    def _pictures(self) -> None:
+        said, column = self.found.base_said, {"min_width": 280}
+        with gr.Row():
+            with gr.Column(**column):
+                self.answer = picture_of("Answer", "answer")
+            with gr.Column(**column, visible=bool(said)):
+                self.base = picture_of(said or "Answer", "base")
+        with gr.Row():
+            with gr.Column(**column, visible=self.several):
+                self.change = picture_of("Changed since the look before", "change")
+            with gr.Column(**column):
+                self.doubt = picture_of("Uncertainty (entropy / log classes)", "doubt")
+                gr.HTML(scale_html())
+
+    def _events(self) -> None:
+        pictures = [self.answer, self.base, self.change, self.doubt, self.said]
+        model: Any = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress_on": self.said}
+        every = [self.file, self.looked, self.results, self.slider, self.legend, *pictures]
+        self.file.upload(self.look, [self.file, self.style], every, **model, **private())
+        for event in (self.slider.input, self.style.input):
+            moved = {"trigger_mode": "always_last", "show_progress": "hidden", "concurrency_limit": 4}
+            event(self.move, [self.looked, self.slider, self.style], pictures, **moved, **private())
+        at = [self.looked, self.slider]
+        self.downloads.on("mask", self.mask, at, self.said)
+        self.downloads.on("overlay", self.overlay, at, self.said)
+
+    def look(self, file: str | None, style: str, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008
+        """All looks at the uploaded *file*, which is deleted; what is then shown are the model's own number."""
+        if file is None:
+            return self._refused("No image yet.")
+        path = Path(file)
+        try:
+            self.limits.check_image(path)
+            looked = looks_of(self.found, path, lambda done, of: progress((done, of), desc="looking", unit="looks"))
+            return self._results(looked, style)
+        except Exception as error:
+            return self._refused(why_not(error, path))
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _results(self, looked: Looked, style: str) -> list[Any]:
+        count = len(looked.looks)
+        t = min(max(1, self.found.usual), count)
+        slider = gr.Slider(1, max(2, count), value=t, visible=count > 1)
+        shown = self._shown(looked, t, style)
+        legend = legend_html(legend_of(looked))
+        return [None, looked, gr.Column(visible=True), slider, legend, *shown]
+
+    def move(self, looked: Looked | None, t: int, style: str) -> list[Any]:
+        """Another look at the same image; no model is run."""
+        if looked is None:
+            return [gr.skip()] * 4 + [said_html(GONE, refused=True)]
+        return self._shown(looked, t, style)
+
+    def _shown(self, looked: Looked, t: int, style: str) -> list[Any]:
+        shown: LookPictures = shown_at(looked, t, overlay=style == OVER)
+        return [shown.answer, shown.base, shown.change, shown.doubt, said_html(f"{looked.name}: {shown.said}")]
+
+    def _refused(self, why: str) -> list[Any]:
+        said = said_html(why, refused=True)
+        return [None, None, gr.Column(visible=False), gr.skip(), "", None, None, None, None, said]
+
+    def mask(self, looked: Looked | None, t: int) -> tuple[str | None, Any]:
+        """The label map of look *t*, as a file."""
+        if looked is None:
+            return None, said_html(GONE, refused=True)
+        return str(export_mask(looked, min(t, len(looked.looks)), written_below(self.folder))), gr.skip()
+
+    def overlay(self, looked: Looked | None, t: int) -> tuple[str | None, Any]:
+        """The answer of look *t* over the image, as a file."""
+        if looked is None:
+            return None, said_html(GONE, refused=True)
+        return str(export_overlay(looked, min(t, len(looked.looks)), written_below(self.folder))), gr.skip()
+
+
+GONE = "This image is gone, as nobody looked at it for an hour: drop it again."
+
+
+def image_tab(found: ServedModel, limits: Limits, folder: Path) -> ImageTab:
+    """The tab, inside the page that is being built."""
+    return ImageTab(found, limits, folder)
