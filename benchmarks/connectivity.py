@@ -46,6 +46,8 @@ REPAIR = "repair"
 MODELS = [*TWINS, *PLACES, REPAIR]
 USUAL = {"steps": 200, "batch": 8, "images": 64, "crop": 96, "test_size": 96, "tested": 60}
 COLUMNS = {"dice": 100, "cldice": 100, "betti0_error": 1, "betti1_error": 1, "breaks": 1}
+FILES = {"images": "{split}", "masks": "{split}annot", "classes": ["ground", "structure"]}
+"""How the files under --root are named."""
 SIZE = 64
 """Of the image at which multiply-adds are counted, and of drawn images in training."""
 
@@ -82,7 +84,7 @@ def cost(model: nn.Module) -> int:
 
 def opened(args: argparse.Namespace, split: str, seed: int = 0) -> Any:
     """Whole images of *split*; of those to train on, random windows."""
-    told: dict[str, Any] = {"size": SIZE} if args.root is None else {"root": args.root}
+    told: dict[str, Any] = {"size": SIZE} if args.root is None else {"root": args.root, **FILES}
     if split == "train":
         told |= {"seed": seed, "transform": cropped("flips", args.crop if args.root else None)}
         told |= {"count": args.images} if args.root is None else {}

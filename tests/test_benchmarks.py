@@ -8,6 +8,7 @@ import json
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from PIL import Image
 
 import smp_feedback as smpf
 from benchmarks import connectivity, cost, loops, measure, memory, places
@@ -119,6 +120,18 @@ def test_every_loop_that_is_compared_can_be_made(name, depth):
     settings = loops.settings(name, argparse.Namespace(depth=depth, train_steps=10))
     model = make_twin(loops.VARIANTS[name][0], settings, classes=2, seed=0).model.eval()
     assert model(torch.rand(1, 3, 32, 32)).shape == (1, 2, 32, 32)
+
+
+def test_connectivity_reads_images_and_masks_from_files(tmp_path):
+    for split in ("train", "test"):
+        for folder in (split, f"{split}annot"):
+            (tmp_path / folder).mkdir()
+            Image.new("RGB" if folder == split else "L", (40, 24), 1).save(tmp_path / folder / "one.png")
+    args = argparse.Namespace(root=str(tmp_path), **{**connectivity.USUAL, "crop": 16})
+    (image, mask), (whole, _) = connectivity.opened(args, "train")[0], connectivity.opened(args, "test")[0]
+    assert image.shape == (3, 16, 16)
+    assert mask.unique().tolist() == [1]
+    assert whole.shape == (3, 24, 40)
 
 
 def test_rows_of_connectivity_that_were_kept_of_other_settings_are_not_shown(tmp_path):
