@@ -30,8 +30,8 @@ class VideoFrames:
 
     Args:
         path: The file.
-        reader: ``torchcodec`` or ``pyav``; None is torchcodec where it works, and PyAV elsewhere and for more than 8
-            bits, which torchcodec converts otherwise.
+        reader: ``torchcodec`` or ``pyav``; None is torchcodec where it works, and PyAV elsewhere, for more than 8
+            bits, which torchcodec converts otherwise, and for AVI, of which it fails at some frames.
 
     Attributes:
         fps: Frames a second, as the file says it, exactly: a ``Fraction``.
@@ -75,11 +75,12 @@ class VideoFrames:
             self.bits = max(component.bits for component in first.format.components)
             pixel = Fraction(stream.sample_aspect_ratio or 1)
             self.pixel = pixel if round(first.rotation / 90) % 2 == 0 else 1 / pixel
+            avi = container.format.name == "avi"  # has no times of its own: torchcodec fails at frames that were reordered
         if not self.fps:
             raise InvalidInput(f"{self.path} does not say how many frames a second it has.")
         height, width = as_tensor(first).shape[-2:]
         self.size = (height, width)
-        self.reader = reader or (TORCHCODEC if self.bits <= 8 and _decoder(self.path) else PYAV)
+        self.reader = reader or (TORCHCODEC if self.bits <= 8 and not avi and _decoder(self.path) else PYAV)
 
     @functools.cached_property
     def times(self) -> tuple[Fraction, ...] | None:
