@@ -143,8 +143,15 @@ def test_a_link_leads_to_where_its_target_went():
 def test_a_list_goes_on_after_an_empty_line():
     page = "- one\n\n  ```\n  a: 1\n\n    b: 2\n  ```\n\n  More.\n- two\n\n```\na:\n\n  b: 1\n```\n"
     kept = "- two\n\n```\na:\n\n  b: 1\n```\n"
-    assert docs.indented(page) == "- one\n\n    ```\n    a: 1\n\n      b: 2\n    ```\n\n    More.\n\n" + kept
-    assert docs.indented(docs.indented(page)) == docs.indented(page)
+    assert docs.spaced(page) == "- one\n\n    ```\n    a: 1\n\n      b: 2\n    ```\n\n    More.\n\n" + kept
+    assert docs.spaced(docs.spaced(page)) == docs.spaced(page)
+
+
+def test_a_list_begins_right_after_a_line_of_words():
+    page = "**Films**\n- one,\n  two\n- three\n\nWords\n1. one\n\n```\na:\n- b\n```\n"
+    begun = "**Films**\n\n- one,\n  two\n- three\n\nWords\n\n1. one\n\n```\na:\n- b\n```\n"
+    assert docs.spaced(page) == begun
+    assert docs.spaced(begun) == begun
 
 
 def test_examples_in_docstrings_are_code():

@@ -20,6 +20,7 @@ LINK = re.compile(r"(?<=\]\()([^)#\s]+)(?=[)#])")
 NAMED = re.compile(r"(?m)^ +- (?:.+: )?(\S+\.md)$")
 MOVED = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 FENCED = re.compile(r"(?ms)(^```.*?^```$)")
+BEGUN = re.compile(r"(?m)^((?!\s|(?:[-*+]|\d+\.) ).+)\n(?=(?:[-*+]|\d+\.) )")
 GOES_ON = re.compile(r"(?<=\n\n) {2,3}\S.*\n(?:(?: .*)?\n)*")
 SHOWN = ("docs/**/*", "examples/*", "studies/*", "notebooks/*", "plugins/smp-feedback-*/README.md", *MOVED)
 
@@ -43,14 +44,17 @@ def led(text: str, file: str, where: dict[str, str]) -> str:
     return LINK.sub(to_its_place, text)
 
 
-def indented(text: str) -> str:
-    """What goes on in a list after an empty line, by four spaces and an empty line behind: as Python-Markdown asks."""
+def spaced(text: str) -> str:
+    """An empty line before a list, and four spaces before what goes on in one after an empty line.
+
+    Repositories' pages do without; Python-Markdown would take such a list for words of the paragraph.
+    """
 
     def deeper(found: re.Match[str]) -> str:
         return textwrap.indent(found[0], "  ").rstrip("\n") + "\n\n"
 
     parts = FENCED.split(text)
-    parts[::2] = [GOES_ON.sub(deeper, part) for part in parts[::2]]
+    parts[::2] = [GOES_ON.sub(deeper, BEGUN.sub(r"\1\n\n", part)) for part in parts[::2]]
     return "".join(parts)
 
 
@@ -63,7 +67,7 @@ def lay_out(folder: Path, root: Path = ROOT) -> Path:
         (pages / place).parent.mkdir(parents=True, exist_ok=True)
         if file.endswith(".md"):
             text = (root / file).read_text(encoding="utf-8")
-            (pages / place).write_text(indented(led(text, file, where)), encoding="utf-8")
+            (pages / place).write_text(spaced(led(text, file, where)), encoding="utf-8")
         else:
             shutil.copyfile(root / file, pages / place)
     if folder.resolve() != root.resolve():

@@ -150,7 +150,10 @@ def one_image(image: object) -> Tensor:
     torch.Size([3, 4, 4])
     """
     if not isinstance(image, Tensor):
-        raise InvalidType(f"image is a {type(image).__name__}: expected a tensor, (C, H, W) or (1, C, H, W).")
+        raise InvalidType(
+            f"image is a {type(image).__name__}: expected a tensor, (C, H, W) or (1, C, H, W); model.preprocess(image) "
+            "makes one of a photograph."
+        )
     if image.ndim == 4 and len(image) != 1:
         raise InvalidInput(
             f"image of shape {tuple(image.shape)}: one image is shown at a time; write image[0] for the first of them."

@@ -114,7 +114,7 @@ def _maps_by_look(loop: FeedbackModel, given: Tensor, looks: Looks) -> tuple[lis
     if found[-1].classifies:
         raise InvalidInput(
             f"This {type(loop).__name__} gives one answer for the whole image: expected a map of classes to draw; "
-            "model.show draws its chances."
+            "model.show draws its probabilities."
         )
     after = [look for look in found if look.number]
     ends = settled_at([look.answer for look in after]) if after else 0

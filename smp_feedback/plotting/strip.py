@@ -132,7 +132,7 @@ def _strip(model: FeedbackModel, shown: DrawnLooks) -> Figure:
 
 
 def _bars(shown: DrawnLooks) -> Figure:
-    """Of a classifier: the image, and the chances of the most probable classes after each look."""
+    """Of a classifier: the image, and the probabilities of the most probable classes after each look."""
     figure, axes = _panels(shown, 1, wide=1.3)
     _picture(axes[0, 0], photo(shown.image), "image")
     best = shown.looks[-1].answer.argsort(descending=True)[:MOST_PROBABLE].tolist()
@@ -145,7 +145,7 @@ def _bars(shown: DrawnLooks) -> Figure:
         axis.set(xlim=(0, 100), ylim=(len(best) - 0.5, -0.5), xticks=(0, 50, 100), box_aspect=1)
         axis.grid(axis="y", visible=False)
         axis.set_title(look.title, fontsize=LETTERS)
-        axis.set_xlabel("chance (%)", fontsize=LETTERS - 1)
+        axis.set_xlabel("probability (%)", fontsize=LETTERS - 1)
     return figure
 
 
