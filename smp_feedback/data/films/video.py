@@ -75,7 +75,7 @@ class VideoFrames:
             self.bits = max(component.bits for component in first.format.components)
             pixel = Fraction(stream.sample_aspect_ratio or 1)
             self.pixel = pixel if round(first.rotation / 90) % 2 == 0 else 1 / pixel
-            avi = container.format.name == "avi"  # has no times of its own: torchcodec fails at frames that were reordered
+            avi = container.format.name == "avi"  # without times: torchcodec fails where frames were reordered
         if not self.fps:
             raise InvalidInput(f"{self.path} does not say how many frames a second it has.")
         height, width = as_tensor(first).shape[-2:]
