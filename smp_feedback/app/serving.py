@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -59,6 +60,7 @@ def serve(
         InvalidValue: If nobody can listen there.
     """
     require("gradio", extra="app")
+    check_address(host, port)
     with own_folder() as folder, until_stopped() as stopped:
         closed_environment(folder, host)
         page = launched(found, limits, folder, host, port)
@@ -113,9 +115,28 @@ def launched(found: ServedModel, limits: Limits, folder: Path, host: str, port: 
             state_session_capacity=32,
         )
     except OSError as error:
-        where = f"{host} port {port}" if port is not None else host
-        raise InvalidValue(f"Nobody can listen on {where}: {error}. Give another --port, or none.") from None
+        raise InvalidValue(_nobody(host, port, error)) from None
     return page
+
+
+def check_address(host: str, port: int | None) -> None:
+    """Somebody can listen on *host*, and on its *port* if one is named: gradio would wait for a host that is not ours.
+
+    Raises:
+        InvalidValue: If nobody can.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # free a moment after another app ended
+            tried.bind(address)
+    except (OSError, UnicodeError) as error:
+        raise InvalidValue(_nobody(host, port, error)) from None
+
+
+def _nobody(host: str, port: int | None, error: Exception) -> str:
+    where = host if port is None else f"{host} port {port}"
+    return f"Nobody can listen on {where}: {error}. Give another --host or --port, or none."
 
 
 class OurselvesAlone:
@@ -175,8 +196,7 @@ def is_loopback(host: str) -> bool:
 def until_stopped() -> Iterator[threading.Event]:
     """Context: what is set by Ctrl-C, or by SIGTERM, so that what is begun is ended."""
     stopped = threading.Event()
-    told = [signal.SIGINT, signal.SIGTERM]
-    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in told}
+    before = {one: signal.signal(one, lambda *_: stopped.set()) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stopped
     finally:

@@ -78,7 +78,8 @@ def answered_looks(model: FeedbackModel, image: Tensor, steps: Looks | None = No
             said = labels if task == CLASSIFICATION and labels is not None else logits
             classes = max(2, said.shape[1]) if task != "multilabel" else said.shape[1]
             answer = chances_of(said, task)[0] if said.ndim == 2 else labels_of(said, task)[0]
-            answer = answer.float().cpu() if said.ndim == 2 else answer.to(torch.int16).cpu()
+            whole = torch.int16 if classes <= 2**15 else torch.int32
+            answer = answer.to(torch.float32 if said.ndim == 2 else whole).cpu()
             if found and torch.equal(found[-1].answer, answer):
                 answer = found[-1].answer  # one map for all looks that say the same
             begins = UNTOLD if isinstance(model, RestorationModel) else BASE

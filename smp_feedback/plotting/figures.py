@@ -137,7 +137,7 @@ def _class_bars(rows: Rows, result: Mapping[str, Any]) -> Figure:
         groups = [[value for value in column if value is not None] or [0.0] for column in found]
         varies = any(max(group) > min(group) for group in groups)
         bars(axis, groups, model, (i, len(models)), bar(i), ENDS if varies else None)
-    axis.set_yticks(range(len(present)), [result["classes"][k] for k in present])
+    axis.set_yticks(range(len(present)), [result["classes"][k] for k in present], parse_math=False)
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     axis.set(xlabel="recall" if result["task"] == "classification" else "IoU", xlim=(0, 1))

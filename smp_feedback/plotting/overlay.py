@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from smp_feedback.errors import InvalidInput
+from smp_feedback.errors import InvalidInput, InvalidType
 from smp_feedback.plotting.pictures import photo
 from smp_feedback.plotting.style import PALETTE
 
@@ -31,6 +31,7 @@ def laid_over(image: Tensor, answer: Tensor, truth: Tensor | None = None) -> RGB
     its own is vermilion; where truth is no class (below 0, or 255), nothing is wrong.
 
     Raises:
+        InvalidType: If labels are no tensor.
         InvalidInput: If the image has another rank, or their sizes differ.
 
     >>> white, answer = torch.ones(1, 1, 3), torch.tensor([[0, 1, 1]])
@@ -40,6 +41,8 @@ def laid_over(image: Tensor, answer: Tensor, truth: Tensor | None = None) -> RGB
     if image.ndim != 3:
         raise InvalidInput(f"image of shape {tuple(image.shape)}: expected one (C, H, W).")
     for name, labels in (("answer", answer), ("truth", truth)):
+        if not isinstance(labels, Tensor | None):
+            raise InvalidType(f"{name} is a {type(labels).__name__}: expected a tensor (H, W), a label a pixel.")
         if labels is not None and labels.shape != image.shape[1:]:
             size = tuple(image.shape[1:])
             raise InvalidInput(f"{name} of shape {tuple(labels.shape)}: expected the image's {size}, a label a pixel.")

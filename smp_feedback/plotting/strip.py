@@ -140,7 +140,9 @@ def _bars(shown: DrawnLooks) -> Figure:
         axis: Axes = axes[0, column]
         axis.set_axis_on()
         axis.barh(range(len(best)), [100 * float(look.answer[k]) for k in best], color=LINES[0])
-        axis.set_yticks(range(len(best)), [shown.names[k] for k in best] if column == 1 else [""] * len(best))
+        axis.set_yticks(
+            range(len(best)), [shown.names[k] for k in best] if column == 1 else [""] * len(best), parse_math=False
+        )
         axis.tick_params(labelsize=LETTERS - 1)
         axis.set(xlim=(0, 100), ylim=(len(best) - 0.5, -0.5), xticks=(0, 50, 100), box_aspect=1)
         axis.grid(axis="y", visible=False)
@@ -175,4 +177,6 @@ def _legend(figure: Figure, shown: DrawnLooks) -> None:
     if handles:
         widest = 0.075 * (6 + max(len(name) for name, _ in entries))  # inches
         across = max(1, min(len(handles), int(figure.get_figwidth() / widest)))
-        figure.legend(handles=handles, loc="outside lower center", ncols=across, fontsize=LETTERS - 1)
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=across, fontsize=LETTERS - 1)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a name is shown as it is written, dollars too

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 
 import numpy as np
 import pytest
@@ -159,3 +160,21 @@ def test_who_listens_elsewhere_is_warned(host, warned, following, monkeypatch):
     assert lines[-3:-1] == ["open http://there/ in a browser; Ctrl-C ends it", "closed"]
     assert lines[-1] == "stopped; what was uploaded is deleted"
     assert not folders[0].exists()
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "a..b"])
+def test_a_host_of_another_computer_is_refused_before_anything_is_begun(host, following, monkeypatch):
+    monkeypatch.setattr(serving, "require", lambda library, extra: None)
+    monkeypatch.setattr(serving, "launched", lambda *_: pytest.fail("gradio would wait for ever"))
+    with pytest.raises(InvalidValue, match=f"Nobody can listen on {host}: .* Give another --host or --port, or none"):
+        serving.serve(following, Limits(), tell=pytest.fail, host=host)
+
+
+def test_a_port_that_another_listens_on_is_refused_with_its_number():
+    with socket.socket() as other:
+        other.bind((serving.HOST, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(InvalidValue, match=f"Nobody can listen on {serving.HOST} port {port}: "):
+            serving.check_address(serving.HOST, port)
+    serving.check_address(serving.HOST, port)

@@ -281,3 +281,9 @@ def test_pictures_are_enlarged_by_whole_numbers_and_have_room_for_their_titles()
     narrow = side_by_side([("a", picture)])
     assert wide.shape[1] > narrow.shape[1] > 4
     assert (wide[:TOP, -MARGIN:] == 255).all(), "no letter is cut"
+
+
+@pytest.mark.parametrize("told", [{"truth": np.zeros(SIZE)}, {"beside": {"twin": np.zeros(SIZE)}}])
+def test_labels_that_are_no_tensor_are_refused(told, says, tmp_path):
+    with pytest.raises(InvalidType, match=r"is a ndarray: expected a tensor \(H, W\), a label a pixel"):
+        animate(says(ways(1)), torch.rand(3, *SIZE), tmp_path / "a.gif", looks=1, **told)

@@ -155,6 +155,21 @@ def test_the_legend_names_the_classes_that_are_there_in_their_colours(says):
     assert list(legend(says([second]).show(image))) == ["class 2"]
 
 
+def test_names_with_dollars_are_shown_as_they_are_written(says):
+    names = ["$x$", r"$\frac{1}{$", "<b>$"]
+    figure = says([torch.arange(3).repeat(6, 3)]).show(torch.ones(3, *SIZE), names=names)
+    assert [*legend(figure)] == ["$x$ (background)", *names[1:]]
+    assert not any(text.get_parse_math() for text in figure.legends[0].get_texts())
+    assert figure._repr_png_()
+
+
+def test_classes_beyond_those_of_sixteen_bits_are_drawn():
+    model = smpf.create("PlainConv", classes=2**15 + 8, width=2, depth=1, feedback=smpf.Recurrent(steps=1))
+    with torch.no_grad():
+        model.head.bias[-1] = 1e6
+    assert [*legend(model.show(torch.rand(3, *SIZE)))] == [f"class {2**15 + 7}"]
+
+
 def test_a_legend_of_many_classes_ends(says):
     many = torch.arange(40)[None]
     entries = meanings([many], [f"c{k}" for k in range(40)])
@@ -252,12 +267,13 @@ def test_a_classifier_shows_its_chances_look_by_look():
     image = torch.rand(3, 64, 64)
     with torch.no_grad():
         chances = model.trajectory(image[None]).softmax(-1)[:, 0]
-    figure = model.show(image, names=[f"n{k}" for k in range(9)])
+    figure = model.show(image, names=[f"$n{k}$" for k in range(9)])
     best = chances[-1].argsort(descending=True)[:5].tolist()
     for look, axes in enumerate(figure.axes[1:]):
         found = [bar.get_width() for bar in axes.patches]
         assert np.allclose(found, [100 * float(chances[look, k]) for k in best], atol=1e-3)
-    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == [f"n{k}" for k in best]
+    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == [f"$n{k}$" for k in best]
+    assert not any(label.get_parse_math() for label in figure.axes[1].get_yticklabels()), "a name is no formula"
 
 
 def test_several_labels_a_pixel_are_laid_over_one_another():
