@@ -18,6 +18,16 @@ OVER, ALONE = "over the image", "alone"
 KEPT = 3600  # seconds for which the looks at an image are kept after they were last asked for
 
 
+def look_of(t: float | None, looked: Looked) -> int:
+    """The look that the slider's *t* means, one of those there are: its box takes any number, and none.
+
+    >>> from types import SimpleNamespace
+    >>> [look_of(t, SimpleNamespace(looks=[0, 0, 0])) for t in (None, 0, 2.4, 9)]
+    [1, 1, 2, 3]
+    """
+    return min(max(1, round(t or 1)), len(looked.looks))
+
+
 class ImageTab:
     """The parts of the tab, and what happens when one is used.
 
@@ -91,31 +101,31 @@ class ImageTab:
         legend = legend_html(legend_of(looked))
         return [None, looked, gr.Column(visible=True), slider, legend, *shown]
 
-    def move(self, looked: Looked | None, t: int, style: str) -> list[Any]:
+    def move(self, looked: Looked | None, t: float | None, style: str) -> list[Any]:
         """Another look at the same image; no model is run."""
         if looked is None:
             return [gr.skip()] * 4 + [said_html(GONE, refused=True)]
         return self._shown(looked, t, style)
 
-    def _shown(self, looked: Looked, t: int, style: str) -> list[Any]:
-        shown: LookPictures = shown_at(looked, t, overlay=style == OVER)
+    def _shown(self, looked: Looked, t: float | None, style: str) -> list[Any]:
+        shown: LookPictures = shown_at(looked, look_of(t, looked), overlay=style == OVER)
         return [shown.answer, shown.base, shown.change, shown.doubt, said_html(f"{looked.name}: {shown.said}")]
 
     def _refused(self, why: str) -> list[Any]:
         said = said_html(why, refused=True)
         return [None, None, gr.Column(visible=False), gr.skip(), "", None, None, None, None, said]
 
-    def mask(self, looked: Looked | None, t: int) -> tuple[str | None, Any]:
+    def mask(self, looked: Looked | None, t: float | None) -> tuple[str | None, Any]:
         """The label map of look *t*, as a file."""
         if looked is None:
             return None, said_html(GONE, refused=True)
-        return str(export_mask(looked, min(t, len(looked.looks)), written_below(self.folder))), gr.skip()
+        return str(export_mask(looked, look_of(t, looked), written_below(self.folder))), gr.skip()
 
-    def overlay(self, looked: Looked | None, t: int) -> tuple[str | None, Any]:
+    def overlay(self, looked: Looked | None, t: float | None) -> tuple[str | None, Any]:
         """The answer of look *t* over the image, as a file."""
         if looked is None:
             return None, said_html(GONE, refused=True)
-        return str(export_overlay(looked, min(t, len(looked.looks)), written_below(self.folder))), gr.skip()
+        return str(export_overlay(looked, look_of(t, looked), written_below(self.folder))), gr.skip()
 
 
 GONE = "This image is gone, as nobody looked at it for an hour: drop it again."
