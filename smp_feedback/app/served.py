@@ -102,10 +102,7 @@ class ServedModel:
             self._busy.release()
 
     def every_look(self, shown: Tensor) -> Iterator[Tensor]:
-        """The logits (1, C, H, W) of each look; fewer than `most` where a loop comes to rest.
-
-        InvalidValue is raised where the answer is no map: by a classifier whose `config` does not say that it is one.
-        """
+        """The logits (1, C, H, W) of each look, fewer than `most` where a loop rests; InvalidValue if no maps."""
         if isinstance(self.model, FeedbackModel):
             for step in self.model.iterate(shown, self.most):
                 if step.logits.ndim != 4:
