@@ -9,8 +9,9 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from smp_feedback.app.films import Stream
+from smp_feedback.app.films import Stream, painted_classes
 from smp_feedback.app.parts import private, said_html
+from smp_feedback.app.pictures import legend_html
 from smp_feedback.app.served import ServedModel
 from smp_feedback.app.uploads import why_not
 from smp_feedback.plotting.overlay import RGB
@@ -36,6 +37,7 @@ class CameraTab:
             )
             with gr.Column(min_width=280):
                 self.answer = gr.HTML(elem_id="camera-answer")
+        gr.HTML(legend_html(painted_classes(found)))
         self.said = gr.HTML(said_html("No frame yet."), elem_id="camera-said")
         self.anew = gr.Button("Reset: forget the frames so far", elem_id="camera-reset")
         told: Any = {"stream_every": EVERY, "show_progress": "hidden", "concurrency_id": "model"}

@@ -13,6 +13,7 @@ from smp_feedback.app.parts import Downloads, picture_of, private, said_html, up
 from smp_feedback.app.pictures import LookPictures, legend_html, legend_of, scale_html, shown_at
 from smp_feedback.app.served import ServedModel
 from smp_feedback.app.uploads import Limits, why_not
+from smp_feedback.ops.reading import MULTILABEL
 
 OVER, ALONE = "over the image", "alone"
 KEPT = 3600  # seconds for which the looks at an image are kept after they were last asked for
@@ -49,8 +50,8 @@ class ImageTab:
             )
             self.style = gr.Radio([OVER, ALONE], value=OVER, label="Answers are drawn", elem_id="style")
             self._pictures()
-            self.legend = gr.HTML()
-            self.downloads = Downloads(("Download mask (PNG)", "mask"), ("Download overlay (PNG)", "overlay"))
+            kind = "ZIP of PNGs" if found.config.task == MULTILABEL else "PNG"
+            self.downloads = Downloads((f"Download mask ({kind})", "mask"), ("Download overlay (PNG)", "overlay"))
         self._events()
 
     def _pictures(self) -> None:
@@ -60,6 +61,7 @@ class ImageTab:
                 self.answer = picture_of("Answer", "answer")
             with gr.Column(**column, visible=bool(said)):
                 self.base = picture_of(said or "Answer", "base")
+        self.legend = gr.HTML()
         with gr.Row():
             with gr.Column(**column, visible=self.several):
                 self.change = picture_of("Changed since the look before", "change")

@@ -133,14 +133,16 @@ def legend_of(looked: Looked) -> list[Entry]:
 
 
 def legend_html(entries: Sequence[Entry]) -> str:
-    """*entries* as a line of patches and names.
+    """*entries* as a line of patches and names; a class without one is called by its number.
 
     >>> legend_html([("a<b", (1, 2, 3))])
     '<div class="legend"><span><i style="background:rgb(1,2,3)"></i>a&lt;b</span></div>'
+    >>> legend_html([("1", (1, 2, 3))])
+    '<div class="legend"><span><i style="background:rgb(1,2,3)"></i>class 1</span></div>'
     """
     each = (
         f'<span><i style="background:rgb({red},{green},{blue})"></i>{escape(name)}</span>'
-        for name, (red, green, blue) in entries
+        for name, (red, green, blue) in ((f"class {k}" if k.isdigit() else k, colour) for k, colour in entries)
     )
     return f'<div class="legend">{"".join(each)}</div>'
 

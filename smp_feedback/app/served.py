@@ -29,6 +29,7 @@ from smp_feedback.training.image_files import ImageFiles, fit_to
 
 TIMES = 4  # as many looks as the model's own number are shown: where it settles, or what becomes of it, is beyond
 NAMED = 6  # classes that the first line names
+CLASSIFIES = "The model classifies, and the app shows maps: smp-feedback predict writes its labels."
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,12 @@ class ServedModel:
             self._busy.release()
 
     def every_look(self, shown: Tensor) -> Iterator[Tensor]:
-        """The logits (1, C, H, W) of each look; fewer than `most` where a loop comes to rest."""
+        """The logits (1, C, H, W) of each look, fewer than `most` where a loop rests; InvalidValue if no maps."""
         if isinstance(self.model, FeedbackModel):
-            yield from (step.logits for step in self.model.iterate(shown, self.most))
+            for step in self.model.iterate(shown, self.most):
+                if step.logits.ndim != 4:
+                    raise InvalidValue(CLASSIFIES)
+                yield step.logits
             return
         answer = self.model(shown)
         yield answer[0] if isinstance(answer, tuple) else answer
@@ -130,7 +134,7 @@ def served(model: nn.Module, *, looks: int | None = None, size: Any = None, devi
     config = given_config(model).config
     opened = looping_in(model).to(device).eval()
     if config.task == CLASSIFICATION:
-        raise InvalidValue("The model classifies, and the app shows maps: smp-feedback predict writes its labels.")
+        raise InvalidValue(CLASSIFIES)
     config = replace(config, classes=class_names(config, channels_of(opened) or 2))
     usual = opened._count(None) if isinstance(opened, FeedbackModel) else 1
     most = most_looks(opened, usual) if looks is None else check_whole("looks", looks)

@@ -198,3 +198,10 @@ def test_a_classifier_is_refused():
     model.data_config = smpf.DataConfig(task="classification")
     with pytest.raises(InvalidValue, match="classifies"):
         served(model)
+
+
+def test_a_classifier_that_does_not_say_so_is_refused_at_its_first_look(photo):
+    model = smpf.create("timm/test_resnet", classes=3, feedback=True)
+    assert model.data_config.task == "segmentation"
+    with pytest.raises(InvalidValue, match="classifies"):
+        looks_of(served(model, size=32), photo)
