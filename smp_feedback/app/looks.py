@@ -139,6 +139,7 @@ def painting(found: ServedModel) -> tuple[tuple[str, ...], list[tuple[int, int, 
 def read_look(logits: Tensor, size: Size, task: str, before: Labels | None) -> tuple[KeptLook, Labels]:
     """What *logits* (C, h, w) say of an image of *size*, whose labels were *before*; and its labels now.
 
+    >>> import torch
     >>> look, labels = read_look(torch.tensor([[[3.0, 3.0]], [[0.0, 9.0]]]), (1, 2), "segmentation", np.zeros((1, 2)))
     >>> labels.tolist(), look.changed, round(look.uncertainty, 2)
     ([[0, 1]], 0.5, 0.15)

@@ -121,7 +121,7 @@ def test_info_shows_every_setting(saved):
     [
         ("exprt", "No verb is called 'exprt'. Did you mean 'export'?"),
         ("score trian", "No verb of score is called 'trian'. Did you mean 'train'?"),
-        ("xyz", "No verb is called 'xyz'. There is: check, clicks, compare, export, fit, "),
+        ("xyz", "No verb is called 'xyz'. There is: app, check, clicks, compare, export, "),
         ("--print_shtab", "--print_shtab: for which shell? Give one of bash, zsh, tcsh."),
         ("--print_shtab fsh", "No shell is called 'fsh'. Did you mean"),
         ("export {saved}", "required: export.out"),
