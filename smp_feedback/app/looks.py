@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from smp_feedback.app.served import ServedModel
+from smp_feedback.app.served import ServedModel, maps_of
 from smp_feedback.data.masks.writing import colours_of
 from smp_feedback.ops.maps import Size, size_of
 from smp_feedback.ops.reading import MULTILABEL
@@ -119,7 +119,7 @@ def looks_of(found: ServedModel, path: Path, advance: Advance = lambda done, of:
             looks.append(look)
             advance(len(looks), found.most)
             found.check_going_on()
-        base = None if found.base is None else read_look(_logits(found.base, fed)[0], size, task, None)[0]
+        base = None if found.base is None else read_look(maps_of(found.base(fed))[0], size, task, None)[0]
     told = found.base_said, logits.shape[1], *painting(found), task
     picture = as_picture(whole)
     return Looked(path.stem, picture, resized(picture, size), tuple(looks), base, *told)
@@ -192,9 +192,3 @@ def nearest(labels: Labels, size: Size) -> Labels:
 
 def _filter(size: Size) -> Image.Resampling:
     return Image.Resampling.BOX if max(size) > SHOWN else Image.Resampling.NEAREST
-
-
-def _logits(model: nn.Module, image: Tensor) -> Tensor:
-    answer = model(image)
-    logits: Tensor = answer[0] if isinstance(answer, tuple) else answer
-    return logits

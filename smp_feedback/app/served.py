@@ -105,12 +105,21 @@ class ServedModel:
         """The logits (1, C, H, W) of each look, fewer than `most` where a loop rests; InvalidValue if no maps."""
         if isinstance(self.model, FeedbackModel):
             for step in self.model.iterate(shown, self.most):
-                if step.logits.ndim != 4:
-                    raise InvalidValue(CLASSIFIES)
-                yield step.logits
+                yield maps_of(step.logits)
             return
-        answer = self.model(shown)
-        yield answer[0] if isinstance(answer, tuple) else answer
+        yield maps_of(self.model(shown))
+
+
+def maps_of(answer: Any) -> Tensor:
+    """The logits (B, C, H, W) of a model's *answer*, which may have labels beside them; InvalidValue if no maps.
+
+    >>> maps_of((torch.zeros(1, 2, 4, 4), torch.zeros(1, 2))).shape
+    torch.Size([1, 2, 4, 4])
+    """
+    logits: Tensor = answer[0] if isinstance(answer, tuple) else answer
+    if logits.ndim != 4:
+        raise InvalidValue(CLASSIFIES)
+    return logits
 
 
 def served(model: nn.Module, *, looks: int | None = None, size: Any = None, device: Any = "cpu") -> ServedModel:

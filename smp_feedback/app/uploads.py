@@ -129,7 +129,7 @@ def in_units(nbytes: int) -> str:
 def why_not(error: Exception, path: Path | None = None) -> str:
     """What to say on the page of *error* at the file in *path*: its name alone, for nobody need know where it lay.
 
-    >>> why_not(InvalidInput("/tmp/x/a.png: it is empty."), Path("/tmp/x/a.png"))
+    >>> why_not(InvalidInput("uploads/a.png: it is empty."), Path("uploads/a.png"))
     'a.png: it is empty.'
     """
     if not isinstance(error, FeedbackError):

@@ -21,6 +21,7 @@ from smp_feedback.app.pictures import CHANGED, legend_of, shown_at
 from smp_feedback.app.served import described, served
 from smp_feedback.cli.main import main
 from smp_feedback.errors import InvalidInput, InvalidValue
+from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.reading import labels_of
 
 CLASSES = ("background", "road", "sky")
@@ -200,8 +201,9 @@ def test_a_classifier_is_refused():
         served(model)
 
 
-def test_a_classifier_that_does_not_say_so_is_refused_at_its_first_look(photo):
-    model = smpf.create("timm/test_resnet", classes=3, feedback=True)
-    assert model.data_config.task == "segmentation"
+@pytest.mark.parametrize("feedback", [True, False])
+def test_a_classifier_that_does_not_say_so_is_refused_at_its_first_look(photo, feedback):
+    model = smpf.create("timm/test_resnet", classes=3, feedback=feedback)
+    assert given_config(model).config.task == "segmentation"
     with pytest.raises(InvalidValue, match="classifies"):
         looks_of(served(model, size=32), photo)
