@@ -85,25 +85,23 @@ endif
 
 # A stamp per set of extras: nothing is installed again until the requirements change.
 # --no-compile: Python compiles what is imported, which is little of what is installed.
-.venv/.demo: pyproject.toml constraints.txt | .venv
+.venv/.demo: pyproject.toml constraints.txt | $(BIN)/pip
 	$(PIP) --editable ".[train,plot]"
 	@touch $@
 
-.venv/.dev: pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml) | .venv
+.venv/.dev: pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml) | $(BIN)/pip
 	$(PIP) --editable ".[all]" $(PLUGINS:%=--editable ./%)
 	@touch $@ .venv/.demo
 
-.venv:
-	$(PYTHON) -m venv .venv
+# pip comes last: one that was interrupted is made again
+%/bin/pip:
+	$(PYTHON) -m venv $*
 
 # What runs the tests is of today: its lower bounds are developers', not users'.
-.venv-oldest/.installed: pyproject.toml constraints-oldest.txt | .venv-oldest
+.venv-oldest/.installed: pyproject.toml constraints-oldest.txt | $(OLDEST_BIN)/pip
 	$(OLDEST_BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints-oldest.txt \
 		--editable ".[train,plot,tiles]" $(PLUGINS:%=--editable ./%) hypothesis pytest pytest-timeout pytest-xdist
 	@touch $@
-
-.venv-oldest:
-	$(PYTHON) -m venv .venv-oldest
 
 clean:
 	rm -rf .venv .venv-oldest runs dist build site .mypy_cache .ruff_cache .pytest_cache

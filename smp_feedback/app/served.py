@@ -20,7 +20,7 @@ from smp_feedback.data.items import height_width
 from smp_feedback.errors import InvalidValue
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.models.normalisation import given_config
-from smp_feedback.ops.maps import Size
+from smp_feedback.ops.maps import Size, masks_of
 from smp_feedback.ops.reading import CLASSIFICATION, MULTILABEL
 from smp_feedback.saving.weights import base_name
 from smp_feedback.surgery.extension import looping_in
@@ -116,7 +116,7 @@ def maps_of(answer: Any) -> Tensor:
     >>> maps_of((torch.zeros(1, 2, 4, 4), torch.zeros(1, 2))).shape
     torch.Size([1, 2, 4, 4])
     """
-    logits: Tensor = answer[0] if isinstance(answer, tuple) else answer
+    logits = masks_of(answer)
     if logits.ndim != 4:
         raise InvalidValue(CLASSIFIES)
     return logits

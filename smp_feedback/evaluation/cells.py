@@ -77,7 +77,7 @@ def cells_of(logits: Tensor, target: Tensor, classes: int, ignore_index: int | N
     return Cells(scored, label, prediction == label, cell, strays, prediction)
 
 
-def masks_of(cells: Cells, classes: int, task: str) -> tuple[Tensor, Tensor]:
+def masks_in(cells: Cells, classes: int, task: str) -> tuple[Tensor, Tensor]:
     """What was said and what is so, a mask a class (B, classes, H, W); both empty where nothing is scored."""
     if task == MULTILABEL:
         return cells.said.bool() & cells.scored, cells.label.bool() & cells.scored

@@ -8,7 +8,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from smp_feedback.evaluation.cells import Cells, masks_of
+from smp_feedback.evaluation.cells import Cells, masks_in
 from smp_feedback.evaluation.named_metrics import DISTANCES
 from smp_feedback.ops.reading import MULTILABEL
 
@@ -36,7 +36,7 @@ def distances_of(cells: Cells, classes: int, ignore_index: int | None, task: str
     >>> distances_of(cells_of(logits, so, 2, None), 2, None, "segmentation")[0, 1].tolist()
     [3.0, 3.0]
     """
-    said, so = (part.cpu() for part in masks_of(cells, classes, task))
+    said, so = (part.cpu() for part in masks_in(cells, classes, task))
     height, width = said.shape[-2:]
     in_said, in_so = (part.flatten(2).any(2) for part in (said, so))
     found = torch.full((*in_said.shape, len(DISTANCES)), math.nan)

@@ -26,6 +26,7 @@ from smp_feedback.evaluation.score_loop import CRF, check_classes
 from smp_feedback.evaluation.scores import LookScore, score_of
 from smp_feedback.loops.repair.model import RepairModel
 from smp_feedback.loops.score.model import ScoreModel
+from smp_feedback.ops.maps import masks_of
 from smp_feedback.ops.reading import SEGMENTATION, chances_of
 from smp_feedback.projections import class_probabilities
 from smp_feedback.surgery.extension import evaluating
@@ -138,8 +139,7 @@ def evaluate_repair(
 
 def _answers(model: RepairModel, shown: Tensor, numbers: Sequence[int]) -> list[Tensor]:
     """The base's logits, and those after each number of looks; the base runs once."""
-    logits = model(shown, steps=0)
-    logits = logits[0] if isinstance(logits, tuple) else logits
+    logits = masks_of(model(shown, steps=0))
     chances = class_probabilities(logits.float()).to(shown.dtype)
     steps = model.repairs(shown, chances, max(numbers))
     after = {step.index + 1: step.logits for step in steps if step.index + 1 in numbers}

@@ -23,6 +23,7 @@ from smp_feedback.evaluation.score_loop import check_classes
 from smp_feedback.evaluation.scores import LookScore
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.loops.restoration.state import Pass
+from smp_feedback.ops.maps import masks_of
 from smp_feedback.surgery.extension import evaluating
 
 CLEAN, DISTORTED, RESTORED = "clean", "distorted", "restored"
@@ -180,7 +181,7 @@ def answers(model: nn.Module, image: Tensor) -> Iterator[Pass]:
         yield from model.passes(image)
     else:
         answer = model(image)
-        yield Pass(answer[0] if isinstance(answer, tuple) else answer, None, image, None)
+        yield Pass(masks_of(answer), None, image, None)
 
 
 def images_of(model: RestorationModel) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smp_feedback.evaluation.cells import Cells, masks_of
+from smp_feedback.evaluation.cells import Cells, masks_in
 from smp_feedback.evaluation.connectivity import Mask, Traits, betti_difference, breaks_of, cldice_of, traits_of
 from smp_feedback.evaluation.named_metrics import TOPOLOGY
 from smp_feedback.ops.reading import MULTILABEL
@@ -53,7 +53,7 @@ class Topology:
         image that is void as a whole has none of all. What is not scored is background, in the answer and in the truth.
         The masks are measured on the CPU, so that a device is waited for.
         """
-        said, so = (part.cpu().numpy() for part in masks_of(cells, self.classes, self.task))
+        said, so = (part.cpu().numpy() for part in masks_in(cells, self.classes, self.task))
         found = torch.full((len(TOPOLOGY), *said.shape[:2]), math.nan)
         scored = cells.scored.flatten(1).any(1).tolist()
         for image in range(len(said)):

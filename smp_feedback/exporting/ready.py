@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.exporting.formats import ROUNDINGS, Session
 from smp_feedback.exporting.serving import Served, Shape
 from smp_feedback.models.normalisation import given_config
+from smp_feedback.ops.maps import masks_of
 from smp_feedback.ops.reading import MULTILABEL, labels_of, per_class, reading_of
 from smp_feedback.surgery.head import channels_of
 from smp_feedback.surgery.probe import noise
@@ -53,9 +53,7 @@ class ServedReady(Served):
     def logits(self, image: Tensor) -> Tensor:
         """Those of bytes (B, C, H, W)."""
         ready = (image.to(torch.float32) / BYTE - self.mean) / self.std
-        found: Any = super().forward(ready.to(self.dtype))
-        logits: Tensor = found[0] if isinstance(found, tuple) else found
-        return logits
+        return masks_of(super().forward(ready.to(self.dtype)))
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, H, W), or (B, classes, H, W) of 0 and 1 where classes overlap."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from smp_feedback.checks import check_number, check_whole
 from smp_feedback.errors import InvalidValue
 from smp_feedback.losses.maps import MapLoss, Maps
+from smp_feedback.ops.morphology import dilated, eroded
 
 ITERATIONS = 5
 SMOOTH = 1.0
@@ -36,6 +36,7 @@ class SoftClDice(MapLoss):
         algorithms 1 and 2; erosion by a cross and dilation by a square are those of the published code, whose sums
         are over a whole batch and not, as here, over an image.
 
+    >>> import torch
     >>> target = torch.zeros(1, 5, 9).long()
     >>> target[0, 2] = 1
     >>> sure = 40.0 * torch.stack([1 - target, target], 1)
@@ -72,6 +73,7 @@ class DiceClDice(SoftClDice):
     Raises:
         InvalidType, InvalidValue: For arguments out of range.
 
+    >>> import torch
     >>> target = torch.ones(1, 4, 4).long()
     >>> unsure = torch.zeros(1, 2, 4, 4)
     >>> DiceClDice(alpha=0.0)(unsure, target)  # 1 - (2 * 8 + 1) / (8 + 16 + 1)
@@ -109,15 +111,17 @@ def soft_skeleton(image: Tensor, iterations: int) -> Tensor:
     Returns:
         (B, C, H, W) in [0, 1]; beyond the border nothing is known, and nothing erodes.
 
+    >>> import torch
     >>> bar = torch.zeros(1, 1, 5, 7)
     >>> bar[..., 1:4, 1:6] = 1
     >>> soft_skeleton(bar, 2)[0, 0, 2]
     tensor([0., 0., 1., 1., 1., 0., 0.])
     """
-    skeleton = F.relu(image - _opened(image))
+    less = eroded(image)
+    skeleton = F.relu(image - dilated(less))
     for _ in range(iterations):
-        image = _eroded(image)
-        more = F.relu(image - _opened(image))
+        image, less = less, eroded(less)
+        more = F.relu(image - dilated(less))
         skeleton = skeleton + (1 - skeleton) * more
     return skeleton
 
@@ -125,13 +129,3 @@ def soft_skeleton(image: Tensor, iterations: int) -> Tensor:
 def _share(skeleton: Tensor, within: Tensor, smooth: float) -> Tensor:
     """The part of each *skeleton* that lies *within* (B, C)."""
     return ((skeleton * within).flatten(2).sum(2) + smooth) / (skeleton.flatten(2).sum(2) + smooth)
-
-
-def _eroded(image: Tensor) -> Tensor:
-    """The least of a pixel and its four neighbours."""
-    upright, across = (-F.max_pool2d(-image, size, 1, pad) for size, pad in (((3, 1), (1, 0)), ((1, 3), (0, 1))))
-    return torch.min(upright, across)
-
-
-def _opened(image: Tensor) -> Tensor:
-    return F.max_pool2d(_eroded(image), 3, 1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,15 @@ Size = tuple[int, int]
 def size_of(x: Tensor) -> Size:
     """Height and width of a map (..., H, W)."""
     return x.shape[-2], x.shape[-1]
+
+
+def masks_of(answer: Any) -> Tensor:
+    """The map of a model's *answer*: beside it may be labels (B, labels), of a classifying head.
+
+    >>> masks_of((torch.ones(1, 2, 4, 4), torch.ones(1, 3))).shape
+    torch.Size([1, 2, 4, 4])
+    """
+    return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)
 
 
 def resize(x: Tensor, size: Size) -> Tensor:

@@ -24,6 +24,7 @@ from smp_feedback.loops.repair.model import RepairModel
 from smp_feedback.loops.restoration.model import RestorationModel
 from smp_feedback.loops.score.model import ScoreModel
 from smp_feedback.models.normalisation import given_config
+from smp_feedback.ops.maps import masks_of
 from smp_feedback.ops.reading import chances_of, labels_of
 from smp_feedback.plotting.plot import save_figure
 from smp_feedback.plotting.style import PALETTE, styled
@@ -131,10 +132,7 @@ def repaired(model: RepairModel, samples: Sequence[tuple[Tensor, Tensor]], path:
     for image, mask in _some(samples):
         with evaluating(model), torch.inference_mode():
             given = fed(model, image[None])
-            said = [
-                labels_of(masks[0] if isinstance(masks, tuple) else masks)[0]
-                for masks in (model(given, steps=n) for n in (0, *counts))
-            ]
+            said = [labels_of(masks_of(model(given, steps=n)))[0] for n in (0, *counts)]
         names = ["base", *(f"{n} look{'s' * (n > 1)}" for n in counts)]
         looks = zip(names, (colours(labels, classes) for labels in said), strict=True)
         change = "green: mended, orange:\nspoilt, grey: still wrong", changes(said[0], said[-1], mask, classes)
@@ -254,6 +252,5 @@ def _answers(name: str, model: nn.Module, image: Tensor) -> list[tuple[str, Tens
     image, model = fed(model, image), looping_in(model)
     with evaluating(model), torch.inference_mode():
         if not isinstance(model, FeedbackModel):
-            answer = model(image)
-            return [(name, answer[0] if isinstance(answer, tuple) else answer)]
+            return [(name, masks_of(model(image)))]
         return [(f"{name}, look {step.index + 1}", step.logits) for step in model.iterate(image)]

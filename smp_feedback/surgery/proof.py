@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.errors import SurgeryError
-from smp_feedback.ops.maps import size_of
+from smp_feedback.ops.maps import masks_of, size_of
 from smp_feedback.registry.catalogue import SETTLED
 from smp_feedback.surgery.cuts import Cut
 from smp_feedback.surgery.extension import asking, calls_of, plain_class
@@ -84,7 +84,7 @@ def check_elsewhere(base: nn.Module, seen: Probe) -> None:
             ours = cut.head(base, cut.read(base, cut.body(base, other)[0]), size_of(other))
         except Exception:  # as many ways as there are models
             continue
-        if not same(ours, answer[0] if isinstance(answer, tuple) else answer):
+        if not same(ours, masks_of(answer)):
             raise SurgeryError(
                 f"{_who(base)} does more with images of {said} than its body and head do, and a loop, which opens the "
                 f"model, would leave that out. Keep it out of the model (scale, clamp or pad images before it), or "

@@ -14,11 +14,12 @@ from smp_feedback.errors import FeedbackError, SurgeryError, UnknownName, one_li
 from smp_feedback.factory import create, wrap
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.models.builder import arguments_of
+from smp_feedback.ops.maps import masks_of
 from smp_feedback.surgery.answers import is_smaller
 from smp_feedback.surgery.cuts import cut_of
 from smp_feedback.surgery.declared_stages import stages_of_base
 from smp_feedback.surgery.decoder import encoder_of_base
-from smp_feedback.testing.promises import check_heard, check_lossless, masks_of
+from smp_feedback.testing.promises import check_heard, check_lossless
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from torch import Tensor
 from smp_feedback.exporting.export import export
 from smp_feedback.factory import from_pretrained
 from smp_feedback.loops.base import FeedbackModel
+from smp_feedback.ops.maps import masks_of
 from smp_feedback.testing import conformance
-from smp_feedback.testing.promises import check_close, hearing, masks_of
+from smp_feedback.testing.promises import check_close, hearing
 
 
 @torch.no_grad()

@@ -19,11 +19,11 @@ from smp_feedback.factory import create
 from smp_feedback.loops.base import FeedbackModel, Step
 from smp_feedback.loops.call import Told
 from smp_feedback.loops.looking import carries
-from smp_feedback.ops.maps import size_of
+from smp_feedback.ops.maps import masks_of, size_of
 from smp_feedback.registry.public import catalogue
 from smp_feedback.testing.architectures import SMALL, check_model
 from smp_feedback.testing.looks import check_looks
-from smp_feedback.testing.promises import hearing, masks_of
+from smp_feedback.testing.promises import hearing
 
 STEPS = 3
 ROUNDING = 1e-3, 1e-5  # of the largest of a parameter's gradient, and of the largest of all

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.testing.promises import hearing, masks_of
+from smp_feedback.ops.maps import masks_of
+from smp_feedback.testing.promises import hearing
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 OPAQUE = (nn.Module, type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)

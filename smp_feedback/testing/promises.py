@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from smp_feedback.config.recurrent import Recurrent
-from smp_feedback.exporting.formats import answers
 from smp_feedback.factory import wrap
 from smp_feedback.loops.base import FeedbackModel
-from smp_feedback.ops.maps import size_of
+from smp_feedback.ops.maps import masks_of, size_of
 from smp_feedback.surgery.answers import is_smaller
 from smp_feedback.surgery.cuts import cut_of
 
@@ -129,8 +128,3 @@ def check_close(ours: Tensor, theirs: Tensor, words: str, rounding: float = ROUN
     assert ours.shape == theirs.shape, f"{words}: {tuple(ours.shape)}, expected {tuple(theirs.shape)}"
     off = float((ours - theirs).abs().max()) / max(1.0, float(theirs.abs().max()))
     assert off <= rounding, f"{words}, by {off:.1e} of the largest value"
-
-
-def masks_of(answer: Any) -> Tensor:
-    """The logits of an answer that may be ``(masks, labels)``."""
-    return answers(answer)[0]

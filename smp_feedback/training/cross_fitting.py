@@ -17,6 +17,7 @@ from smp_feedback.checks import check_whole
 from smp_feedback.data.wrapped import films_of
 from smp_feedback.errors import InvalidInput, InvalidValue
 from smp_feedback.loops.recurrent.step import at_least_single
+from smp_feedback.ops.maps import masks_of
 from smp_feedback.projections import class_probabilities
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.trainer import fit
@@ -63,7 +64,7 @@ class CrossFitted:
         for k in sorted({self.folds[place] for place in listed}):
             rows = (of == k).nonzero().flatten()
             answer: Any = self.bases[k].to(image.device)(image[rows])
-            said = class_probabilities(at_least_single(answer[0] if isinstance(answer, tuple) else answer))
+            said = class_probabilities(at_least_single(masks_of(answer)))
             made = said.new_zeros(len(image), *said.shape[1:]) if made is None else made
             made[rows] = said
         assert made is not None

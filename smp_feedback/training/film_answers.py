@@ -22,7 +22,7 @@ from smp_feedback.loops.looking import Reset, carries
 from smp_feedback.loops.steps import Step
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.models.preprocess import Preprocess
-from smp_feedback.ops.maps import Size, size_of
+from smp_feedback.ops.maps import Size, masks_of, size_of
 from smp_feedback.ops.reading import CLASSIFICATION, labels_of
 from smp_feedback.surgery.extension import looping_in
 from smp_feedback.training.build import check_size
@@ -147,7 +147,7 @@ class FilmAnswers:
                 step = model.look(image, before, reset=self.reset)
                 return step, step.logits
             answer = model(image) if self.steps is None else model(image, steps=self.steps)
-        return None, answer[0] if isinstance(answer, tuple) else answer
+        return None, masks_of(answer)
 
     def _labels(self, logits: Tensor, size: Size) -> Tensor:
         if size_of(logits) != size:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import lightning
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from smp_feedback.data.batch import check_whole_numbers, target_of
 from smp_feedback.data.feeding import Feed
 from smp_feedback.data.images.reader import as_unit
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
+from smp_feedback.ops.maps import masks_of
 from smp_feedback.training.by_hand import check_by_hand
 from smp_feedback.training.callbacks import check_averaging
 from smp_feedback.training.checkpoints import instead_of_loading, is_resumed
@@ -63,8 +64,7 @@ class ScoringModule(lightning.LightningModule):
 
     def forward(self, image: Tensor, **call: int) -> Tensor:
         """The model's logits (B, classes, H, W), the last if there are several; *call* is what else it is told."""
-        answer = self.model(image, **call)
-        return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)
+        return masks_of(self.model(image, **call))
 
     def __init__(self) -> None:
         super().__init__()

@@ -14,6 +14,7 @@ from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.looking import carries
 from smp_feedback.loops.steps import Step
 from smp_feedback.loops.tiling.fitting import check_whole_frames
+from smp_feedback.ops.maps import masks_of
 from smp_feedback.ops.reading import chances_of
 from smp_feedback.surgery.extension import looping_in
 
@@ -62,7 +63,7 @@ class FrameByFrame:
     def see(self, frame: Tensor) -> Tensor:
         """See :class:`Predictor`."""
         answer = self.model(frame, **self.told)
-        return chances_of(answer[0] if isinstance(answer, tuple) else answer)
+        return chances_of(masks_of(answer))
 
 
 class LookByLook:
@@ -176,7 +177,7 @@ class FrameStack:
         """See :class:`Predictor`."""
         self.kept.extend([frame] * (1 if self.kept else self.frames))
         answer = self.model(torch.cat([*self.kept], 1))
-        return chances_of(answer[0] if isinstance(answer, tuple) else answer)
+        return chances_of(masks_of(answer))
 
 
 def _checked_rate(rate: float) -> float:

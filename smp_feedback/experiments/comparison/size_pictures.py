@@ -14,6 +14,7 @@ from smp_feedback.data import Corrupted, Sample
 from smp_feedback.experiments.comparison.results import FEEDBACK, MODELS, Size, pixels
 from smp_feedback.experiments.comparison.settings import ComparisonSettings, Condition
 from smp_feedback.experiments.runs import TEST_SEED, held_out
+from smp_feedback.ops.maps import masks_of
 from smp_feedback.ops.reading import labels_of
 from smp_feedback.plotting.animation import animate, answers_by_look
 from smp_feedback.plotting.overlay import enlarged, laid_over, sheet, titled, wrong
@@ -110,7 +111,7 @@ def answer(model: nn.Module, image: Tensor, **how: Any) -> Tensor:
     """The labels (H, W) that *model* gives *image* (C, H, W), called with *how*."""
     with evaluating(model):
         said = model(fed(model, image[None]), **how)
-    return labels_of(said[0] if isinstance(said, tuple) else said)[0].cpu()
+    return labels_of(masks_of(said))[0].cpu()
 
 
 def _named(size: Size, by: str = " x ") -> str:

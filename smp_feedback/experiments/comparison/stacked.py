@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from smp_feedback.ops.maps import size_of
+from smp_feedback.ops.maps import masks_of, size_of
 
 Answer = Tensor | tuple[Tensor, Tensor]
 
@@ -42,7 +42,7 @@ class Stacked(nn.Module):
 
 def _shown(answer: Answer, image: Tensor) -> Tensor:
     """The probabilities of *answer*, a map of the image's size."""
-    logits = answer[0] if isinstance(answer, tuple) else answer
+    logits = masks_of(answer)
     chances = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
     return chances if chances.ndim == 4 else chances[:, :, None, None].expand(-1, -1, *size_of(image))
 

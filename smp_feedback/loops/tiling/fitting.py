@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +26,6 @@ def sides(window: object) -> Size:
         raise InvalidType(f"window={window!r}: expected its side in pixels, or a pair (H, W).")
     height, width = (check_whole("window", side) for side in pair)
     return height, width
-
-
-def masks_of(answer: Any) -> Tensor:
-    """The map of an answer that may be (masks, labels)."""
-    return cast(Tensor, answer[0] if isinstance(answer, tuple) else answer)
 
 
 def check_map(made: object, window: Size) -> Tensor:

@@ -20,7 +20,7 @@ from smp_feedback.loops.tiling.grid import WindowGrid, laid
 from smp_feedback.loops.tiling.mosaic import Places, mosaic, strips, windows_of
 from smp_feedback.loops.tiling.stitched import Stitch, Stitched, state_stride
 from smp_feedback.models.normalisation import given_config
-from smp_feedback.ops.maps import Size, size_of
+from smp_feedback.ops.maps import Size, masks_of, size_of
 from smp_feedback.surgery.extension import InParts, looping_in
 
 Feed = Callable[[Tensor], Tensor]
@@ -91,7 +91,7 @@ class TiledModel(InParts):
                 pass
             return step.logits
         told = self._told(steps)
-        return self.stitched(x, lambda image: fitting.masks_of(self.model(image, **told)), feed=feed)
+        return self.stitched(x, lambda image: masks_of(self.model(image, **told)), feed=feed)
 
     @torch.inference_mode()
     def predict(self, x: Tensor, steps: Looks | None = None) -> Tensor:
