@@ -9,6 +9,7 @@ model is kept once it is scored, and a run that is started again goes on with th
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ VARIANTS = {
     "mask before (RITM)": {"mask": True, "carry": False},
 }
 LOOP = {"preset": "anytime", "steps": 1, "dynamics": "gated", "feedback_init": 0.05}
+USUAL = {"steps": 900, "clicks": 10, "batch": 8, "size": 48, "images": 1000, "tested": 300}
 BASE = {"encoder_depth": 3, "decoder_channels": (32, 16, 16)}
 
 
@@ -66,6 +68,16 @@ def scored(args, variant, seed):
     return load_result(path)["rows"][0]
 
 
+def check_kept(args):
+    """What is kept there was made as is asked now."""
+    folder = Path(args.out) / args.data
+    told, mark = {name: getattr(args, name) for name in ("root", *USUAL, "radius")}, folder / "settings.json"
+    if [*folder.glob("*-*.json")] and (not mark.is_file() or json.loads(mark.read_text()) != told):
+        raise SystemExit(f"{folder} holds models of other settings: give another --out, or remove it.")
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(json.dumps(told))
+
+
 def line(variant, rows):
     """Mean and range over seeds: IoU after some clicks, clicks to some IoU."""
     cells = []
@@ -84,10 +96,11 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--out", default="runs/clicks_bench")
-    for name, usual in {"steps": 900, "clicks": 10, "batch": 8, "size": 48, "images": 1000, "tested": 300}.items():
+    for name, usual in USUAL.items():
         parser.add_argument(f"--{name}", type=int, default=usual)
     parser.add_argument("--radius", type=float, default=3)
     args = parser.parse_args()
+    check_kept(args)
     torch.set_num_threads(1)
     print(" | ".join(["model", *(f"IoU {k}" for k in SHOWN), *(f"NoC {target}" for target in TARGETS)]), flush=True)
     rows = []

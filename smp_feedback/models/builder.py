@@ -23,6 +23,7 @@ from smp_feedback.registry.public import catalogue
 
 STANDARD = {"encoder_name": "resnet34", "encoder_weights": "imagenet", "in_channels": 3, "classes": 1}
 """What every builder may be told, and smp's defaults."""
+AT_RANDOM = "Without network, encoder_weights=None begins at random (for a command: --model.encoder_weights null)."
 
 
 def arguments_of(arch: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,6 +118,10 @@ def _encoder_explained(told: Mapping[str, Any]) -> Iterator[None]:
             checked_encoder(name)
         if name in smp.encoders.encoders and "Wrong pretrained weights" in said:
             check_weights(str(name), weights, smp.encoders.encoders[name]["pretrained_settings"])
+        raise
+    except OSError as error:
+        if (weights := told.get("encoder_weights")) is not None:
+            error.add_note(f"encoder_weights={weights!r} are downloaded. {AT_RANDOM}")
         raise
 
 

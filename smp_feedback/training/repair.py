@@ -105,6 +105,8 @@ class RepairModule(FeedbackModule):
         for name, usual in OTHERWISE.items():
             if training.get(name, usual) != usual:
                 raise InvalidValue(f"{name}={training[name]!r}: a state goes on through the pool here; leave it out.")
+        if (task := training.pop("task", SEGMENTATION)) != SEGMENTATION:
+            raise InvalidValue(f"task={task!r}: masks of one class a pixel are mended; leave it out.")
         super().__init__(
             model,
             classes=classes,

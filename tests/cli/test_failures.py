@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 
 pytest.importorskip("lightning")
+import segmentation_models_pytorch as smp
 from torch.utils.data import DataLoader
 
+import smp_feedback as smpf
 from smp_feedback.cli import main as cli
 from smp_feedback.cli.failures import DEBUG, cause, status, told
 from smp_feedback.cli.main import main
@@ -264,3 +266,15 @@ def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch, capsys):
 
 def test_a_parsers_own_error_is_ours_to_tell():
     assert told(ArgumentError(None, "required: export.out")) == "required: export.out"
+
+
+def test_weights_that_cannot_be_downloaded_are_told_with_what_needs_none(monkeypatch):
+    def absent(*_, **__):
+        raise FileNotFoundError("Please check your connection.")
+
+    monkeypatch.setattr(smp.encoders, "hf_hub_download", absent)
+    with pytest.raises(FileNotFoundError) as raised:
+        smpf.create("Unet", encoder="resnet18")
+    assert told(raised.value).startswith("Please check your connection. encoder_weights='imagenet' are downloaded.")
+    assert "--model.encoder_weights null" in told(raised.value)
+    assert smpf.create("Unet", encoder="resnet18", encoder_weights=None) is not None

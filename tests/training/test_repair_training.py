@@ -260,6 +260,7 @@ def test_a_run_taken_up_again_is_the_uninterrupted_one_pool_and_all(tmp_path):
         ({"pooled": 1.0}, InvalidValue, "pooled=1.0"),
         ({"pool": -1}, InvalidValue, "pool=-1"),
         ({"segments": 2}, InvalidValue, "segments=2: a state goes on through the pool"),
+        ({"task": "multilabel"}, InvalidValue, "task='multilabel': masks of one class a pixel"),
         ({"progressive": 0.5}, InvalidValue, "progressive=0.5"),
     ],
 )
