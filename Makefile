@@ -100,7 +100,7 @@ endif
 # What runs the tests is of today: its lower bounds are developers', not users'.
 .venv-oldest/.installed: pyproject.toml constraints-oldest.txt | $(OLDEST_BIN)/pip
 	$(OLDEST_BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints-oldest.txt \
-		--editable ".[train,plot,tiles]" $(PLUGINS:%=--editable ./%) hypothesis pytest pytest-timeout pytest-xdist
+		--editable ".[train,plot,tiles,distances,topology]" $(PLUGINS:%=--editable ./%) hypothesis pytest pytest-timeout pytest-xdist
 	@touch $@
 
 clean:

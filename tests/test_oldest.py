@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-TESTED = ("dependencies", "train", "plot", "cli", "tiles")
+TESTED = ("dependencies", "train", "plot", "cli", "tiles", "distances", "topology")
 """The lists of pyproject.toml whose lower bounds ``make test-oldest`` installs."""
 
 

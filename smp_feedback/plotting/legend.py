@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
-from smp_feedback.plotting.overlay import RGB
+from smp_feedback.plotting.overlay import RGB, letters
 
 COVER = 0.5  # of the photograph's own colour so much is hidden
 ROWS = 512  # painted at a time
@@ -58,7 +56,7 @@ def with_legend(picture: RGB, entries: Sequence[Entry]) -> Image.Image:
     if not entries:
         return Image.fromarray(picture)
     side = int(np.clip(width // 50, LEAST, MOST))
-    font, gap = _font(side), side // 2
+    font, gap = letters(side), side // 2
     wide = [side + gap + round(font.getlength(name)) for name, _ in entries]
     places, across = _rows(wide, max(width, max(wide) + 2 * gap), gap)
     line = side + gap
@@ -85,8 +83,3 @@ def _rows(wide: Sequence[int], across: int, gap: int) -> tuple[list[tuple[int, i
         places.append((left, row))
         left += one + gap
     return places, across
-
-
-def _font(side: int) -> ImageFont.FreeTypeFont:
-    """The letters that matplotlib brings, which have more than Latin's."""
-    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", side)

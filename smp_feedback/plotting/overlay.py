@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -83,13 +82,13 @@ def side_by_side(panels: Sequence[tuple[str, RGB]]) -> RGB:
     (53, 464, 3)
     """
     blank = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    needed = [max(LEAST, round(blank.textlength(title, font=_font()))) for title, _ in panels]
+    needed = [max(LEAST, round(blank.textlength(title, font=letters(LETTERS)))) for title, _ in panels]
     widths = [max(least, picture.shape[1]) for least, (_, picture) in zip(needed, panels, strict=True)]
     height = max(picture.shape[0] for _, picture in panels)
     page = Image.new("RGB", (MARGIN + sum(width + MARGIN for width in widths), TOP + height + MARGIN), "white")
     draw, left = ImageDraw.Draw(page), MARGIN
     for width, (title, picture) in zip(widths, panels, strict=True):
-        draw.text((left, TOP - 8), title, fill="black", font=_font(), anchor="ls")
+        draw.text((left, TOP - 8), title, fill="black", font=letters(LETTERS), anchor="ls")
         page.paste(Image.fromarray(picture), (left, TOP))
         left += width + MARGIN
     return np.asarray(page)
@@ -118,9 +117,9 @@ def titled(image: Tensor, name: str, answer: Tensor, truth: Tensor | None = None
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont:
-    """The letters that matplotlib brings: the same on every machine."""
-    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", LETTERS)
+def letters(side: int) -> ImageFont.FreeTypeFont:
+    """Letters of *side* pixels, those that matplotlib brings: the same on every machine, and more than Latin's."""
+    return ImageFont.truetype(f"{mpl.get_data_path()}/fonts/ttf/DejaVuSans.ttf", side)
 
 
 def _rgb(colour: str) -> list[float]:

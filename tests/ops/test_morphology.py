@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import ndimage
 from torch.nn import functional as F
 
 from smp_feedback.ops.morphology import dilated, eroded
+
+ndimage = pytest.importorskip("scipy.ndimage")
 
 CROSS = ndimage.generate_binary_structure(2, 1)
 
