@@ -47,7 +47,7 @@ class _Greatest(torch.autograd.Function):
         """(..., H, W) -> the same."""
         most = image.clone()
         for to, of in _slices(around, size_of(image)):
-            torch.maximum(most[to], image[of], out=most[to])
+            most[to] = torch.maximum(most[to], image[of])
         return most
 
     @staticmethod

@@ -53,3 +53,13 @@ def test_what_was_given_stays() -> None:
     before = image.clone()
     eroded(image), dilated(image)
     assert torch.equal(image, before)
+
+
+def test_a_compiled_one_is_one_graph() -> None:
+    """Losses are compiled with the model that they train."""
+    image = torch.rand(1, 1, 6, 5, requires_grad=True)
+    compiled = torch.compile(lambda x: dilated(eroded(x)), backend="aot_eager", fullgraph=True)
+    ours, theirs = (
+        torch.autograd.grad((f(image) ** 2).sum(), image)[0] for f in (lambda x: dilated(eroded(x)), compiled)
+    )
+    torch.testing.assert_close(ours, theirs)
