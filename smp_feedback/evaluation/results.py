@@ -70,8 +70,8 @@ def load_result(path: str | Path) -> Result:
 
 def checked(result: object, source: str) -> Mapping[str, Any]:
     """*result* if it has a kind and a version that this package reads."""
-    if not isinstance(result, Mapping) or "kind" not in result:
-        raise InvalidValue(f"{source} has no 'kind': expected a result that this package saved.")
+    if not isinstance(result, Mapping) or not isinstance(result.get("kind"), str):
+        raise InvalidValue(f"{source} has no 'kind' that is a word: expected a result that this package saved.")
     if result["kind"] not in KINDS:
         raise UnknownName("kind of result", str(result["kind"]), KINDS, hint=f"({source})")
     if result.get("version") != VERSION:

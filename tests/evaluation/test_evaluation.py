@@ -524,6 +524,7 @@ def test_numbers_without_a_word_in_json_become_null(tmp_path):
         ("{", InvalidValue, "is no JSON"),
         ("[1]", InvalidValue, "has no 'kind'"),
         ('{"version": 1}', InvalidValue, "has no 'kind'"),
+        ('{"kind": [], "version": 1}', InvalidValue, "has no 'kind'"),
         ('{"kind": "robustnes", "version": 1}', UnknownName, "Did you mean 'robustness'"),
         ('{"kind": "robustness", "version": 2}', InvalidValue, "has version 2: this package reads 1"),
         ('{"kind": "robustness"}', InvalidValue, "version None"),

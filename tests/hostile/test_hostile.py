@@ -141,7 +141,9 @@ ODD = st.one_of(
     st.booleans(),
     st.sampled_from([0, -1, 1, 2, 3, 10**12, -(10**30), 1.5, float("nan"), float("inf"), -0.0]),
     st.sampled_from(["", "\0", "../../etc", "a" * 300, "é", "nan", "-1", "__class__", "{}", "%s", "softmax", "decay"]),
-    st.sampled_from([[], {}, [[]], [None], {"": {}}, {"a": [1, {"b": None}]}, ["a", 1], [1.0, -1.0], [3, 3]]),
+    st.sampled_from([[], {}, [[]], [None], {"": {}}, {"a": [1, {"b": None}]}, ["a", 1], [1.0, -1.0], [3, 3]]).map(
+        copy.deepcopy  # they are altered in place, too
+    ),
     st.text(max_size=8),
 )
 
