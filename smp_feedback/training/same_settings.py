@@ -67,11 +67,17 @@ def run_settings(folder: Path) -> dict[str, Any]:
 
 
 def _differing(key: str, now: Any, begun: Any) -> tuple[str, Any, Any]:
-    """What is another, as deep as it can be named."""
+    """What is another, as deep as it can be named: not where one is null and the other left out.
+
+    >>> _differing("a", {"b": 1}, {"b": 2}), _differing("a", {}, {"b": None})
+    (('a.b', 1, 2), ('a', {}, {'b': None}))
+    """
     if not isinstance(now, Mapping) or not isinstance(begun, Mapping):
         return key, now, begun
-    name = next(name for name in {**now, **begun} if now.get(name) != begun.get(name))
-    return f"{key}.{name}", now.get(name), begun.get(name)
+    for name in {**now, **begun}:
+        if now.get(name) != begun.get(name):
+            return f"{key}.{name}", now.get(name), begun.get(name)
+    return key, now, begun
 
 
 def resolved_loop(arch: str, feedback: Any) -> Any:
