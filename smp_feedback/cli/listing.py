@@ -92,13 +92,16 @@ def plugins(parser: ArgumentParser) -> Callable[[Any], None]:
 
 @contextlib.contextmanager
 def warnings_on_a_line() -> Iterator[None]:
-    """A plugin or a file that is left out is one line on stderr, whatever else the verb does."""
+    """A plugin or a file that is left out is one line on stderr, said once, whatever else the verb does."""
+    said: set[str] = set()
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, (PluginWarning, DataWarning)):
-                print(f"smp-feedback: {message}", file=sys.stderr)
+                if str(message) not in said:
+                    said.add(str(message))
+                    print(f"smp-feedback: {message}", file=sys.stderr)
             else:
                 usual(message, category, *where, **more)
 

@@ -99,8 +99,8 @@ class Experiment(Generic[S, K]):
         if executor == "local":  # elsewhere it is for those who make the runs to have it
             check_accelerator(accelerator)
         folder, what = Path(out), f"{'an' if settings.kind[0] in 'aeiou' else 'a'} {settings.kind}"
-        check_room(folder, ROOM)
         self.check(settings)
+        check_room(folder, ROOM)
         with executor_of(executor, jobs, folder) as (pool, at_once), alone(folder, what):
             claim(folder, settings.to_dict(), what)
             keep_parts(folder, settings.to_dict())

@@ -153,9 +153,10 @@ def test_settings_that_cannot_be_are_refused_at_birth(changes, error, match):
         tiny(**changes)
 
 
-def test_data_without_films_are_refused_before_any_training():
+def test_data_without_films_are_refused_before_any_training(tmp_path):
     with pytest.raises(InvalidInput, match="does not say which frames are a film"):
-        check(tiny(data="polygons", test_options={}))
+        compare_films(tiny(data="polygons", test_options={}), tmp_path / "out", accelerator="cpu")
+    assert not (tmp_path / "out").exists()
     with pytest.raises(InvalidValue, match="give fewer, or more images"):
         check(tiny(models=["plain"], train_count=4))
 
