@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from smp_feedback.app.exports import export_mask, export_overlay
-from smp_feedback.app.looks import Looked, looks_of
+from smp_feedback.app.looks import Looked, looking_at
 from smp_feedback.app.parts import Downloads, picture_of, private, said_html, upload_of, written_below
 from smp_feedback.app.pictures import LookPictures, legend_html, legend_of, scale_html, shown_at
 from smp_feedback.app.served import ServedModel
@@ -16,6 +18,7 @@ from smp_feedback.app.uploads import Limits, why_not
 from smp_feedback.ops.reading import MULTILABEL
 
 OVER, ALONE = "over the image", "alone"
+EVERY = 0.5  # seconds between two looks that are shown as they come: drawing them takes time of the model's
 KEPT = 3600  # seconds for which the looks at an image are kept after they were last asked for
 
 
@@ -73,35 +76,62 @@ class ImageTab:
         pictures = [self.answer, self.base, self.change, self.doubt, self.said]
         model: Any = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress_on": self.said}
         every = [self.file, self.looked, self.results, self.slider, self.legend, *pictures]
-        self.file.upload(self.look, [self.file, self.style], every, **model, **private())
+        shown = [self.looked, self.slider, self.style]
+        looked = self.file.upload(self.look, [self.file, self.style], every, **model, **private())
+        looked.then(self.finish, shown, [self.legend, *pictures], show_progress="hidden", **private())
         for event in (self.slider.input, self.style.input):
             moved = {"trigger_mode": "always_last", "show_progress": "hidden", "concurrency_limit": 4}
-            event(self.move, [self.looked, self.slider, self.style], pictures, **moved, **private())
+            event(self.move, shown, pictures, **moved, **private())
         at = [self.looked, self.slider]
         self.downloads.on("mask", self.mask, at, self.said)
         self.downloads.on("overlay", self.overlay, at, self.said)
 
-    def look(self, file: str | None, style: str, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008
-        """All looks at the uploaded *file*, which is deleted; what is then shown are the model's own number."""
+    def look(
+        self,
+        file: str | None,
+        style: str,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Iterator[list[Any]]:
+        """The looks at the uploaded *file*, which is deleted, as they come.
+
+        They are shown up to the model's own number; those beyond it wait on the slider.
+        """
         if file is None:
-            return self._refused("No image yet.")
+            yield self._refused("No image yet.")
+            return
         path = Path(file)
         try:
-            self.limits.check_image(path)
-            looked = looks_of(self.found, path, lambda done, of: progress((done, of), desc="looking", unit="looks"))
-            return self._results(looked, style)
+            yield from self._looks(path, style, progress)
         except Exception as error:
-            return self._refused(why_not(error, path))
+            yield self._refused(why_not(error, path))
         finally:
             path.unlink(missing_ok=True)
 
+    def _looks(self, path: Path, style: str, progress: gr.Progress) -> Iterator[list[Any]]:
+        self.limits.check_image(path)
+        looks, due = looking_at(self.found, path), 0.0
+        path.unlink()  # it is read
+        for looked in looks:
+            count = len(looked.looks)
+            progress((count, self.found.most), desc="looking", unit="looks")
+            if count == self.found.usual or not looked.more or time.monotonic() > due:
+                yield self._results(looked, style)
+                due = time.monotonic() + EVERY
+
     def _results(self, looked: Looked, style: str) -> list[Any]:
-        count = len(looked.looks)
-        t = min(max(1, self.found.usual), count)
-        slider = gr.Slider(1, max(2, count), value=t, visible=count > 1)
-        shown = self._shown(looked, t, style)
-        legend = legend_html(legend_of(looked))
-        return [None, looked, gr.Column(visible=True), slider, legend, *shown]
+        """The newest look; one beyond the model's own number only lengthens the slider, which may have been moved."""
+        count, beyond = len(looked.looks), len(looked.looks) > self.found.usual
+        at: Any = {} if beyond else {"value": count}
+        slider = gr.Slider(1, max(2, count), visible=self.several, **at)
+        shown = [gr.skip()] * 5 if beyond else self._shown(looked, count, style)
+        file = None if count == 1 else gr.skip()  # where the next may have been dropped since
+        return [file, looked, gr.Column(visible=True), slider, legend_html(legend_of(looked)), *shown]
+
+    def finish(self, looked: Looked | None, t: float | None, style: str) -> list[Any]:
+        """The look on the slider again, once it is known how many there are; what was refused stays so."""
+        if looked is None:
+            return [gr.skip()] * 6
+        return [legend_html(legend_of(looked)), *self._shown(looked, t, style)]
 
     def move(self, looked: Looked | None, t: float | None, style: str) -> list[Any]:
         """Another look at the same image; no model is run."""

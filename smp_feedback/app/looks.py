@@ -1,10 +1,10 @@
-"""All looks at one image: computed once, and kept on the CPU as label maps and small pictures."""
+"""The looks at one image: each computed once, and kept on the CPU as label maps and small pictures."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -26,8 +26,6 @@ from smp_feedback.training.output_kinds import background_of
 SHOWN, LEAST = 768, 384  # px of the longer side of a picture on the page, at most and, of small images, about
 Labels = NDArray[Any]
 """(H, W), or (classes, H, W) of 0 and 1 where a pixel may have several."""
-Advance = Callable[[int, int], None]
-"""Told how many looks are done, and how many there may be."""
 
 
 class KeptLook(NamedTuple):
@@ -50,7 +48,7 @@ class KeptLook(NamedTuple):
 
 @dataclass(frozen=True)
 class Looked:
-    """An image, and all looks at it.
+    """An image, and the looks at it so far.
 
     Attributes:
         name: Of its file, without the ending.
@@ -64,6 +62,7 @@ class Looked:
         colours: Of each class.
         background: The label that is not painted; None if every one is.
         task: ``segmentation`` or ``multilabel``.
+        more: Looks that may still come.
     """
 
     name: str
@@ -77,6 +76,7 @@ class Looked:
     colours: list[tuple[int, int, int]]
     background: int | None
     task: str
+    more: int = 0
 
     @property
     def size(self) -> Size:
@@ -89,40 +89,59 @@ class Looked:
 
     @property
     def settled(self) -> int | None:
-        """The look after which no label changed any more, from 1; None if one did at the last."""
+        """The look after which no label changed any more, from 1; None if one did at the last, or some are to come."""
         moved = [t for t, look in enumerate(self.looks, start=1) if look.changed != 0]
-        return moved[-1] if moved[-1] < len(self.looks) else None
+        return moved[-1] if moved[-1] < len(self.looks) and not self.more else None
 
 
-def looks_of(found: ServedModel, path: Path, advance: Advance = lambda done, of: None) -> Looked:
-    """Look at the image at *path* as often as *found* says, and keep what each look answered.
+def looks_of(found: ServedModel, path: Path) -> Looked:
+    """The image at *path* and all looks at it, as `looking_at` makes them."""
+    *_, looked = looking_at(found, path)
+    return looked
 
-    Labels are read off logits at the image's own size, as ``predict`` reads them.
+
+def looking_at(found: ServedModel, path: Path) -> Iterator[Looked]:
+    """Look at the image at *path* as often as *found* says, once per ``next()``, and keep what each look answered.
+
+    Labels are read off logits at the image's own size, as ``predict`` reads them. Between two looks the model is free
+    for others.
 
     Args:
         found: The model.
-        path: The image.
-        advance: Called after each look.
+        path: The image; it is read before this returns.
+
+    Returns:
+        What there is after each look; nothing `more` is to come after the last.
 
     Raises:
         InvalidInput: If the image cannot be read, or the model cannot take it.
     """
     files = found.files(path)
     shown, whole = files[0][0], files.whole(0)
-    size, task = size_of(whole), found.config.task
-    looks: list[KeptLook] = []
+    picture = as_picture(whole)
+    told = found.base_said, 0, *painting(found), found.config.task, found.most
+    return _looking(found, shown, Looked(path.stem, picture, resized(picture, size_of(whole)), (), None, *told))
+
+
+def _looking(found: ServedModel, shown: Tensor, looked: Looked) -> Iterator[Looked]:
+    """*looked*, at which nobody has looked yet, with a look more each time."""
+    size, task = looked.size, looked.task
     before: Labels | None = None
     with found.working():
         fed = found.fed(shown)
-        for logits in found.every_look(fed):
-            look, before = read_look(logits[0], size, task, before)
-            looks.append(look)
-            advance(len(looks), found.most)
-            found.check_going_on()
         base = None if found.base is None else read_look(maps_of(found.base(fed))[0], size, task, None)[0]
-    told = found.base_said, logits.shape[1], *painting(found), task
-    picture = as_picture(whole)
-    return Looked(path.stem, picture, resized(picture, size), tuple(looks), base, *told)
+        answers = found.every_look(fed)
+    while looked.more:
+        with found.working():
+            logits = next(answers, None)
+            if logits is not None:
+                look, before = read_look(logits[0], size, task, before)
+        if logits is None:  # the loop rests
+            looked = replace(looked, more=0)
+        else:
+            looks = (*looked.looks, look)
+            looked = replace(looked, looks=looks, base=base, channels=logits.shape[1], more=found.most - len(looks))
+        yield looked
 
 
 def painting(found: ServedModel) -> tuple[tuple[str, ...], list[tuple[int, int, int]], int | None]:

@@ -104,7 +104,7 @@ def doubt_map(doubt: NDArray[np.uint8]) -> RGB:
 def in_words(looked: Looked, t: int) -> str:
     """Look *t* in words: what changed, how uncertain it is, and since when nothing changes any more."""
     look, count = looked.looks[t - 1], len(looked.looks)
-    said = "One look" if count == 1 else f"Look {t} of {count}"
+    said = "One look" if count == 1 and not looked.more else f"Look {t} of {count}{_to_come(looked.more)}"
     parts = [said, f"mean uncertainty {look.uncertainty:.3f}"]
     if look.changed is not None:
         parts.insert(1, f"{_per_cent(look.changed)} of pixels changed since look {t - 1}")
@@ -112,6 +112,10 @@ def in_words(looked: Looked, t: int) -> str:
     if settled is not None and count > 1:
         parts.append(f"the answer stays as it is from look {settled} on")
     return "; ".join(parts) + f". Image of {looked.size[0]} x {looked.size[1]} pixels."
+
+
+def _to_come(more: int) -> str:
+    return f" (up to {more} more to come)" if more else ""
 
 
 def _per_cent(share: float) -> str:

@@ -16,7 +16,7 @@ pytest.importorskip("matplotlib")
 
 import smp_feedback as smpf
 from smp_feedback.app.exports import export_mask, export_overlay
-from smp_feedback.app.looks import looks_of, nearest, on_page
+from smp_feedback.app.looks import looking_at, looks_of, nearest, on_page
 from smp_feedback.app.pictures import CHANGED, legend_of, shown_at
 from smp_feedback.app.served import described, served
 from smp_feedback.cli.main import main
@@ -70,6 +70,30 @@ def test_there_are_four_times_as_many_looks_as_the_model_takes_by_itself(model, 
     assert served(model).usual == 2
     assert len(looked.looks) == 8
     assert served(model, looks=3).most == 3
+
+
+def test_looks_come_one_by_one_and_the_model_is_free_between_them(model, photo, looked):
+    found = served(model)
+    sofar = []
+    for one in looking_at(found, photo):
+        sofar.append(one)
+        with found.working():  # a camera's frame, say
+            model(torch.rand(1, 3, 20, 24))
+    assert [(len(one.looks), one.more) for one in sofar] == [(t, 8 - t) for t in range(1, 9)]
+    for one in sofar:
+        for ours, there in zip(one.looks, looked.looks, strict=False):
+            assert (ours.packed, ours.changed) == (there.packed, there.changed)
+    assert "Look 2 of 3 (up to 5 more to come); " in shown_at(sofar[2], 2).said
+    assert shown_at(sofar[-1], 2).said.startswith("Look 2 of 8; ")
+
+
+def test_a_loop_that_rests_says_so_once_it_does(photo):
+    found = served(smpf.create("PlainConv", classes=2, width=4, feedback=smpf.Recurrent(tolerance=1e9)), looks=9)
+    sofar = [*looking_at(found, photo)]
+    assert sofar[-2].more
+    assert sofar[-1].more == 0
+    assert sofar[-1].looks is sofar[-2].looks
+    assert all(one.settled is None for one in sofar[:-1]), "what may still come is not known"
 
 
 def test_what_changed_is_what_differs_from_the_look_before(looked):
