@@ -29,6 +29,7 @@ from smp_feedback.training.build import check_size
 from smp_feedback.training.image_files import divisible
 
 RESETS = "auto", "never"
+CLASSIFIES = "The model classifies, and a film is answered by masks: give its frames as --images."
 
 
 class Answered(NamedTuple):
@@ -90,7 +91,7 @@ class FilmAnswers:
         self.config, self.device, self.steps = given_config(model).config, torch.device(device), steps
         self.dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
         if self.config.task == CLASSIFICATION:
-            raise InvalidValue("The model classifies, and a film is answered by masks: give its frames as --images.")
+            raise InvalidValue(CLASSIFIES)
         if size is not None:
             self.config = replace(self.config, size=size)
         self.carries = carries(self.model)
@@ -121,6 +122,7 @@ class FilmAnswers:
 
         Raises:
             InvalidInput: If the model cannot read them, or they are of several sizes, and none was said for all.
+            InvalidValue: If it classifies, which a model without settings says by its answer alone.
         """
         step: Step | None = None
         ready: Preprocess | None = None
@@ -150,6 +152,8 @@ class FilmAnswers:
         return None, masks_of(answer)
 
     def _labels(self, logits: Tensor, size: Size) -> Tensor:
+        if logits.ndim != 4:
+            raise InvalidValue(CLASSIFIES)
         if size_of(logits) != size:
             logits = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
         return labels_of(logits, self.config.task)[0].cpu()

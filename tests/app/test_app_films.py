@@ -66,6 +66,13 @@ def test_a_frame_of_another_size_ends_a_stream(following):
         stream.look(FRAME)
 
 
+@pytest.mark.parametrize("feedback", ["film", {"dynamics": "residual"}])
+def test_a_classifier_that_does_not_say_so_is_refused_at_its_first_frame(feedback):
+    found = served(smpf.create("timm/test_resnet", classes=3, feedback=feedback), size=32)
+    with pytest.raises(InvalidValue, match="The model classifies"):
+        Stream(found).look(np.zeros((32, 32, 3), np.uint8))
+
+
 def test_a_film_comes_back_with_its_answers(following, tmp_path):
     pytest.importorskip("av")
     from smp_feedback.data import VideoFrames, write_video
