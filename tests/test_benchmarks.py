@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import smp_feedback as smpf
-from benchmarks import connectivity, cost, loops, measure, memory, places
+from benchmarks import clicks, connectivity, cost, loops, measure, memory, places
 from benchmarks.measure import bytes_held, interleaved, ratio
 from smp_feedback.experiments.comparison.variants import make_twin
 
@@ -144,3 +144,13 @@ def test_rows_of_connectivity_that_were_kept_of_other_settings_are_not_shown(tmp
     args.steps += 1
     with pytest.raises(SystemExit, match="give another --out"):
         connectivity.scored(args, "plain", "pixels", 0)
+
+
+def test_models_of_clicks_that_were_kept_under_other_settings_are_refused(tmp_path):
+    told = {**clicks.USUAL, "root": None, "radius": 3.0, "data": "assemblies", "out": tmp_path}
+    asked = argparse.Namespace(**told)
+    clicks.check_kept(asked)
+    (tmp_path / "assemblies" / "carried-0.json").write_text("{}")
+    clicks.check_kept(asked)
+    with pytest.raises(SystemExit, match="holds models of other settings"):
+        clicks.check_kept(argparse.Namespace(**told | {"steps": 3}))
