@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 Run = Callable[[Any], "int | None"]
 Verb = Callable[["ArgumentParser"], Run]
-MAIN = "smp_feedback.cli.main"
+OURS = "smp_feedback.cli.own_verbs"
 
 
 @hookimpl
 def register_verbs(register: Register) -> None:
     """Ours."""
     for name, says in SHORT.items():
-        register(name, f"{MAIN}:{name}", help=says)
+        register(name, f"{OURS}:{name}", help=says)
 
 
 class VerbsAlone(Catalogue):

@@ -13,6 +13,7 @@ from smp_feedback.checks import check_whole
 from smp_feedback.data.batch import pair_of
 from smp_feedback.data.feeding import feeding
 from smp_feedback.errors import InvalidType, InvalidValue
+from smp_feedback.evaluation.asking import device_of
 from smp_feedback.evaluation.batches import batches
 from smp_feedback.evaluation.by_image import EachImageTally
 from smp_feedback.evaluation.confusion import Tally
@@ -20,7 +21,7 @@ from smp_feedback.evaluation.connectivity_names import connectivity_in
 from smp_feedback.evaluation.crf import dense_crf
 from smp_feedback.evaluation.html_scores import scores_html
 from smp_feedback.evaluation.measures import check_measurable, measure_of
-from smp_feedback.evaluation.one_pass import Advance, Pairs, device_of
+from smp_feedback.evaluation.one_pass import Advance, Pairs
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.score_loop import CRF, check_classes
 from smp_feedback.evaluation.scores import LookScore, score_of

@@ -14,10 +14,11 @@ from smp_feedback.config.data import DataConfig
 from smp_feedback.data.feeding import config_for
 from smp_feedback.data.triplets import check_triplets
 from smp_feedback.errors import InvalidType, InvalidValue
+from smp_feedback.evaluation.asking import device_of
 from smp_feedback.evaluation.batches import batches
 from smp_feedback.evaluation.html_scores import scores_html
 from smp_feedback.evaluation.image_quality import ImageTally
-from smp_feedback.evaluation.one_pass import Advance, device_of
+from smp_feedback.evaluation.one_pass import Advance
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.score_loop import check_classes
 from smp_feedback.evaluation.scores import LookScore

@@ -14,12 +14,13 @@ from smp_feedback.data.batch import pair_of
 from smp_feedback.data.feeding import feeding
 from smp_feedback.data.items import item_name
 from smp_feedback.errors import InvalidInput, InvalidType, InvalidValue
+from smp_feedback.evaluation.asking import device_of
 from smp_feedback.evaluation.batches import batches
 from smp_feedback.evaluation.by_image import EachImageTally
 from smp_feedback.evaluation.confusion import Tally
 from smp_feedback.evaluation.crf import dense_crf
 from smp_feedback.evaluation.html_scores import scores_html
-from smp_feedback.evaluation.one_pass import Advance, Pairs, device_of
+from smp_feedback.evaluation.one_pass import Advance, Pairs
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.scores import LookScore, score_of
 from smp_feedback.loops.outer import OuterModel

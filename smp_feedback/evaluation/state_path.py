@@ -14,7 +14,7 @@ from smp_feedback.checks import check_choice, check_steps
 from smp_feedback.data.batch import image_of
 from smp_feedback.data.feeding import feeding
 from smp_feedback.errors import InvalidType, InvalidValue
-from smp_feedback.evaluation.one_pass import device_of
+from smp_feedback.evaluation.asking import device_of
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.loops.base import FeedbackModel, check_image
 from smp_feedback.ops.reading import SEGMENTATION, TASKS, labels_of

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from smp_feedback.checks import check_number, check_whole
 from smp_feedback.errors import InvalidInput, InvalidType
+from smp_feedback.evaluation.asking import device_of
 from smp_feedback.evaluation.cells import cells_of, check_strays, count
 from smp_feedback.evaluation.html_scores import per_cent
-from smp_feedback.evaluation.one_pass import Advance, Pairs, device_of
+from smp_feedback.evaluation.one_pass import Advance, Pairs
 from smp_feedback.evaluation.results import VERSION, Result
 from smp_feedback.evaluation.score_loop import begun, check_refinable
 from smp_feedback.evaluation.scores import shares

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from smp_feedback.config.data import DataConfig
 from smp_feedback.errors import InvalidValue
-from smp_feedback.evaluation.one_pass import device_of
+from smp_feedback.evaluation.asking import device_of
 from smp_feedback.evaluation.restoration_loop import RESTORED, images_of, shown
 from smp_feedback.evaluation.score_loop import ANSWERS, answers
 from smp_feedback.loops.base import FeedbackModel

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from smp_feedback.evaluation.one_pass import device_of
+from smp_feedback.evaluation.asking import device_of
 from smp_feedback.loops.base import FeedbackModel
 from smp_feedback.loops.call import Looks
 from smp_feedback.loops.repair.model import RepairModel

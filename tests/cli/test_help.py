@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("lightning")
 
 from smp_feedback.cli import main as cli
+from smp_feedback.cli import own_verbs
 from smp_feedback.cli.help import options_of, verbs_of
 from smp_feedback.cli.main import VERBS, main, whole_parser
 from smp_feedback.cli.page import LINES, WIDTH
@@ -123,7 +124,7 @@ TELLING = {"seed", "model.lr", "model.optimizer", "model.arguments", "data", "tr
 )
 def test_no_wrong_value_is_answered_in_the_parsers_own_words(name, keys):
     parser, words = every_verb(), name.split()
-    verb = getattr(cli, words[0])
+    verb = getattr(own_verbs, words[0])
     for action in parser_of(name)._actions:
         flags = [flag for flag in action.option_strings if flag.startswith("--") and flag[-1] != "+"]
         known = flags and action.nargs != 0 and not flags[0].endswith((".help", "print_config", "config"))

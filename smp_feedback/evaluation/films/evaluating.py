@@ -13,12 +13,13 @@ from smp_feedback.data.feeding import feeding
 from smp_feedback.data.items import inherited
 from smp_feedback.data.wrapped import say_outside
 from smp_feedback.errors import InvalidValue
+from smp_feedback.evaluation.asking import as_shown, device_of
 from smp_feedback.evaluation.films.counts import FilmTally
 from smp_feedback.evaluation.films.joined import JoinedFilms
 from smp_feedback.evaluation.films.order import FilmIndex, FrameBatch, films_in, frames_of, side_by_side
 from smp_feedback.evaluation.films.predictors import FrameStack, Predictor, as_predictor
 from smp_feedback.evaluation.films.scores import FilmScores
-from smp_feedback.evaluation.one_pass import Advance, as_shown, device_of
+from smp_feedback.evaluation.one_pass import Advance
 from smp_feedback.models.builder import check_reads_logits
 from smp_feedback.ops.reading import SEGMENTATION
 from smp_feedback.surgery.extension import evaluating

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from smp_feedback.errors import InvalidType
+from smp_feedback.evaluation.asking import device_of
 from smp_feedback.evaluation.films.counts import FilmTally
 from smp_feedback.evaluation.films.evaluating import check_films, shown_to
 from smp_feedback.evaluation.films.predictors import Averaged, FrameByFrame
-from smp_feedback.evaluation.one_pass import device_of
 
 RATES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 
