@@ -28,20 +28,20 @@ import smp_feedback as smpf
 MEASURED = """
 import json, resource, sys
 from smp_feedback.cli.main import main
-from smp_feedback.loops.tiling.model import TiledModel
+from smp_feedback.loops.tiling.asking import Asking
 
-stitched, few = TiledModel._asked_of, int(sys.argv.pop(1))
+answered, few = Asking.answered, int(sys.argv.pop(1))
 
-def asked(model, image, answer, *how):
+def asked(how, image, answer, *where):
     kept, seen = [], []
     def told(window):
         seen.append(None)
         if len(seen) <= few or not few:
             kept[:] = [answer(window)]
         return kept[0].clone()
-    return stitched(model, image, told, *how)
+    return answered(how, image, told, *where)
 
-TiledModel._asked_of = asked
+Asking.answered = asked
 status = main(sys.argv[1:])
 print(json.dumps({"status": status, "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 """

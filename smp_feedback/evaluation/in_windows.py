@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from smp_feedback.loops.call import Looks
 from smp_feedback.loops.steps import Step
-from smp_feedback.loops.tiling.model import Feed, TiledModel
+from smp_feedback.loops.tiling.asking import Feed
+from smp_feedback.loops.tiling.model import TiledModel
 
 Answered = tuple[Looks, Tensor, Tensor]
 """How often was looked, the logits then, and how many looks each image had (B,)."""

@@ -9,7 +9,8 @@ import torch  # noqa: F401  (doctests)
 from torch import nn
 
 from smp_feedback.errors import require
-from smp_feedback.loops.tiling.model import Progress, TiledModel
+from smp_feedback.loops.tiling.asking import Progress
+from smp_feedback.loops.tiling.model import TiledModel
 
 
 def tiled(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NoReturn, cast
 
 import torch
@@ -16,18 +15,14 @@ from smp_feedback.loops.call import Looks
 from smp_feedback.loops.recurrent.model import RecurrentModel
 from smp_feedback.loops.steps import Step
 from smp_feedback.loops.tiling import fitting
+from smp_feedback.loops.tiling.asking import Asking, Feed, Progress, counted
 from smp_feedback.loops.tiling.grid import WindowGrid, laid
-from smp_feedback.loops.tiling.mosaic import Places, mosaic, strips, windows_of
-from smp_feedback.loops.tiling.stitched import Stitch, Stitched, state_stride
+from smp_feedback.loops.tiling.mosaic import strips
+from smp_feedback.loops.tiling.stitched import Stitched, state_stride
 from smp_feedback.models.normalisation import given_config
 from smp_feedback.ops.maps import Size, masks_of, size_of
 from smp_feedback.surgery.extension import InParts, looping_in
 
-Feed = Callable[[Tensor], Tensor]
-"""What a window of an image goes through before the model sees it, such as its normalisation."""
-Progress = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
-"""What shows how far it is: told what is done and how many times, it gives what each moves on."""
-Advance = Callable[[], None]
 ReadLast = Callable[[Tensor, slice, slice], Tensor]
 """What is kept of the last look's logits (b, classes, h, W), told which images of a batch and which rows they are."""
 Stitching = Literal["logits", "state"]
@@ -140,13 +135,13 @@ class TiledModel(InParts):
         if self.stitch == "state" or not isinstance(self.opened, FeedbackModel):
             return _read_one_by_one(self.every_look(x, steps, feed=feed), read, last)
         self._check(x)
-        grid, (answer, count) = self.grid(size_of(x)), self._all_looks(steps)
+        grid, (answer, count), asking = self.grid(size_of(x)), self._all_looks(steps), self._asking
         calls = len(x) * -(-grid.windows // self.batch_size)
         kept, height, width = list[Tensor](), *size_of(x)
-        with torch.no_grad(), self._progress(calls) as advance:
-            told = self._asked_of(x, answer, grid, feed, advance)
+        with torch.no_grad(), asking.begun(calls) as advance:
+            told = counted(asking.answered(x, answer, grid, feed), advance)
             for image in range(len(x)):
-                for top, part in strips(grid, told, image=image, at_once=self.batch_size, **self._where(x)):
+                for top, part in strips(grid, told, image=image, at_once=self.batch_size, **asking.where(x)):
                     *before, end = part[..., : max(0, height - top), :width].chunk(count, 1)
                     rows = slice(top, top + end.shape[-2])
                     made = [*map(read, before), end if last is None else last(end, slice(image, image + 1), rows)]
@@ -191,9 +186,9 @@ class TiledModel(InParts):
         model._check_opened("iterate")
         told = model._told(steps)
         self._check(x)
-        grid, task = self.grid(size_of(x)), given_config(self).config.task
-        how: Any = {"window": self._shown(x, grid, feed), "stitch": self._stitch(x), "task": task}
-        return Stitched(model, told, grid, self.stride, **how).looks(x, self._dtype)
+        grid, asking, task = self.grid(size_of(x)), self._asking, given_config(self).config.task
+        how: Any = {"window": asking.shown(x, grid, feed), "stitch": asking.stitch(x), "task": task}
+        return Stitched(model, told, grid, self.stride, **how).looks(x, asking.dtype)
 
     def stitched(self, x: Tensor, answer: Callable[[Tensor], Tensor], *, feed: Feed | None = None) -> Tensor:
         """What *answer* makes of each window as one map (B, C', H, W), for questions of your own.
@@ -207,14 +202,9 @@ class TiledModel(InParts):
         Raises: As :meth:`forward`.
         """
         self._check(x)
-        grid = self.grid(size_of(x))
-        shown = self._shown(x, grid, feed)
-
-        def told(places: Places) -> Tensor:
-            return fitting.check_map(answer(shown(places)), grid.window)
-
+        grid, asking = self.grid(size_of(x)), self._asking
         with torch.no_grad():
-            made = self._stitch(x)(grid, told, len(x))
+            made = asking.stitch(x)(grid, asking.answered(x, answer, grid, feed), len(x))
         return made[..., : x.shape[-2], : x.shape[-1]]
 
     def grid(self, image: Size) -> WindowGrid:
@@ -227,48 +217,6 @@ class TiledModel(InParts):
         each = fitting.common_multiple(fitting.divisor(self.model), self.stride)
         whole = fitting.is_built_for(self.model, self.window)
         return laid(image, self.window, self.overlap, each, aligned=self.stitch == "state", whole=whole)
-
-    def _stitch(self, x: Tensor) -> Stitch:
-        where = self._where(x)
-
-        def stitch(grid: WindowGrid, answer: Callable[[Places], Tensor], images: int) -> Tensor:
-            with self._progress(-(-grid.windows * images // self.batch_size)) as advance:
-
-                def told(places: Places) -> Tensor:
-                    made = answer(places)
-                    advance()
-                    return made
-
-                return mosaic(grid, told, images=images, at_once=self.batch_size, **where)
-
-        return stitch
-
-    def _where(self, x: Tensor) -> dict[str, Any]:
-        """Where, and in what numbers, windows are added up."""
-        return {"device": x.device, "asked": self._asked_on or x.device, "dtype": self._dtype}
-
-    def _asked_of(
-        self, x: Tensor, answer: Callable[[Tensor], Tensor], grid: WindowGrid, feed: Feed | None, advance: Advance
-    ) -> Callable[[Places], Tensor]:
-        """What *answer* makes of the windows of *x* at places."""
-        shown = self._shown(x, grid, feed)
-
-        def told(places: Places) -> Tensor:
-            made = fitting.check_map(answer(shown(places)), grid.window)
-            advance()
-            return made
-
-        return told
-
-    def _shown(self, x: Tensor, grid: WindowGrid, feed: Feed | None) -> Callable[[Places], Tensor]:
-        def shown(places: Places) -> Tensor:
-            windows = windows_of(x, places, grid.window).to(self._asked_on or x.device)
-            return windows if feed is None else feed(windows)
-
-        return shown
-
-    def _progress(self, calls: int) -> AbstractContextManager[Callable[[], None]]:
-        return nullcontext(lambda: None) if self.progress is None else self.progress("windows", calls)
 
     def _told(self, steps: Looks | None) -> dict[str, Any]:
         if steps is None:
@@ -286,15 +234,10 @@ class TiledModel(InParts):
             )
 
     @property
-    def _asked_on(self) -> torch.device | None:
-        weight = next(self.model.parameters(), None)
-        return None if weight is None else weight.device
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        """In which windows are added up."""
-        exact = any(weight.dtype == torch.float64 for weight in self.model.parameters())
-        return torch.float64 if exact else torch.float32
+    def _asking(self) -> Asking:
+        weights = [*self.model.parameters()]
+        dtype = torch.float64 if any(weight.dtype == torch.float64 for weight in weights) else torch.float32
+        return Asking(weights[0].device if weights else None, dtype, self.batch_size, self.progress)
 
     def save_pretrained(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: a model is saved without its windows.
