@@ -36,6 +36,8 @@ TRAINING: dict[str, dict[str, Any]] = {
     "state carried over 3 optimiser steps": {"free_steps": 0, "segments": 3},
     "no average of the weights": {"ema": None},
 }
+COLUMNS = [(5, 16), (5, 160), (9, 64), (9, 160), (13, 160)]
+"""Sizes and looks of which the table has a column."""
 SUPERVISED: dict[str, dict[str, Any]] = {"loss on all looks with gradient": {"supervise": "mean"}}
 
 
@@ -67,16 +69,15 @@ def main() -> None:
     recipe |= {"models": ["feedback"], "seeds": args.seeds, "sizes": [5, 9, 13], "test_images": args.test_images}
     recipe |= {} if args.train_steps is None else {"train_steps": args.train_steps}
     wanted = [] if args.rows is None else args.rows.split(",")
-    columns = [(5, 16), (5, 160), (9, 64), (9, 160), (13, 160)]
-    print("| solved, % | " + " | ".join(f"{size} x {size}, {looks} looks" for size, looks in columns) + " |")
-    print("|---" * (len(columns) + 1) + "|")
+    print("| solved, % | " + " | ".join(f"{size} x {size}, {looks} looks" for size, looks in COLUMNS) + " |")
+    print("|---" * (len(COLUMNS) + 1) + "|")
     for i, (name, row) in enumerate(rows(recipe).items()):
         if wanted and not any(part in name for part in wanted):
             continue
         out = args.out / f"{i:02d}"
         compare(ComparisonSettings(**row), out, jobs=args.jobs)
         results = json.loads((out / "results.json").read_text())
-        print(f"| {name} | " + " | ".join(spread(solved(results, *column)) for column in columns) + " |", flush=True)
+        print(f"| {name} | " + " | ".join(spread(solved(results, *column)) for column in COLUMNS) + " |", flush=True)
 
 
 if __name__ == "__main__":
