@@ -133,7 +133,7 @@ def clicks_of(folder: Path) -> Iterable[Row]:
     """Each model of clicks."""
     for path in sorted(folder.glob("*-*.json")):
         (row,) = json.loads(path.read_text())["rows"]
-        ious = {f"iou_{k}": iou for k, iou in enumerate(row["iou"], start=1)}
+        ious = {f"iou_{k}": iou for k, iou in enumerate(row["iou"])}
         yield {"model": row["model"], "seed": row["seed"], **ious} | {f"noc_{t}": row["noc"][str(t)] for t in TARGETS}
 
 
