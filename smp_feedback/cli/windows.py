@@ -16,8 +16,7 @@ from torch import nn
 from smp_feedback.cli.film_scores import has_films
 from smp_feedback.data.folder import MaskFolder
 from smp_feedback.errors import InvalidValue
-from smp_feedback.loops.tiling import fitting
-from smp_feedback.loops.tiling import model as tiling
+from smp_feedback.loops.tiling import asking, fitting
 from smp_feedback.loops.tiling.front import tiled
 from smp_feedback.ops.reading import CLASSIFICATION
 from smp_feedback.training.facts import Facts
@@ -41,7 +40,7 @@ def windowed(
     window: int | Sequence[int] | None,
     overlap: float = OVERLAP,
     stitch: str = STITCH,
-    progress: tiling.Progress | None = None,
+    progress: asking.Progress | None = None,
 ) -> nn.Module:
     """*model* in windows, see :func:`smp_feedback.tiled`; itself where none are asked for.
 
