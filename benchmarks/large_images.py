@@ -28,9 +28,9 @@ import smp_feedback as smpf
 MEASURED = """
 import json, resource, sys
 from smp_feedback.cli.main import main
-from smp_feedback.loops.tiling.asking import Asking
+from smp_feedback.loops.tiling.asking import WindowAsking
 
-answered, few = Asking.answered, int(sys.argv.pop(1))
+answered, few = WindowAsking.answered, int(sys.argv.pop(1))
 
 def asked(how, image, answer, *where):
     kept, seen = [], []
@@ -41,7 +41,7 @@ def asked(how, image, answer, *where):
         return kept[0].clone()
     return answered(how, image, told, *where)
 
-Asking.answered = asked
+WindowAsking.answered = asked
 status = main(sys.argv[1:])
 print(json.dumps({"status": status, "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 """

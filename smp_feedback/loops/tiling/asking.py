@@ -25,7 +25,7 @@ Answer = Callable[[Places], Tensor]
 
 
 @dataclass(frozen=True)
-class Asking:
+class WindowAsking:
     """How windows are shown to a model.
 
     Attributes:

@@ -15,7 +15,7 @@ from smp_feedback.loops.call import Looks
 from smp_feedback.loops.recurrent.model import RecurrentModel
 from smp_feedback.loops.steps import Step
 from smp_feedback.loops.tiling import fitting
-from smp_feedback.loops.tiling.asking import Asking, Feed, Progress, counted
+from smp_feedback.loops.tiling.asking import Feed, Progress, WindowAsking, counted
 from smp_feedback.loops.tiling.grid import WindowGrid, laid
 from smp_feedback.loops.tiling.mosaic import strips
 from smp_feedback.loops.tiling.stitched import Stitched, state_stride
@@ -234,10 +234,10 @@ class TiledModel(InParts):
             )
 
     @property
-    def _asking(self) -> Asking:
+    def _asking(self) -> WindowAsking:
         weights = [*self.model.parameters()]
         dtype = torch.float64 if any(weight.dtype == torch.float64 for weight in weights) else torch.float32
-        return Asking(weights[0].device if weights else None, dtype, self.batch_size, self.progress)
+        return WindowAsking(weights[0].device if weights else None, dtype, self.batch_size, self.progress)
 
     def save_pretrained(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: a model is saved without its windows.
