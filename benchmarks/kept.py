@@ -141,9 +141,9 @@ def by_clicks(rows: Rows) -> Iterable[str]:
     """Models: IoU after some clicks, and clicks to some IoU; mean, least and most."""
     for model in (name for name in clicks.VARIANTS if name in said(rows, "model")):
         here = chosen(rows, model=model)
-        found = [[100 * one for one in column(here, f"iou_{k}")] for k in SHOWN]
-        found += [column(here, f"noc_{target}") for target in TARGETS]
-        yield line(model, *(f"{mean(one):.1f} ({min(one):.1f}-{max(one):.1f})" for one in found))
+        ious = [[float(row[f"iou_{k}"]) for k in range(max(SHOWN) + 1)] for row in here]
+        nocs = [{str(target): float(row[f"noc_{target}"]) for target in TARGETS} for row in here]
+        yield line(clicks.line(model, [{"iou": iou, "noc": noc} for iou, noc in zip(ious, nocs, strict=True)]))
 
 
 STUDIES = {

@@ -78,7 +78,7 @@ class ImageTab:
         every = [self.file, self.looked, self.results, self.slider, self.legend, *pictures]
         shown = [self.looked, self.slider, self.style]
         looked = self.file.upload(self.look, [self.file, self.style], every, **model, **private())
-        looked.then(self.finish, shown, [self.legend, *pictures], show_progress="hidden", **private())
+        looked.then(self.finish, shown, pictures, show_progress="hidden", **private())
         for event in (self.slider.input, self.style.input):
             moved = {"trigger_mode": "always_last", "show_progress": "hidden", "concurrency_limit": 4}
             event(self.move, shown, pictures, **moved, **private())
@@ -122,16 +122,14 @@ class ImageTab:
         """The newest look; one beyond the model's own number only lengthens the slider, which may have been moved."""
         count, beyond = len(looked.looks), len(looked.looks) > self.found.usual
         at: Any = {} if beyond else {"value": count}
-        slider = gr.Slider(1, max(2, count), visible=self.several, **at)
+        slider = gr.Slider(1, max(2, count), visible=count > 1 or looked.more > 0, **at)
         shown = [gr.skip()] * 5 if beyond else self._shown(looked, count, style)
         file = None if count == 1 else gr.skip()  # where the next may have been dropped since
         return [file, looked, gr.Column(visible=True), slider, legend_html(legend_of(looked)), *shown]
 
     def finish(self, looked: Looked | None, t: float | None, style: str) -> list[Any]:
         """The look on the slider again, once it is known how many there are; what was refused stays so."""
-        if looked is None:
-            return [gr.skip()] * 6
-        return [legend_html(legend_of(looked)), *self._shown(looked, t, style)]
+        return [gr.skip()] * 5 if looked is None else self._shown(looked, t, style)
 
     def move(self, looked: Looked | None, t: float | None, style: str) -> list[Any]:
         """Another look at the same image; no model is run."""

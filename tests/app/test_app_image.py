@@ -60,6 +60,12 @@ def test_looks_are_shown_as_they_come_and_those_beyond_wait_on_the_slider(tab, u
     assert "street: Look 5 of 8; " in tab.finish(looked, 5, OVER)[-1]
 
 
+def test_there_is_no_slider_where_the_loop_rests_after_its_first_look(tab, upload, monkeypatch):
+    every = ServedModel.every_look
+    monkeypatch.setattr(ServedModel, "every_look", lambda self, shown: iter([next(every(self, shown))]))
+    assert [one[SLIDER].visible for one in tab.look(str(upload), OVER)] == [True, False]
+
+
 def test_few_are_sent_where_the_model_is_fast(tab, upload, monkeypatch):
     monkeypatch.setattr(image_tab, "EVERY", 3600)
     assert [len(one[STATE].looks) for one in tab.look(str(upload), OVER)] == [1, 2, 8]
