@@ -143,10 +143,14 @@ def repaired(args: argparse.Namespace, terms: list[Any], seed: int, train: Any) 
     return Trained(fitted(args, module, train, args.steps, seed), REPAIRS, passes)
 
 
+def file_name(model: str, loss: str) -> str:
+    """What the rows of a model are kept under, without the seed."""
+    return "".join(letter if letter.isalnum() else "_" for letter in f"{model} {loss}")
+
+
 def scored(args: argparse.Namespace, name: str, loss: str, seed: int) -> dict[str, Any]:
     """The row of one model: read, or trained and kept."""
-    file = "".join(letter if letter.isalnum() else "_" for letter in f"{name} {loss}")
-    path = args.out / args.data / f"{file}-{seed}.json"
+    path = args.out / args.data / f"{file_name(name, loss)}-{seed}.json"
     if not path.is_file():
         train = opened(args, "train", seed)
         how = (args, LOSSES[loss], seed, train)
@@ -170,11 +174,9 @@ def told_of(args: argparse.Namespace) -> dict[str, Any]:
     return {"root": args.root, **{name: getattr(args, name) for name in USUAL}}
 
 
-def line(name: str, loss: str, rows: list[dict[str, Any]]) -> str:
-    """Mean and spread over seeds."""
-    cells = [
-        spread([row[key] for row in rows], scale=scale, digits=1 if scale > 1 else 2) for key, scale in COLUMNS.items()
-    ]
+def line(name: str, loss: str, rows: list[dict[str, Any]], digits: int = 2) -> str:
+    """Mean and spread over seeds; counts with so many *digits*."""
+    cells = [spread([row[key] for row in rows], scale, 1 if scale > 1 else digits) for key, scale in COLUMNS.items()]
     cells += [f"{rows[0]['inference'] / 1e6:.0f} M", f"{rows[0]['passes']:.0f}"]
     return f"| {name} | {loss} | " + " | ".join(cells) + " |"
 

@@ -64,6 +64,7 @@ ROWS = {
     "mean": Row("one look a frame: and a mean", loop={"weight": "learnt", "carry": "mean"}),
 }
 READ = {"averaged": "M through the air, answers averaged", "frames": "M through the air, of averaged frames"}
+NAMES = {**{name: row.said for name, row in ROWS.items()}, **READ}
 DIFFERENCES = (
     *(("mean", other) for other in ("distorted", "averaged", "frames", "feedback", "carried")),
     *(("carried", other) for other in ("distorted", "feedback", "learnt")),
@@ -249,8 +250,7 @@ def report(study: HotAir, found: Sequence[Any]) -> str:
     seeds = len({one["seed"] for one in found})
     heads = [f"{air}: {measure}" for air in study.airs for measure in MEASURES]
     lines = [f"| per cent, mean ± sd of {seeds} seeds | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
-    names = {**{name: row.said for name, row in ROWS.items()}, **READ}
-    for name, said in names.items():
+    for name, said in NAMES.items():
         values = [by_seed(found, name, air, measure) for air in study.airs for measure in MEASURES]
         if any(values):
             lines.append(f"| {said} | {' | '.join(_spread([*value.values()]) for value in values)} |")
