@@ -182,7 +182,7 @@ def by_air(rows: Rows) -> Iterable[str]:
 def air_numbers(row: Row) -> Iterable[Number]:
     """What is right, and what flickers."""
     for measure in hot_air_film.MEASURES:
-        yield Number(measure, row["model"], row["air"], 100 * float(row[measure]))
+        yield Number(measure, hot_air_film.NAMES[row["model"]], row["air"], 100 * float(row[measure]))
 
 
 def clicks_of(folder: Path) -> Iterable[Row]:
@@ -210,6 +210,28 @@ def click_numbers(row: Row) -> Iterable[Number]:
         yield Number("clicks to IoU", row["model"], f"{target} %", float(row[f"noc_{target}"]))
 
 
+def dirichlet_of(file: Path) -> Iterable[Row]:
+    """Each run of ``benchmarks.defaults --study dirichlet``."""
+    for key, numbers in json.loads(file.read_text()).items():
+        task, name, seed = key.split("/")
+        yield {"task": task, "model": name, "seed": seed, **numbers}
+
+
+def by_norm(rows: Rows) -> Iterable[str]:
+    """Normalisations, by what was learnt."""
+    for task in said(rows, "task"):
+        for name in said(chosen(rows, task=task), "model"):
+            here = chosen(rows, task=task, model=name)
+            yield line(task, f"`{name}`", *(spread(column(here, measure)) for measure in CALIBRATED))
+
+
+def norm_numbers(row: Row) -> Iterable[Number]:
+    """What is right, and what the model knows of it."""
+    for measure in CALIBRATED:
+        yield Number(row["task"], row["model"], measure, 100 * float(row[measure]))
+
+
+CALIBRATED = ("mIoU", "AUROC", "ECE")
 STUDIES = {
     "vessels": of_connectivity(2),
     "cracks": of_connectivity(1),
@@ -217,5 +239,6 @@ STUDIES = {
     "blobs": Study("anytime.md", sizes_of, by_size, size_numbers),
     "ingredients": Study("anytime.md", ingredients_of, by_ingredient, ingredient_numbers),
     "camvid_film": Study("films.md", films_of, by_film, film_numbers),
+    "hot_air_film": Study("films.md", hot_air_of, by_air, air_numbers),
     "clicks": Study("clicks.md", clicks_of, by_clicks, click_numbers),
 }

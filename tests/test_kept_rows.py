@@ -11,6 +11,7 @@ from benchmarks.kept_studies import STUDIES, by_size
 
 LESS = {  # the differences that a page has whole, by study: to which model, and of which measures
     "clicks": [("mask before (RITM)", ["IoU after clicks"]), ("clicks alone", ["IoU after clicks"])],
+    "hot_air_film": [("M, trained through the air", ["mIoU", "flicker"])],
     "camvid_film": [("carried", ["mIoU", "flicker"])],
     **{name: [("plain, equal passes", ["pixels", "with clDice"])] for name in ("vessels", "cracks", "membranes")},
 }
