@@ -22,7 +22,9 @@ ROWS = Path(__file__).parents[1] / "studies" / "rows"
 
 
 def kept(name: str) -> list[Row]:
-    """The rows of study *name*."""
+    """The rows of study *name*; none, if none are kept yet."""
+    if not (ROWS / f"{name}.csv").is_file():
+        return []
     with (ROWS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         return [*csv.DictReader(file)]
 
@@ -106,7 +108,9 @@ def main() -> None:
             print(f"\n{args.study}: {measure}\n", *lines, sep="\n")
         return
     for name in STUDIES if args.study is None else [args.study]:
-        print(f"\n{name} (docs/{STUDIES[name].page})\n", *STUDIES[name].table(kept(name)), sep="\n")
+        rows = kept(name)
+        lines = STUDIES[name].table(rows) if rows else ["no rows are kept yet"]
+        print(f"\n{name} (docs/{STUDIES[name].page})\n", *lines, sep="\n")
 
 
 if __name__ == "__main__":

@@ -238,6 +238,7 @@ STUDIES = {
     "membranes": of_connectivity(1),
     "blobs": Study("anytime.md", sizes_of, by_size, size_numbers),
     "ingredients": Study("anytime.md", ingredients_of, by_ingredient, ingredient_numbers),
+    "dirichlet": Study("defaults.md", dirichlet_of, by_norm, norm_numbers),
     "camvid_film": Study("films.md", films_of, by_film, film_numbers),
     "hot_air_film": Study("films.md", hot_air_of, by_air, air_numbers),
     "clicks": Study("clicks.md", clicks_of, by_clicks, click_numbers),

@@ -22,6 +22,7 @@ def test_the_table_of_a_page_is_made_of_the_rows_that_are_kept(name, pytestconfi
     page = (pytestconfig.rootpath / "docs" / STUDIES[name].page).read_text(encoding="utf-8")
     rows = kept.kept(name)
     lines = [*STUDIES[name].table(rows)]
+    assert rows
     assert lines
     assert [one for one in lines if one not in page] == []
     assert {row["seed"] for row in rows} == {"0", "1", "2"}, "the tables say three seeds"

@@ -18,6 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from smp_feedback.cli.renamed import OF_EXPERIMENTS
 from smp_feedback.experiments.ablation.settings import AblationSettings
 from smp_feedback.experiments.base_settings import ExperimentSettings
+from smp_feedback.training.opening import open_pairs
+from smp_feedback.training.told import options_told
 
 if TYPE_CHECKING:
     from smp_feedback.experiments.engine import Experiment
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 FIGURES = "figures"
 OF_DATA = OF_EXPERIMENTS
 """What settings of the data are called on the command line, as in fit."""
+READ = (
+    *("bands", "channels", "scale", "values", "colours", "offset", "empty_masks"),
+    *("val_share", "test_share", "split_file", "folds", "fold", "group"),
+)
+"""Of the settings of the data, those that fit names beside the options, and an experiment keeps among them."""
 MOVING = (".gif", ".webp")
 
 
@@ -32,22 +39,30 @@ def add_arguments(parser: ArgumentParser, settings: type[ExperimentSettings], ou
     """What an experiment with *settings* can be told; *files* is what it leaves in ``--out``."""
     parser.add_argument("--config", action="config", help="a YAML file with any of these")
     parser.add_class_arguments(settings, skip={*OF_DATA})
-    hints, said = get_type_hints(settings), _described(settings)
+    hints, said = get_type_hints(settings), _described(*reversed(settings.__mro__))
     for field in (one for one in fields(settings) if one.name in OF_DATA):
         default = field.default_factory() if field.default_factory is not MISSING else field.default
         kind = hints[field.name] if default is not None else hints[field.name] | None
         parser.add_argument(f"--{OF_DATA[field.name]}", type=kind, default=default, help=said[field.name])
+    read_like_fit(parser)
     parser.add_argument("--out", default=out, help=f"the folder for {files}")
     parser.add_argument("--jobs", type=int, default=1, help="models trained at the same time")
     parser.add_argument("--accelerator", default="auto", help="Lightning's: auto, cpu, gpu")
     parser.add_argument("--executor", default="local", help="who trains: local, dask://HOST:PORT or slurm")
 
 
-def _described(settings: type[ExperimentSettings]) -> dict[str, str]:
-    """What the docstrings say of each setting, those of a class before those of what it is built on."""
+def read_like_fit(parser: ArgumentParser) -> None:
+    """How files are read and divided, as fit is told it."""
+    hints, said = get_type_hints(open_pairs), _described(open_pairs)
+    for name in READ:
+        parser.add_argument(f"--data.{name}", type=hints[name], default=None, help=said[name])
+
+
+def _described(*told: Any) -> dict[str, str]:
+    """What docstrings say of each argument, a later one in place of an earlier."""
     from docstring_parser import parse
 
-    pages = [parse(inspect.cleandoc(one.__doc__ or "")) for one in reversed(settings.__mro__)]
+    pages = [parse(inspect.cleandoc(one.__doc__ or "")) for one in told]
     return {one.arg_name: one.description or "" for page in pages for one in page.params}
 
 
@@ -86,7 +101,11 @@ def _by_option(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 
 def conduct(experiment: Experiment[Any, Any], kind: type[ExperimentSettings], args: Any) -> None:
     """Make *experiment* with the settings, of *kind*, in *args*."""
-    settings = kind(**{f.name: args[OF_DATA.get(f.name, f.name)] for f in fields(kind)})
+    told = {f.name: args[OF_DATA.get(f.name, f.name)] for f in fields(kind)}
+    told["data_options"] = options_told(
+        {"options": told["data_options"]} | {name: args[f"data.{name}"] for name in READ}
+    )
+    settings = kind(**told)
     aloud(experiment, settings, args.out, jobs=args.jobs, accelerator=args.accelerator, executor=args.executor)
 
 

@@ -27,7 +27,7 @@ def _way(answers: FilmAnswers) -> str:
         return f"frame by frame: a plain {type(model).__name__} keeps no state"
     dynamics = getattr(model.loop_config, "dynamics", None)
     which = f"feedback={model.loop_config.loop}" if dynamics is None else f"dynamics={dynamics}"
-    return f"frame by frame: {which} carries no state from one image to the next"
+    return f"frame by frame: {which} carries no state from one image to the next, as feedback=film does"
 
 
 @dataclass

@@ -36,20 +36,26 @@ def tell_films(model: Any, data: Any, facts: Facts, folder: Path, title: str) ->
     with progress_bar("films", count_frames(data), console=Console(stderr=True)) as advance:
         how: Any = {"classes": len(facts.classes), "ignore_index": facts.ignore_index, "reset": reset}
         found = evaluate_films(model, data, advance=advance, **how)
-    Console().print(films_table(found, title if reset is None else f"{title}, anew after a cut"))
+    console = Console()
+    console.print(
+        title if reset is None else f"{title}, anew after a cut", soft_wrap=True, markup=False, highlight=False
+    )
+    console.print(films_table(found))
     for _ in plot([save_result(found.result(facts.classes), folder / "films.json")]):
         pass
     return found
 
 
-def films_table(found: FilmScores, title: str) -> Table:
+def films_table(found: FilmScores) -> Table:
     """What was found, a row a number, in per cent."""
-    table = Table(title=title, caption=f"{found.films} films, {found.frames} frames", caption_justify="left")
+    said = (f"{count} {what}{'s' * (count != 1)}" for count, what in ((found.films, "film"), (found.frames, "frame")))
+    table = Table(caption=", ".join(said), caption_justify="left")
     table.add_column("whole films")
     table.add_column("%", justify="right")
     rows: list[tuple[str, float | None]] = [("mIoU", found.miou), ("flicker", found.flicker)]
     ends = (*SPANS, (SPANS[-1][1], len(found.by_frame)))
-    rows += [(_span(a, b), _mean(found.by_frame[a:b])) for a, b in ends if a < len(found.by_frame)]
+    spans = [(a, min(b, len(found.by_frame))) for a, b in ends if a < len(found.by_frame)]
+    rows += [(_span(a, b), _mean(found.by_frame[a:b])) for a, b in spans]
     if found.after_cut:
         rows += [("mIoU before a cut", found.before_cut), ("mIoU of the frame of a cut", found.after_cut[0])]
     rows.append(("right behind occluders", found.hidden))

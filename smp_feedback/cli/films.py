@@ -102,6 +102,8 @@ def predict_film(args: Any, made: Any) -> None:
                 collections.deque(seen, maxlen=0)
     for line in (*tally.lines(), f"wrote {out}", *([f"wrote {args.masks}"] if args.masks else [])):
         say(line)
+    if masks is not None and (older := masks.older(tally.frames)):
+        say(f"{masks.folder} also holds {older[0].name} to {older[-1].name}, of a longer film before.")
 
 
 def answers_of(args: Any, made: Any) -> FilmAnswers:
@@ -139,7 +141,10 @@ def destination(args: Any) -> Path:
         MissingExtra: If what draws it is missing.
     """
     if args.film:
-        return folder_of("--out", free_folder(args.out, "predict"))
+        folder = folder_of("--out", free_folder(args.out, "predict"))
+        if folder.resolve() == Path(args.images).resolve():
+            raise InvalidValue(f"--out {folder} is where the frames are, of the same names: give another folder.")
+        return folder
     if args.masks is not None:
         folder_of("--masks", Path(args.masks))
     require("av", extra="video")

@@ -19,6 +19,7 @@ from smp_feedback.training.by_hand import check_by_hand
 from smp_feedback.training.datamodule import PairsModule
 from smp_feedback.training.looks_report import looks_report
 from smp_feedback.training.module import FeedbackModule
+from smp_feedback.training.opening import has_split
 from smp_feedback.training.run_end import best_told, next_commands
 from smp_feedback.training.run_folder import fresh_folder, kept_data, save_model, train_in
 from smp_feedback.training.same_settings import check_same, resolved_loop
@@ -78,7 +79,8 @@ def train(
         for line in (*best_told(folder, monitor), *looks_report(module, data), *after()):
             say(line)
         tell(folder, save_model(module, folder, args.data.name))
-        for line in next_commands(verb, folder):
+        tested = verb != "fit" or has_split("test", vars(args.data), args.seed)
+        for line in next_commands(verb, folder, tested):
             say(line)
 
 

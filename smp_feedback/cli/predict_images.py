@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jsonargparse import ArgumentParser
 
@@ -14,6 +14,7 @@ from smp_feedback.cli.predicted import Predicted, tell_predicted
 from smp_feedback.cli.tables import say
 from smp_feedback.cli.watching import Arrivals, until_interrupted, watch
 from smp_feedback.config.data import DataConfig, MaskValues
+from smp_feedback.data.items import item_name
 from smp_feedback.data.masks.reader import MaskReader
 from smp_feedback.data.masks.writing import mask_values
 from smp_feedback.errors import InvalidValue
@@ -114,9 +115,11 @@ def check_apart(args: Any, data: PairsModule, folder: Path) -> None:
     Raises:
         InvalidValue: If they would not.
     """
-    paths = data.test.paths if isinstance(data.test, ImageFiles) else []
     if args.watch is not None:
         paths = [Path(args.watch) / "any"]
+    else:
+        named = (Path(item_name(data.test, i)) for i in range(len(cast(Sized, data.test))))
+        paths = [path for path in named if path.is_file()]
     if folder.resolve() in {path.parent.resolve() for path in paths}:
         raise InvalidValue(f"--out {folder} is where the images are, which have the same names: give another folder.")
 

@@ -14,6 +14,7 @@ from smp_feedback.config.base import LoopConfig
 from smp_feedback.data import open_dataset
 from smp_feedback.data.folders.sharing import check_shared
 from smp_feedback.data.strangers import as_handed, check_of_stranger
+from smp_feedback.errors import InvalidValue
 from smp_feedback.experiments.base_settings import ExperimentSettings
 from smp_feedback.factory import create
 from smp_feedback.training.build import shape_told
@@ -31,7 +32,12 @@ def opened(settings: ExperimentSettings, split: str, seed: int = 0, count: int |
     size = settings.size if size is None else size
     transform = as_handed(settings.data, augment)
     options = {"root": settings.root, "size": size, "seed": seed, "count": count, "transform": transform}
-    dataset = open_dataset(settings.data, split, **options, **settings.data_options)
+    try:
+        dataset = open_dataset(settings.data, split, **options, **settings.data_options)
+    except InvalidValue as error:
+        if split != settings.split or not str(error).startswith(f"split={split!r}"):
+            raise
+        raise InvalidValue(f"{error} Or score what there is: split='val'.") from None
     check_of_stranger(settings.data, dataset, transform)
     return dataset
 

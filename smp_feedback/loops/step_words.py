@@ -47,7 +47,7 @@ def _looks_and_change(step: Any) -> dict[str, str]:
     """
     own, single = step._turned.looks, len(step.state) == 1
     known = {"looks": str(step.index + 1)} if own is None else {}
-    if step.state.is_meta or torch.compiler.is_compiling():  # no numbers there, and none is to get into a graph
+    if not len(step.state) or step.state.is_meta or torch.compiler.is_compiling():  # no numbers, or none for a graph
         return known
     asked = [step.change.detach().float().mean()]
     asked += [] if own is None else [own.amin().float(), own.amax().float()]

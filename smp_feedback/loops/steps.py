@@ -21,7 +21,7 @@ Answer = Callable[[Turned, Size], tuple[Tensor, Tensor | None]]
 """Computes the logits for an image of this size, and the labels of a model that has some."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Step:
     """One look, as :meth:`FeedbackModel.iterate` yields it; what costs is computed when it is asked for.
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from smp_feedback.errors import InvalidValue
 from smp_feedback.ops.maps import laid_out_as
@@ -46,8 +45,9 @@ def _group_norm(x: Tensor, groups: int) -> Tensor:
 
     Computed channels first: of channels-last maps, as transformers make them, torch computes the
     variance on a CPU as the mean of squares less the squared mean, of which little is left where a map is nearly even.
+    ``functional.group_norm`` refuses a group of one value, in batches of one image alone.
     """
-    return laid_out_as(F.group_norm(x.contiguous(), groups), x)
+    return laid_out_as(torch.group_norm(x.contiguous(), groups), x)
 
 
 def per_pixel(x: Tensor, eps: float = 1e-5, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -66,7 +67,7 @@ class OnDisk(nn.Module):
             FeedbackError: If the model was wrapped around a base that no registered name can rebuild, parts of it were
                 replaced by what its arguments cannot say, one of them cannot be written as JSON, or what they build
                 answers a small image otherwise than this model does.
-            InvalidValue: If *config* is given.
+            InvalidType, InvalidValue: If *config* is given, or *save_directory* is no directory.
 
         >>> import tempfile, smp_feedback as smpf
         >>> model = smpf.create("Unet", encoder="resnet18", encoder_weights=None)
@@ -81,12 +82,16 @@ class OnDisk(nn.Module):
             )
         if push_to_hub_kwargs and not push_to_hub:
             raise InvalidType(f"{', '.join(push_to_hub_kwargs)}: only push_to_hub=True takes more keywords.")
+        if not isinstance(save_directory, (str, PathLike)):
+            raise InvalidType(f"{save_directory!r:.80} ({type(save_directory).__name__}): expected a directory.")
+        folder = at_home(save_directory)
+        if folder.exists() and not folder.is_dir():
+            raise InvalidValue(f"{folder} is a file: expected a directory, or one that can be made.")
         facts = {"dataset": dataset, "metrics": metrics}
         about = {**(model_card_kwargs or {}), **{key: value for key, value in facts.items() if value is not None}}
         saved = self._described()
         card = model_card(saved, **about)
         check_answers(self, saved)
-        folder = at_home(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         write_saved(folder, saved, self, str(card))
         if not push_to_hub:

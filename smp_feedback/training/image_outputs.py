@@ -22,6 +22,7 @@ from smp_feedback.training.label_pictures import label_picture, palette
 from smp_feedback.training.outlines import CocoOutlines, write_geojson
 from smp_feedback.training.output_kinds import OutputKinds, background_of
 from smp_feedback.training.output_names import OutputNames, file_names, stem_of
+from smp_feedback.training.own_maps import check_free, save_map
 from smp_feedback.training.prediction_summary import NAMES, PredictionSummary, write_rows
 from smp_feedback.training.probability_files import KINDS, write_probabilities
 
@@ -76,6 +77,15 @@ class ImageOutputs:
         new = [image for image in images if image not in self.given]
         self.given |= dict(zip(new, self.names.add(new), strict=True))
         return [self.given[image] for image in images]
+
+    def check_free(self, names: Sequence[str]) -> None:
+        """Nothing but answers of before is written over by the files of images that are called *names*.
+
+        Raises:
+            InvalidValue: For what would be lost.
+        """
+        endings = [f".{ending}" for ending in self._endings()] if self.task == MULTILABEL else [""]
+        check_free(self.folder, (f"{name}{ending}" for name in names for ending in endings))
 
     @property
     def renamed(self) -> dict[str, str]:
@@ -188,7 +198,7 @@ class ImageOutputs:
         replace_file(self.folder / name, lambda draft: write_map(draft, labels, place, colours))
 
     def _save(self, name: str, picture: Image.Image) -> None:
-        replace_file(self.folder / name, lambda draft: picture.save(draft, format="png"))
+        save_map(picture, self.folder / name)
 
     def _write_probabilities(self, name: str, logits: Tensor, size: Size, place: Georeference | None) -> None:
         kind = self.kinds.probabilities

@@ -141,15 +141,26 @@ def _opened(verb: str, name: str, told: dict[str, Any], transform: Any, train_co
 
 def _check_opened(name: str, opened: Mapping[str, Any], told: Mapping[str, Any], clip: int | None, shared: str) -> None:
     """What is *opened* agrees with itself, has films where clips are asked for, and shares no images."""
-    from smp_feedback.data import open_dataset
     from smp_feedback.data.folders.sharing import check_shared
     from smp_feedback.data.inspection.agreement import check_agreement
 
     check_agreement(opened)
     for split, pairs in opened.items() if clip is not None else ():
         check_films(pairs, split, cast(int, clip), training=split == "train")
-    later = _of_files("test", told, lambda: open_dataset(name, "test", **told)) if "train" in opened else {}
+    later = _of_files("test", told, lambda: _named(name, "test", told)) if "train" in opened else {}
     check_shared(opened, shared, unused=later)
+
+
+def has_split(split: str, settings: Mapping[str, Any], seed: int) -> bool:
+    """Whether there is such a *split* of the data that are told *settings*: always, of data that are drawn."""
+    told = told_of(settings, seed)
+    return told.get("root") is None or bool(_of_files(split, told, lambda: _named(settings["name"], split, told)))
+
+
+def _named(name: str, split: str, told: Mapping[str, Any]) -> Any:
+    from smp_feedback.data import open_dataset
+
+    return open_dataset(name, split, **told)
 
 
 def learnt_from(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:

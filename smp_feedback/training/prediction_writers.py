@@ -15,6 +15,7 @@ from smp_feedback.data.augment import resize
 from smp_feedback.data.batch import image_of, indices_of, is_clips
 from smp_feedback.data.inspection.headers import header_of
 from smp_feedback.data.items import inherited, item_name
+from smp_feedback.errors import InvalidValue
 from smp_feedback.ops.maps import Size, size_of
 from smp_feedback.ops.reading import SEGMENTATION, chances_of, labels_of
 from smp_feedback.saving.files import replace_file
@@ -24,6 +25,8 @@ from smp_feedback.training.image_outputs import ImageOutputs
 from smp_feedback.training.output_kinds import OutputKinds
 from smp_feedback.training.prediction_shares import gathered, in_order, put_together, share_of
 from smp_feedback.training.unread import unread_of
+
+LABELS, COLUMNS = "labels.csv", ("image", "label", "probability")
 
 
 class ItemWriter(BasePredictionWriter, ABC):
@@ -118,6 +121,7 @@ class PredictionWriter(ItemWriter):
         super().__init__(folder, dataset)
         self.outputs = outputs or ImageOutputs(folder, classes, task=task, kinds=OutputKinds(**kinds))
         self.names = self.outputs.names_for(self.images)
+        self.outputs.check_free(self.names)
 
     def write(
         self,
@@ -174,6 +178,22 @@ def own_size(dataset: Any, index: int) -> Size | None:
     return None if header is None else header.size
 
 
+def check_table(path: Path) -> None:
+    """No table of somebody else's is written over by that of labels.
+
+    Raises:
+        InvalidValue: If one would be.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        begins = file.read(len(",".join(COLUMNS)))
+    if begins and begins != ",".join(COLUMNS).encode():
+        raise InvalidValue(
+            f"{path} is there, and is no table that was written before; it would be written over. Give another folder."
+        )
+
+
 class LabelWriter(ItemWriter):
     """Writes ``labels.csv``: each image's name, its label after the last look, and how probable that is.
 
@@ -198,6 +218,7 @@ class LabelWriter(ItemWriter):
         before: Sequence[dict[str, str]] = (),
     ) -> None:
         super().__init__(folder, dataset)
+        check_table(folder / LABELS)
         self.classes, self.looks, self.uncertainty = classes, looks, uncertainty
         self.before, self.rows = before, list[dict[str, str]]()
         self.places: list[int] = []
@@ -227,7 +248,8 @@ class LabelWriter(ItemWriter):
     def row(self, name: str, logits: Tensor) -> dict[str, str]:
         """One image's, from its logits (T, classes)."""
         p = chances_of(logits[-1:])[0]
-        found = {"image": name, "label": self.classes[int(p.argmax())], "probability": f"{float(p.max()):.4f}"}
+        label, sure = self.classes[int(p.argmax())], f"{float(p.max()):.4f}"
+        found = dict(zip(COLUMNS, (name, label, sure), strict=True))
         if self.looks:
             found |= {f"look_{t}": self.classes[k] for t, k in enumerate(labels_of(logits).tolist(), start=1)}
         if self.uncertainty:
@@ -242,7 +264,7 @@ class LabelWriter(ItemWriter):
             every = [one for share in gathered(trainer, mine) for one in share]
             self.rows = [*self.before, *(row for _, row in sorted(every, key=lambda one: one[0]))]
         if trainer.is_global_zero:
-            replace_file(self.folder / "labels.csv", self._write)
+            replace_file(self.folder / LABELS, self._write)
 
     def _write(self, draft: Path) -> None:
         with draft.open("w", newline="", encoding="utf-8") as file:

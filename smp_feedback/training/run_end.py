@@ -9,9 +9,10 @@ from smp_feedback.training.checkpoints import BEST, read_checkpoint
 from smp_feedback.training.monitors import in_words, title_of
 from smp_feedback.training.run_folder import MODEL
 
+TEST = "test"
 NEXT: dict[str, tuple[str, ...]] = {
     "fit": (
-        "test --run {run}",
+        f"{TEST} --run {{run}}",
         "predict --run {run} --images PHOTOS",
         "export {run}/{model} model.onnx",
     ),
@@ -48,13 +49,17 @@ def best_line(kept: dict[str, Any], monitor: str, score: Any) -> str:
     return f"best: epoch {kept['epoch'] + 1}{said}"
 
 
-def next_commands(verb: str, folder: Path) -> list[str]:
-    """The commands that come next, to be copied.
+def next_commands(verb: str, folder: Path, tested: bool = True) -> list[str]:
+    """The commands that come next, to be copied; where nothing is kept to be *tested* on, on what is validated.
 
     >>> next_commands("restore", Path("runs/a"))
     ['next: smp-feedback restore evaluate --run runs/a']
+    >>> next_commands("fit", Path("runs/a"), tested=False)[0]
+    'next: smp-feedback validate --run runs/a'
     """
     saved = (folder / MODEL).is_dir()
     lines = [line for line in NEXT.get(verb, ()) if saved or "{model}" not in line]
+    if not tested:
+        lines = [f"validate{line.removeprefix(TEST)}" if line.startswith(TEST) else line for line in lines]
     said = [f"smp-feedback {line.format(run=folder, model=MODEL)}" for line in lines]
     return [f"{'next:' if i == 0 else '     '} {line}" for i, line in enumerate(said)]

@@ -119,6 +119,20 @@ def test_several_words_behind_an_option_are_a_list(config, monkeypatch):
     assert asked[1].sizes == [[16, 32], 48]
 
 
+def test_files_are_read_and_divided_as_fit_is_told(tmp_path, monkeypatch, capsys):
+    """One block of data does for both: what fit names, a comparison keeps among the dataset's options."""
+    asked = []
+    monkeypatch.setattr("smp_feedback.cli.experiments.aloud", lambda _, found, out, **__: asked.append(found))
+    options = {"images": "images", "masks": "masks", "classes": ["ground", "leaf"]}
+    data = {"name": "folder", "root": "photos", "val_share": 0.2, "colours": {"ground": "#000000", "leaf": "#00ff00"}}
+    (tmp_path / "run.json").write_text(json.dumps({"data": {**data, "options": options}}))
+    assert compare(f"--config {tmp_path}/run.json --data.test_share 0.1") == 0
+    own = {name: data[name] for name in ("val_share", "colours")}
+    assert asked[0].data_options == {**options, **own, "test_share": 0.1}
+    assert compare(f"--config {tmp_path}/run.json --data.options.val_share 0.3") == 2
+    assert "data.options.val_share=0.3 and data.val_share=0.2: they are the same setting" in capsys.readouterr().err
+
+
 def test_figures_are_counted_and_what_moves_is_named():
     files = ["report.html", "results.json", "figures/a.svg", "figures/a.png", "figures/solving.webp"]
     lines = [*_wrote([Path("out") / name for name in files])]

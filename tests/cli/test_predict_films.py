@@ -446,3 +446,28 @@ def test_a_run_of_fit_answers_a_film_with_its_own_weights(kept, tmp_path):
     for mask, one in zip(labels_in(masks), seen, strict=True):
         assert mask.shape == (24, 32)
         assert torch.equal(mask, one.labels)
+
+
+def test_label_maps_do_not_replace_a_films_frames(kept, tmp_path, capsys):
+    for place in ("frames", "masks"):
+        (tmp_path / place).mkdir()
+        for k, one in enumerate(pictures(2)):
+            Image.fromarray(one).save(tmp_path / place / f"frame_{k:06d}.png")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    of_frames = ["--images", tmp_path / "frames", "--film", "true"]
+    assert predicted(kept, *of_frames, "--out", tmp_path / "frames") == 2
+    assert "is where the frames are" in capsys.readouterr().err
+    assert predicted(kept, *of_frames, "--out", tmp_path / "masks") == 2
+    assert "no answer that was written before" in capsys.readouterr().err
+    of_video = ["--video", kept / "in.mp4", "--out", tmp_path / "out.mp4"]
+    assert predicted(kept, *of_video, "--masks", tmp_path / "masks") == 2
+    assert "no answer that was written before" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+
+
+def test_maps_of_a_longer_film_before_are_said(kept, tmp_path, capsys):
+    told = ["--video", kept / "in.mp4", "--masks", tmp_path / "masks", "--out", tmp_path / "out.mp4"]
+    assert predicted(kept, *told) == 0
+    assert "longer film" not in capsys.readouterr().out
+    assert predicted(kept, *told, "--frames", 3) == 0
+    assert "also holds frame_000003.png to frame_000007.png, of a longer film before" in capsys.readouterr().out

@@ -239,6 +239,57 @@ def test_answers_do_not_replace_the_photographs(run, photos, capsys):
     assert sorted(photos.iterdir()) == before
 
 
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_answers_do_not_replace_masks_nor_other_programs_maps(run, tmp_path, capsys):
+    """Masks have the names of photographs, and so have answers."""
+    for k in range(2):
+        save(tmp_path / "test" / f"{k}.png", noise(k, 24, 16))
+        save(tmp_path / "testannot" / f"{k}.png", noise(k + 9, 24, 16))
+    before = contents(tmp_path)
+    told = f"predict --run {run} --images {tmp_path}/test --trainer.accelerator cpu"
+    assert smp_feedback(f"{told} --out {tmp_path}/testannot") == 2
+    assert "0.png is there, and is no answer that was written before" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+    for _ in range(2):  # those of a run before are replaced
+        assert smp_feedback(f"{told} --out {tmp_path}/out") == 0
+    with Image.open(tmp_path / "out" / "0.png") as written:
+        assert written.info["Software"] == "smp_feedback"
+
+
+def test_the_answers_to_a_split_do_not_replace_its_photographs(tmp_path, capsys):
+    palette = np.array([*COLOURS.values()], np.uint8)
+    for split in ("train", "val", "test"):
+        save(tmp_path / "data" / split / "0.png", noise(0, 24, 16))
+        save(tmp_path / "data" / f"{split}annot" / "0.png", palette[np.arange(24 * 16).reshape(24, 16) % 3])
+    data = {"name": "folder", "root": str(tmp_path / "data"), "batch_size": 1, "colours": COLOURS}
+    data |= {"shared": "allow", "options": FOLDERS}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({**SETTINGS, "data": data}))
+    assert smp_feedback(f"fit --config {tmp_path}/run.yaml --out {tmp_path}/run") == 0
+    assert f"next: smp-feedback test --run {tmp_path}/run" in capsys.readouterr().out
+    before = contents(tmp_path / "data")
+    for folder, says in (("test", "is where the images are"), ("testannot", "no answer that was written before")):
+        assert smp_feedback(f"predict --run {tmp_path}/run --out {tmp_path}/data/{folder}") == 2
+        assert says in capsys.readouterr().err
+    assert contents(tmp_path / "data") == before
+    shutil.rmtree(tmp_path / "data" / "test")
+    assert smp_feedback(f"fit --config {tmp_path}/run.yaml --out {tmp_path}/again") == 0
+    assert f"next: smp-feedback validate --run {tmp_path}/again" in capsys.readouterr().out
+
+
+def test_the_labels_of_somebody_else_are_kept(classifier, photos, tmp_path, capsys):
+    told = f"predict --run {classifier} --images {photos} --out {tmp_path} --trainer.accelerator cpu"
+    (tmp_path / "labels.csv").write_text("file,label\n0.png,cat\n")
+    assert smp_feedback(told) == 2
+    assert "labels.csv is there, and is no table that was written before" in capsys.readouterr().err
+    assert (tmp_path / "labels.csv").read_text() == "file,label\n0.png,cat\n"
+    (tmp_path / "labels.csv").write_text("image,label,probability\n0.png,cat,1.0\n")
+    assert smp_feedback(told) == 1  # a photograph is broken
+    assert "cat" not in (tmp_path / "labels.csv").read_text()
+
+
 SLIM = {
     "Unet": {"encoder_depth": 3, "decoder_channels": (16, 8, 8)},
     "FPN": {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 32},

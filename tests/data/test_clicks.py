@@ -470,3 +470,39 @@ def test_the_object_that_is_meant_is_whole_and_one_of_several():
     assert not {tuple(p) for p in inside.T.tolist()} & {tuple(p) for p in outside.T.tolist()}  # colours of its own
     with pytest.raises(InvalidValue, match="colours run out"):
         open_dataset("assemblies", objects=9, parts=3)
+
+
+# --- what a session is handed
+
+
+def test_a_session_keeps_its_own_image_and_prior():
+    """A camera fills its buffer anew; the mask before a click is that of the session's start."""
+    model, image, prior = carrying(6).eval(), torch.rand(3, 12, 12), torch.zeros(12, 12)
+    told = {"how": ClickConfig(mask=True), "prior": prior}
+    first, second = smpf.Clicks(model, image, **told), smpf.Clicks(model, image.clone(), **told)
+    image.uniform_()
+    prior.fill_(1)
+    assert not first.mask.any()
+    for session in (first, second):
+        session.click(3, 4)
+    torch.testing.assert_close(first.chance, second.chance, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("told", "error", "says"),
+    [
+        ({"how": {"radios": 3}}, UnknownKeyword, "Did you mean 'radius'"),
+        ({"how": 3}, InvalidType, r"how=3 \(int\): expected a ClickConfig"),
+        ({"image": torch.rand(3, 0, 8)}, InvalidInput, "expected one image"),
+    ],
+)
+def test_what_is_no_session_is_refused_before_a_click(told, error, says):
+    with pytest.raises(error, match=says):
+        smpf.Clicks(carrying(), **{"image": torch.rand(3, 8, 8), "how": {"radius": 3}, **told})
+
+
+@pytest.mark.parametrize("feedback", ["anytime", False])
+def test_a_model_of_several_classes_answers_with_no_object(feedback):
+    model = smpf.create("PlainConv", in_channels=5, classes=3, width=4, feedback=feedback)
+    with pytest.raises(InvalidValue, match="answers with 3 classes: expected one that tells an object"):
+        smpf.Clicks(model, torch.rand(3, 8, 8), how=ClickConfig()).click(1, 1)

@@ -420,6 +420,15 @@ def test_a_look_moves_with_all_that_it_holds():
     )
 
 
+def test_a_look_is_itself_and_no_other_and_one_of_no_image_can_be_printed():
+    model = closed()
+    step = model.look(IMAGE)
+    assert step == step
+    assert step != model.look(IMAGE)
+    assert len({step, model.look(IMAGE)}) == 2
+    assert repr(model.look(IMAGE[:0], model.look(IMAGE[:0]))).startswith("Step(index=1, state=(0, ")
+
+
 def test_a_copied_look_has_tensors_of_its_own_and_the_model_of_the_first():
     model = closed()
     step = looked(model, FRAMES[:3])[-1].reset(FIRST)

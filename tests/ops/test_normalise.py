@@ -70,6 +70,16 @@ def test_of_nearly_even_maps_it_is_as_exact_however_they_lie_in_memory(norm, for
     assert found.is_contiguous(memory_format=form)
 
 
+@pytest.mark.parametrize("norm", ["instance", "layer", 2, "pixel", "none"])
+def test_one_image_of_one_pixel_is_as_it_is_in_a_batch(norm):
+    """A group of one value has nothing but its mean, and is 0, of however many images."""
+    x = drawn((2, 4, 1, 1), 0)
+    alone = torch.cat([normaliser(norm, 4)(one) for one in x.split(1)])
+    torch.testing.assert_close(alone, normaliser(norm, 4)(x))
+    if norm == "instance":
+        assert not alone.any()
+
+
 def test_a_pixel_of_zeros_stays_zero_and_has_a_gradient():
     x = torch.zeros(1, 3, 2, 2, dtype=torch.float64, requires_grad=True)
     per_pixel(x).sum().backward()

@@ -741,3 +741,12 @@ def test_what_a_later_version_wrote_is_refused_with_both_versions(saved, change,
     edit(saved, lambda config: (config["versions"].update(smp_feedback="9.8.7"), change(config)))
     with pytest.raises(FeedbackError, match=rf"(?s)(?=.*{words}).*by smp_feedback 9\.8\.7; this is {smpf.__version__}"):
         smpf.from_pretrained(saved)
+
+
+@pytest.mark.parametrize(("place", "error"), [("file", InvalidValue), (None, InvalidType)])
+def test_what_is_no_directory_is_refused_in_words(place, error, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    model = smpf.create("PlainConv", classes=2)
+    with pytest.raises(error, match="expected a directory"):
+        model.save_pretrained(place and tmp_path / place)
+    assert (tmp_path / "file").read_text() == "mine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from smp_feedback.config.clicks import ClickConfig
 from smp_feedback.data.clicks.discs import discs
-from smp_feedback.errors import InvalidValue
+from smp_feedback.errors import InvalidType, InvalidValue
 from smp_feedback.loops.base import FeedbackModel, Step
 from smp_feedback.loops.looking import carries
 from smp_feedback.models.normalisation import given_config
@@ -59,6 +60,9 @@ def listen(
         before: The look to go on from; of a model that carries nothing it is left aside.
         mask: (B, H, W) in [0, 1], the answer so far, for a model that reads one; None is an empty one.
 
+    Raises:
+        InvalidValue: If *model* has more than two classes.
+
     >>> import smp_feedback as smpf
     >>> model = smpf.create("PlainConv", in_channels=5, classes=1, feedback="anytime")
     >>> heard = listen(model, torch.rand(1, 3, 16, 16), torch.tensor([[[8, 8, 1]]]), ClickConfig())
@@ -73,11 +77,21 @@ def listen(
     x = torch.cat(parts, 1)
     looping = looping_in(model)  # of a compiled one, that inside
     if not isinstance(looping, FeedbackModel):
-        return Heard(cast(Tensor, model(x)), None)
+        return Heard(_of_an_object(cast(Tensor, model(x))), None)
     goes_on = how.carry and carries(looping)
     for step in looping.iterate(x, steps=how.looks, before=before if goes_on else None):  # noqa: B007
         pass
-    return Heard(step.logits, step if goes_on else None)
+    return Heard(_of_an_object(step.logits), step if goes_on else None)
+
+
+def _of_an_object(logits: Tensor) -> Tensor:
+    """*logits*, which tell an object from what is none."""
+    if logits.shape[1] > 2:
+        raise InvalidValue(
+            f"The model answers with {logits.shape[1]} classes: expected one that tells an object from what is none "
+            "(classes=1, or 2), as smp-feedback clicks train makes it."
+        )
+    return logits
 
 
 def how_of(model: nn.Module, how: ClickConfig | None = None, *, reads_mask: bool = False) -> ClickConfig:
@@ -92,6 +106,9 @@ def how_of(model: nn.Module, how: ClickConfig | None = None, *, reads_mask: bool
         InvalidValue: If nobody says, or it is to begin with a mask and reads none.
     """
     how = given_config(model).config.clicks if how is None else how
+    how = ClickConfig.from_dict(how) if isinstance(how, Mapping) else how
+    if how is not None and not isinstance(how, ClickConfig):
+        raise InvalidType(f"how={how!r} ({type(how).__name__}): expected a ClickConfig, as it was trained with.")
     if how is None:
         raise InvalidValue(
             f"This {type(model).__name__} does not say that it listens to clicks: train one by smp-feedback clicks "

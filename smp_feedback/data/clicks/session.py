@@ -40,6 +40,7 @@ class Clicks:
         how: What the model is shown of clicks; None is as it was trained.
 
     Raises:
+        InvalidType: If *how* is no ClickConfig.
         InvalidValue: If *model* does not listen to clicks, or there is a *prior* and it reads no mask.
         InvalidInput: If *image* or *prior* has another shape, or holds what is not in [0, 1].
 
@@ -56,7 +57,7 @@ class Clicks:
     def __init__(
         self, model: nn.Module, image: Tensor, *, prior: Tensor | None = None, how: ClickConfig | None = None
     ) -> None:
-        if not isinstance(image, Tensor) or image.ndim != 3 or not image.is_floating_point():
+        if not isinstance(image, Tensor) or image.ndim != 3 or not image.is_floating_point() or not image.numel():
             shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
             raise InvalidInput(f"image of shape {shape}: expected one image, (C, H, W), floating point in [0, 1].")
         in_unit(image, "image")
@@ -64,8 +65,9 @@ class Clicks:
         if prior is not None:
             check_prior(prior, size_of(image))
         self.model, like = model, next(model.parameters())
-        self.image = given_config(model).config.normalise(image[None].to(like))
-        self.prior = None if prior is None else prior[None].to(like)
+        own = image[None].to(like, copy=True)  # a camera fills its buffer anew
+        self.image = given_config(model).config.normalise(own)
+        self.prior = None if prior is None else prior[None].to(like, copy=True)
         self._heeded = [Heeded(no_clicks(1, like.device), None)]
 
     def click(self, y: int, x: int, positive: bool = True) -> Tensor:

@@ -56,7 +56,8 @@ def training_data(settings: ComparisonSettings, key: ComparisonKey) -> tuple[Any
     try:
         data = opened(settings, "train", key.seed, key.images or None)
     except InvalidValue as error:
-        raise InvalidValue(f"train_count={key.images}: {error}") from error
+        why = str(error).removeprefix(f"count={key.images}: ")
+        raise InvalidValue(f"train_count={key.images}: {why} 0 is all of them.") from error
     count = min(key.images or len(data), len(data))
     if key.images > len(data):
         raise InvalidValue(f"train_count={key.images}: {settings.data} has {len(data)} to train on.")

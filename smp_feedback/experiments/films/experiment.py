@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from smp_feedback.errors import InvalidValue
+from smp_feedback.evaluation.films.order import films_in
 from smp_feedback.evaluation.results import save_result
 from smp_feedback.experiments.engine import Experiment
 from smp_feedback.experiments.films.conclusion import in_short, summary
@@ -47,9 +48,12 @@ def check(settings: FilmSettings) -> None:
     about = facts(settings)
     if about.task != "segmentation":
         raise InvalidValue(f"data={settings.data}: expected frames with masks of labels, not {about.task}.")
-    for condition in (*settings.tested, *filter(None, [settings.joined])):
+    for condition in settings.tested:
         scored_frames(settings, condition)[0]
     validation_frames(settings)[0]
+    if settings.joined is not None:
+        _check_several(settings, settings.split, scored_frames(settings, settings.joined))
+        _check_several(settings, settings.tuned, validation_frames(settings))
     for name in trained(settings.models):
         frames = training_frames(settings, RIVALS[name], 0)
         if len(frames) < batch_of(settings, name):
@@ -58,6 +62,16 @@ def check(settings: FilmSettings) -> None:
                 f"{len(frames)}; give fewer, or more images."
             )
         lesson(settings, FilmKey(name, 0), untrained(settings, FilmKey(name, 0), about), about)
+
+
+def _check_several(settings: FilmSettings, split: str, frames: Any) -> None:
+    """There are films that can go over into each other."""
+    frames[0]
+    if (films := len(films_in(frames).places)) < 2:
+        raise InvalidValue(
+            f"cuts={settings.cuts!r}: films go over into each other, and {split!r} has {films}; expected two or more, "
+            "or cuts: null."
+        )
 
 
 def report(settings: FilmSettings, results: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -71,7 +71,7 @@ class Pass(NamedTuple):
     mean: Tensor | None = None
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class RestorationStep(Step):
     """One feedback iteration, or one look; ``state`` is [p_t, p_{t-1}, z_t], and m_t where a mean is carried."""
 

@@ -40,7 +40,7 @@ class Begun(NamedTuple):
     features: tuple[Tensor, ...]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class ScoreStep(Step):
     """One update; ``state`` is the prediction y after it (B, K, H, W)."""
 
