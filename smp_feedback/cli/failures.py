@@ -15,6 +15,7 @@ EXPECTED = (ValueError, RuntimeError, TypeError, OSError, MemoryError)  # what d
 PARSED = re.compile(r"Parser key \"([\w.]+)\": (?!Parser key)(.*)")  # what jsonargparse says of a value
 ONE_OF_SEVERAL = re.compile(r"any of the Union subtypes Subtypes: \[(.*?)\] Errors: .* Given value: (.*)")
 ONE = re.compile(r"Expected a (<class '[\w.]+'>|typing\.Literal\[.*?\])\.? (?:Got value|.*Given value): (.*)")
+REQUIRED = re.compile(r"the following arguments are required: (\w+)\.([\w.]+)$")  # a word of a verb, and no option
 NO_FILE = re.compile(r"Unable to load config ['\"](.*?)['\"](?: - .*)?$")
 SAID = {"NoneType": "null", "True": "true", "False": "false", "Any": "anything"}
 SMALLER = (
@@ -107,7 +108,7 @@ def explained(text: str) -> str:
 
 
 def in_fewer_words(text: str) -> str:
-    r"""*text*, where it says at length that a setting's value has another type.
+    r"""*text*, where it says at length that a setting's value has another type, or that a word is missing.
 
     >>> kinds = "Subtypes: [<class 'int'>, <class 'NoneType'>] Errors: - Expected a <class 'int'>"
     >>> said = f"Does not validate against any of the Union subtypes {kinds} Given value type: <class 'str'>"
@@ -115,7 +116,12 @@ def in_fewer_words(text: str) -> str:
     'a.b: expected int or null, not c.'
     >>> in_fewer_words('Parser key "seed": Expected a <class \'int\'>. Got value: one')
     'seed: expected int, not one.'
+    >>> in_fewer_words("the following arguments are required: export.out")
+    'export: no OUT given; smp-feedback export --help says what it is.'
     """
+    if missing := REQUIRED.search(text):
+        verb, word = missing.groups()
+        return f"{text[: missing.start()]}{verb}: no {word.upper()} given; smp-feedback {verb} --help says what it is."
     if (found := PARSED.search(text)) is None:
         return text
     key, said = found.groups()

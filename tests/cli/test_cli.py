@@ -125,7 +125,7 @@ def test_info_shows_every_setting(saved):
         ("xyz", "No verb is called 'xyz'. There is: app, check, clicks, compare, export, "),
         ("--print_shtab", "--print_shtab: for which shell? Give one of bash, zsh, tcsh."),
         ("--print_shtab fsh", "No shell is called 'fsh'. Did you mean"),
-        ("export {saved}", "required: export.out"),
+        ("export {saved}", "export: no OUT given"),
         ("export {saved} {out}.onnx --stpes 3", "unrecognized arguments: --stpes"),
         ("export {saved} {out}.onnx --steps three", "steps: expected int, not three."),
         ("export {saved} {out}.onnx --steps 0", "steps=0: expected a whole number >= 1"),
