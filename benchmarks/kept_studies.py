@@ -113,6 +113,14 @@ def by_size(rows: Rows) -> Iterable[str]:
             yield line(at(model, looks), *cells)
 
 
+def with_cost(rows: Rows) -> Iterable[str]:
+    """The same of models without a loop, with their parameters and the passes of their training, in thousands."""
+    for model, line_of in zip(said(rows, "model"), by_size(rows), strict=True):
+        one = chosen(rows, model=model)[0]
+        thousands = (f"{float(one[name]) / 1000:.0f}k" for name in ("parameters", "passes"))
+        yield line_of.replace(f"| {model} |", line(model, *thousands), 1)
+
+
 def size_numbers(row: Row) -> Iterable[Number]:
     """What is solved at a size."""
     yield Number("solved", at(row["model"], row["looks"]), f"size {row['size']}", 100 * float(row["solved"]))
@@ -238,6 +246,7 @@ STUDIES = {
     "membranes": of_connectivity(1),
     "blobs": Study("anytime.md", sizes_of, by_size, size_numbers),
     "ingredients": Study("anytime.md", ingredients_of, by_ingredient, ingredient_numbers),
+    "mazes_longer_twin": Study("anytime.md", sizes_of, with_cost, size_numbers),
     "dirichlet": Study("defaults.md", dirichlet_of, by_norm, norm_numbers),
     "camvid_film": Study("films.md", films_of, by_film, film_numbers),
     "hot_air_film": Study("films.md", hot_air_of, by_air, air_numbers),
