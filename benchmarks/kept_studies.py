@@ -247,6 +247,7 @@ STUDIES = {
     "blobs": Study("anytime.md", sizes_of, by_size, size_numbers),
     "ingredients": Study("anytime.md", ingredients_of, by_ingredient, ingredient_numbers),
     "mazes_longer_twin": Study("anytime.md", sizes_of, with_cost, size_numbers),
+    "curves": Study("anytime.md", sizes_of, by_size, size_numbers),
     "dirichlet": Study("defaults.md", dirichlet_of, by_norm, norm_numbers),
     "camvid_film": Study("films.md", films_of, by_film, film_numbers),
     "hot_air_film": Study("films.md", hot_air_of, by_air, air_numbers),
