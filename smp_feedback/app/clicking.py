@@ -16,8 +16,8 @@ from smp_feedback.errors import InvalidValue
 from smp_feedback.ops.maps import Size, resize, size_of
 from smp_feedback.plotting.legend import as_picture, covered
 from smp_feedback.plotting.overlay import RGB
-from smp_feedback.saving.files import replace_file
 from smp_feedback.training.label_pictures import label_picture
+from smp_feedback.training.own_maps import save_map
 
 OBJECT, INSIDE, OUTSIDE = (0, 114, 178), (0, 158, 115), (213, 94, 0)
 """Colours of the object, and of clicks in it and out of it."""
@@ -124,4 +124,4 @@ def export_object(one: Clicking, folder: Path) -> Path:
     if not len(one.session):
         raise InvalidValue("There is no mask yet: click on the object first.")
     picture = label_picture(one.labels(), 2)
-    return replace_file(folder / f"{one.name}.png", lambda draft: picture.save(draft, format="png"))
+    return save_map(picture, folder / f"{one.name}.png")

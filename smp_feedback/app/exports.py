@@ -13,6 +13,7 @@ from smp_feedback.plotting.legend import covered, with_legend
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.label_pictures import label_picture
 from smp_feedback.training.output_names import file_names
+from smp_feedback.training.own_maps import save_map, write_map
 
 
 def export_mask(looked: Looked, t: int, folder: Path) -> Path:
@@ -24,7 +25,7 @@ def export_mask(looked: Looked, t: int, folder: Path) -> Path:
     stem = named(looked, t)
     if labels.ndim == 2:
         picture = label_picture(labels, looked.channels, looked.colours)
-        return replace_file(folder / f"{stem}.png", lambda draft: picture.save(draft, format="png"))
+        return save_map(picture, folder / f"{stem}.png")
     return replace_file(folder / f"{stem}.zip", lambda draft: _zip(draft, stem, looked.classes, labels))
 
 
@@ -46,4 +47,4 @@ def _zip(draft: Path, stem: str, classes: tuple[str, ...], labels: Labels) -> No
     with zipfile.ZipFile(draft, "w") as archive:
         for ending, one in zip(endings, labels, strict=True):
             with archive.open(f"{stem}.{ending}.png", "w") as file:
-                label_picture(np.ascontiguousarray(one), 1).save(file, format="png")
+                write_map(label_picture(np.ascontiguousarray(one), 1), file)

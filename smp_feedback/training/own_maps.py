@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 from PIL import Image, PngImagePlugin
 
@@ -16,11 +17,16 @@ BESIDE = (".png", ".tif", ".geojson")
 """What an answer may be called, beside its name; the first is there of every answer, and says whose it is."""
 
 
-def save_map(picture: Image.Image, path: Path) -> Path:
-    """Write *picture* as a PNG that is known again as ours, whole or not at all."""
+def write_map(picture: Image.Image, file: Path | IO[bytes]) -> None:
+    """Write *picture* as a PNG that is known again as ours."""
     said = PngImagePlugin.PngInfo()
     said.add_text(SOFTWARE, OURS)
-    return replace_file(path, lambda draft: picture.save(draft, format="png", pnginfo=said))
+    picture.save(file, format="png", pnginfo=said)
+
+
+def save_map(picture: Image.Image, path: Path) -> Path:
+    """The same, whole or not at all; returns *path*."""
+    return replace_file(path, lambda draft: write_map(picture, draft))
 
 
 def is_ours(path: Path) -> bool:
