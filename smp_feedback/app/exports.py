@@ -13,7 +13,7 @@ from smp_feedback.plotting.legend import covered, with_legend
 from smp_feedback.saving.files import replace_file
 from smp_feedback.training.label_pictures import label_picture
 from smp_feedback.training.output_names import file_names
-from smp_feedback.training.own_maps import save_map, write_map
+from smp_feedback.training.own_maps import save_map, write_picture
 
 
 def export_mask(looked: Looked, t: int, folder: Path) -> Path:
@@ -47,4 +47,4 @@ def _zip(draft: Path, stem: str, classes: tuple[str, ...], labels: Labels) -> No
     with zipfile.ZipFile(draft, "w") as archive:
         for ending, one in zip(endings, labels, strict=True):
             with archive.open(f"{stem}.{ending}.png", "w") as file:
-                write_map(label_picture(np.ascontiguousarray(one), 1), file)
+                write_picture(label_picture(np.ascontiguousarray(one), 1), file)

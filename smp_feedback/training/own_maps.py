@@ -17,7 +17,7 @@ BESIDE = (".png", ".tif", ".geojson")
 """What an answer may be called, beside its name; the first is there of every answer, and says whose it is."""
 
 
-def write_map(picture: Image.Image, file: Path | IO[bytes]) -> None:
+def write_picture(picture: Image.Image, file: Path | IO[bytes]) -> None:
     """Write *picture* as a PNG that is known again as ours."""
     said = PngImagePlugin.PngInfo()
     said.add_text(SOFTWARE, OURS)
@@ -26,7 +26,7 @@ def write_map(picture: Image.Image, file: Path | IO[bytes]) -> None:
 
 def save_map(picture: Image.Image, path: Path) -> Path:
     """The same, whole or not at all; returns *path*."""
-    return replace_file(path, lambda draft: write_map(picture, draft))
+    return replace_file(path, lambda draft: write_picture(picture, draft))
 
 
 def is_ours(path: Path) -> bool:

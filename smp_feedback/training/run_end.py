@@ -9,10 +9,9 @@ from smp_feedback.training.checkpoints import BEST, read_checkpoint
 from smp_feedback.training.monitors import in_words, title_of
 from smp_feedback.training.run_folder import MODEL
 
-TEST = "test"
 NEXT: dict[str, tuple[str, ...]] = {
     "fit": (
-        f"{TEST} --run {{run}}",
+        "{scores} --run {run}",
         "predict --run {run} --images PHOTOS",
         "export {run}/{model} model.onnx",
     ),
@@ -59,7 +58,6 @@ def next_commands(verb: str, folder: Path, tested: bool = True) -> list[str]:
     """
     saved = (folder / MODEL).is_dir()
     lines = [line for line in NEXT.get(verb, ()) if saved or "{model}" not in line]
-    if not tested:
-        lines = [f"validate{line.removeprefix(TEST)}" if line.startswith(TEST) else line for line in lines]
-    said = [f"smp-feedback {line.format(run=folder, model=MODEL)}" for line in lines]
+    names = {"run": folder, "model": MODEL, "scores": "test" if tested else "validate"}
+    said = [f"smp-feedback {line.format(**names)}" for line in lines]
     return [f"{'next:' if i == 0 else '     '} {line}" for i, line in enumerate(said)]
