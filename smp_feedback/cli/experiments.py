@@ -19,7 +19,7 @@ from smp_feedback.cli.renamed import OF_EXPERIMENTS
 from smp_feedback.experiments.ablation.settings import AblationSettings
 from smp_feedback.experiments.base_settings import ExperimentSettings
 from smp_feedback.training.opening import open_pairs
-from smp_feedback.training.told import options_told
+from smp_feedback.training.told import OF_FIT, options_told
 
 if TYPE_CHECKING:
     from smp_feedback.experiments.engine import Experiment
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 FIGURES = "figures"
 OF_DATA = OF_EXPERIMENTS
 """What settings of the data are called on the command line, as in fit."""
-READ = (
-    *("bands", "channels", "scale", "values", "colours", "offset", "empty_masks"),
-    *("val_share", "test_share", "split_file", "folds", "fold", "group"),
+READ = tuple(
+    name for name in inspect.signature(open_pairs).parameters if name not in ("verb", "seed", "root", "size", *OF_FIT)
 )
 """Of the settings of the data, those that fit names beside the options, and an experiment keeps among them."""
 MOVING = (".gif", ".webp")
